@@ -1,0 +1,77 @@
+"""Every error headgate raises on purpose, one tree.
+
+A message is one line: what failed, with which value, and what to do. The command line prints it
+and exits with ``exit_code``; anything that is not a :class:`HeadgateError` is a bug of ours.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HeadgateError(Exception):
+    """Root of the tree."""
+
+    exit_code = 1
+
+
+class UsageError(HeadgateError):
+    """A name, option or value that headgate does not know."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """A training recipe that cannot be used: unknown key, wrong type, contradiction."""
+
+
+class InputError(HeadgateError):
+    """An array or image with the wrong shape, type or content."""
+
+
+class MissingFile(HeadgateError):
+    """A file that was asked for is not there."""
+
+
+class StorageError(HeadgateError):
+    """Reading or writing failed: a full disk, no permission."""
+
+
+class DataError(HeadgateError):
+    """A data set that is absent, incomplete or altered."""
+
+
+class TrainingError(HeadgateError):
+    """Training cannot go on, for example a loss that is no longer finite."""
+
+
+class ModelError(HeadgateError):
+    """A network or checkpoint that does not fit what was asked of it."""
+
+
+class CompileError(HeadgateError):
+    """A network cannot be turned into code."""
+
+
+class UnsupportedOperator(CompileError):
+    """An operator that cannot be lowered; names it, its module path and what is supported."""
+
+
+class BundleError(HeadgateError):
+    """A bundle that is truncated, altered, of another schema or for another target."""
+
+
+class DeviceError(HeadgateError):
+    """A device, emulator or program on it failed."""
+
+
+class ToolMissing(HeadgateError):
+    """A program or package that is not installed; the message has the command that brings it."""
+
+
+def suggest(wrong: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` or the list of what is known, to append to an error message."""
+    known = sorted(known)
+    close = difflib.get_close_matches(wrong, known, n=1)
+    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(known)}."
