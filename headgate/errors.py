@@ -75,3 +75,29 @@ def suggest(wrong: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(wrong, known, n=1)
     return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(known)}."
+
+
+# package as imported: the extra that brings it
+_EXTRAS = {
+    "PIL": "compile",
+    "accelerate": "compile",
+    "tensorboard": "compile",
+    "torch": "compile",
+    "tvm": "compile",
+    "tvm_ffi": "compile",
+    "ziglang": "compile",
+    "ai_edge_litert": "tflite",
+    "tensorflow": "tflite",
+    "ncnn": "peers",
+    "onnx": "peers",
+    "onnxruntime": "peers",
+    "pnnx": "peers",
+}
+
+
+def missing_package(what: str, error: ModuleNotFoundError) -> ToolMissing:
+    """The error to raise when ``what`` was asked for and a package it needs is not installed."""
+    package = (error.name or "?").partition(".")[0]
+    extra = _EXTRAS.get(package)
+    command = f"pip install 'headgate[{extra}]'" if extra else f"pip install {package}"
+    return ToolMissing(f"{what} needs the package {package!r}, which is not installed: {command}")

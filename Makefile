@@ -1,0 +1,72 @@
+# Every rule makes the virtual environment it needs. A stamp file per set of extras keeps that to
+# no work at all once it is there and pyproject.toml has not changed.
+
+PYTHON ?= python3
+# Passed to pip as it is, for example on Linux without a GPU, to fetch the smaller build of torch:
+#   make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+PIP_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Named on pip's command line before everything else: no other package may pick another build.
+TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)",*$$/\1/p' pyproject.toml)
+PACKAGES := headgate train compile device profiling
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint format typecheck unit integration hardware clean
+.DELETE_ON_ERROR:
+
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/compile.stamp ## compile, check and compare the shipped networks; leaves runs/demo/report.html
+	$(BIN)/headgate demo
+
+test: lint typecheck $(VENV)/dev.stamp ## ruff, mypy, then all tests that need no board
+	$(BIN)/python -m pytest tests/unit tests/integration
+
+bench: $(VENV)/peers.stamp ## every figure of README.md's tables, peers included (about an hour)
+	$(BIN)/python -m headgate.profiling.bench
+
+lint: $(VENV)/dev.stamp ## ruff check and ruff format --check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/dev.stamp ## ruff format, and ruff's safe fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# mypy does not know package-dir: it gets a tree of links shaped like the installed package.
+typecheck: $(VENV)/dev.stamp ## mypy on the package
+	@rm -rf build/mypy && mkdir -p build/mypy/headgate
+	@ln -s $(CURDIR)/headgate/* build/mypy/headgate/
+	@ln -s $(addprefix $(CURDIR)/,train compile device profiling) build/mypy/headgate/
+	MYPYPATH=build/mypy $(BIN)/mypy -p headgate
+
+unit: $(VENV)/dev.stamp ## the tests that take seconds and need no toolchain
+	$(BIN)/python -m pytest tests/unit
+
+integration: $(VENV)/dev.stamp ## the tests that compile, and run under QEMU
+	$(BIN)/python -m pytest tests/integration
+
+hardware: $(VENV)/dev.stamp ## the tests that need a board: HEADGATE_BOARD=user@host make hardware
+	$(BIN)/python -m pytest tests/hardware
+
+clean: ## removes what was built, keeps .venv, downloads and runs
+	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find $(PACKAGES) tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "headgate needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
+	       "Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	  echo "$(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/%.stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) "$(TORCH)" --editable ".[$*]"
+	@touch $@
+
+# `make bench` needs the compiler beside the peers.
+$(VENV)/peers.stamp: | $(VENV)/compile.stamp

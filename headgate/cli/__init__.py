@@ -1,0 +1,79 @@
+"""The command line: one file per verb, each a thin layer over a Python function.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 ran but the result is bad (validation failed, or
+something needed is missing in ``doctor``), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import typer
+
+from headgate.errors import HeadgateError, StorageError, missing_package
+
+
+@dataclass
+class Settings:
+    """What the options before the verb say."""
+
+    debug: bool = False
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code; errors become one line on stderr.
+
+    ``arguments`` are those of the process unless given.
+    """
+    from headgate.cli.app import app
+
+    settings = Settings(debug=bool(os.environ.get("HEADGATE_DEBUG")))
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(
+            args=None if arguments is None else list(arguments),
+            prog_name="headgate",
+            standalone_mode=False,
+            obj=settings,
+        )
+        return code if isinstance(code, int) else 0
+    except typer.TyperException as error:
+        return _report(error.format_message(), error.exit_code)
+    except typer.Abort:
+        return _report("stopped", 130)
+    except KeyboardInterrupt:
+        return _report("interrupted", 130)
+    except BrokenPipeError:
+        # The reader of our output has left, as with `headgate ... | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (HeadgateError, OSError, ModuleNotFoundError, MemoryError) as error:
+        if settings.debug:
+            traceback.print_exc()
+        known = _as_headgate_error(error)
+        return _report(str(known), known.exit_code)
+
+
+def _as_headgate_error(error: Exception) -> HeadgateError:
+    if isinstance(error, HeadgateError):
+        return error
+    if isinstance(error, ModuleNotFoundError):
+        return missing_package("this command", error)
+    if isinstance(error, OSError):
+        where = f" {error.filename}" if error.filename else ""
+        advice = "free some space and repeat" if error.errno == errno.ENOSPC else "check the path"
+        return StorageError(f"reading or writing{where} failed: {error.strerror}; {advice}")
+    return HeadgateError("out of memory; close other programs, or use a smaller batch or network")
+
+
+def _report(message: str, code: int) -> int:
+    # One line whatever the message holds, so that scripts can rely on it. It is empty when the
+    # help text has been printed instead.
+    if message:
+        print("headgate: error:", " ".join(message.split()), file=sys.stderr)
+    return code

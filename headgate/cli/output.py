@@ -1,0 +1,74 @@
+"""What commands print: tables and hints for people, JSON for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+
+def print_json(payload: Any) -> None:
+    """Prints ``payload`` as one JSON document; numbers that are not finite become null."""
+    print(json.dumps(plain(payload), indent=1, allow_nan=False))
+
+
+def plain(value: Any) -> Any:
+    """``value`` made of JSON's own types: data classes, arrays and paths are converted."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {field.name: plain(getattr(value, field.name)) for field in fields}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        return [plain(item) for item in value]
+    return value
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Prints a table; columns whose cells are all numbers are aligned to the right."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="")
+    for index, column in enumerate(columns):
+        numeric = bool(cells) and all(_is_number(row[index]) for row in cells)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*row)
+    console().print(table)
+
+
+def print_line(text: str) -> None:
+    """Prints a line of text as it is."""
+    console().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def next_step(command: str) -> None:
+    """Prints the command that a user would try next."""
+    console().print(f"\nnext: [bold]{command.replace('[', chr(92) + '[')}[/bold]", soft_wrap=True)
+
+
+def console() -> Console:
+    """Standard output; made anew for each use, so that a redirected one is seen."""
+    return Console(highlight=False)
+
+
+def _cell(value: object) -> str:
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(",", "").replace(".", "").strip("-+x% ").isdigit() or text in {"", "-"}
