@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (HeadgateError, OSError, ModuleNotFoundError, MemoryError) as error:
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("headgate"):
+            raise
         if settings.debug:
             traceback.print_exc()
         known = _as_headgate_error(error)

@@ -8,7 +8,13 @@ import typer
 
 from headgate import __version__
 from headgate.cli import Settings
+from headgate.cli.compile import compile_
+from headgate.cli.data import data
 from headgate.cli.doctor import doctor
+from headgate.cli.lists import models, targets
+from headgate.cli.profile import profile
+from headgate.cli.run import run
+from headgate.cli.validate import validate
 
 app = typer.Typer(
     name="headgate",
@@ -41,4 +47,13 @@ def before_the_verb(
         settings.debug = settings.debug or debug
 
 
-app.command()(doctor)
+LOOK, MAKE, CHECK, MEASURE = "Look around", "Make", "Run and check", "Measure"
+
+app.command(rich_help_panel=LOOK)(doctor)
+app.command(rich_help_panel=LOOK)(models)
+app.command(rich_help_panel=LOOK)(targets)
+app.add_typer(data, name="data", rich_help_panel=MAKE)
+app.command("compile", rich_help_panel=MAKE)(compile_)
+app.command(rich_help_panel=CHECK)(run)
+app.command(rich_help_panel=CHECK)(validate)
+app.command(rich_help_panel=MEASURE)(profile)

@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from headgate.profiling.absent import to_json
+
 
 def print_json(payload: Any) -> None:
-    """Prints ``payload`` as one JSON document; numbers that are not finite become null."""
-    print(json.dumps(plain(payload), indent=1, allow_nan=False))
-
-
-def plain(value: Any) -> Any:
-    """``value`` made of JSON's own types: data classes, arrays and paths are converted."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return {field.name: plain(getattr(value, field.name)) for field in fields}
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
-        return [plain(item) for item in value]
-    return value
+    """Prints ``payload``, data classes and arrays included, as one JSON document."""
+    print(json.dumps(to_json(payload), indent=1, allow_nan=False, default=str))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -1,0 +1,34 @@
+"""`headgate models`, `checkpoints` and `targets`: the names that other commands take."""
+
+from __future__ import annotations
+
+from headgate.cli.options import Json
+from headgate.cli.output import next_step, print_json, print_table
+
+
+def models(json: Json = False) -> None:
+    """List the architectures that can be trained, or compiled with random weights."""
+    from headgate.train.models import input_shape, list_models
+
+    rows = [(name, *input_shape(name)) for name in list_models()]
+    if json:
+        print_json([{"name": name, "input_shape": shape} for name, *shape in rows])
+        return
+    print_table("models", ["name", "channels", "height", "width"], rows)
+    next_step("headgate compile resnet20 --random-weights --method fbs --density 0.5")
+
+
+def targets(json: Json = False) -> None:
+    """List the machines that can be compiled for."""
+    from headgate.compile.targets import TARGET_NAMES, get_target
+
+    rows = [get_target(name) for name in TARGET_NAMES]
+    if json:
+        print_json(rows)
+        return
+    print_table(
+        "targets",
+        ["name", "architecture", "CPU", "fp32 peak of a core, GFLOP/s"],
+        [(row.name, row.arch, row.cpu, row.fma_peak_gflops or "") for row in rows],
+    )
+    next_step("headgate compile resnet8-fbs-0.5 --target rpi4")

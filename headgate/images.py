@@ -1,0 +1,146 @@
+"""Images from files, made into what a network takes. NumPy and Pillow only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headgate.errors import InputError, MissingFile, missing_package
+from headgate.train.data import Preprocess, sample_images
+
+if TYPE_CHECKING:
+    from headgate.device.bundle import Bundle
+
+SUFFIXES = (".jpeg", ".jpg", ".png")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``array`` [N, C, H, W] float32; ``labels`` are -1 where the true class is not known."""
+
+    array: NDArray[np.float32]
+    names: list[str]
+    labels: NDArray[np.int64]
+
+    def accuracy(self, predicted: NDArray[np.int64]) -> float | None:
+        """Share of the labelled images whose class was predicted; None without labels."""
+        known = self.labels >= 0
+        return float((predicted == self.labels)[known].mean()) if known.any() else None
+
+
+def vectors_of(bundle: Bundle) -> Batch:
+    """The inputs whose outputs the bundle records."""
+    inputs, _ = bundle.vectors()
+    count = len(inputs[0])
+    names = [f"vector {index}" for index in range(count)]
+    return Batch(inputs[0], names, np.full(count, -1, np.int64))
+
+
+def read_images(sources: Sequence[str], bundle: Bundle) -> Batch:
+    """Reads images as the bundle's first input takes them.
+
+    Args:
+        sources: each ``sample`` (the 200 CIFAR-10 test images of the package), an image file, a
+            folder of image files, or a ``.npy`` file. A uint8 array is taken as NHWC pixels
+            and preprocessed as the bundle says, a float32 one as NCHW values, ready to use.
+        bundle: says the shape and the preprocessing.
+
+    Raises:
+        InputError: a shape or type other than the network's, or a file that cannot be decoded.
+        MissingFile: a source that is not there, or a folder without images.
+    """
+    _, *shape = bundle.manifest["inputs"][0]["shape"]
+    parts = [part for source in sources for part in _read(source)]
+    arrays = [
+        _prepare(name, array, tuple(shape), bundle.manifest["preprocess"])
+        for name, array, _ in parts
+    ]
+    names = [
+        name if len(array) == 1 else f"{name}[{index}]"
+        for (name, _, _), array in zip(parts, arrays, strict=True)
+        for index in range(len(array))
+    ]
+    return Batch(np.concatenate(arrays), names, np.concatenate([labels for *_, labels in parts]))
+
+
+_Part = tuple[str, NDArray[Any], NDArray[np.int64]]
+
+
+def _read(source: str) -> list[_Part]:
+    if source == "sample":
+        pixels, labels = sample_images()
+        return [("sample", pixels, np.asarray(labels, np.int64))]
+    path = Path(source)
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        if not files:
+            raise MissingFile(f"{path} holds no images; expected files ending in {SUFFIXES}")
+        return [_unlabelled(str(file), _decode(file)) for file in files]
+    if not path.is_file():
+        raise MissingFile(
+            f"there are no images at {source!r}; give an image, a folder of images, a .npy file, "
+            f"or 'sample'"
+        )
+    return [_unlabelled(source, _load_array(path) if path.suffix == ".npy" else _decode(path))]
+
+
+def _unlabelled(name: str, array: NDArray[Any]) -> _Part:
+    return name, array, np.full(len(array), -1, np.int64)
+
+
+def _load_array(path: Path) -> NDArray[Any]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{path} is not an array that NumPy can read: {error}") from error
+    if array.ndim == 3:
+        array = array[None]
+    if array.ndim != 4 or not len(array):
+        raise InputError(
+            f"{path} has shape {array.shape}; expected one image or a batch of them: uint8 "
+            f"[N, H, W, C] or float32 [N, C, H, W]"
+        )
+    return array
+
+
+def _decode(path: Path) -> NDArray[np.uint8]:
+    try:
+        from PIL import Image
+    except ModuleNotFoundError as error:
+        raise missing_package(f"reading {path}", error) from error
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))[None]
+    except (OSError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} is not an image that can be decoded: {error}") from error
+
+
+def _prepare(
+    name: str,
+    array: NDArray[Any],
+    shape: tuple[int, ...],
+    normalisation: Mapping[str, Sequence[float]] | None,
+) -> NDArray[np.float32]:
+    if array.dtype == np.uint8:
+        if normalisation is None:
+            raise InputError(
+                f"{name} holds pixels, but the bundle does not say how to preprocess them; give a "
+                f"float32 .npy file of shape [N, {', '.join(map(str, shape))}]"
+            )
+        given = (array.shape[3], *array.shape[1:3])
+        if given != shape:
+            raise InputError(
+                f"{name} is {given[2]}x{given[1]} with {given[0]} channels, the network takes "
+                f"{shape[2]}x{shape[1]} with {shape[0]}: resize it first"
+            )
+        return Preprocess(**normalisation)(array)
+    if array.dtype != np.float32:
+        raise InputError(f"{name} has type {array.dtype}; expected uint8 pixels or float32 values")
+    if array.shape[1:] != shape:
+        raise InputError(f"{name} has shape {array.shape}, the network takes [N, *{shape}]")
+    return array

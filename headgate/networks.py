@@ -1,0 +1,113 @@
+"""Finds the network that a name on the command line means, ready to be compiled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headgate.errors import UsageError, suggest
+from headgate.train.data import CLASSES, Preprocess
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+VECTORS = 8
+
+
+@dataclass(frozen=True)
+class Network:
+    """A module in eval mode with what its bundle should carry beside the code.
+
+    Attributes:
+        input_shape: (C, H, W) of one image.
+        vectors: [N, C, H, W] inputs whose outputs the bundle records, to be checked on a device;
+            None for random ones.
+        test_accuracy: in 0..1, None where the weights are random.
+    """
+
+    name: str
+    module: nn.Module
+    input_shape: tuple[int, int, int]
+    vectors: NDArray[np.float32] | None = None
+    preprocess: Preprocess | None = None
+    classes: tuple[str, ...] | None = None
+    test_accuracy: float | None = None
+
+    def example(self) -> Tensor:
+        """One input [1, C, H, W], to trace the module with."""
+        import torch
+
+        return torch.zeros(1, *self.input_shape)
+
+
+def find_network(
+    model: str,
+    *,
+    random_weights: bool = False,
+    method: str | None = None,
+    density: float | None = None,
+) -> Network:
+    """The network called ``model``.
+
+    Args:
+        model: a shipped checkpoint, the path of a ``.safetensors`` file that ``headgate train``
+            wrote, or, with ``random_weights``, the name of an architecture.
+        random_weights: initialise the architecture ``model`` with seed 0. Good for timing,
+            useless for predictions, so never done unasked.
+        method: gate the convolutions with this method; the gates are untrained.
+        density: share of the channels that every gate keeps; 0.5, or what was trained, if None.
+
+    Raises:
+        UsageError: an unknown name, with a suggestion, or a density where there are no gates.
+        MissingFile: a path that is not there.
+    """
+    network = _random(model) if random_weights else _trained(model)
+    module = network.module
+    if method is not None:
+        from headgate.train.gates import gate
+
+        module = gate(module, method=method, density=0.5 if density is None else density)
+    elif density is not None:
+        from headgate.train.gates import gates, set_density
+
+        if not gates(module):
+            raise UsageError(
+                f"{model} has no gates whose density could be {density:g}; add --method fbs"
+            )
+        set_density(module, density)
+    changed = method is not None or density is not None
+    return replace(
+        network,
+        module=module.eval(),
+        # Recorded for other gates than these.
+        test_accuracy=None if changed else network.test_accuracy,
+    )
+
+
+def _random(model: str) -> Network:
+    import torch
+
+    from headgate.train.models import create_model, input_shape
+
+    shape = input_shape(model)
+    torch.manual_seed(0)
+    return Network(model, create_model(model), shape)
+
+
+def _trained(model: str) -> Network:
+    from headgate.train.checkpoints import list_checkpoints, load_checkpoint
+    from headgate.train.models import list_models
+
+    shipped = list_checkpoints()
+    if not model.endswith(".safetensors") and model not in shipped:
+        if model in list_models():
+            raise UsageError(
+                f"no weights of {model} are shipped; add --random-weights, or train it with "
+                f"`headgate train` and give its checkpoint"
+            )
+        raise UsageError(f"unknown model {model!r}.{suggest(model, [*shipped, *list_models()])}")
+    module, accuracy, preprocess = load_checkpoint(model)
+    return Network("", module, (3, 32, 32), None, preprocess, CLASSES, accuracy)
