@@ -6,6 +6,7 @@ something needed is missing in ``doctor``), 130 interrupted.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -41,24 +42,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
             standalone_mode=False,
             obj=settings,
         )
-        return code if isinstance(code, int) else 0
+        sys.stdout.flush()
+        # Typer has turned an interrupt into this code.
+        return _report("interrupted" if code == 130 else "", code if isinstance(code, int) else 0)
     except typer.TyperException as error:
         return _report(error.format_message(), error.exit_code)
     except typer.Abort:
         return _report("stopped", 130)
-    except KeyboardInterrupt:
-        return _report("interrupted", 130)
     except BrokenPipeError:
         # The reader of our output has left, as with `headgate ... | head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 1
     except (HeadgateError, OSError, ModuleNotFoundError, MemoryError) as error:
         if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("headgate"):
             raise
         if settings.debug:
             traceback.print_exc()
+        if isinstance(error, OSError) and error.filename is None:
+            _discard_output()
         known = _as_headgate_error(error)
         return _report(str(known), known.exit_code)
+
+
+def _discard_output() -> None:
+    """What is buffered for a standard output that fails must not fail again when Python ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _as_headgate_error(error: Exception) -> HeadgateError:
