@@ -1,0 +1,76 @@
+"""What the gates of a network did in its last forward: densities, a regulariser, a check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from headgate.errors import ModelError, UsageError, suggest
+from headgate.train.gates.base import gates
+
+LossKind = Literal["l1", "moe"]
+
+
+@dataclass(frozen=True)
+class GateStatistics:
+    """One gated layer's last forward: mask (N, C) of the channels computed, and their fraction."""
+
+    mask: Tensor
+    density: float
+
+
+def _last_gates(module: nn.Module) -> dict[str, Tensor]:
+    found = gates(module)
+    if not found:
+        raise ModelError(f"{type(module).__name__} has no gated layer; make some with gate()")
+    last = {path: layer.last_gate for path, layer in found.items()}
+    idle = [path for path, g in last.items() if g is None]
+    if idle:
+        raise ModelError(f"gated layer {idle[0]!r} has not run yet; call the network first")
+    return {path: g for path, g in last.items() if g is not None}
+
+
+def gate_statistics(module: nn.Module) -> dict[str, GateStatistics]:
+    """The last forward's masks and mean densities of every gated layer, by module path.
+
+    Raises:
+        ModelError: no gated layer, or one that has not run.
+    """
+    masks = {path: g.detach() != 0 for path, g in _last_gates(module).items()}
+    return {path: GateStatistics(mask, mask.float().mean().item()) for path, mask in masks.items()}
+
+
+def gate_loss(module: nn.Module, kind: LossKind = "l1") -> Tensor:
+    """A regulariser on the gates of the last forward, a scalar to be weighted and added.
+
+    "l1" is the sum over layers and channels of the batch mean of |g| (FBS, ICLR 2019, section 3.4
+    with the weight 1e-8), of the channels that stayed, as in the official code. "moe" is that
+    code's load balance: the sum over layers of variance / mean^2 of the channels' batch sums.
+
+    Raises:
+        UsageError: an unknown kind.
+        ModelError: no gated layer, or one that has not run.
+    """
+    if kind not in ("l1", "moe"):
+        raise UsageError(f"unknown gate loss {kind!r}.{suggest(str(kind), ('l1', 'moe'))}")
+    last = _last_gates(module).values()
+    if kind == "l1":
+        return torch.stack([g.abs().sum(1).mean() for g in last]).sum()
+    loads = [g.abs().sum(0) for g in last]
+    smallest = 1e-12  # a layer with every channel skipped has the mean 0
+    return torch.stack(
+        [s.var(unbiased=False) / s.mean().square().clamp_min(smallest) for s in loads]
+    ).sum()
+
+
+def check_finite(module: nn.Module) -> None:
+    """Raise if a gate of the last forward was not finite: call it when a loss is not.
+
+    Raises:
+        TrainingError: names the first such layer and what to try.
+    """
+    for layer in gates(module).values():
+        layer.check_finite()
