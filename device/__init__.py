@@ -1,0 +1,27 @@
+"""Everything that runs on, or talks to, a device. Needs NumPy and the standard library only."""
+
+from pathlib import Path
+
+from headgate.device.bundle import Bundle
+from headgate.device.files import atomic_write
+from headgate.device.machine import Machine, list_machines
+from headgate.device.program import Program, load
+from headgate.device.validation import Validation, compare_outputs, validate
+
+__all__ = [
+    "Bundle",
+    "Machine",
+    "Program",
+    "Validation",
+    "atomic_write",
+    "compare_outputs",
+    "list_machines",
+    "load",
+    "runtime_sources",
+    "validate",
+]
+
+
+def runtime_sources() -> Path:
+    """Folder of the C runtime: headgate.h, timing.c and runner.c."""
+    return Path(__file__).parent / "runtime"

@@ -1,0 +1,248 @@
+"""The bundle: one deterministic archive with a compiled network and all it needs.
+
+A zip archive whose members are stored, sorted and dated 1980-01-01, so that equal contents are
+equal bytes. ``manifest.json`` describes the rest and has the SHA-256 of every other member; see
+README.md in this folder for its keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headgate.device.files import atomic_write, storage_error
+from headgate.device.manifest import (
+    RUNNER,
+    SCHEMA,
+    SHARED_OBJECT,
+    VECTORS,
+    WEIGHTS,
+    check_manifest,
+)
+from headgate.device.tensors import data_section, read_tensors
+from headgate.errors import BundleError, MissingFile
+
+MANIFEST = "manifest.json"
+_DATE = (1980, 1, 1, 0, 0, 0)
+_MODE = 0o644 << 16
+_EXECUTABLE = 0o755 << 16
+_COPY_AGAIN = "copy or compile it again"
+
+# All that zipfile is known to raise for a damaged archive.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    KeyError,
+    ValueError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+
+
+class Bundle:
+    """A compiled network: ``manifest`` (its keys are in README.md) and ``members`` by name.
+
+    Args:
+        manifest: everything but ``schema`` and ``members``, which are filled in here.
+        members: contents of every member but manifest.json.
+
+    Raises:
+        BundleError: the manifest lacks a key or contradicts the members.
+
+    Example::
+
+        bundle = Bundle.open("resnet8-rpi4.hgb")
+        print(bundle.target["name"], bundle.manifest["arena_bytes"])
+    """
+
+    def __init__(self, manifest: Mapping[str, Any], members: Mapping[str, bytes]) -> None:
+        self.members: dict[str, bytes] = dict(members)
+        self.manifest: dict[str, Any] = {
+            **manifest,
+            "schema": SCHEMA,
+            "members": {name: _digest(data) for name, data in members.items()},
+        }
+        check_manifest(self.manifest)
+        self._check_members()
+
+    @classmethod
+    def open(cls, path: str | Path) -> Bundle:
+        """Read a bundle and verify all of it: structure, names, sizes, SHA-256, manifest.
+
+        This finds damage, not malice: a bundle holds machine code, so run only those whose
+        origin you trust.
+
+        Raises:
+            MissingFile: there is no such file.
+            StorageError: it cannot be read.
+            BundleError: it is truncated, altered or of another schema.
+        """
+        try:
+            data = Path(path).read_bytes()
+        except FileNotFoundError as error:
+            raise MissingFile(f"no bundle {path}; check the path, or compile one") from error
+        except OSError as error:
+            raise storage_error("read", path, error) from error
+        try:
+            return cls._from_contents(_read_archive(data))
+        except BundleError as error:
+            raise BundleError(f"{path}: {error}") from error
+
+    @classmethod
+    def _from_contents(cls, contents: dict[str, bytes]) -> Bundle:
+        if MANIFEST not in contents:
+            raise BundleError(f"not a headgate bundle: it has no {MANIFEST}; {_COPY_AGAIN}")
+        members = {name: data for name, data in contents.items() if name != MANIFEST}
+        try:
+            manifest = json.loads(contents[MANIFEST])
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"{MANIFEST} is not JSON ({error}); {_COPY_AGAIN}") from error
+        check_manifest(manifest)
+        _compare_members(manifest["members"], members)
+        bundle = cls.__new__(cls)  # __init__ would compute every SHA-256 again
+        bundle.manifest, bundle.members = manifest, members
+        bundle._check_members()
+        return bundle
+
+    def _check_members(self) -> None:
+        for name in self.members:
+            _check_name(name)
+        for name in (WEIGHTS, VECTORS):
+            if name not in self.members:
+                raise BundleError(f"member {name} is missing; recompile the bundle")
+        if SHARED_OBJECT not in self.members and RUNNER not in self.members:
+            raise BundleError(f"neither {SHARED_OBJECT} nor {RUNNER} is there; recompile it")
+        stated, present = self.manifest["weights_bytes"], len(self.weights())
+        if present < stated:
+            raise BundleError(f"{WEIGHTS} has {present} bytes of {stated}; recompile the bundle")
+        self.vectors()
+
+    @property
+    def name(self) -> str:
+        """Name of the network."""
+        return self.manifest["name"]
+
+    @property
+    def target(self) -> dict[str, Any]:
+        """``name``, ``triple``, ``cpu``, ``features`` and ``arch`` it was compiled for."""
+        return self.manifest["target"]
+
+    def weights(self) -> memoryview:
+        """The data section of weights.safetensors, the way the compiled code wants it."""
+        return data_section(self.members[WEIGHTS], WEIGHTS)
+
+    def vectors(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The test vectors: inputs and expected outputs, each (samples, ...) float32.
+
+        Raises:
+            BundleError: a vector is absent or does not fit the manifest's shapes.
+        """
+        tensors = read_tensors(self.members[VECTORS], VECTORS)
+        groups = []
+        for key in ("inputs", "outputs"):
+            wanted = self.manifest[key]
+            names = [key] if len(wanted) == 1 else [f"{key[:-1]}{i}" for i in range(len(wanted))]
+            groups.append([_vector(tensors, *pair) for pair in zip(names, wanted, strict=True)])
+        samples = {len(array) for group in groups for array in group}
+        if len(samples) != 1 or 0 in samples:
+            raise BundleError(f"{VECTORS} has unequal samples or none; recompile the bundle")
+        return groups[0], groups[1]
+
+    def to_bytes(self) -> bytes:
+        """The archive. Equal manifests and members give equal bytes."""
+        manifest = json.dumps(self.manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        contents = {**self.members, MANIFEST: manifest.encode()}
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+            for name in sorted(contents):
+                info = zipfile.ZipInfo(name, _DATE)
+                info.create_system = 3  # Unix, also when written elsewhere
+                info.external_attr = _EXECUTABLE if name == RUNNER else _MODE
+                archive.writestr(info, contents[name])
+        return buffer.getvalue()
+
+    def save(self, path: str | Path) -> None:
+        """Write the archive, whole or not at all.
+
+        Raises:
+            StorageError: the disk is full, or the file cannot be written.
+        """
+        data = self.to_bytes()
+        with atomic_write(path) as file:
+            file.write(data)
+
+
+def _digest(data: bytes) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+
+def _compare_members(stated: dict[str, Any], members: dict[str, bytes]) -> None:
+    for name in sorted(stated.keys() | members.keys()):
+        if name not in members:
+            raise BundleError(f"member {name} is missing; {_COPY_AGAIN}")
+        if name not in stated:
+            raise BundleError(f"member {name} is not in its manifest; {_COPY_AGAIN}")
+        found = _digest(members[name])
+        for key in ("bytes", "sha256"):
+            if found[key] != stated[name][key]:
+                raise BundleError(
+                    f"member {name} was altered: {key} is {found[key]}, "
+                    f"its manifest says {stated[name][key]}; {_COPY_AGAIN}"
+                )
+
+
+def _check_name(name: str) -> None:
+    parts = name.split("/")
+    if "\\" in name or ":" in name or "\0" in name or {"", ".", ".."} & set(parts):
+        raise BundleError(f"member name {name!r} leads outside the bundle; do not use this file")
+
+
+def _vector(tensors: dict[str, np.ndarray], name: str, wanted: dict[str, Any]) -> np.ndarray:
+    if name not in tensors:
+        raise BundleError(f"{VECTORS} has no tensor {name!r}; recompile the bundle")
+    array = tensors[name]
+    if (
+        array.dtype != np.float32
+        or not len(array.shape)
+        or list(array.shape[1:]) != (wanted["shape"][1:])
+    ):
+        raise BundleError(
+            f"tensor {name!r} of {VECTORS} is {array.dtype} {list(array.shape)}, "
+            f"not float32 [samples, {str(wanted['shape'][1:])[1:]}; recompile the bundle"
+        )
+    return array
+
+
+def _read_archive(data: bytes) -> dict[str, bytes]:
+    """Names and contents of a zip archive of stored members.
+
+    Raises:
+        BundleError: it is no such archive.
+    """
+    contents: dict[str, bytes] = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for info in archive.infolist():
+                _check_name(info.filename)
+                if info.filename in contents:
+                    raise BundleError(f"member {info.filename} is there twice; {_COPY_AGAIN}")
+                # Before reading: stored and no larger than the file, so memory is bounded.
+                if info.compress_type != zipfile.ZIP_STORED or info.file_size > len(data):
+                    raise BundleError(f"member {info.filename} is not stored; {_COPY_AGAIN}")
+                contents[info.filename] = archive.read(info)
+    except _ZIP_ERRORS as error:
+        raise BundleError(f"truncated or not a bundle ({error}); {_COPY_AGAIN}") from error
+    return contents

@@ -1,0 +1,81 @@
+"""Writing files so that a reader never sees half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from headgate.errors import StorageError
+
+_ADVICE = {
+    errno.ENOSPC: "no space left on the disk; free some and try again",
+    errno.EDQUOT: "the disk quota is used up; free some space and try again",
+    errno.EACCES: "no permission; choose a folder you may write to",
+    errno.EPERM: "no permission; choose a folder you may write to",
+    errno.EROFS: "the disk is read-only; choose another folder",
+    errno.ENOENT: "its folder does not exist; create that first",
+    errno.ENOTDIR: "part of its path is not a folder; check the path",
+    errno.EFBIG: "larger than this disk allows; choose another folder",
+}
+
+
+def storage_error(action: str, path: str | Path, error: OSError) -> StorageError:
+    """The :class:`StorageError` that tells in one line why reading or writing failed."""
+    reason = _ADVICE.get(error.errno or 0) or error.strerror or str(error)
+    return StorageError(f"cannot {action} {path}: {reason}")
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file to be written whole or not at all.
+
+    The data goes to a temporary name in the same folder and takes the final name, after fsync,
+    only when the block ends without an exception. Otherwise the temporary file is removed and
+    an earlier file of that name stays as it was. A symbolic link is followed.
+
+    Example::
+
+        with atomic_write("report.json") as file:
+            file.write(data)
+
+    Raises:
+        StorageError: the block or the writing raised an OSError (a full disk, no permission),
+            or ``path`` is a folder or a device.
+    """
+    # Replacing /dev/null by a file is what os.replace would do for a user who is root.
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise StorageError(f"cannot write {path}: it is not an ordinary file; choose another name")
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        # Not tempfile: its mode 0600 would stay with the finished file.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
+        descriptor = os.open(temporary, flags, 0o666)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise storage_error("write", path, error) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name survive a power cut, where the file system can do that."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

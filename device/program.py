@@ -1,0 +1,246 @@
+"""A loaded network: run it, time it, and see which channels it computed.
+
+The arithmetic of arrays, batches and counts is here; how one sample reaches the machine is the
+business of the subclasses in host.py and runner.py.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headgate.device.bundle import Bundle
+from headgate.errors import InputError, UsageError
+
+Arrays = np.ndarray | Sequence[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What one call of a machine brought back, for S samples.
+
+    ``outputs`` are (S, ...) float32, ``counts`` (S, gates) int32 of active channels,
+    ``times_ns`` (S, repeat) and ``layer_times_ns`` (S, repeat, layers) uint64 where asked for.
+    """
+
+    outputs: list[np.ndarray]
+    counts: np.ndarray
+    times_ns: np.ndarray | None = None
+    layer_times_ns: np.ndarray | None = None
+
+
+class Program(ABC):
+    """A network on a machine, ready to run. Made by :func:`headgate.device.load`.
+
+    One thread at a time; load it once more for another thread.
+
+    Example::
+
+        with load("resnet8-fbs-0.5.hgb") as program:
+            scores = program.run(images)          # (N, 3, 32, 32) float32 -> (N, 10)
+            program.active_counts["stage1.conv1"]  # (N,) channels computed for each image
+    """
+
+    def __init__(self, bundle: Bundle, machine: str) -> None:
+        self.bundle = bundle
+        self.machine = machine
+        self._counts: np.ndarray | None = None
+        self._closed = False
+
+    @abstractmethod
+    def _execute(
+        self, inputs: list[np.ndarray], repeat: int, warmup: int, times: bool, layers: bool
+    ) -> Execution:
+        """Run every sample ``warmup`` times and then, measured, ``repeat`` times."""
+
+    @abstractmethod
+    def _free(self) -> None:
+        """Give back memory, files and connections."""
+
+    def close(self) -> None:
+        """Free what the program holds. It cannot run any more; closing twice is harmless."""
+        if not self._closed:
+            self._closed = True
+            self._free()
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def name(self) -> str:
+        """Name of the network."""
+        return self.bundle.name
+
+    @property
+    def layers(self) -> list[dict[str, Any]]:
+        """The manifest's layer table, in the order of :meth:`profile`'s columns."""
+        return self.bundle.manifest["layers"]
+
+    def run(self, inputs: Arrays) -> Any:
+        """Compute the network's outputs for N samples, one after another.
+
+        Args:
+            inputs: (N, ...) float32; a sequence of such arrays if the network has several
+                inputs.
+
+        Returns:
+            (N, ...) float32, or a tuple of such arrays if the network has several outputs.
+
+        Raises:
+            InputError: wrong number, shape or type of inputs.
+            DeviceError: the machine failed.
+        """
+        execution = self._run(inputs, repeat=1, warmup=0)
+        return execution.outputs[0] if len(execution.outputs) == 1 else tuple(execution.outputs)
+
+    def time(self, inputs: Arrays, repeat: int = 100, warmup: int = 10) -> np.ndarray:
+        """Latency of each inference in microseconds, timed one by one inside C.
+
+        The N samples are taken in turn, each ``warmup`` times unmeasured and then ``repeat``
+        times. Under QEMU this is the emulator's time and says nothing about a device.
+
+        Returns:
+            (N * repeat,) float64, sample by sample.
+
+        Raises:
+            InputError: as :meth:`run`.
+            DeviceError: the machine failed.
+        """
+        execution = self._run(inputs, repeat, warmup, times=True)
+        assert execution.times_ns is not None
+        return execution.times_ns.reshape(-1) / 1e3
+
+    def profile(self, inputs: Arrays, repeat: int = 100, warmup: int = 10) -> np.ndarray:
+        """Time spent in each layer in microseconds, measured as in :meth:`time`.
+
+        Reading the clock around every layer adds some tens of nanoseconds to each.
+
+        Returns:
+            (N * repeat, layers) float64, columns as :attr:`layers`.
+
+        Raises:
+            InputError: as :meth:`run`.
+            DeviceError: the machine failed.
+        """
+        execution = self._run(inputs, repeat, warmup, layers=True)
+        assert execution.layer_times_ns is not None
+        return execution.layer_times_ns.reshape(-1, len(self.layers)) / 1e3
+
+    @property
+    def active_counts(self) -> dict[str, np.ndarray]:
+        """Active channels of each gate in the last run: name -> (N,) int32.
+
+        Raises:
+            UsageError: nothing was run yet.
+        """
+        counts = self._last_counts()
+        gates = self.bundle.manifest["gates"]
+        return {gate["name"]: counts[:, index] for index, gate in enumerate(gates)}
+
+    def layer_macs(self) -> np.ndarray:
+        """Multiply-accumulates each layer executed in the last run, (N, layers) int64.
+
+        A layer's MACs are its ``macs_per_pair`` x active inputs x active outputs; a side
+        without a gate is active in all its channels.
+
+        Raises:
+            UsageError: nothing was run yet.
+        """
+        counts = self._last_counts().astype(np.int64)
+        macs = np.empty((len(counts), len(self.layers)), np.int64)
+        for index, layer in enumerate(self.layers):
+            pairs = np.ones(len(counts), np.int64)
+            for side in ("in", "out"):
+                gate = layer[f"{side}_gate"]
+                pairs = pairs * (layer[f"{side}_channels"] if gate is None else counts[:, gate])
+            macs[:, index] = layer["macs_per_pair"] * pairs
+        return macs
+
+    def executed_macs(self) -> np.ndarray:
+        """Multiply-accumulates of the whole network in the last run, (N,) int64.
+
+        Raises:
+            UsageError: nothing was run yet.
+        """
+        return self.layer_macs().sum(axis=1)
+
+    def dense_macs(self) -> int:
+        """Multiply-accumulates of the same network with every channel computed."""
+        return sum(layer["dense_macs"] for layer in self.layers)
+
+    def _run(
+        self,
+        inputs: Arrays,
+        repeat: int,
+        warmup: int,
+        times: bool = False,
+        layers: bool = False,
+    ) -> Execution:
+        if repeat < 1 or warmup < 0:
+            raise UsageError(f"repeat={repeat}, warmup={warmup}: at least 1 and 0 are needed")
+        if self._closed:
+            raise UsageError(f"{self.name!r} was closed; load it again")
+        arrays = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+        checked = _check_inputs(self.bundle.manifest["inputs"], arrays)
+        execution = self._execute(checked, repeat, warmup, times, layers)
+        self._counts = execution.counts
+        return execution
+
+    def _last_counts(self) -> np.ndarray:
+        if self._counts is None:
+            raise UsageError(f"{self.name!r} was not run yet; call run() first")
+        return self._counts
+
+
+def _check_inputs(wanted: list[dict[str, Any]], arrays: list[Any]) -> list[np.ndarray]:
+    if len(arrays) != len(wanted):
+        names = ", ".join(tensor["name"] for tensor in wanted)
+        raise InputError(f"{len(arrays)} inputs given, the network takes {len(wanted)}: {names}")
+    inputs = []
+    for tensor, array in zip(wanted, arrays, strict=True):
+        expected = f"input {tensor['name']!r} is float32 (N, {str(tensor['shape'][1:])[1:-1]})"
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"{expected}, not {type(array).__name__}; pass a NumPy array")
+        if array.dtype != np.float32:
+            raise InputError(f"{expected}, not {array.dtype}; convert with .astype(np.float32)")
+        if array.ndim == 0 or len(array) == 0 or list(array.shape[1:]) != tensor["shape"][1:]:
+            raise InputError(f"{expected} with N of 1 or more, not {array.shape}")
+        inputs.append(np.ascontiguousarray(array))
+    if len({len(array) for array in inputs}) != 1:
+        raise InputError(f"inputs of unequal N: {[len(array) for array in inputs]}")
+    return inputs
+
+
+def load(bundle: Bundle | str | Path, machine: str = "host") -> Program:
+    """Load a bundle, or the file of one, onto a machine.
+
+    Args:
+        bundle: a bundle or its path; a file is verified first.
+        machine: one of :func:`headgate.device.list_machines`.
+
+    Raises:
+        UsageError: no such machine.
+        MissingFile, StorageError: the file cannot be read.
+        BundleError: it is damaged, or for another target than the machine.
+        ToolMissing: the emulator is not installed.
+        DeviceError: the machine refuses it.
+
+    Example::
+
+        program = load("resnet8-fbs-0.5.hgb", machine="qemu:rpi4")
+    """
+    from headgate.device.machine import find_machine  # which needs this module's Program
+
+    chosen = find_machine(machine)
+    if not isinstance(bundle, Bundle):
+        bundle = Bundle.open(bundle)
+    chosen.check(bundle)
+    return chosen.load(bundle)
