@@ -1,0 +1,17 @@
+"""Latency, arithmetic, instructions, peers and reports. Imports without torch and TVM."""
+
+from headgate.profiling.compare import Comparison, Contestant, Standing, compare
+from headgate.profiling.instructions import InstructionCount, count_instructions
+from headgate.profiling.profile import LayerProfile, Profile, profile
+
+__all__ = [
+    "Comparison",
+    "Contestant",
+    "InstructionCount",
+    "LayerProfile",
+    "Profile",
+    "Standing",
+    "compare",
+    "count_instructions",
+    "profile",
+]

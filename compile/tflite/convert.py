@@ -1,0 +1,204 @@
+"""From an eval-mode PyTorch CNN to the bytes of a ``.tflite`` file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from headgate.compile.tflite.fold import BatchNorm, fold
+from headgate.compile.tflite.operators import HANDLERS, Untranslatable
+from headgate.compile.tflite.value import Value
+from headgate.errors import CompileError, ToolMissing, UnsupportedOperator
+
+if TYPE_CHECKING:
+    import torch
+    from torch.fx import Node
+
+_CONVOLUTIONS = ("aten.conv2d", "aten.convolution")
+_NORMS = ("aten.batch_norm", "aten._native_batch_norm_legit_no_training")
+
+
+def convert(module: torch.nn.Module, example: torch.Tensor) -> bytes:
+    """Translate a dense CNN with one input and one output to TFLite in fp32.
+
+    The input of the result is (1,H,W,C) where the module takes (1,C,H,W); its output is the
+    module's. Numbers agree with PyTorch to rounding.
+
+    Args:
+        module: The network; it is exported in evaluation mode.
+        example: One input (1,C,H,W).
+
+    Raises:
+        ToolMissing: TensorFlow is not installed.
+        UnsupportedOperator: An operator, or an option of one, has no translation.
+        CompileError: The network cannot be exported, or TensorFlow's converter refuses it.
+    """
+    import torch
+
+    tf = _import_tensorflow()
+    training = module.training
+    try:
+        program = torch.export.export(module.eval(), (example,))
+    except Exception as error:  # torch.export raises many kinds
+        raise CompileError(f"torch.export cannot trace the network: {error}") from error
+    finally:
+        module.train(training)
+    translator = _Translator(tf, program)
+    batch, channels, height, width = example.shape
+    signature = tf.TensorSpec((batch, height, width, channels), tf.float32, name="input")
+    function = tf.function(translator.translate, input_signature=[signature])
+    concrete = function.get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], concrete.graph)
+    try:
+        with _quiet():
+            return bytes(converter.convert())
+    except Exception as error:
+        raise CompileError(f"TensorFlow's TFLite converter failed: {error}") from error
+
+
+class _Translator:
+    """Walks an exported graph and calls a handler for each node."""
+
+    def __init__(self, tf: Any, program: torch.export.ExportedProgram) -> None:
+        self._tf = tf
+        self._graph = program.graph
+        self._constants = _constants(program)
+        self._norm_after = self._find_norms()
+
+    def translate(self, image: Any) -> Any:
+        """The traced function: NHWC tensor in, output tensor out."""
+        values: dict[Node, Any] = {}
+        for node in self._graph.nodes:
+            if node.op == "placeholder":
+                batch, height, width, channels = image.shape
+                values[node] = self._constants.get(
+                    node.name, Value(image, (batch, channels, height, width))
+                )
+            elif node.op == "call_function":
+                values[node] = self._call(node, values)
+            elif node.op == "output":
+                return self._output(values[node.args[0][0]])
+        raise CompileError("the exported network has no output")
+
+    def _call(self, node: Node, values: dict[Node, Any]) -> Any:
+        name = operator_name(node)
+        if name == "getitem":
+            return values[node.args[0]]  # first result of a batch norm, the only tuple here
+        if name in _NORMS and node.args[0] in self._norm_after:
+            return values[node.args[0]]
+        handler = HANDLERS.get(name)
+        if handler is None:
+            raise UnsupportedOperator(
+                f"TFLite conversion has no translation for {name} (module {_path(node)}); "
+                f"supported: {', '.join(sorted(HANDLERS))}"
+            )
+        arguments = _substitute(node.args, values)
+        if node in self._norm_after:
+            x, weight, *rest = arguments
+            bias, rest = (rest[0], rest[1:]) if rest else (None, [])
+            weight, bias = fold(weight, bias, self._norm_after[node])
+            arguments = [x, weight, bias, *rest]
+        try:
+            return handler(self._tf, *arguments, **_substitute(node.kwargs, values))
+        except Untranslatable as error:
+            raise UnsupportedOperator(
+                f"TFLite conversion cannot translate {error} (module {_path(node)}, {name})"
+            ) from error
+
+    def _output(self, value: Value) -> Any:
+        if value.is_image:
+            return self._tf.transpose(value.tensor, (0, 3, 1, 2))
+        if value.flattened_from is not None:
+            channels, height, width = value.flattened_from
+            image = self._tf.reshape(value.tensor, (-1, height, width, channels))
+            return self._tf.reshape(self._tf.transpose(image, (0, 3, 1, 2)), value.shape)
+        return value.tensor
+
+    def _find_norms(self) -> dict[Node, BatchNorm]:
+        """Convolutions whose only reader is a batch norm, with its constants."""
+        found = {}
+        for node in self._graph.nodes:
+            if node.op != "call_function" or operator_name(node) not in _NORMS:
+                continue
+            source = node.args[0]
+            if operator_name(source) in _CONVOLUTIONS and len(source.users) == 1:
+                tensors = [
+                    None if one is None else self._constants[one.name] for one in node.args[1:5]
+                ]
+                found[source] = BatchNorm(*tensors, eps=_eps(node))
+        return found
+
+
+def operator_name(node: Node) -> str:
+    """``aten.relu`` for any overload of it; ``getitem`` for Python's."""
+    target: Any = node.target
+    if hasattr(target, "overloadpacket"):
+        return str(target.overloadpacket)
+    return getattr(target, "__name__", str(target))
+
+
+def _eps(node: Node) -> float:
+    is_legit = operator_name(node) != "aten.batch_norm"
+    return float(node.args[6] if is_legit else node.args[7])
+
+
+def _constants(program: torch.export.ExportedProgram) -> dict[str, Any]:
+    """Parameters and buffers by the name of their placeholder."""
+    signature = program.graph_signature
+    state = {**program.constants, **program.state_dict}
+    places = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    return {name: state[path].detach().cpu().numpy() for name, path in places.items()}
+
+
+def _substitute(arguments: Any, values: dict[Node, Any]) -> Any:
+    """Arguments of a node with other nodes replaced by what they computed."""
+    if isinstance(arguments, (list, tuple)):
+        return [_substitute(one, values) for one in arguments]
+    if isinstance(arguments, dict):
+        return {key: _substitute(one, values) for key, one in arguments.items()}
+    return values.get(arguments, arguments) if hasattr(arguments, "op") else arguments
+
+
+def _path(node: Node) -> str:
+    """The module a node came from, as in ``stage1.0.conv1``."""
+    stack = node.meta.get("nn_module_stack") or {}
+    path = list(stack.values())[-1][0] if stack else ""
+    return path or "<top level>"
+
+
+def _import_tensorflow() -> Any:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+    try:
+        with _quiet():
+            import tensorflow
+    except ModuleNotFoundError as error:
+        raise ToolMissing(
+            f"{error.name} is not installed, needed to write TFLite files; "
+            "pip install 'headgate[tflite]'"
+        ) from error
+    return tensorflow
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what TensorFlow's C++ prints from the terminal, unless the block raises."""
+    with tempfile.TemporaryFile() as log:
+        saved = os.dup(2)
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            log.seek(0)
+            os.write(saved, log.read()[-2000:])
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

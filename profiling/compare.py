@@ -1,0 +1,340 @@
+"""Several bundles and peers, timed in turn on the same machine in the same run.
+
+Rounds interleave the contestants, and every round starts with another one, so that a machine that
+warms up or gets a neighbour slows all of them alike. Ratios are taken round by round and their
+median is reported. Everything runs in one process, on one thread, pinned to one CPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headgate.device.program import Program
+from headgate.errors import InputError, UsageError, suggest
+from headgate.profiling import layers as layer_table
+from headgate.profiling.absent import NotMeasured, to_json
+from headgate.profiling.context import Context, pinned, read_context
+from headgate.profiling.profile import load_warnings
+from headgate.profiling.source import open_source
+from headgate.profiling.statistics import Summary, bootstrap_interval, summarize
+from headgate.profiling.timing import Timed, fitting_rounds, time_burst
+
+BURST_RUNS = 3
+BUDGET_S = 10.0
+CONVENTION = (
+    "Contestants run in turn, one thread, one CPU, warm-up discarded. Speed-up = baseline's time / "
+    "contestant's time, per round; median over the rounds with a 95 % bootstrap interval. "
+    "MACs saved = 1 - done MACs / baseline's dense MACs. Time saved = 1 - time / baseline's time "
+    "= 1 - 1 / speed-up. Realised = time saved / MACs saved."
+)
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One program to time. Peers run the dense network and have no MACs of their own."""
+
+    name: str
+    program: Timed
+    kind: str
+    """``dense``, ``gated`` or ``peer``."""
+    sha256: str
+    dense_macs: int | None = None
+    accuracy: float | None = None
+    packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A median over rounds with its 95 % bootstrap interval."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How one contestant did."""
+
+    name: str
+    kind: str
+    sha256: str
+    latency_us: Summary
+    """Over all runs; ``low`` and ``high`` are the interval of the median over rounds."""
+    latencies_us: list[float]
+    speedup: Ratio
+    """Against the baseline."""
+    dense_macs: int | NotMeasured
+    done_macs: float | NotMeasured
+    arithmetic_speedup: float | NotMeasured
+    """Baseline's dense MACs / done MACs: what the clock could have given."""
+    macs_saved: float | NotMeasured
+    time_saved: float
+    realised: Ratio | NotMeasured
+    top1_agreement: float
+    """Share of the images where the largest output is the baseline's."""
+    accuracy: float | NotMeasured
+    """Of the network on its whole test set, as recorded by its training."""
+    accuracy_on_images: float | NotMeasured
+    """On the images of this run."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What :func:`compare` found out. ``to_json()`` gives plain data."""
+
+    machine: str
+    baseline: str
+    images: int
+    rounds: int
+    runs_per_round: int
+    standings: list[Standing]
+    context: Context
+    convention: str
+    warnings: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; a value that is missing is ``{"not_measured": reason}``."""
+        return dict(to_json(self))
+
+    def __getitem__(self, name: str) -> Standing:
+        for standing in self.standings:
+            if standing.name == name:
+                return standing
+        raise KeyError(name)
+
+
+def compare(
+    entries: Sequence[Any],
+    *,
+    images: NDArray[np.float32] | None = None,
+    labels: NDArray[np.integer[Any]] | None = None,
+    baseline: str | None = None,
+    accuracies: Mapping[str, float] | None = None,
+    names: Sequence[str] | None = None,
+    rounds: int | None = None,
+) -> Comparison:
+    """Time several programs in turn on this machine.
+
+    Args:
+        entries: Bundles, paths of bundles (``.hgb``), files prepared for a peer (``.tflite``,
+            ``.onnx``, ``.ncnn.param``), or :class:`Contestant` objects.
+        images: Preprocessed input (N,C,H,W); the first bundle's test vectors when None.
+        labels: True classes of the images (N,), for the accuracy on them.
+        baseline: Name of the contestant that ratios refer to; the first dense bundle when None.
+        accuracies: Test accuracy (0..1) by contestant name.
+        names: What to call the entries; their file names when None.
+        rounds: Timed rounds; as many as take about ten seconds per contestant when None.
+
+    Raises:
+        UsageError: No entries, two of the same name, an unknown baseline or kind of file.
+        InputError: The images do not fit.
+    """
+    contestants = []
+    vectors = images
+    for index, entry in enumerate(entries):
+        contestant, own = _contestant(entry, names[index] if names else None)
+        if accuracies and contestant.name in accuracies:
+            contestant = dataclasses.replace(contestant, accuracy=accuracies[contestant.name])
+        contestants.append(contestant)
+        vectors = own if vectors is None else vectors
+    if vectors is None:
+        raise InputError("no bundle to take test images from: give images")
+    return compare_programs(contestants, vectors, labels=labels, baseline=baseline, rounds=rounds)
+
+
+def compare_programs(
+    contestants: Sequence[Contestant],
+    images: NDArray[np.float32],
+    *,
+    labels: NDArray[np.integer[Any]] | None = None,
+    baseline: str | None = None,
+    rounds: int | None = None,
+) -> Comparison:
+    """Time programs that are already loaded; see :func:`compare`."""
+    base = _choose_baseline(contestants, baseline)
+    outputs = {one.name: np.asarray(one.program.run(images)) for one in contestants}
+    done = {one.name: _done_macs(one) for one in contestants}
+    with pinned() as cpu:
+        times, runs_per_round = _time_in_turn(contestants, images, rounds)
+        context = read_context(
+            packages=sorted({name for one in contestants for name in one.packages}),
+            bundles={one.name: one.sha256 for one in contestants},
+            pinned_cpu=cpu,
+        )
+    standings = [
+        _standing(one, base, times, outputs, done[one.name], labels) for one in contestants
+    ]
+    return Comparison(
+        machine="host",
+        baseline=base.name,
+        images=len(images),
+        rounds=len(times[base.name]),
+        runs_per_round=runs_per_round,
+        standings=standings,
+        context=context,
+        convention=f"{CONVENTION} {layer_table.CONVENTION}",
+        warnings=_warnings(standings, base, context),
+    )
+
+
+def _contestant(entry: Any, name: str | None) -> tuple[Contestant, NDArray[np.float32] | None]:
+    """The contestant behind an entry, and the test images it brings along, if any."""
+    from headgate.profiling.peers import peer_for_file
+
+    if isinstance(entry, Contestant):
+        return entry, None
+    if isinstance(entry, (str, Path)) and (peer := peer_for_file(Path(entry))) is not None:
+        loaded = peer(Path(entry))
+        contestant = Contestant(
+            name or loaded.name, loaded, "peer", loaded.sha256, packages=loaded.packages
+        )
+        return contestant, None
+    source = open_source(entry)
+    kind = "gated" if source.manifest["gates"] else "dense"
+    contestant = Contestant(
+        name or source.name,
+        source.program,
+        kind,
+        source.sha256,
+        dense_macs=layer_table.dense_macs(source.manifest),
+    )
+    return contestant, source.vectors()
+
+
+def _choose_baseline(contestants: Sequence[Contestant], name: str | None) -> Contestant:
+    if not contestants:
+        raise UsageError("nothing to compare: give at least one bundle")
+    by_name = {one.name: one for one in contestants}
+    if len(by_name) != len(contestants):
+        raise UsageError(f"two contestants share a name: {[one.name for one in contestants]}")
+    if name is not None:
+        if name not in by_name:
+            raise UsageError(f"no contestant is called {name!r}.{suggest(name, by_name)}")
+        return by_name[name]
+    dense = [one for one in contestants if one.kind == "dense"]
+    return (dense or list(contestants))[0]
+
+
+def _time_in_turn(
+    contestants: Sequence[Contestant], images: NDArray[np.float32], rounds: int | None
+) -> tuple[dict[str, list[NDArray[np.float64]]], int]:
+    """Per contestant one array of latencies (us) per round, and the runs in each."""
+    singles = [images[index : index + 1] for index in range(len(images))]
+    if rounds is None:
+        guesses = [float(time_burst(one.program, singles[0], 1)[0]) for one in contestants]
+        slowest = max(guesses)
+        rounds = fitting_rounds(slowest, BURST_RUNS * len(images), BUDGET_S)
+    times: dict[str, list[NDArray[np.float64]]] = {one.name: [] for one in contestants}
+    for turn in range(rounds):
+        for step in range(len(contestants)):
+            one = contestants[(turn + step) % len(contestants)]
+            bursts = [time_burst(one.program, image, BURST_RUNS) for image in singles]
+            times[one.name].append(np.concatenate(bursts))
+    return times, BURST_RUNS * len(images)
+
+
+def _done_macs(one: Contestant) -> float | None:
+    """Mean MACs per image of the run just made; None for a peer."""
+    if not isinstance(one.program, Program):
+        return None
+    return float(one.program.executed_macs().mean())
+
+
+def _standing(
+    one: Contestant,
+    base: Contestant,
+    times: Mapping[str, list[NDArray[np.float64]]],
+    outputs: Mapping[str, NDArray[Any]],
+    done: float | None,
+    labels: NDArray[np.integer[Any]] | None,
+) -> Standing:
+    own = np.array([np.median(burst) for burst in times[one.name]])
+    reference = np.array([np.median(burst) for burst in times[base.name]])
+    speedup = _ratio(reference / own)
+    runs = np.concatenate(times[one.name])
+    low, high = bootstrap_interval(own)
+    latency = dataclasses.replace(summarize(runs), low=low, high=high)
+    top1 = outputs[one.name].reshape(len(outputs[one.name]), -1).argmax(axis=1)
+    base_top1 = outputs[base.name].reshape(len(top1), -1).argmax(axis=1)
+    arithmetic, saved = _arithmetic(done, base, one)
+    return Standing(
+        name=one.name,
+        kind=one.kind,
+        sha256=one.sha256,
+        latency_us=latency,
+        latencies_us=[round(float(value), 3) for value in runs],
+        speedup=speedup,
+        dense_macs=NotMeasured("a peer counts no MACs")
+        if one.dense_macs is None
+        else one.dense_macs,
+        done_macs=NotMeasured("a peer counts no MACs") if done is None else done,
+        arithmetic_speedup=arithmetic,
+        macs_saved=saved,
+        time_saved=1 - 1 / speedup.median,
+        realised=_realised(speedup, saved),
+        top1_agreement=float((top1 == base_top1).mean()),
+        accuracy=NotMeasured("none was recorded") if one.accuracy is None else one.accuracy,
+        accuracy_on_images=(
+            NotMeasured("the images came without labels")
+            if labels is None
+            else float((top1 == labels).mean())
+        ),
+    )
+
+
+def _ratio(per_round: NDArray[np.float64]) -> Ratio:
+    return Ratio(float(np.median(per_round)), *bootstrap_interval(per_round))
+
+
+def _arithmetic(
+    done: float | None, base: Contestant, one: Contestant
+) -> tuple[float | NotMeasured, float | NotMeasured]:
+    """Arithmetic speed-up and MACs saved against the baseline's dense network."""
+    if done is None or base.dense_macs is None:
+        missing = NotMeasured(f"{(one if done is None else base).name} counts no MACs")
+        return missing, missing
+    return base.dense_macs / done, 1 - done / base.dense_macs
+
+
+def _realised(speedup: Ratio, saved: float | NotMeasured) -> Ratio | NotMeasured:
+    if isinstance(saved, NotMeasured):
+        return saved
+    if saved < 0.01:
+        return NotMeasured("it saves no arithmetic")
+    return Ratio(
+        *((1 - 1 / value) / saved for value in (speedup.median, speedup.low, speedup.high))
+    )
+
+
+def _warnings(standings: list[Standing], base: Contestant, context: Context) -> list[str]:
+    found = load_warnings(context)
+    for one in standings:
+        if one.latency_us.drifted:
+            found.append(
+                f"{one.name}: the last third of the runs took {one.latency_us.drift:+.1%} against "
+                "the first; ratios are taken round by round and still hold"
+            )
+        if one.kind == "peer" and base.kind == "dense" and one.top1_agreement < 1:
+            found.append(
+                f"{one.name} names another class than {base.name} on "
+                f"{1 - one.top1_agreement:.0%} of the images: is it the same network?"
+            )
+        if (
+            one.kind != "peer"
+            and base.dense_macs is not None
+            and isinstance(one.dense_macs, int)
+            and abs(one.dense_macs / base.dense_macs - 1) > 0.01
+        ):
+            found.append(
+                f"{one.name} has {one.dense_macs / 1e6:.2f} M dense MACs, the baseline "
+                f"{base.dense_macs / 1e6:.2f} M: not the same architecture"
+            )
+    return found

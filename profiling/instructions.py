@@ -1,0 +1,166 @@
+"""Executed instructions per inference, counted exactly under QEMU user mode.
+
+A regression measure, not a time: emulation says nothing about a device's clock. The static runner
+is executed with one, two and three repeats under an empty environment; differences between them
+leave start-up out, and equal differences prove that the count repeats.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headgate.device.bundle import Bundle
+from headgate.device import load
+from headgate.device.manifest import RUNNER, WEIGHTS
+from headgate.device.qemu import Qemu
+from headgate.errors import BundleError, DeviceError, ToolMissing
+from headgate.profiling import layers as layer_table
+
+TIMEOUT_S = 900
+_INSTALL = "install Debian's or Ubuntu's dynamic one: apt-get install qemu-user"
+
+
+@dataclass(frozen=True)
+class InstructionCount:
+    """Instructions of one inference of one image."""
+
+    instructions: int
+    start_up: int
+    """Instructions outside inference: loading, reading, writing."""
+    done_macs: int
+    """MACs executed for this image, gates included."""
+    dense_macs: int
+    exact: bool
+    """Two differences of repeat counts agreed to the last instruction."""
+    machine: str
+    cpu: str
+    tool: str
+
+    @property
+    def per_mac(self) -> float:
+        """Instructions per executed MAC."""
+        return self.instructions / self.done_macs
+
+
+def count_instructions(
+    bundle: Bundle | str | Path,
+    image: NDArray[np.float32] | None = None,
+    *,
+    machine: str = "qemu:rpi4",
+) -> InstructionCount:
+    """Count the instructions of one inference under QEMU.
+
+    Args:
+        bundle: A bundle for an aarch64 target, or its path.
+        image: One preprocessed input (1,C,H,W); the first test vector when None.
+        machine: The emulated machine; its CPU rejects instructions the real one lacks.
+
+    Raises:
+        ToolMissing: QEMU or its plugin support is not there.
+        BundleError: The bundle has no aarch64 runner.
+        DeviceError: The runner failed under QEMU.
+    """
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    if opened.target["arch"] != "aarch64" or RUNNER not in opened.members:
+        raise BundleError(
+            f"instructions are counted for aarch64 bundles with a runner, {opened.name!r} is for "
+            f"{opened.target['name']!r}; compile it with --target rpi4"
+        )
+    chosen = opened.vectors()[0][0][:1] if image is None else image[:1]
+    with load(opened, machine) as program:
+        program.run(chosen)
+        done_macs = int(program.executed_macs()[0])
+    emulator = [*Qemu(machine.removeprefix("qemu:")).command(), "-plugin", str(build_plugin())]
+    with tempfile.TemporaryDirectory(prefix="headgate-count-") as name:
+        folder = Path(name)
+        for member, file in ((RUNNER, "runner"), (WEIGHTS, "weights")):
+            (folder / file).write_bytes(opened.members[member])
+        (folder / "runner").chmod(0o755)
+        np.ascontiguousarray(chosen, dtype="<f4").tofile(folder / "input")
+        totals = [_run(emulator, folder, repeat) for repeat in (1, 2, 3)]
+    first, second = np.diff(totals)
+    return InstructionCount(
+        instructions=int(second),
+        start_up=int(totals[0] - second),
+        done_macs=done_macs,
+        dense_macs=layer_table.dense_macs(opened.manifest),
+        exact=bool(first == second),
+        machine=machine,
+        cpu=emulator[emulator.index("-cpu") + 1],
+        tool=_version(emulator[0]),
+    )
+
+
+def build_plugin() -> Path:
+    """The counting plugin, compiled for this machine once and kept in the user's cache.
+
+    Raises:
+        ToolMissing: ziglang is not installed.
+        DeviceError: The plugin does not compile.
+    """
+    source = files("headgate.profiling").joinpath("qemu/count.c").read_bytes()
+    digest = hashlib.sha256(source).hexdigest()[:16]
+    base = os.environ.get("XDG_CACHE_HOME")
+    cache = (Path(base) if base else Path.home() / ".cache") / "headgate"
+    plugin = cache / f"qemu-count-{digest}.so"
+    if plugin.is_file():
+        return plugin
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as name:
+        (Path(name) / "count.c").write_bytes(source)
+        built = Path(name) / "count.so"
+        command = [sys.executable, "-m", "ziglang", "cc", "-O2", "-shared", "-fPIC"]
+        command += ["-o", str(built), str(Path(name) / "count.c")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if "No module named ziglang" in done.stderr:
+            raise ToolMissing("ziglang is not installed; pip install 'headgate[compile]'")
+        if done.returncode != 0 or not built.is_file():
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise DeviceError(f"the QEMU plugin did not compile: {last}")
+        built.replace(plugin)
+    return plugin
+
+
+def _run(emulator: list[str], folder: Path, repeat: int) -> int:
+    """Instructions of a whole run of the runner with ``repeat`` inferences."""
+    command = [*emulator, "-d", "plugin", "-D", "log", "./runner", "--weights", "weights"]
+    command += ["--input", "input", "--output", "output", "--repeat", str(repeat)]
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env={}, capture_output=True, timeout=TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DeviceError(f"counting under QEMU took more than {TIMEOUT_S} s") from error
+    log = folder / "log"
+    text = log.read_text(errors="replace") if log.is_file() else ""
+    message = done.stderr.decode(errors="replace").strip()
+    if "instructions:" not in text:
+        if done.returncode < 0 or "uncaught target signal" in message:
+            raise DeviceError(
+                f"the runner died under {' '.join(emulator[:3])}: {_last_line(message)}; "
+                "is the bundle for this machine?"
+            )
+        raise ToolMissing(f"{emulator[0]} takes no plugins ({_last_line(message)}); {_INSTALL}")
+    if done.returncode != 0:
+        raise DeviceError(f"the runner failed under QEMU: {_last_line(message)}")
+    return int(text.partition("instructions:")[2].split()[0])
+
+
+def _last_line(message: str) -> str:
+    return message.splitlines()[-1] if message else "no message"
+
+
+def _version(qemu: str) -> str:
+    done = subprocess.run([qemu, "--version"], capture_output=True, text=True, check=False)
+    words = (done.stdout.splitlines() or [""])[0].split()
+    return " ".join(["qemu-aarch64", *words[2:3]])

@@ -1,0 +1,92 @@
+"""ncnn in fp32, with its Winograd and GEMM kernels and pooled memory, one thread."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headgate.device.files import atomic_write
+from headgate.errors import CompileError, MissingFile
+from headgate.profiling.peers.base import Peer
+
+if TYPE_CHECKING:
+    import torch
+
+_INPUT, _OUTPUT = "in0", "out0"  # pnnx's names
+
+
+class Ncnn(Peer):
+    """A ``.ncnn.param`` file with its weights in ``.ncnn.bin`` beside it, written by pnnx."""
+
+    name = "ncnn"
+    title = "ncnn"
+    suffix = ".ncnn.param"
+    packages = ("ncnn",)
+    converters = ("torch", "pnnx")
+    modules = ("ncnn",)
+
+    @classmethod
+    def _convert(cls, module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
+        import pnnx
+        import torch
+
+        # pnnx writes a dozen files beside its input; its weights are fp16 unless told otherwise
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            torch.jit.trace(module.eval(), example).save(str(folder / "network.pt"))
+            shape = ",".join(str(size) for size in example.shape)
+            command = [pnnx.EXEC_PATH, "network.pt", f"inputshape=[{shape}]f32", "fp16=0"]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+            param, weights = folder / "network.ncnn.param", folder / "network.ncnn.bin"
+            if done.returncode or not (param.is_file() and weights.is_file()):
+                last = ((done.stderr or done.stdout).strip().splitlines() or ["no message"])[-1]
+                raise CompileError(f"pnnx cannot translate the network: {last}")
+            _copy(weights, _weights_of(path))
+            _copy(param, path)
+
+    def _load(self) -> None:
+        import ncnn
+
+        weights = _weights_of(self.path)
+        if not weights.is_file():
+            raise MissingFile(f"{self.path} has no weights beside it: {weights} is missing")
+        self._ncnn = ncnn
+        self._net = ncnn.Net()
+        options = self._net.opt
+        options.num_threads = 1
+        options.lightmode = True
+        options.use_vulkan_compute = False
+        for half in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_storage"):
+            setattr(options, f"use_{half}", False)
+        self._blobs = ncnn.UnlockedPoolAllocator()
+        self._workspace = ncnn.PoolAllocator()
+        options.blob_allocator = self._blobs
+        options.workspace_allocator = self._workspace
+        if self._net.load_param(str(self.path)) or self._net.load_model(str(weights)):
+            raise CompileError(f"ncnn cannot load {self.path}")
+
+    def _feed(self, image: NDArray[np.float32]) -> None:
+        self._mat = self._ncnn.Mat(image[0]).clone()
+
+    def _infer(self) -> Any:
+        extractor = self._net.create_extractor()
+        extractor.input(_INPUT, self._mat)
+        _, self._result = extractor.extract(_OUTPUT)
+
+    def _fetch(self) -> NDArray[np.float32]:
+        return np.array(self._result)[None]
+
+
+def _weights_of(param: Path) -> Path:
+    return param.with_name(param.name.removesuffix(".param") + ".bin")
+
+
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb") as read, atomic_write(target) as written:
+        shutil.copyfileobj(read, written)

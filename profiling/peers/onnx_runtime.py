@@ -1,0 +1,62 @@
+"""ONNX Runtime's CPU provider, all graph optimisations, one thread."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headgate.profiling.peers.base import Peer
+
+if TYPE_CHECKING:
+    import torch
+
+
+class OnnxRuntime(Peer):
+    """A ``.onnx`` file written by torch's own exporter; input and output stay bound in memory."""
+
+    name = "onnxruntime"
+    title = "ONNX Runtime"
+    suffix = ".onnx"
+    packages = ("onnxruntime",)
+    converters = ("torch", "onnx", "onnxscript")
+    modules = ("onnxruntime",)
+
+    @classmethod
+    def _convert(cls, module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
+        import torch
+
+        program = torch.onnx.export(
+            module.eval(), (example,), dynamo=True, optimize=True, verbose=False
+        )
+        assert program is not None  # a program comes back whenever no file is named
+        program.save(str(path), external_data=False)
+
+    def _load(self) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.log_severity_level = 3
+        self._session: Any = onnxruntime.InferenceSession(
+            str(self.path), options, providers=["CPUExecutionProvider"]
+        )
+        self._value = onnxruntime.OrtValue
+        self._binding = self._session.io_binding()
+        self._input = self._session.get_inputs()[0].name
+        self._binding.bind_output(self._session.get_outputs()[0].name, "cpu")
+
+    def _feed(self, image: NDArray[np.float32]) -> None:
+        self._bound = self._value.ortvalue_from_numpy(image, "cpu", 0)
+        self._binding.bind_ortvalue_input(self._input, self._bound)
+
+    def _infer(self) -> Any:
+        self._session.run_with_iobinding(self._binding)
+
+    def _fetch(self) -> NDArray[np.float32]:
+        return np.array(self._binding.copy_outputs_to_cpu()[0])

@@ -1,0 +1,65 @@
+"""A bundle opened for measuring: its program, its hash, its test images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headgate.device.bundle import Bundle
+from headgate.device import load
+from headgate.device.program import Program
+
+
+@dataclass(frozen=True)
+class Source:
+    """A loaded bundle and what a report says about it."""
+
+    name: str
+    sha256: str
+    """Of the bundle's file; bundles are deterministic, so an unsaved one has it too."""
+    program: Program
+
+    @property
+    def bundle(self) -> Bundle:
+        return self.program.bundle
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        return self.program.bundle.manifest
+
+    @property
+    def machine(self) -> str:
+        return self.program.machine
+
+    @property
+    def emulated(self) -> bool:
+        """Whether the machine is an emulator, whose clock means nothing."""
+        return self.machine.startswith("qemu:")
+
+    def vectors(self) -> NDArray[np.float32]:
+        """The bundle's test inputs, (N,C,H,W)."""
+        inputs, _ = self.bundle.vectors()
+        return inputs[0]
+
+
+def open_source(bundle: Bundle | str | Path, machine: str = "host") -> Source:
+    """Open a bundle or its file and load it onto ``machine``.
+
+    Raises:
+        MissingFile: There is no such file.
+        BundleError: The bundle is damaged, or made for another machine.
+        UsageError: There is no such machine.
+        ToolMissing: The machine's emulator is not installed.
+    """
+    name = None
+    if not isinstance(bundle, Bundle):
+        name = Path(bundle).stem
+        bundle = Bundle.open(bundle)
+    digest = hashlib.sha256(bundle.to_bytes()).hexdigest()
+    return Source(name or bundle.name, digest, load(bundle, machine))
