@@ -1,0 +1,138 @@
+"""The few words in which every schedule is written, over TVM's IR builder.
+
+Buffers are flat: a kernel takes plain C pointers and computes its own offsets, so that what is
+written here is what the object file does. Counts and index lists are ``int32``, data ``float32``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tvm import tirx
+from tvm.script.ir_builder import IRBuilder
+from tvm.tirx import PrimFunc
+from tvm.tirx.script import builder as T
+
+Expr = Any
+"""A TIR expression or a Python number."""
+Buffer = Any
+
+UNBOUNDED = 1 << 30
+"""Extent of a buffer whose size the caller knows and the code generator does not need."""
+
+
+def prim_func(name: str, parameters: list[tuple[str, str]], body: Callable[..., None]) -> PrimFunc:
+    """A C function ``void name(parameters)``.
+
+    Each parameter is ``(name, dtype)`` and becomes a pointer, handed to ``body`` as a buffer.
+    """
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        T.func_name(name)
+        handles = [(T.arg(key, T.handle(dtype)), dtype) for key, dtype in parameters]
+        T.func_attr({"global_symbol": name, "tirx.noalias": True})
+        body(*(T.decl_buffer((UNBOUNDED,), dtype, data=handle) for handle, dtype in handles))
+    return builder.get()
+
+
+def local(size: int, dtype: str = "float32") -> Buffer:
+    """A small array that LLVM keeps in registers where its indices are constants."""
+    return T.alloc_buffer((size,), dtype, scope="local")
+
+
+@contextmanager
+def loop(extent: Expr) -> Iterator[Expr]:
+    """``for i in range(extent)``; a constant extent of one leaves no loop behind."""
+    if isinstance(extent, int) and extent == 1:
+        yield 0
+        return
+    with T.serial(0, extent) as index:
+        yield index
+
+
+@contextmanager
+def when(condition: Expr) -> Iterator[None]:
+    """``if condition``; a constant true leaves no branch behind."""
+    if condition is True:
+        yield
+        return
+    with T.If(condition), T.Then():
+        yield
+
+
+def let(value: Expr) -> Expr:
+    """``value`` computed once, here."""
+    return value if isinstance(value, int | float) else T.Bind(value)
+
+
+def load(buffer: Buffer, offset: Expr, lanes: int = 1, stride: int = 1) -> Expr:
+    """``lanes`` elements from ``offset`` on, ``stride`` apart, as one vector."""
+    if lanes == 1:
+        return buffer[offset]
+    if stride == 1:
+        return buffer[T.ramp(offset, 1, lanes)]
+    if stride == 2:
+        # Two contiguous loads and a shuffle; LLVM would make one load for each lane of a ramp.
+        halves = [buffer[T.ramp(offset + part * lanes, 1, lanes)] for part in (0, 1)]
+        return T.Shuffle(halves, [tirx.IntImm("int32", 2 * lane) for lane in range(lanes)])
+    return buffer[T.ramp(offset, stride, lanes)]
+
+
+def store(buffer: Buffer, offset: Expr, value: Expr, lanes: int = 1) -> None:
+    """Writes a vector of ``lanes`` (or one number) from ``offset`` on."""
+    T.buffer_store(buffer, value, [offset if lanes == 1 else T.ramp(offset, 1, lanes)])
+
+
+def store_part(buffer: Buffer, offset: Expr, value: Expr, lanes: int, count: int) -> None:
+    """Writes the first ``count`` of ``lanes`` values and touches nothing behind them."""
+    done = 0
+    while done < count:
+        width = 1 << ((count - done).bit_length() - 1)
+        if width == lanes:
+            part = value
+        else:
+            indices = [tirx.IntImm("int32", done + lane) for lane in range(width)]
+            part = T.Shuffle([value], indices)
+        store(buffer, offset + done, part, width)
+        done += width
+
+
+def element(vector: Expr, index: int) -> Expr:
+    """One element of a vector."""
+    return T.Shuffle([vector], [tirx.IntImm("int32", index)])
+
+
+def splat(value: Expr, lanes: int) -> Expr:
+    """``value`` in every lane."""
+    if isinstance(value, int | float):
+        value = tirx.FloatImm("float32", float(value))
+    return value if lanes == 1 else T.broadcast(value, lanes)
+
+
+def maximum(left: Expr, right: Expr) -> Expr:
+    return tirx.Max(left, right)
+
+
+def minimum(left: Expr, right: Expr) -> Expr:
+    return tirx.Min(left, right)
+
+
+def copy(source: Buffer, start: Expr, target: Buffer, into: Expr, count: int, lanes: int) -> None:
+    """Copies ``count`` (a constant) contiguous numbers, vectors first, then one by one."""
+    whole = count // lanes
+    if whole:
+        with loop(whole) as i:
+            store(target, into + i * lanes, load(source, start + i * lanes, lanes), lanes)
+    for i in range(whole * lanes, count):
+        store(target, into + i, load(source, start + i))
+
+
+def fill(target: Buffer, into: Expr, value: float, count: int, lanes: int) -> None:
+    """Sets ``count`` (a constant) numbers to ``value``."""
+    whole = count // lanes
+    if whole:
+        with loop(whole) as i:
+            store(target, into + i * lanes, splat(value, lanes), lanes)
+    for i in range(whole * lanes, count):
+        store(target, into + i, splat(value, 1))
