@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from headgate.errors import ModelError
+from headgate.train.evaluating import evaluating
 from headgate.train.gates.base import GatedConv2d, Norm, symmetric_padding
 
 # What may stand between a convolution and its reader without mixing channels (names of modules,
@@ -166,17 +167,14 @@ def _read_name(name: str) -> Step:
 
 
 def _export(module: nn.Module, example_input: Tensor) -> tuple[fx.Graph, Callable[[fx.Node], Step]]:
-    training = [m for m in module.modules() if m.training]
     try:
-        program = torch.export.export(module.eval(), (example_input,))
+        with evaluating(module):
+            program = torch.export.export(module, (example_input,))
     except Exception as error:  # the exporter's own errors have no common root
         raise ModelError(
             f"{type(module).__name__} can be traced neither by torch.fx nor by torch.export: "
             f"{_first_line(error)}"
         ) from error
-    finally:
-        for part in training:
-            part.training = True
     owners = {
         name: parameter.rpartition(".")[0]
         for name, parameter in {

@@ -1,0 +1,155 @@
+"""Counting multiply-accumulates: an engine that runs an exported graph past a table of handlers.
+
+The graph is executed on real images, so that gates decide as they do in use; beside every tensor
+goes the mask of the channels that gates left active in it, per image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from headgate.errors import InputError, ModelError
+from headgate.train.evaluating import evaluating
+from headgate.train.macs.handlers import HANDLERS, Call, Handler, Masks
+from headgate.train.macs.result import MacCount, Row
+
+# Images per run of the graph: enough to be quick, few enough for vgg16 at 224x224.
+CHUNK = 16
+
+
+def count_macs(
+    module: nn.Module,
+    example_input: Tensor,
+    images: Tensor | None = None,
+    handlers: Mapping[str, Handler] | None = None,
+) -> MacCount:
+    """The multiply-accumulates of ``module`` per image, dense and executed.
+
+    Dense is what the network costs without gates. Executed is what is left when every channel
+    that a gate closed is neither computed nor read, plus the gates' own cost, averaged over
+    ``images``. For the convention in full see ``MacCount.convention``.
+
+    Args:
+        module: any network that ``torch.export`` takes; counted in evaluation mode.
+        example_input: (N, C, H, W).
+        images: (M, C, H, W), what the gates decide on; by default ``example_input``.
+        handlers: more rows for the table, or other ones: operator name ("aten.addmm") to handler.
+
+    Raises:
+        InputError: no image, or images of another shape than the example.
+        ModelError: ``torch.export`` cannot take the network.
+
+    Example:
+        >>> count_macs(create_model("mcifarnet"), torch.zeros(1, 3, 32, 32)).dense
+        174301824
+    """
+    images = example_input if images is None else images
+    if images.shape[1:] != example_input.shape[1:] or len(images) == 0:
+        raise InputError(
+            f"images have the shape {tuple(images.shape)}, expected (M, "
+            f"{', '.join(map(str, example_input.shape[1:]))}) with M > 0"
+        )
+    parameter = next(module.parameters(), None)
+    if parameter is not None:
+        images = images.to(parameter.device)
+    size = min(CHUNK, len(images))
+    with evaluating(module), torch.no_grad():
+        try:
+            program = torch.export.export(module, (images[:size],)).module()
+        except Exception as error:  # the exporter's own errors have no common root
+            message = str(error).strip().splitlines() or [type(error).__name__]
+            raise ModelError(
+                f"{type(module).__name__} cannot be exported, so its MACs cannot be counted: "
+                f"{message[0]}"
+            ) from error
+        engine = _Engine(program, size, {**HANDLERS, **(handlers or {})})
+        for chunk in images.split(size):
+            # The graph is made for one batch size: fill the last chunk up, then cut the surplus.
+            engine.run_chunk(
+                torch.cat([chunk, chunk[:1].expand(size - len(chunk), *chunk.shape[1:])])
+            )
+    return engine.result(len(images))
+
+
+class _Engine(fx.Interpreter):
+    """Runs the graph and keeps, per node, the mask of its value and what it cost."""
+
+    def __init__(self, program: fx.GraphModule, size: int, handlers: Mapping[str, Handler]) -> None:
+        super().__init__(program)
+        self.size = size
+        self.handlers = handlers
+        self.gate_of = _gate_nodes(program.graph)
+        self.masks: dict[fx.Node, Masks] = {}
+        self.dense: dict[fx.Node, int] = {}
+        self.executed: dict[fx.Node, list[Tensor]] = {}
+        self.unsupported: dict[str, int] = {}
+
+    def run_chunk(self, images: Tensor) -> None:
+        self.masks.clear()
+        self.unsupported.clear()
+        self.run(images)
+
+    def run_node(self, n: fx.Node) -> Any:
+        if n.op != "call_function":
+            return super().run_node(n)
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        output = self.call_function(n.target, args, kwargs)
+        masks = fx.node.map_aggregate(
+            n.args, lambda a: self.masks.get(a) if isinstance(a, fx.Node) else None
+        )
+        call = Call(self.size, args, kwargs, masks, output)
+        name = _operator_name(n)
+        handler = self.handlers.get(name)
+        if handler is None:
+            self.unsupported[name] = self.unsupported.get(name, 0) + 1
+            return output
+        cost = handler(call)
+        self.masks[n] = cost.mask
+        if cost.dense:
+            self.dense[n] = cost.dense
+            self.executed.setdefault(n, []).append(cost.executed.cpu())
+        return output
+
+    def result(self, images: int) -> MacCount:
+        rows = []
+        for node, dense in self.dense.items():
+            served = self.gate_of.get(node)
+            if served is None:
+                executed = torch.cat(self.executed[node])[:images]
+                operator = _operator_name(node).rpartition(".")[2]
+                rows.append(Row(_module_path(node), operator, dense, executed))
+            else:
+                cost = torch.full((images,), dense, dtype=torch.int64)
+                rows.append(Row(_module_path(served), "gate", 0, cost))
+        return MacCount(tuple(rows), dict(self.unsupported))
+
+
+def _gate_nodes(graph: fx.Graph) -> dict[fx.Node, fx.Node]:
+    """The nodes that only serve to decide a gate, each with a gated convolution it decides for."""
+    served: dict[fx.Node, fx.Node] = {}
+    for node in reversed(graph.nodes):
+        owners = [_served_by(node, user, served) for user in node.users]
+        if owners and all(owner is not None for owner in owners):
+            assert owners[0] is not None
+            served[node] = owners[0]
+    return served
+
+
+def _served_by(node: fx.Node, user: fx.Node, served: dict[fx.Node, fx.Node]) -> fx.Node | None:
+    if user.op == "call_function" and _operator_name(user) == "headgate.gated_conv2d":
+        arguments = [i for i, a in enumerate(user.args) if a is node]
+        return user if arguments == [4] else None
+    return served.get(user)
+
+
+def _operator_name(node: fx.Node) -> str:
+    return str(getattr(node.target, "overloadpacket", getattr(node.target, "__name__", "")))
+
+
+def _module_path(node: fx.Node) -> str:
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    return str(stack[-1][0]) if stack else ""

@@ -1,0 +1,264 @@
+"""What each operator of an exported graph costs, and what it does to the mask of its channels.
+
+A mask is a boolean tensor (N, C): the channels (or features) that can be non-zero. None stands
+for all of them. A channel outside the mask must be exactly zero, so an operator that moves zero
+elsewhere (batch norm, sigmoid, adding a constant) makes every channel active.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Mask = Tensor | None
+# An operator with several results has a list of masks.
+Masks = Mask | list[Mask]
+
+
+@dataclass(frozen=True)
+class Call:
+    """An operator that was executed: batch size, arguments, their masks (same nesting), result."""
+
+    size: int
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    masks: tuple[Any, ...]
+    output: Any
+
+    def argument(self, position: int, name: str, default: Any = None) -> Any:
+        """An argument of the operator, given by position, by name or not at all."""
+        if position < len(self.args):
+            return self.args[position]
+        return self.kwargs.get(name, default)
+
+    def dimension(self, position: int, name: str, default: int = 0) -> int:
+        """An argument that names a dimension of the first tensor, counted from the front."""
+        first = self.args[0][0] if isinstance(self.args[0], list | tuple) else self.args[0]
+        return int(self.argument(position, name, default)) % first.ndim
+
+
+@dataclass(frozen=True)
+class Cost:
+    """MACs per image, dense and executed (N,), and the mask of the result."""
+
+    dense: int
+    executed: Tensor
+    mask: Masks
+
+
+Handler = Callable[[Call], Cost]
+
+NOTHING = torch.zeros(0, dtype=torch.int64)
+
+
+def free(rule: Callable[[Call], Masks]) -> Handler:
+    """Handler of an operator without MACs; ``rule`` gives the mask of its result."""
+    return lambda call: Cost(0, NOTHING, rule(call))
+
+
+def _connected_pairs(x_mask: Mask, y_mask: Mask, weight: Tensor, groups: int, size: int) -> Tensor:
+    """(N,): pairs of an active input and an active output channel in the same group."""
+    outputs, inputs = weight.shape[0], weight.shape[1] * groups
+    counts = []
+    for mask, channels in ((x_mask, inputs), (y_mask, outputs)):
+        if mask is None:
+            counts.append(weight.new_full((size, groups), channels // groups, dtype=torch.int64))
+        else:
+            counts.append(mask.reshape(size, groups, channels // groups).sum(2))
+    return (counts[0] * counts[1]).sum(1)
+
+
+def _convolution_cost(call: Call, weight: Tensor, groups: int, y_mask: Mask) -> Cost:
+    per_pair = math.prod(weight.shape[2:]) * math.prod(call.output.shape[2:])
+    pairs = _connected_pairs(call.masks[0], y_mask, weight, groups, call.size)
+    return Cost(math.prod(weight.shape[:2]) * per_pair, pairs * per_pair, y_mask)
+
+
+def convolution(call: Call) -> Cost:
+    """conv1d, conv2d, conv3d: weight (C, C_in / groups, kernel...)."""
+    return _convolution_cost(call, call.args[1], call.argument(6, "groups", 1), None)
+
+
+def gated_convolution(call: Call) -> Cost:
+    """headgate::gated_conv2d; its gate says which outputs are computed."""
+    return _convolution_cost(call, call.args[1], call.args[9], call.args[4] != 0)
+
+
+def transposed_convolution(call: Call) -> Cost:
+    """conv_transpose: weight (C_in, C / groups, kernel...), applied at every input position."""
+    x, weight = call.args[:2]
+    per_input = math.prod(weight.shape[1:]) * math.prod(x.shape[2:])
+    mask: Mask = call.masks[0]
+    active = (
+        x.new_full((call.size,), x.shape[1], dtype=torch.int64) if mask is None else mask.sum(1)
+    )
+    return Cost(x.shape[1] * per_input, active * per_input, None)
+
+
+def linear(call: Call) -> Cost:
+    """Inputs x outputs for every row; a mask counts when the input is (N, features)."""
+    x, weight = call.args[:2]
+    rows = math.prod(x.shape[:-1]) // call.size
+    mask: Mask = call.masks[0] if x.ndim == 2 else None
+    active = (
+        x.new_full((call.size,), x.shape[-1], dtype=torch.int64) if mask is None else mask.sum(1)
+    )
+    return Cost(rows * weight.numel(), active * (rows * weight.shape[0]), None)
+
+
+def _product(call: Call, left: Tensor) -> Cost:
+    macs = call.output.numel() * left.shape[-1] // call.size
+    return Cost(macs, left.new_full((call.size,), macs, dtype=torch.int64), None)
+
+
+def keep(call: Call) -> Masks:
+    """Zero stays zero, channels stay where they are."""
+    mask: Masks = call.masks[0]
+    return mask
+
+
+def lose(call: Call) -> Masks:
+    """Every channel of the result may be non-zero."""
+    return None
+
+
+def either(call: Call) -> Masks:
+    """A sum of tensors is active where any is; adding a number makes all channels active."""
+    a, b = call.masks[0], call.masks[1]
+    return None if a is None or b is None else a | b
+
+
+def both(call: Call) -> Masks:
+    """A product is active where both factors are."""
+    a, b = call.masks[0], call.masks[1]
+    mask: Mask = (a if b is None else b) if a is None or b is None else a & b
+    return None if mask is None else mask.expand(-1, call.output.shape[1])
+
+
+def concatenated(call: Call) -> Masks:
+    tensors, masks = call.args[0], call.masks[0]
+    if call.dimension(1, "dim") != 1 or all(mask is None for mask in masks):
+        return None
+    return torch.cat([_written_out(m, t) for m, t in zip(masks, tensors, strict=True)], 1)
+
+
+def _written_out(mask: Mask, tensor: Tensor) -> Tensor:
+    return tensor.new_ones(tensor.shape[:2], dtype=torch.bool) if mask is None else mask
+
+
+def split_up(call: Call) -> Masks:
+    """chunk, split: along other dimensions than the channels the mask is that of each part."""
+    mask: Mask = call.masks[0]
+    if mask is None or call.dimension(2, "dim") != 1:
+        return [mask] * len(call.output)
+    return list(mask.split([part.shape[1] for part in call.output], 1))
+
+
+def picked(call: Call) -> Masks:
+    """One of several results."""
+    masks = call.masks[0]
+    return masks[call.args[1]] if isinstance(masks, list) else None
+
+
+def reshaped(call: Call) -> Masks:
+    """Flattening channels and pixels repeats a channel's mask for every pixel."""
+    mask: Mask = call.masks[0]
+    before, after = call.args[0].shape, call.output.shape
+    if mask is None or len(after) < 2 or before[0] != after[0]:
+        return None
+    if before[1] == after[1]:
+        return mask
+    pixels = math.prod(before[2:])
+    return mask.repeat_interleave(pixels, 1) if after[1] == before[1] * pixels else None
+
+
+def reduced(call: Call) -> Masks:
+    """A mean or sum over pixels keeps the mask, over channels or images it is lost."""
+    dims = call.argument(1, "dim")
+    if dims is None:
+        return None
+    dims = [dims] if isinstance(dims, int) else dims
+    over = {d % call.args[0].ndim for d in dims}
+    return None if over & {0, 1} else keep(call)
+
+
+def sliced(call: Call) -> Masks:
+    mask: Mask = call.masks[0]
+    dim = call.dimension(1, "dim")
+    if mask is None or dim > 1 or call.output.shape == call.args[0].shape:
+        return mask
+    if dim == 0:
+        return None
+    start, end = call.argument(2, "start"), call.argument(3, "end")
+    return mask[:, start : end : call.argument(4, "step", 1)]
+
+
+def padded(call: Call) -> Masks:
+    """Padding pixels with zeros keeps the mask; added channels count as active."""
+    mask: Mask = call.masks[0]
+    amounts = list(call.args[1])
+    if mask is None or call.argument(2, "value", 0) or call.argument(3, "value", 0):
+        return None
+    outer = amounts[2 * (call.args[0].ndim - 2) :]
+    if not any(outer):
+        return mask
+    before, after = outer[:2]
+    if len(outer) > 2 or before < 0 or after < 0:
+        return None
+    ones = mask.new_ones
+    return torch.cat([ones(call.size, before), mask, ones(call.size, after)], 1)
+
+
+def permuted(call: Call) -> Masks:
+    return keep(call) if [d % call.args[0].ndim for d in call.args[1][:2]] == [0, 1] else None
+
+
+KEEP = (
+    "relu relu_ relu6 leaky_relu leaky_relu_ prelu elu silu silu_ gelu mish tanh hardswish "
+    "hardswish_ neg abs sqrt square dropout dropout_ feature_dropout clone contiguous detach "
+    "detach_ to _to_copy alias max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d "
+    "max_pool1d avg_pool1d adaptive_avg_pool1d upsample_nearest2d upsample_bilinear2d "
+    "_assert_tensor_metadata div div_"
+)
+LOSE = (
+    "batch_norm layer_norm group_norm instance_norm rsqrt exp sigmoid hardsigmoid softmax "
+    "log_softmax transpose expand select where pow clamp rsub maximum minimum argmax topk "
+    "arange full zeros ones eq ne lt le gt ge"
+)
+
+HANDLERS: dict[str, Handler] = {
+    "aten.conv1d": convolution,
+    "aten.conv2d": convolution,
+    "aten.conv3d": convolution,
+    "aten.conv_transpose1d": transposed_convolution,
+    "aten.conv_transpose2d": transposed_convolution,
+    "aten.conv_transpose3d": transposed_convolution,
+    "headgate.gated_conv2d": gated_convolution,
+    "headgate.keep_top_k": free(lambda call: call.output != 0),
+    "aten.linear": linear,
+    "aten.matmul": lambda call: _product(call, call.args[0]),
+    "aten.mm": lambda call: _product(call, call.args[0]),
+    "aten.bmm": lambda call: _product(call, call.args[0]),
+    "aten.addmm": lambda call: _product(call, call.args[1]),
+    **dict.fromkeys(("aten.add", "aten.add_", "aten.sub", "aten.sub_"), free(either)),
+    **dict.fromkeys(("aten.mul", "aten.mul_"), free(both)),
+    "aten.cat": free(concatenated),
+    **dict.fromkeys(("aten.chunk", "aten.split", "aten.split_with_sizes"), free(split_up)),
+    "getitem": free(picked),
+    **dict.fromkeys(
+        ("aten.flatten", "aten.reshape", "aten.view", "aten.squeeze", "aten.unsqueeze"),
+        free(reshaped),
+    ),
+    **dict.fromkeys(("aten.mean", "aten.sum", "aten.amax"), free(reduced)),
+    "aten.slice": free(sliced),
+    "aten.pad": free(padded),
+    "aten.constant_pad_nd": free(padded),
+    "aten.permute": free(permuted),
+    **{f"aten.{name}": free(keep) for name in KEEP.split()},
+    **{f"aten.{name}": free(lose) for name in LOSE.split()},
+}

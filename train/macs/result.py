@@ -1,0 +1,109 @@
+"""What a count of multiply-accumulates found, from every side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CONVENTION = (
+    "One multiply-accumulate (MAC) is one multiplication with its addition, per image. Counted: "
+    "convolutions, linear layers and matrix products, padding taps included; not counted: bias, "
+    "batch norm, activations, pooling, sums. Executed: (active inputs) x (active outputs) of each "
+    "layer, over connected pairs where it is grouped; a sum is active where any operand is, "
+    "pooling and ReLU keep a mask, batch norm and unknown operators make all channels active. "
+    "A gate costs its predictor, inputs x outputs, all counted as active; scaling the active "
+    "outputs by the gate is not counted."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One operator of the graph: its module, MACs per image, dense and (M,) executed."""
+
+    module: str
+    operator: str
+    dense: int
+    executed: Tensor
+
+
+@dataclass(frozen=True)
+class Macs:
+    """MACs per image: of the network without gates, and executed on average."""
+
+    dense: int
+    executed: float
+
+
+@dataclass(frozen=True)
+class MacCount:
+    """MACs per image; ``unsupported()`` lists what was not counted.
+
+    ``rows`` are the counted operators in order of execution. The operator "gate" stands for the
+    predictors: their cost is part of ``executed`` and not of ``dense``.
+    """
+
+    rows: tuple[Row, ...]
+    unknown: dict[str, int]
+    convention: str = CONVENTION
+
+    @property
+    def dense(self) -> int:
+        """MACs of the network without gates."""
+        return sum(row.dense for row in self.rows)
+
+    @property
+    def executed_per_image(self) -> Tensor:
+        """MACs executed for each image, gates included: (M,), int64."""
+        return torch.stack([row.executed for row in self.rows]).sum(0)
+
+    @property
+    def executed(self) -> float:
+        """MACs executed, gates included, averaged over the images."""
+        return self.executed_per_image.double().mean().item()
+
+    @property
+    def gate(self) -> int:
+        """MACs of the gates' predictors."""
+        return sum(int(row.executed[0]) for row in self.rows if row.operator == "gate")
+
+    @property
+    def by_module(self) -> dict[str, Macs]:
+        """MACs by module path; a predictor is counted with the layer it decides for."""
+        return self._grouped(lambda row: row.module)
+
+    @property
+    def by_operator(self) -> dict[str, Macs]:
+        """MACs by operator: "conv2d", "gated_conv2d", "linear", "gate", ..."""
+        return self._grouped(lambda row: row.operator)
+
+    def unsupported(self) -> dict[str, int]:
+        """Operators without a handler, and how often each was met; they count as no MACs."""
+        return dict(self.unknown)
+
+    def to_json(self) -> dict[str, Any]:
+        """Totals, both groupings, unsupported operators and the convention, for a JSON file."""
+        return {
+            "dense_macs": self.dense,
+            "executed_macs": self.executed,
+            "gate_macs": self.gate,
+            "by_module": {path: vars(m) for path, m in self.by_module.items()},
+            "by_operator": {name: vars(m) for name, m in self.by_operator.items()},
+            "unsupported": self.unsupported(),
+            "convention": self.convention,
+        }
+
+    def _grouped(self, key: Callable[[Row], str]) -> dict[str, Macs]:
+        groups: dict[str, list[Row]] = {}
+        for row in self.rows:
+            groups.setdefault(key(row), []).append(row)
+        return {
+            name: Macs(
+                sum(row.dense for row in rows),
+                torch.stack([row.executed for row in rows]).sum(0).double().mean().item(),
+            )
+            for name, rows in groups.items()
+        }
