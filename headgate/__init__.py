@@ -22,8 +22,7 @@ from headgate.errors import HeadgateError
 
 if TYPE_CHECKING:
     from headgate.compile import compile_module
-    from headgate.device.bundle import Bundle
-    from headgate.device.program import Program, load
+    from headgate.device import Bundle, Program, load
     from headgate.train.checkpoints import list_checkpoints as checkpoints
     from headgate.train.checkpoints import load_checkpoint
     from headgate.train.gates import gate
@@ -43,12 +42,12 @@ __all__ = [
 
 # name: (module that has it, its name there)
 _SURFACE = {
-    "Bundle": ("headgate.device.bundle", "Bundle"),
-    "Program": ("headgate.device.program", "Program"),
+    "Bundle": ("headgate.device", "Bundle"),
+    "Program": ("headgate.device", "Program"),
     "checkpoints": ("headgate.train.checkpoints", "list_checkpoints"),
     "compile_module": ("headgate.compile", "compile_module"),
     "gate": ("headgate.train.gates", "gate"),
-    "load": ("headgate.device.program", "load"),
+    "load": ("headgate.device", "load"),
     "load_checkpoint": ("headgate.train.checkpoints", "load_checkpoint"),
 }
 

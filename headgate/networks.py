@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from headgate.errors import UsageError, suggest
-from headgate.train.data import CLASSES, Preprocess
+from headgate.errors import UsageError
+from headgate.train.data import Preprocess, sample_images
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 VECTORS = 8
+SAMPLE_SHAPE = (3, 32, 32)
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Network:
     input_shape: tuple[int, int, int]
     vectors: NDArray[np.float32] | None = None
     preprocess: Preprocess | None = None
-    classes: tuple[str, ...] | None = None
+    classes: list[str] | None = None
     test_accuracy: float | None = None
 
     def example(self) -> Tensor:
@@ -53,8 +54,8 @@ def find_network(
     """The network called ``model``.
 
     Args:
-        model: a shipped checkpoint, the path of a ``.safetensors`` file that ``headgate train``
-            wrote, or, with ``random_weights``, the name of an architecture.
+        model: a shipped checkpoint, a ``.safetensors`` file or run's folder that ``headgate
+            train`` wrote, or, with ``random_weights``, the name of an architecture.
         random_weights: initialise the architecture ``model`` with seed 0. Good for timing,
             useless for predictions, so never done unasked.
         method: gate the convolutions with this method; the gates are untrained.
@@ -98,16 +99,24 @@ def _random(model: str) -> Network:
 
 
 def _trained(model: str) -> Network:
-    from headgate.train.checkpoints import list_checkpoints, load_checkpoint
-    from headgate.train.models import list_models
+    from headgate.train.checkpoints import describe, list_checkpoints, load_checkpoint
+    from headgate.train.models import input_shape, list_models
 
-    shipped = list_checkpoints()
-    if not model.endswith(".safetensors") and model not in shipped:
-        if model in list_models():
-            raise UsageError(
-                f"no weights of {model} are shipped; add --random-weights, or train it with "
-                f"`headgate train` and give its checkpoint"
-            )
-        raise UsageError(f"unknown model {model!r}.{suggest(model, [*shipped, *list_models()])}")
+    if model in list_models() and model not in list_checkpoints():
+        raise UsageError(
+            f"no trained {model} comes with the package: add --random-weights, or train one with "
+            "`headgate train` and give its checkpoint"
+        )
     module, accuracy, preprocess = load_checkpoint(model)
-    return Network("", module, (3, 32, 32), None, preprocess, CLASSES, accuracy)
+    about = describe(model)
+    shape = input_shape(about["architecture"])
+    pixels, _ = sample_images()
+    return Network(
+        about["name"],
+        module,
+        shape,
+        vectors=preprocess(pixels[:VECTORS]) if shape == SAMPLE_SHAPE else None,
+        preprocess=preprocess,
+        classes=about["classes"],
+        test_accuracy=accuracy,
+    )

@@ -11,9 +11,10 @@ from headgate.cli import Settings
 from headgate.cli.compile import compile_
 from headgate.cli.data import data
 from headgate.cli.doctor import doctor
-from headgate.cli.lists import models, targets
+from headgate.cli.lists import checkpoints, models, targets
 from headgate.cli.profile import profile
 from headgate.cli.run import run
+from headgate.cli.train import train
 from headgate.cli.validate import validate
 
 app = typer.Typer(
@@ -51,8 +52,10 @@ LOOK, MAKE, CHECK, MEASURE = "Look around", "Make", "Run and check", "Measure"
 
 app.command(rich_help_panel=LOOK)(doctor)
 app.command(rich_help_panel=LOOK)(models)
+app.command(rich_help_panel=LOOK)(checkpoints)
 app.command(rich_help_panel=LOOK)(targets)
 app.add_typer(data, name="data", rich_help_panel=MAKE)
+app.command(rich_help_panel=MAKE)(train)
 app.command("compile", rich_help_panel=MAKE)(compile_)
 app.command(rich_help_panel=CHECK)(run)
 app.command(rich_help_panel=CHECK)(validate)

@@ -40,12 +40,14 @@ def compile_(
     json: Json = False,
 ) -> None:
     """Compile a network into a bundle for one target."""
-    from headgate import compile_module
     from headgate.compile.targets import get_target
     from headgate.networks import find_network
 
-    get_target(target)  # before torch takes seconds to load
+    # What can be wrong is looked at first: loading TVM takes seconds.
+    get_target(target)
     network = find_network(model, random_weights=random_weights, method=method, density=density)
+    from headgate import compile_module
+
     bundle = compile_module(
         network.module,
         (network.example(),),

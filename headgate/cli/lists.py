@@ -18,6 +18,32 @@ def models(json: Json = False) -> None:
     next_step("headgate compile resnet20 --random-weights --method fbs --density 0.5")
 
 
+def checkpoints(json: Json = False) -> None:
+    """List the trained networks that come with the package."""
+    from headgate import checkpoints as names
+    from headgate.train.checkpoints import describe
+
+    rows = [describe(name) for name in names()]
+    if json:
+        print_json(rows)
+        return
+    print_table(
+        "checkpoints",
+        ["name", "architecture", "density", "test accuracy", "M MACs", "dense"],
+        [
+            (
+                row["name"],
+                row["architecture"],
+                row["gate"]["density"] if row["gate"] else "",
+                f"{row['test_accuracy']:.2%}",
+                *(f"{row['macs'][kind] / 1e6:.2f}" for kind in ("executed", "dense")),
+            )
+            for row in rows
+        ],
+    )
+    next_step("headgate compile resnet8-fbs-0.5 --target host")
+
+
 def targets(json: Json = False) -> None:
     """List the machines that can be compiled for."""
     from headgate.compile.targets import TARGET_NAMES, get_target

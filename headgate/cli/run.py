@@ -29,12 +29,11 @@ def run(
     from headgate import Bundle, load
     from headgate.device.files import atomic_write
     from headgate.images import Batch, read_images, vectors_of
-    from headgate.profiling.layers import dense_macs
 
     opened = Bundle.open(bundle)
     batch: Batch = read_images(images, opened) if images else vectors_of(opened)
-    program = load(opened, machine)
-    scores = program.run(batch.array)
+    with load(opened, machine) as program:
+        scores = program.run(batch.array)
     if output is not None:
         with atomic_write(output) as file:
             np.save(file, scores)
@@ -44,10 +43,10 @@ def run(
         "machine": machine,
         "images": len(batch.names),
         "accuracy": batch.accuracy(predicted),
-        "dense_macs": dense_macs(opened.manifest),
+        "dense_macs": program.dense_macs(),
         "executed_macs": program.executed_macs().tolist(),
         "predicted": predicted.tolist(),
-        "active_counts": {name: counts for name, counts in program.active_counts.items()},
+        "active_counts": program.active_counts,
     }
     if json:
         print_json(figures)

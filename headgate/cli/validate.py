@@ -16,7 +16,7 @@ def validate(bundle: BundleFile, machine: Machine = "host", json: Json = False) 
 
     result = check(bundle, machine)
     if json:
-        print_json(result)
+        print_json({"bundle": bundle, "machine": machine, "passed": result.passed} | vars(result))
     else:
         print_line(
             f"{bundle} on {machine}: {'passed' if result.passed else 'FAILED'}; largest error "
