@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from headgate.device import Bundle, runtime_sources
+from headgate.device.cpu import host_architecture
 
+HERE = host_architecture()
 WEIGHTS = np.array([1.0, -2.0, 3.0, 0.5], np.float32)
 TARGETS: dict[str, dict[str, Any]] = {
-    "host": {"arch": "x86_64", "cpu": "x86-64", "triple": "x86_64-linux-gnu", "features": []},
+    "host": {"arch": HERE, "cpu": "generic", "triple": f"{HERE}-linux-gnu", "features": []},
     "rpi4": {"arch": "aarch64", "cpu": "cortex-a72", "triple": "aarch64-linux-gnu", "features": []},
 }
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion", "-Wshadow"]
@@ -32,13 +34,13 @@ def zig_cc(*arguments: str | Path) -> None:
 def link_shared_object(path: Path, *options: str) -> None:
     """network.so for this machine."""
     sources = [NETWORK, runtime_sources() / "timing.c"]
-    zig_cc("-target", "x86_64-linux-gnu.2.31", "-shared", "-fPIC", *options, *sources, "-o", path)
+    zig_cc("-target", f"{HERE}-linux-gnu.2.31", "-shared", "-fPIC", *options, *sources, "-o", path)
 
 
-def link_runner(path: Path, triple: str = "aarch64-linux-musl", *options: str) -> None:
-    """The static runner."""
+def link_runner(path: Path, arch: str = "aarch64", *options: str) -> None:
+    """The static runner; the first one for an architecture builds its libc, half a minute."""
     sources = [NETWORK, *sorted(runtime_sources().glob("*.c"))]
-    zig_cc("-target", triple, "-static", "-s", *options, *sources, "-o", path)
+    zig_cc("-target", f"{arch}-linux-musl", "-static", "-s", *options, *sources, "-o", path)
 
 
 def expected(images: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
  *
  * Input [1,4,2,3]. Layer 0, "gate": keeps the channels whose sum is positive and writes their
  * count and list to the arena. Layer 1, "scale": output [1,4] is weight[c] * sum of channel c,
- * 0 for a channel that is off. A first value that is NaN makes it return error 7.
+ * 0 for a channel that is off. A first value that is NaN makes it return error 7, and with
+ * NEEDS_DOTPROD it executes an instruction that a Cortex-A72 lacks.
  */
 #include "headgate.h"
 
@@ -27,6 +28,9 @@ static int32_t run(const void *const *in, void *const *out, const void *weights,
     arena_layout *memory = arena;
     if ((uintptr_t)arena % 64)
         return 64;
+#ifdef NEEDS_DOTPROD
+    __asm__ volatile(".arch_extension dotprod\n\tsdot v0.4s, v0.16b, v0.16b" ::: "v0");
+#endif
     if (image[0] != image[0])
         return 7;
     if (hook)
