@@ -130,7 +130,7 @@ def _prepare(
         if normalisation is None:
             raise InputError(
                 f"{name} holds pixels, but the bundle does not say how to preprocess them; give a "
-                f"float32 .npy file of shape [N, {', '.join(map(str, shape))}]"
+                "float32 .npy file"
             )
         given = (array.shape[3], *array.shape[1:3])
         if given != shape:
@@ -142,5 +142,6 @@ def _prepare(
     if array.dtype != np.float32:
         raise InputError(f"{name} has type {array.dtype}; expected uint8 pixels or float32 values")
     if array.shape[1:] != shape:
-        raise InputError(f"{name} has shape {array.shape}, the network takes [N, *{shape}]")
+        wanted = ", ".join(map(str, shape))
+        raise InputError(f"{name} has shape {array.shape}, the network takes [N, {wanted}]")
     return array
