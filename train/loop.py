@@ -1,0 +1,335 @@
+"""The training loop: Accelerate underneath, any position in it can be saved and resumed.
+
+Order of the images, augmentation and dropout are drawn from seeds that are a function of (seed,
+epoch, batch, process) alone, and learning rate and density of the time alone. So the weights, the
+optimiser's buffers and the position are the whole state of a run.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+
+from headgate.device.files import atomic_write, storage_error
+from headgate.errors import RecipeError
+from headgate.train import diagnose, network, schedule, state
+from headgate.train.average import Average
+from headgate.train.checkpoints import load_checkpoint, save_checkpoint
+from headgate.train.data.augment import Augmentation
+from headgate.train.evaluate import count_correct
+from headgate.train.gates import gate_loss, set_density
+from headgate.train.history import History
+from headgate.train.objective import objective
+from headgate.train.problem import load_problem
+from headgate.train.progress import Progress, say
+from headgate.train.recipe import Recipe, to_toml
+from headgate.train.result import describe_result
+from headgate.train.state import Position
+
+RESULT_NAME = "model.safetensors"
+
+
+def train(recipe: Recipe, folder: str | Path, resume: bool = False) -> Path:
+    """Trains as ``recipe`` says and returns the checkpoint's path in ``folder``.
+
+    ``folder`` gets the resolved recipe, the log (CSV, TensorBoard), the state to resume from, and
+    at the end the checkpoint. With ``resume`` the run goes on where its last state was saved, to
+    the same weights bit for bit; without one it starts from the beginning.
+
+    Under ``accelerate launch`` every process calls this; the batch is split between them and the
+    first one writes.
+
+    Raises:
+        RecipeError: a recipe that contradicts itself or the run to resume.
+        DataError: no data set.
+        TrainingError: loss, gradient or gate that is not finite, naming the layer; the last good
+            state stays.
+        StorageError: a file that cannot be written.
+    """
+    with Deterministic(recipe.deterministic):
+        return Run(recipe, Path(folder), resume).finish()
+
+
+class Deterministic:
+    """Within it, operators that differ from run to run are refused when ``wanted``."""
+
+    def __init__(self, wanted: bool) -> None:
+        self.wanted = wanted
+
+    def __enter__(self) -> None:
+        self._before = torch.are_deterministic_algorithms_enabled()
+        self._cudnn = torch.backends.cudnn.benchmark
+        if self.wanted:
+            torch.use_deterministic_algorithms(True)
+            torch.backends.cudnn.benchmark = False
+
+    def __exit__(self, *_: object) -> None:
+        torch.use_deterministic_algorithms(self._before)
+        torch.backends.cudnn.benchmark = self._cudnn
+
+
+class Run:
+    """One training run; :func:`train` is its use."""
+
+    def __init__(self, recipe: Recipe, folder: Path, resume: bool) -> None:
+        self.recipe, self.folder = recipe, folder
+        # Accelerate keeps one precision for a whole process; a second run may want another.
+        AcceleratorState._reset_state()
+        self.accelerator = Accelerator(mixed_precision=recipe.precision)
+        self.device = self.accelerator.device
+        self.first = self.accelerator.is_main_process
+        processes = self.accelerator.num_processes
+        if recipe.batch_size % processes:
+            raise RecipeError(
+                f"recipe: batch_size = {recipe.batch_size} cannot be split over {processes} "
+                "processes; choose a multiple"
+            )
+        self.problem = load_problem(recipe, self.device)
+        count = len(self.problem.train_images)
+        if count < recipe.batch_size:
+            raise RecipeError(
+                f"recipe: batch_size = {recipe.batch_size} is more than the {count} images"
+            )
+        # The last images of an epoch's order that fill no batch wait for another epoch.
+        self.batches = count // recipe.batch_size
+
+        torch.manual_seed(recipe.seed)
+        self.module = network.make(recipe).to(device=self.device, memory_format=torch.channels_last)
+        # Evaluation has its own copy: full precision, no wrapper, and averaged weights if wanted.
+        self.evaluated = copy.deepcopy(self.module)
+        self.teacher = None
+        if recipe.teacher:
+            self.teacher = self._place(load_checkpoint(recipe.teacher).module)
+        self.optimizer = network.make_optimizer(recipe, self.module)
+        self.average = Average(self.module, recipe.ema_decay) if recipe.ema_decay else None
+        self.position = Position()
+        self._open_folder(resume)
+        self.wrapped, self.stepper = self.accelerator.prepare(self.module, self.optimizer)
+        self.augment = Augmentation(
+            crop_padding=recipe.crop_padding,
+            flip=recipe.flip,
+            cutout=recipe.cutout,
+            brightness=recipe.brightness,
+            contrast=recipe.contrast,
+            saturation=recipe.saturation,
+            hue=recipe.hue,
+        )
+        self.generator = torch.Generator(self.device)
+        self.mean = torch.tensor(self.problem.preprocess.mean, device=self.device)
+        self.std = torch.tensor(self.problem.preprocess.std, device=self.device)
+
+    def _place(self, module: nn.Module) -> nn.Module:
+        """``module`` on this process's device, convolutions in the layout that is fastest."""
+        for parameter in module.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        return module.to(self.device)
+
+    def _open_folder(self, resume: bool) -> None:
+        if resume and (found := state.load_state(self.folder)) is not None:
+            self.position, tensors, recipe = found
+            wanted = asdict(self.recipe)
+            changed = [key for key in wanted if recipe.get(key) != wanted[key]]
+            if changed:
+                raise RecipeError(
+                    f"the run in {self.folder} was started with another {', '.join(changed)}: "
+                    "resume it with the same recipe, or choose another folder"
+                )
+            self._load(tensors)
+            say(
+                f"resuming {self.recipe.name} at epoch {self.position.epoch}, "
+                f"batch {self.position.batch}",
+                quiet=not self.first,
+            )
+        elif self.first:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise storage_error("create", self.folder, error) from error
+            with atomic_write(self.folder / "recipe.toml") as file:
+                file.write(to_toml(self.recipe).encode())
+
+    def _load(self, tensors: dict[str, Tensor]) -> None:
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {
+                key.removeprefix(prefix): tensor
+                for key, tensor in tensors.items()
+                if key.startswith(prefix)
+            }
+
+        self.module.load_state_dict(part("model."))
+        state.load_optimizer(self.optimizer, part("optimizer."))
+        if self.average is not None:
+            self.average.load(part("average."))
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(self.position.scaler)
+
+    def _save(self) -> None:
+        """Keeps the present position, if this process writes and every weight is finite."""
+        if not self.first or diagnose.first_bad_parameter(self.module) is not None:
+            return
+        if self.accelerator.scaler is not None:
+            self.position.scaler = self.accelerator.scaler.state_dict()
+        tensors = {f"model.{k}": v for k, v in state.model_tensors(self.module).items()}
+        for key, tensor in state.optimizer_tensors(self.optimizer).items():
+            tensors[f"optimizer.{key}"] = tensor
+        if self.average is not None:
+            tensors |= {f"average.{k}": v.contiguous() for k, v in self.average.tensors.items()}
+        tensors = {key: tensor.cpu() for key, tensor in tensors.items()}
+        state.save_state(self.folder, self.position, tensors, asdict(self.recipe))
+
+    def finish(self) -> Path:
+        """Runs the epochs that are left and writes the checkpoint."""
+        with closing(History(self.folder, self.position.rows, write=self.first)) as history:
+            while self.position.epoch < self.recipe.epochs:
+                self._epoch()
+                self._end_epoch(history)
+        return self._write_result()
+
+    def _epoch(self) -> None:
+        position, recipe = self.position, self.recipe
+        if recipe.gate:
+            set_density(self.module, schedule.density(recipe, position.epoch))
+        self.wrapped.train()
+        started_s = time.monotonic()
+        title = f"epoch {position.epoch + 1}/{recipe.epochs}"
+        with Progress(title, self.batches, "batches", quiet=not self.first) as progress:
+            progress.advance(position.batch)
+            for images, labels in self._batches(position.batch):
+                self._step(images, labels)
+                position.batch += 1
+                progress.advance(1, f"loss {position.loss_sum / position.images:.3f}")
+                every = recipe.checkpoint_batches
+                if every and position.batch % every == 0 and position.batch < self.batches:
+                    now_s = time.monotonic()
+                    position.epoch_seconds += now_s - started_s
+                    started_s = now_s
+                    self._save()
+        position.epoch_seconds += time.monotonic() - started_s
+
+    def _batches(self, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's share of each batch from ``start`` on: augmented images, labels."""
+        recipe, epoch = self.recipe, self.position.epoch
+        order = np.random.default_rng([recipe.seed, epoch]).permutation(
+            len(self.problem.train_images)
+        )
+        rank = self.accelerator.process_index
+        share = recipe.batch_size // self.accelerator.num_processes
+        for batch in range(start, self.batches):
+            first = batch * recipe.batch_size + rank * share
+            chosen = torch.from_numpy(order[first : first + share]).to(self.device)
+            entropy = np.random.SeedSequence([recipe.seed, epoch, batch, rank])
+            seed = int(entropy.generate_state(1, np.uint64)[0] >> 1)
+            self.generator.manual_seed(seed)
+            torch.manual_seed(seed)  # Dropout draws from the global generator.
+            images = self.augment(
+                self.problem.train_images[chosen], self.mean, self.std, self.generator
+            )
+            yield images, self.problem.train_labels[chosen]
+
+    def _step(self, images: Tensor, labels: Tensor) -> None:
+        recipe, position = self.recipe, self.position
+        time_epochs = position.epoch + position.batch / self.batches
+        for group in self.optimizer.param_groups:
+            group["lr"] = schedule.learning_rate(recipe, time_epochs)
+
+        logits = self.wrapped(images)
+        teacher_logits = None
+        if self.teacher is not None:
+            with torch.no_grad(), self.accelerator.autocast():
+                teacher_logits = self.teacher(images)
+        penalty = gate_loss(self.module) if recipe.gate else None
+        loss = objective(recipe, logits, labels, teacher_logits, penalty)
+        self.stepper.zero_grad()
+        self.accelerator.backward(loss)
+        norm = self._gradient_norm()
+        value = loss.item()
+        # In fp16 the scaler expects infinite gradients now and then, and skips their step.
+        bad_gradient = recipe.precision != "fp16" and not np.isfinite(norm)
+        if not np.isfinite(value) or bad_gradient:
+            when = f"epoch {position.epoch + 1}, batch {position.batch + 1}"
+            kept = f"the last good state is in {self.folder}"
+            raise diagnose.stop(self.module, images, when, kept)
+        self.stepper.step()
+        if self.average is not None:
+            self.average.update(self.module, position.epoch * self.batches + position.batch)
+        position.loss_sum += value * len(images)
+        position.correct += int((logits.argmax(dim=1) == labels).sum())
+        position.images += len(images)
+        if recipe.gate:
+            position.kept_sum += network.kept_share(self.module) * len(images)
+
+    def _gradient_norm(self) -> float:
+        limit = self.recipe.clip_norm or float("inf")
+        norm = self.accelerator.clip_grad_norm_(self.module.parameters(), limit)
+        return float(norm)
+
+    def _end_epoch(self, history: History) -> None:
+        position, recipe = self.position, self.recipe
+        density = schedule.density(recipe, position.epoch)
+        self._refresh_evaluated(density)
+        correct = self._count_correct()
+        row = {
+            "epoch": float(position.epoch + 1),
+            "density": density,
+            "learning_rate": schedule.learning_rate(recipe, position.epoch + 1),
+            "train_loss": position.loss_sum / position.images,
+            "train_accuracy": position.correct / position.images,
+            "test_accuracy": correct / len(self.problem.test_images),
+            "kept_channels": position.kept_sum / position.images if recipe.gate else 1.0,
+            "seconds": position.epoch_seconds,
+        }
+        history.append(row)
+        self.position = Position(
+            epoch=position.epoch + 1,
+            total_seconds=position.total_seconds + position.epoch_seconds,
+            rows=history.rows,
+        )
+        self._save()
+        say(
+            f"{recipe.name} epoch {position.epoch + 1}/{recipe.epochs}: "
+            f"loss {row['train_loss']:.3f}, train {row['train_accuracy']:.2%}, "
+            f"test {row['test_accuracy']:.2%}, kept {row['kept_channels']:.2f}, "
+            f"{row['seconds']:.0f} s",
+            quiet=not self.first,
+        )
+
+    def _refresh_evaluated(self, density: float) -> None:
+        weights = self.module.state_dict() if self.average is None else self.average.tensors
+        self.evaluated.load_state_dict(weights)
+        if self.recipe.gate:
+            set_density(self.evaluated, density)
+
+    def _count_correct(self) -> int:
+        """Right answers over the whole test set, each process doing its share."""
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        mine = count_correct(
+            self.evaluated,
+            self.problem.test_images[rank::processes],
+            self.problem.test_labels[rank::processes],
+            self.problem.preprocess,
+        )
+        total = self.accelerator.reduce(torch.tensor(mine, device=self.device), reduction="sum")
+        return int(total)
+
+    def _write_result(self) -> Path:
+        path = self.folder / RESULT_NAME
+        self._refresh_evaluated(self.recipe.density)
+        if self.first:
+            described = describe_result(
+                self.recipe, self.evaluated, self.position, self.problem, self.accelerator
+            )
+            save_checkpoint(path, self.evaluated, described)
+            say(f"test accuracy {described['test_accuracy']:.2%}; checkpoint in {path}")
+        self.accelerator.wait_for_everyone()
+        return path

@@ -1,0 +1,81 @@
+"""The network and the optimiser that a recipe asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from headgate.errors import RecipeError
+from headgate.train.checkpoints import add_gates, describe, load_checkpoint
+from headgate.train.gates import gates, set_density
+from headgate.train.models import create_model
+from headgate.train.recipe import Recipe
+
+
+def make(recipe: Recipe, num_classes: int = 10) -> nn.Module:
+    """The recipe's network in training mode: fresh or from a checkpoint, gated if asked for.
+
+    Raises:
+        RecipeError: a checkpoint of another architecture, or gated in another way.
+        HeadgateError: an unknown model, checkpoint, method, layer or option.
+    """
+    if not recipe.start_from:
+        module = create_model(recipe.model, num_classes, **recipe.model_options)
+        return _with_gates(module, recipe)
+    described = describe(recipe.start_from)
+    if described["architecture"] != recipe.model:
+        raise RecipeError(
+            f"recipe: start_from = {recipe.start_from!r} is a {described['architecture']}, "
+            f"but model = {recipe.model!r}"
+        )
+    module = load_checkpoint(recipe.start_from).module.train()
+    there, wanted = described["gate"], gating_of(recipe)
+    if there is None:
+        return _with_gates(module, recipe)
+    if wanted is None or there | {"density": recipe.density} != wanted:
+        raise RecipeError(
+            f"recipe: start_from = {recipe.start_from!r} is gated with gate = {there['method']!r}, "
+            f"gate_layers = {there['layers']}, gate_options = {there['options']}: ask for the same"
+        )
+    set_density(module, recipe.density)
+    return module
+
+
+def _with_gates(module: nn.Module, recipe: Recipe) -> nn.Module:
+    gating = gating_of(recipe)
+    return module if gating is None else add_gates(module, gating)
+
+
+def gating_of(recipe: Recipe) -> dict[str, Any] | None:
+    """The "gate" entry of the checkpoint that the recipe makes."""
+    if not recipe.gate:
+        return None
+    return {
+        "method": recipe.gate,
+        "density": recipe.density,
+        "layers": recipe.gate_layers,
+        "options": recipe.gate_options,
+    }
+
+
+def make_optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.SGD:
+    """SGD with the L2 penalty on matrices and kernels only, unless the recipe says on all."""
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    for parameter in module.parameters():
+        (decayed if recipe.decay_all or parameter.ndim > 1 else plain).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(
+        groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov
+    )
+
+
+def kept_share(module: nn.Module) -> float:
+    """Mean over the gated layers of the share of channels kept in the last forward."""
+    last = [layer.last_gate for layer in gates(module).values() if layer.last_gate is not None]
+    return float(torch.stack([(gate != 0).float().mean() for gate in last]).mean())

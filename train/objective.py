@@ -1,0 +1,44 @@
+"""What training minimises: cross entropy, distillation and the gates' regulariser."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from headgate.train.recipe import Recipe
+
+
+def objective(
+    recipe: Recipe,
+    logits: Tensor,
+    labels: Tensor,
+    teacher_logits: Tensor | None,
+    gate_penalty: Tensor | None,
+) -> Tensor:
+    """A scalar, in float32 whatever the precision of the forward pass.
+
+    (1 - w) * cross entropy + w * T^2 * KL(teacher || student), both softened by the temperature T
+    (Hinton, Vinyals and Dean, 2015, section 2), plus ``recipe.gate_penalty`` times the
+    regulariser. Without a teacher w is 0.
+
+    Args:
+        logits: (N, classes).
+        labels: int64 (N,).
+        teacher_logits: (N, classes).
+        gate_penalty: scalar regulariser. It is added even at weight 0, so that a gate that is no
+            longer finite shows in the loss instead of hiding behind its mask.
+    """
+    logits = logits.float()
+    loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+    if teacher_logits is not None:
+        temperature, weight = recipe.teacher_temperature, recipe.teacher_weight
+        distance = functional.kl_div(
+            functional.log_softmax(logits / temperature, dim=1),
+            functional.log_softmax(teacher_logits.float() / temperature, dim=1),
+            reduction="batchmean",
+            log_target=True,
+        )
+        loss = (1.0 - weight) * loss + weight * temperature**2 * distance
+    if gate_penalty is not None:
+        loss = loss + recipe.gate_penalty * gate_penalty
+    return loss

@@ -1,0 +1,87 @@
+"""Progress for long work: a Rich bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+PLAIN_INTERVAL_S = 15.0
+
+
+class Progress:
+    """Counts work of a known total, or of an unknown one when ``total`` is None.
+
+    Writes to standard error, so that standard output stays free for results. ``quiet`` silences
+    it, for the processes of a multi-GPU run that are not the first.
+
+    Example:
+        with Progress("download", total=size, unit="MB", scale=1e-6) as progress:
+            progress.advance(len(chunk))
+    """
+
+    def __init__(
+        self,
+        title: str,
+        total: float | None,
+        unit: str = "",
+        scale: float = 1.0,
+        quiet: bool = False,
+    ) -> None:
+        self.title = title
+        self.total = None if total is None else total * scale
+        self.unit = unit
+        self.scale = scale
+        self.quiet = quiet
+        self.done = 0.0
+        self._bar: RichProgress | None = None
+        self._last_line_s = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        console = Console(file=sys.stderr)
+        if console.is_terminal and not self.quiet:
+            self._bar = RichProgress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed:.0f}/{task.total} " + self.unit),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=console,
+                transient=True,
+            )
+            total = None if self.total is None else round(self.total)
+            self._task = self._bar.add_task(self.title, total=total, note="")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, amount: float = 1.0, note: str = "") -> None:
+        """Adds ``amount`` (before scaling) to what is done; ``note`` replaces the text behind."""
+        self.done += amount * self.scale
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done, note=note)
+            return
+        now_s = time.monotonic()
+        if not self.quiet and now_s - self._last_line_s >= PLAIN_INTERVAL_S:
+            self._last_line_s = now_s
+            total = "" if self.total is None else f"/{self.total:.0f}"
+            line = f"{self.title}: {self.done:.0f}{total} {self.unit} {note}"
+            print(line.rstrip(), file=sys.stderr, flush=True)
+
+
+def say(text: str, quiet: bool = False) -> None:
+    """One plain line of progress on standard error."""
+    if not quiet:
+        print(text, file=sys.stderr, flush=True)

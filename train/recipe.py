@@ -1,0 +1,253 @@
+"""Training recipes: one option table, read from TOML and overridden by ``--set key=value``."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from headgate.errors import MissingFile, RecipeError, suggest
+
+Table = dict[str, Any]
+Patterns = list[str]  # of module paths, or the one word block-inner
+Stages = list[list[float]]  # pairs of first epoch and density
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training run. The table in train/README.md is made from this."""
+
+    name: Annotated[str, "name of the run and its checkpoint; empty: the model's"] = ""
+    model: Annotated[str, "network, one of headgate's model names"] = "resnet8"
+    model_options: Annotated[Table, "the network's own options"] = field(default_factory=dict)
+    dataset: Annotated[Literal["cifar10", "synthetic"], "what to train on"] = "cifar10"
+    data_folder: Annotated[str, "where the data set lies; empty: HEADGATE_DATA or the cache"] = ""
+    limit_train: Annotated[int, "use only so many training images; 0: all"] = 0
+    limit_test: Annotated[int, "use only so many test images; 0: all"] = 0
+
+    gate: Annotated[str, "gating method, for example fbs; empty: none"] = ""
+    gate_layers: Annotated[Patterns, "module paths, or block-inner; empty: all"] = field(
+        default_factory=list
+    )
+    gate_options: Annotated[Table, "the method's own options"] = field(default_factory=dict)
+    density: Annotated[float, "share of the channels a gate keeps, in the end"] = 1.0
+    density_schedule: Annotated[Stages, "[first epoch, density] stages up to it"] = field(
+        default_factory=list
+    )
+    gate_penalty: Annotated[float, "weight of the gates' regulariser"] = 1e-8
+
+    start_from: Annotated[str, "checkpoint, by name or path, whose weights to begin with"] = ""
+    teacher: Annotated[str, "checkpoint to distil from"] = ""
+    teacher_weight: Annotated[float, "share of the distillation loss in the whole"] = 0.5
+    teacher_temperature: Annotated[float, "softening of both sides' logits in distillation"] = 4.0
+
+    epochs: Annotated[int, "passes over the training images"] = 60
+    batch_size: Annotated[int, "images a step, over all processes together"] = 128
+    learning_rate: Annotated[float, "highest learning rate"] = 0.1
+    final_learning_rate: Annotated[float, "where the cosine ends"] = 0.0
+    warmup_epochs: Annotated[float, "epochs of linear rise to the highest learning rate"] = 1.0
+    momentum: Annotated[float, "momentum of SGD"] = 0.9
+    nesterov: Annotated[bool, "look-ahead momentum"] = True
+    weight_decay: Annotated[float, "L2 penalty on convolution and linear weights"] = 5e-4
+    decay_all: Annotated[bool, "L2 penalty on biases, norms and gates too"] = False
+    label_smoothing: Annotated[float, "probability spread over the other classes"] = 0.0
+    clip_norm: Annotated[float, "largest L2 norm of the gradient; 0: not clipped"] = 0.0
+    ema_decay: Annotated[float, "decay of averaged weights, if they are the result"] = 0.0
+
+    crop_padding: Annotated[int, "pixels of padding before the random crop"] = 4
+    flip: Annotated[bool, "mirror half of the images"] = True
+    cutout: Annotated[int, "side of the square blotted out, in pixels"] = 0
+    brightness: Annotated[float, "largest brightness shift, in 0..1"] = 0.0
+    contrast: Annotated[float, "largest change of contrast, as a share"] = 0.0
+    saturation: Annotated[float, "largest change of saturation, as a share"] = 0.0
+    hue: Annotated[float, "largest turn of the hue, as a share of the circle"] = 0.0
+
+    precision: Annotated[Literal["no", "bf16", "fp16"], "mixed precision"] = "no"
+    seed: Annotated[int, "seed of weights, order and augmentation"] = 1
+    deterministic: Annotated[bool, "refuse operators that differ from run to run"] = False
+    checkpoint_batches: Annotated[int, "batches between saved states; 0: one an epoch"] = 100
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", self.model)
+        for key, kind in option_types().items():
+            _check_type(key, getattr(self, key), kind)
+        _check_ranges(self)
+
+
+@functools.cache
+def option_types() -> dict[str, Any]:
+    """The type of every option, in the table's order."""
+    return get_type_hints(Recipe)
+
+
+def _matches(value: Any, kind: Any) -> bool:
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return value in inner
+    if origin is list:
+        return isinstance(value, list) and all(_matches(entry, inner[0]) for entry in value)
+    if origin is dict:
+        return isinstance(value, dict)
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is kind
+
+
+def _check_type(key: str, value: Any, kind: Any) -> None:
+    if _matches(value, kind):
+        return
+    if get_origin(kind) is Literal:
+        hint = suggest(str(value), get_args(kind))
+        raise RecipeError(f"recipe: {key} = {value!r} is unknown.{hint}")
+    raise RecipeError(f"recipe: {key} = {value!r} is not of type {_type_name(kind)}")
+
+
+def _type_name(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) and not get_origin(kind) else str(kind)
+
+
+def _check_ranges(recipe: Recipe) -> None:
+    def demand(holds: bool, key: str, wanted: str) -> None:
+        if not holds:
+            raise RecipeError(f"recipe: {key} = {getattr(recipe, key)!r}, but must be {wanted}")
+
+    for key in ("epochs", "batch_size"):
+        demand(getattr(recipe, key) >= 1, key, "at least 1")
+    demand(recipe.learning_rate > 0, "learning_rate", "above 0")
+    demand(recipe.teacher_temperature > 0, "teacher_temperature", "above 0")
+    demand(0 < recipe.density <= 1, "density", "above 0 and at most 1")
+    for key in ("teacher_weight", "hue"):
+        demand(0 <= getattr(recipe, key) <= 1, key, "in 0..1")
+    for key in ("momentum", "label_smoothing", "ema_decay"):
+        demand(0 <= getattr(recipe, key) < 1, key, "at least 0 and below 1")
+    for entry in fields(recipe):
+        value = getattr(recipe, entry.name)
+        demand(not isinstance(value, (int, float)) or value >= 0, entry.name, "at least 0")
+    demand(recipe.momentum > 0 or not recipe.nesterov, "momentum", "above 0 with nesterov")
+    schedule = recipe.density_schedule
+    demand(all(len(stage) == 2 for stage in schedule), "density_schedule", "made of pairs")
+    starts = [stage[0] for stage in schedule]
+    demand(starts == sorted(set(starts)), "density_schedule", "in rising order of epochs")
+    demand(
+        all(0 < density <= 1 for _, density in schedule),
+        "density_schedule",
+        "made of densities above 0 and at most 1",
+    )
+    demand(
+        not schedule or schedule[-1][1] == recipe.density,
+        "density",
+        "the last density of density_schedule",
+    )
+    gated = recipe.density < 1 or schedule or recipe.gate_layers
+    if gated and not recipe.gate:
+        raise RecipeError("recipe: densities and gate_layers need a gate, for example gate = 'fbs'")
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files("headgate.train") / "recipes"
+    return sorted(
+        entry.name.removesuffix(".toml")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".toml")
+    )
+
+
+def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Reads a recipe from a TOML file, or by the name of one that comes with the package.
+
+    Args:
+        source: path or name.
+        overrides: ``key=value`` texts; a value is TOML, and what is not TOML is taken as text.
+            ``gate_options.x=1`` sets one entry of a table.
+
+    Raises:
+        MissingFile: no such file or name.
+        RecipeError: not TOML, an unknown key (with a suggestion), a wrong type or value.
+
+    Example:
+        >>> load_recipe("resnet8", ["epochs=2", "density=0.5", "gate=fbs"])
+    """
+    return recipe_from(_read(source), overrides, origin=str(source))
+
+
+def _read(source: str | Path) -> dict[str, Any]:
+    path = Path(source)
+    names = recipe_names()
+    try:
+        if str(source) in names and not path.exists():
+            shipped = resources.files("headgate.train") / "recipes" / f"{source}.toml"
+            return tomllib.loads(shipped.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        hint = suggest(path.stem, names)
+        raise MissingFile(f"recipe {source} cannot be read: {error.strerror}.{hint}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {source} is not valid TOML: {error}") from error
+
+
+def recipe_from(
+    table: Mapping[str, Any], overrides: Iterable[str] = (), origin: str = "recipe"
+) -> Recipe:
+    """A recipe from a parsed table and ``key=value`` overrides.
+
+    Raises:
+        RecipeError: as :func:`load_recipe`.
+    """
+    known = option_types()
+    for key in table:
+        if key not in known:
+            raise RecipeError(f"{origin}: unknown key {key!r}.{suggest(key, known)}")
+    merged = dict(table)
+    for text in overrides:
+        _override(merged, text)
+    return Recipe(**merged)
+
+
+def _override(table: dict[str, Any], text: str) -> None:
+    known = option_types()
+    key, equals, written = text.partition("=")
+    key, dot, entry = key.strip().partition(".")
+    if not equals:
+        raise RecipeError(f"--set {text!r} has no '=': write key=value")
+    if key not in known:
+        raise RecipeError(f"--set: unknown key {key!r}.{suggest(key, known)}")
+    if dot and get_origin(known[key]) is not dict:
+        raise RecipeError(f"--set: {key} is no table, so it has no entry {entry!r}")
+    value: Any = written.strip()
+    if known[key] is not str:
+        # What is not TOML is taken as text; where text is wrong, the type check says so.
+        with contextlib.suppress(tomllib.TOMLDecodeError):
+            value = tomllib.loads(f"value = {value}")["value"]
+    table[key] = {**table.get(key, {}), entry: value} if dot else value
+
+
+def option_table() -> str:
+    """The options as a Markdown table: key, default, meaning."""
+    rows = ["| key | default | meaning |", "|---|---|---|"]
+    for key, kind in get_type_hints(Recipe, include_extras=True).items():
+        choices = get_args(option_types()[key]) if "Literal" in str(kind) else ()
+        text = kind.__metadata__[0] + (f": {', '.join(choices)}" if choices else "")
+        default = "" if key == "name" else getattr(Recipe(), key)
+        rows.append(f"| `{key}` | `{_written(default)}` | {text} |")
+    return "\n".join(rows)
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The whole recipe as TOML, every option written out."""
+    return "".join(f"{key} = {_written(getattr(recipe, key))}\n" for key in option_types())
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_written(entry)}" for key, entry in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_written(entry) for entry in value) + "]"
+    return json.dumps(value)  # Text, numbers and booleans are written alike in both.

@@ -1,0 +1,87 @@
+"""What is written down about a finished run: accuracy, arithmetic, time, place."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from headgate.train.evaluate import accuracy, to_network_input
+from headgate.train.history import CSV_NAME
+from headgate.train.macs import count_macs
+from headgate.train.network import gating_of
+from headgate.train.problem import Problem
+from headgate.train.recipe import Recipe
+from headgate.train.state import Position
+
+COUNTED_IMAGES = 1000  # enough for a mean; FBS keeps the same number for nearly every image
+
+
+def describe_result(
+    recipe: Recipe,
+    module: nn.Module,
+    position: Position,
+    problem: Problem,
+    accelerator: Accelerator,
+) -> dict[str, Any]:
+    """The JSON that goes beside a checkpoint's weights.
+
+    The accuracy is measured here, in float32, over the problem's whole test set; executed MACs
+    are a mean over the first 1,000 test images.
+    """
+    right = accuracy(module, problem.test_images, problem.test_labels, problem.preprocess)
+    mean = torch.tensor(problem.preprocess.mean, device=problem.test_images.device)
+    std = torch.tensor(problem.preprocess.std, device=problem.test_images.device)
+    images = to_network_input(problem.test_images[:COUNTED_IMAGES], mean, std)
+    macs = count_macs(module, images[:1], images)
+    return {
+        "name": recipe.name,
+        "architecture": recipe.model,
+        "model_options": recipe.model_options,
+        "num_classes": len(problem.classes),
+        "classes": list(problem.classes),
+        "gate": gating_of(recipe),
+        "preprocess": {"mean": problem.preprocess.mean, "std": problem.preprocess.std},
+        "test_accuracy": right,
+        "test_images": len(problem.test_images),
+        "macs": {
+            "dense": macs.dense,
+            "executed": round(macs.executed),
+            "gate": macs.gate,
+            "images": len(images),
+            "convention": macs.convention,
+        },
+        "recipe": asdict(recipe),
+        "seed": recipe.seed,
+        "epochs": recipe.epochs,
+        "hours": round(position.total_seconds / 3600, 4),
+        "hardware": hardware(accelerator),
+        "versions": {name: version(name) for name in ("torch", "accelerate", "numpy")},
+        "log": CSV_NAME,
+    }
+
+
+def hardware(accelerator: Accelerator) -> str:
+    """One line: how many of which processor trained."""
+    count = accelerator.num_processes
+    if accelerator.device.type == "cuda":
+        return f"{count} x {torch.cuda.get_device_name(accelerator.device)}"
+    threads = f"{count} process(es) of {torch.get_num_threads()} threads"
+    return f"{_cpu_name()}, {os.cpu_count()} cores, {threads}"
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

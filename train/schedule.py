@@ -1,0 +1,34 @@
+"""Learning rate and density as functions of the time alone, so that resuming needs no state."""
+
+from __future__ import annotations
+
+import math
+
+from headgate.train.recipe import Recipe
+
+
+def learning_rate(recipe: Recipe, epoch: float) -> float:
+    """Linear warm-up, then half a cosine down to the final rate (Loshchilov and Hutter, 2017).
+
+    ``epoch`` counts passes over the data and may be fractional.
+    """
+    if epoch < recipe.warmup_epochs:
+        # Never 0: the first step should already move.
+        return recipe.learning_rate * max(epoch, 1e-3) / recipe.warmup_epochs
+    length = max(recipe.epochs - recipe.warmup_epochs, 1e-9)
+    done = min((epoch - recipe.warmup_epochs) / length, 1.0)
+    span = recipe.learning_rate - recipe.final_learning_rate
+    return recipe.final_learning_rate + span * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def density(recipe: Recipe, epoch: int) -> float:
+    """Share of channels kept during ``epoch``: lowered in stages, as FBS does.
+
+    The last stage whose first epoch has come holds; before the first one nothing is gated.
+    Without a schedule it is ``recipe.density`` throughout.
+    """
+    current = 1.0 if recipe.density_schedule else recipe.density
+    for first, value in recipe.density_schedule:
+        if epoch >= first:
+            current = value
+    return current

@@ -1,0 +1,119 @@
+"""The state of a run that is not finished: safetensors for tensors, JSON for the rest.
+
+``state.json`` names the tensor file that belongs to it and its SHA-256, and is replaced last.
+Whenever the run is killed, the JSON there is belongs to a whole tensor file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from headgate.device.files import atomic_write
+from headgate.errors import StorageError
+from headgate.train.history import Row
+
+JSON_NAME = "state.json"
+SCHEMA = 1
+
+
+@dataclass
+class Position:
+    """Where a run stands: the next batch of an epoch, and what the epoch has summed up so far."""
+
+    epoch: int = 0
+    batch: int = 0
+    loss_sum: float = 0.0
+    correct: int = 0
+    images: int = 0
+    kept_sum: float = 0.0
+    epoch_seconds: float = 0.0
+    total_seconds: float = 0.0
+    rows: list[Row] = field(default_factory=list)
+    scaler: dict[str, float] = field(default_factory=dict)  # of the gradients, in fp16
+
+
+def model_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The state dict as contiguous tensors that share no memory."""
+    return {name: t.detach().contiguous().clone() for name, t in module.state_dict().items()}
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's buffers under flat names ``index.name``."""
+    state: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{name}": value.detach().contiguous().clone()
+        for index, entries in state.items()
+        for name, value in entries.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Puts back what :func:`optimizer_tensors` gave."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
+
+
+def save_state(
+    folder: Path, position: Position, tensors: dict[str, Tensor], recipe: dict[str, Any]
+) -> None:
+    """Writes tensors, then the JSON that names them, then removes older tensor files.
+
+    Raises:
+        StorageError: on a full disk, for example; the former state is then still whole.
+    """
+    content = safetensors.torch.save(tensors)
+    name = f"state-{position.epoch:04d}-{position.batch:06d}.safetensors"
+    with atomic_write(folder / name) as file:
+        file.write(content)
+    described = {
+        "schema": SCHEMA,
+        "tensors": name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "position": asdict(position),
+        "recipe": recipe,
+    }
+    with atomic_write(folder / JSON_NAME) as file:
+        file.write(json.dumps(described, indent=1, sort_keys=True).encode())
+    for old in folder.glob("state-*.safetensors"):
+        if old.name != name:
+            old.unlink(missing_ok=True)
+
+
+def load_state(folder: Path) -> tuple[Position, dict[str, Tensor], dict[str, Any]] | None:
+    """Position, tensors and recipe of the run in ``folder``; None if it has no state.
+
+    Raises:
+        StorageError: if the state is damaged.
+    """
+    path = folder / JSON_NAME
+    if not path.exists():
+        return None
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        content = (folder / Path(described["tensors"]).name).read_bytes()
+        if hashlib.sha256(content).hexdigest() != described["sha256"]:
+            raise StorageError(
+                f"{folder / described['tensors']} does not match its checksum: "
+                "start the run again without --resume"
+            )
+        position = Position(**described["position"])
+        return position, safetensors.torch.load(content), described["recipe"]
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise StorageError(
+            f"{path} cannot be used ({error}): start the run again without --resume"
+        ) from error
