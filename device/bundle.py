@@ -192,7 +192,7 @@ def _digest(data: bytes) -> dict[str, Any]:
 def _compare_members(stated: dict[str, Any], members: dict[str, bytes]) -> None:
     for name in sorted(stated.keys() | members.keys()):
         if name not in members:
-            raise BundleError(f"member {name} is missing; {_COPY_AGAIN}")
+            raise BundleError(f"member {name!r} is missing; {_COPY_AGAIN}")
         if name not in stated:
             raise BundleError(f"member {name} is not in its manifest; {_COPY_AGAIN}")
         found = _digest(members[name])
@@ -206,7 +206,8 @@ def _compare_members(stated: dict[str, Any], members: dict[str, bytes]) -> None:
 
 def _check_name(name: str) -> None:
     parts = name.split("/")
-    if "\\" in name or ":" in name or "\0" in name or {"", ".", ".."} & set(parts):
+    # Printable, because names are part of one-line messages.
+    if not name.isprintable() or set("\\:") & set(name) or {"", ".", ".."} & set(parts):
         raise BundleError(f"member name {name!r} leads outside the bundle; do not use this file")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from headgate.errors import BundleError
@@ -37,7 +38,7 @@ def check_manifest(manifest: Any) -> None:
     _check_target(_object(manifest, "target"))
     for tool, version in _object(manifest, "tools").items():
         if not isinstance(version, str):
-            raise _wrong(f"tools.{tool}", "a string", version)
+            raise _wrong(f"tools[{tool!r}]", "a string", version)
     _sha256(manifest, "model_sha256")
     for key in ("inputs", "outputs"):
         _check_signature(key, _list(manifest, key))
@@ -52,12 +53,13 @@ def check_manifest(manifest: Any) -> None:
         _check_layer(f"layers[{index}]", layer, len(gates))
     _check_preprocess(manifest)
     tolerance = _get(manifest, "tolerance", "")
-    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not tolerance > 0:
+    if type(tolerance) not in (int, float) or not 0 < tolerance < math.inf:
         raise _wrong("tolerance", "a positive number", tolerance)
     for name, member in _object(manifest, "members").items():
-        _require_object(f"members.{name}", member)
-        _sha256(member, "sha256", f"members.{name}.")
-        _integer(member, "bytes", f"members.{name}.", largest=_MAX_BYTES)
+        place = f"members[{name!r}]"
+        _require_object(place, member)
+        _sha256(member, "sha256", f"{place}.")
+        _integer(member, "bytes", f"{place}.", largest=_MAX_BYTES)
 
 
 def _check_target(target: dict[str, Any]) -> None:
