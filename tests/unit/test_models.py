@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+
 from headgate.errors import UsageError
 from headgate.train.macs import count_macs
 from headgate.train.models import create_model, input_shape, list_models
-from torch import nn
 
 # (name, options, thousand weights of convolutions and linear layers, MMACs): Headgate's notes on
 # the papers; MLPerf Tiny for resnet8, whose folded batch norms give one bias per channel.

@@ -76,7 +76,7 @@ def gate(
         conv, norm = gated.get_submodule(path), gated.get_submodule(norm_path)
         assert isinstance(conv, nn.Conv2d) and isinstance(norm, Norm)
         gated.set_submodule(path, layer(conv, norm, path, density, **options))
-        gated.set_submodule(norm_path, nn.Identity())
+        gated.set_submodule(norm_path, nn.Identity().train(norm.training))
     return gated
 
 

@@ -99,12 +99,12 @@ def _reaches_one_convolution(node: fx.Node, steps: dict[fx.Node, Step]) -> bool:
 def _obstacle(
     module: nn.Module, path: str, norm_path: str | None, calls: dict[str, list[fx.Node]]
 ) -> str | None:
+    if len(calls[path]) > 1 or (norm_path is not None and len(calls[norm_path]) > 1):
+        return "it, or the batch norm behind it, is used more than once"
     if norm_path is None:
         return "its result is not read by a batch norm module alone"
     conv, norm = module.get_submodule(path), module.get_submodule(norm_path)
     assert isinstance(conv, nn.Conv2d) and isinstance(norm, Norm)
-    if len(calls[path]) > 1 or len(calls[norm_path]) > 1:
-        return "it, or the batch norm behind it, is used more than once"
     if norm.running_mean is None:
         return "the batch norm behind it keeps no running statistics"
     if is_parametrized(conv) or is_parametrized(norm):
