@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import signal
 import subprocess
@@ -106,11 +107,21 @@ class RunnerProgram(Program):
                 f"recompile it for that target"
             )
         lines = done.stderr.decode(errors="replace").strip().splitlines()
-        detail = lines[-1] if lines else f"exit status {done.returncode}"
+        detail = lines[-1] if lines else _ending(done.returncode)
+        # The runner is linked with musl, whose words are always these.
+        if detail.endswith("No space left on device"):
+            full = OSError(errno.ENOSPC, "")
+            raise storage_error("write", f"the results of {self.name!r}", full)
         raise DeviceError(f"{self.name!r} failed on {self.machine}: {detail}")
 
     def _free(self) -> None:
         self._remove_folder()
+
+
+def _ending(returncode: int) -> str:
+    if returncode < 0:
+        return f"killed by {signal.Signals(-returncode).name}"
+    return f"exit status {returncode}"
 
 
 def _read(path: Path, dtype: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -192,6 +192,26 @@ def test_full_disk_for_temporary_files(
             load(each)
 
 
+@pytest.mark.parametrize(
+    ("script", "error", "words"),
+    [
+        (
+            "echo 'runner: cannot write x: No space left on device' >&2; exit 1",
+            StorageError,
+            "results of 'fake': no space left",
+        ),
+        ("kill -SEGV $$", DeviceError, "failed on host: killed by SIGSEGV"),
+        ("exit 5", DeviceError, "failed on host: exit status 5"),
+        ("exit 0", DeviceError, "output0 cannot be read"),
+    ],
+)
+def test_runner_that_fails(script: str, error: type[Exception], words: str) -> None:
+    code = {"code/runner": f"#!/bin/sh\n{script}\n".encode()}
+    with load(bundle(code)) as loaded, pytest.raises(error, match=words) as caught:
+        loaded.run(images(1))
+    assert "\n" not in str(caught.value)
+
+
 def test_code_that_contradicts_the_manifest(shared_object: bytes) -> None:
     code = {"code/network.so": shared_object}
     with pytest.raises(BundleError, match="differ in arena_bytes: 128 and 256"):
