@@ -27,10 +27,14 @@ class Batch:
     names: list[str]
     labels: NDArray[np.int64]
 
+    @property
+    def labelled(self) -> bool:
+        """Whether the true class of every image is known."""
+        return bool((self.labels >= 0).all())
+
     def accuracy(self, predicted: NDArray[np.int64]) -> float | None:
-        """Share of the labelled images whose class was predicted; None without labels."""
-        known = self.labels >= 0
-        return float((predicted == self.labels)[known].mean()) if known.any() else None
+        """Share of the images whose class was predicted; None where that is not known."""
+        return float((predicted == self.labels).mean()) if self.labelled else None
 
 
 def vectors_of(bundle: Bundle) -> Batch:

@@ -8,7 +8,9 @@ import typer
 
 from headgate import __version__
 from headgate.cli import Settings
+from headgate.cli.compare import compare
 from headgate.cli.compile import compile_
+from headgate.cli.convert import convert
 from headgate.cli.data import data
 from headgate.cli.doctor import doctor
 from headgate.cli.lists import checkpoints, models, targets
@@ -60,3 +62,5 @@ app.command("compile", rich_help_panel=MAKE)(compile_)
 app.command(rich_help_panel=CHECK)(run)
 app.command(rich_help_panel=CHECK)(validate)
 app.command(rich_help_panel=MEASURE)(profile)
+app.command(rich_help_panel=MEASURE)(convert)
+app.command(rich_help_panel=MEASURE)(compare)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
 
 from headgate.cli.options import BundleFile, Images, Json, Machine
-from headgate.cli.output import next_step, print_json
+from headgate.cli.output import next_step, print_json, print_line, print_table
+from headgate.profiling.absent import NotMeasured
+
+if TYPE_CHECKING:
+    from headgate.profiling import LayerProfile, Profile
 
 
 def profile(
@@ -31,4 +36,41 @@ def profile(
     if json:
         print_json(result)
         return
-    next_step(f"headgate compare {bundle} OTHER.hgb --report runs/report.html")
+    _print(result)
+    next_step(f"headgate compare {bundle} OTHER.hgb --report report.html")
+
+
+def _print(result: Profile) -> None:
+    print_table(
+        f"{result.name} ({result.target}) on {result.machine}, mean of {result.images} images",
+        ["layer", "operator", "us", "channels", "MACs done", "of dense"],
+        [_row(layer) for layer in result.layers],
+    )
+    latency, gate_us = result.latency_us, result.gate_time_us
+    timed = (
+        f"{latency.median:.1f} us median of {latency.count} runs, p95 {latency.p95:.1f}, "
+        f"quartiles {latency.spread:.1f} apart; gates take {gate_us:.1f} us"
+        if not isinstance(latency, NotMeasured) and not isinstance(gate_us, NotMeasured)
+        else str(latency)
+    )
+    print_line(f"time: {timed}")
+    print_line(
+        f"MACs done: {result.done_macs:,.0f} of {result.dense_macs:,} dense "
+        f"({result.done_macs / result.dense_macs:.1%}), {result.gate_macs:,.0f} of them in gates"
+    )
+    count = result.instructions
+    if isinstance(count, NotMeasured):
+        print_line(f"instructions: {count}")
+    else:
+        print_line(f"instructions: {count.instructions:,}, {count.per_mac:.2f} a MAC, {count.tool}")
+    for warning in result.warnings:
+        print_line(f"warning: {warning}")
+
+
+def _row(layer: LayerProfile) -> tuple[object, ...]:
+    channels = ""
+    if layer.active_channels is not None:
+        channels = f"{np.mean(layer.active_channels):.1f} of {layer.channels}"
+    share = f"{layer.done_macs / layer.dense_macs:.0%}" if layer.dense_macs else ""
+    time_us = layer.time_us if isinstance(layer.time_us, float) else ""
+    return layer.name, layer.operator, time_us, channels, layer.done_macs, share

@@ -29,6 +29,7 @@ def run(
     from headgate import Bundle, load
     from headgate.device.files import atomic_write
     from headgate.images import Batch, read_images, vectors_of
+    from headgate.profiling.layers import dense_macs
 
     opened = Bundle.open(bundle)
     batch: Batch = read_images(images, opened) if images else vectors_of(opened)
@@ -43,7 +44,7 @@ def run(
         "machine": machine,
         "images": len(batch.names),
         "accuracy": batch.accuracy(predicted),
-        "dense_macs": program.dense_macs(),
+        "dense_macs": dense_macs(opened.manifest),
         "executed_macs": program.executed_macs().tolist(),
         "predicted": predicted.tolist(),
         "active_counts": program.active_counts,
