@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from headgate.device.bundle import Bundle
 from headgate.device import load
+from headgate.device.bundle import Bundle
 from headgate.device.manifest import RUNNER, WEIGHTS
 from headgate.device.qemu import Qemu
 from headgate.errors import BundleError, DeviceError, ToolMissing

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headgate.device.bundle import Bundle
 from headgate.device import load
+from headgate.device.bundle import Bundle
 from headgate.device.program import Program
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +30,12 @@ class OnnxRuntime(Peer):
     def _convert(cls, module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
         import torch
 
-        program = torch.onnx.export(
-            module.eval(), (example,), dynamo=True, optimize=True, verbose=False
-        )
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision aloud
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            program = torch.onnx.export(
+                module.eval(), (example,), dynamo=True, optimize=True, verbose=False
+            )
         assert program is not None  # a program comes back whenever no file is named
         program.save(str(path), external_data=False)
 

@@ -1,0 +1,132 @@
+"""Peers compute what PyTorch computes, on networks that use every operator they translate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headgate.errors import InputError, MissingFile, UnsupportedOperator
+from headgate.profiling.peers import PEERS, Peer, get_peer, peer_for_file
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+nn = torch.nn
+TOLERANCE = 1e-4  # of the output's scale
+
+
+@pytest.fixture(params=sorted(PEERS))
+def peer(request: pytest.FixtureRequest) -> type[Peer]:
+    chosen = get_peer(request.param)
+    missing = chosen.available() or chosen._missing(chosen.converters, "prepare a network for")
+    if missing:
+        pytest.skip(missing)
+    return chosen
+
+
+class Odd(nn.Module):
+    """Two branches, depthwise, grouped and dilated convolutions, every kind of pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 12, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(12), nn.ReLU()
+        )
+        self.depthwise = nn.Conv2d(12, 24, 3, padding=1, groups=12)
+        self.grouped = nn.Conv2d(24, 30, 5, stride=3, padding=2, groups=3)
+        self.dilated = nn.Conv2d(12, 24, 3, padding=2, dilation=2)
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        self.norm = nn.BatchNorm2d(54)
+        self.classify = nn.Sequential(nn.Dropout(), nn.Linear(54 * 9, 10))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = self.stem(image)
+        left = self.depthwise(x)
+        right = self.pool(left + torch.relu(self.dilated(x)))
+        left = nn.functional.avg_pool2d(self.grouped(left), 2)
+        both = torch.cat([left, nn.functional.adaptive_avg_pool2d(right, 3)], 1)
+        return self.classify(torch.flatten(torch.relu(self.norm(both)), 1))
+
+
+def settled(module: nn.Module) -> nn.Module:
+    """Evaluation mode, with batch norms that are not the identity."""
+    generator = torch.Generator().manual_seed(0)
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            shape = layer.running_mean.shape
+            layer.running_mean.copy_(torch.randn(shape, generator=generator))
+            layer.running_var.copy_(torch.rand(shape, generator=generator) + 0.5)
+            layer.weight.data.copy_(torch.randn(shape, generator=generator))
+            layer.bias.data.copy_(torch.randn(shape, generator=generator))
+    return module.eval()
+
+
+def check(peer: type[Peer], module: nn.Module, shape: tuple[int, ...], folder: Path) -> Peer:
+    torch.manual_seed(0)
+    images = torch.randn(3, *shape)
+    with torch.no_grad():
+        expected = module(images).numpy()
+    loaded = peer(peer.prepare(module, images[:1], folder / "network"))
+    error = np.abs(loaded.run(images.numpy()) - expected).max() / np.abs(expected).max()
+    assert error < TOLERANCE
+    return loaded
+
+
+def test_network_of_no_family(peer: type[Peer], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    loaded = check(peer, settled(Odd()), (3, 36, 36), tmp_path)
+    latencies = loaded.time(np.zeros((2, 3, 36, 36), np.float32), repeat=4, warmup=1)
+    assert latencies.shape == (2, 4)
+    assert (latencies > 0).all()
+    assert peer_for_file(loaded.path) is peer
+    with pytest.raises(InputError, match="float32 images"):
+        loaded.run(np.zeros((3, 36, 36), np.float32))
+
+
+@pytest.mark.parametrize("name", ["resnet8", "mcifarnet", "vgg16"])
+def test_networks_of_ours(peer: type[Peer], name: str, tmp_path: Path) -> None:
+    from headgate.train.models import create_model, input_shape
+
+    torch.manual_seed(0)
+    check(peer, settled(create_model(name)), input_shape(name), tmp_path)
+
+
+def test_missing_file(peer: type[Peer], tmp_path: Path) -> None:
+    with pytest.raises(MissingFile):
+        peer(tmp_path / f"none{peer.suffix}")
+
+
+def tflite(module: nn.Module, size: int = 9) -> bytes:
+    pytest.importorskip("tensorflow", reason="tensorflow is not installed")
+    from headgate.compile.tflite import convert
+
+    return convert(module.eval(), torch.zeros(1, 3, size, size))
+
+
+def test_tflite_names_an_operator_it_cannot_translate() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.PixelShuffle(2))
+    with pytest.raises(UnsupportedOperator, match=r"aten.pixel_shuffle \(module 1\); supported:"):
+        tflite(network)
+
+
+def test_tflite_names_an_option_it_cannot_translate() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(4))
+    with pytest.raises(UnsupportedOperator, match="not multiples"):
+        tflite(network)
+
+
+def test_tflite_of_a_flattened_output_has_pytorchs_order(tmp_path: Path) -> None:
+    litert = get_peer("litert")
+    if missing := litert.available():
+        pytest.skip(missing)
+    pytest.importorskip("tensorflow", reason="tensorflow is not installed")
+    check(litert, nn.Sequential(nn.Conv2d(3, 5, 3), nn.Flatten()).eval(), (3, 6, 7), tmp_path)
+
+
+def test_tflite_keeps_the_modules_mode() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).train()
+    pytest.importorskip("tensorflow", reason="tensorflow is not installed")
+    from headgate.compile.tflite import convert
+
+    convert(module, torch.zeros(1, 3, 8, 8))
+    assert module.training
