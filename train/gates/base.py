@@ -139,7 +139,7 @@ class GatedConv2d(nn.Module, ABC):
             TrainingError: in training on the CPU, a saliency that is no longer finite. Elsewhere
                 asking after every layer would stall the device; call :func:`check_finite`.
         """
-        saliency = self.saliency(x)
+        saliency = self._precise_saliency(x)
         gate = self.select(saliency)
         if not torch.compiler.is_exporting():
             self.last_gate = gate
@@ -166,13 +166,22 @@ class GatedConv2d(nn.Module, ABC):
             self.groups,
         )
 
+    def _precise_saliency(self, x: Tensor) -> Tensor:
+        device = x.device.type
+        if not torch.is_autocast_enabled(device):
+            return self.saliency(x)
+        # Half precision makes saliencies equal, and equal ones are all dropped by a strict top k.
+        with torch.autocast(device, enabled=False):
+            return self.saliency(x.to(self.weight.dtype))
+
     def _forward_training(self, x: Tensor, gate: Tensor) -> Tensor:
         u = F.conv2d(x, self.weight, None, self.stride, self.padding, self.dilation, self.groups)
         u = self.norm(u)
         if self.variant == "paper":
-            u = u + self.shift[:, None, None]
-            return apply_gate(u, gate, torch.zeros_like(self.shift))
-        return apply_gate(u, gate, self.shift)
+            y = apply_gate(u + self.shift[:, None, None], gate, torch.zeros_like(self.shift))
+        else:
+            y = apply_gate(u, gate, self.shift)
+        return y.to(u.dtype)
 
     def folded_norm(self) -> tuple[Tensor, Tensor]:
         """Scale and bias (C,) of the batch norm in evaluation: norm(v) = v * scale + bias."""

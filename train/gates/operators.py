@@ -144,3 +144,7 @@ def _conv_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 gated_conv2d.register_autograd(_conv_backward, setup_context=_conv_setup)
+
+# Under autocast the inputs arrive in mixed precision; the folded batch norm wants it all.
+for _device in ("cpu", "cuda"):
+    gated_conv2d.register_autocast(_device, torch.float32)
