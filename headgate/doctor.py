@@ -37,10 +37,10 @@ _PACKAGES = [
     ("typer", "core", "this command line"),
     ("rich", "core", "this command line"),
     ("jinja2", "core", "reports"),
+    ("pillow", "core", "reading images"),
     ("torch", "compile", "training, compiling"),
     ("accelerate", "compile", "training"),
     ("tensorboard", "compile", "training logs"),
-    ("pillow", "compile", "reading images"),
     ("apache-tvm", "compile", "compiling"),
     ("ziglang", "compile", "C compiler and linker"),
     ("tensorflow-cpu", "tflite", "converting to TFLite"),
@@ -84,7 +84,7 @@ def _where() -> str:
 
 
 def _package(name: str, extra: str, purpose: str) -> Finding:
-    remedy = "pip install headgate" if extra == "core" else f"pip install 'headgate[{extra}]'"
+    remedy = f"pip install {name}" if extra == "core" else f"pip install 'headgate[{extra}]'"
     try:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -79,7 +79,6 @@ def suggest(wrong: str, known: Iterable[str]) -> str:
 
 # package as imported: the extra that brings it
 _EXTRAS = {
-    "PIL": "compile",
     "accelerate": "compile",
     "tensorboard": "compile",
     "torch": "compile",

@@ -1,4 +1,7 @@
-"""Images from files, made into what a network takes. NumPy and Pillow only."""
+"""Images from files, made into what a network takes. NumPy and Pillow only.
+
+Pillow is imported when an image file is read, so that arrays do without it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headgate.errors import InputError, MissingFile, missing_package
+from headgate.errors import InputError, MissingFile
 from headgate.train.data import Preprocess, sample_images
 
 if TYPE_CHECKING:
@@ -113,10 +116,8 @@ def _load_array(path: Path) -> NDArray[Any]:
 
 
 def _decode(path: Path) -> NDArray[np.uint8]:
-    try:
-        from PIL import Image
-    except ModuleNotFoundError as error:
-        raise missing_package(f"reading {path}", error) from error
+    from PIL import Image
+
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))[None]
