@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from headgate.device.files import atomic_write
+from headgate.device.files import atomic_write, storage_error
 
 COLUMNS = (
     "epoch",
@@ -55,16 +55,19 @@ class History:
         """Adds one epoch's row to both logs.
 
         Raises:
-            StorageError: if the CSV cannot be written.
+            StorageError: if either cannot be written.
         """
         self.rows.append(row)
         if not self.write:
             return
         write_csv(self.folder / CSV_NAME, self.rows)
         if self._board is not None:
-            for name in COLUMNS[1:]:
-                self._board.add_scalar(name, row[name], int(row["epoch"]))
-            self._board.flush()
+            try:
+                for name in COLUMNS[1:]:
+                    self._board.add_scalar(name, row[name], int(row["epoch"]))
+                self._board.flush()
+            except OSError as error:
+                raise storage_error("write", self.folder / "tensorboard", error) from error
 
     def close(self) -> None:
         """Closes TensorBoard's file."""

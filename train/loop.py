@@ -154,6 +154,7 @@ class Run:
         elif self.first:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
+                state.forget(self.folder)
             except OSError as error:
                 raise storage_error("create", self.folder, error) from error
             with atomic_write(self.folder / "recipe.toml") as file:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from headgate.train.data.cifar10 import CLASSES, PREPROCESS, cifar10
+from headgate.train.data.cifar import CLASSES, PREPROCESS, cifar10
 from headgate.train.data.dataset import Dataset
 from headgate.train.data.preprocess import Preprocess
 from headgate.train.recipe import Recipe

@@ -94,6 +94,12 @@ def save_state(
             old.unlink(missing_ok=True)
 
 
+def forget(folder: Path) -> None:
+    """Removes the state of an earlier run, so that nobody resumes it by mistake."""
+    for old in (folder / JSON_NAME, *folder.glob("state-*.safetensors")):
+        old.unlink(missing_ok=True)
+
+
 def load_state(folder: Path) -> tuple[Position, dict[str, Tensor], dict[str, Any]] | None:
     """Position, tensors and recipe of the run in ``folder``; None if it has no state.
 

@@ -1,6 +1,6 @@
 """Data sets, their storage, preprocessing and augmentation."""
 
-from headgate.train.data.cifar10 import CLASSES, PREPROCESS, cifar10, data_folder, fetch
+from headgate.train.data.cifar import CLASSES, PREPROCESS, cifar10, data_folder, fetch
 from headgate.train.data.dataset import Dataset
 from headgate.train.data.preprocess import Preprocess
 from headgate.train.data.sample import sample_images

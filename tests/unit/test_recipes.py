@@ -1,0 +1,126 @@
+"""Recipes: what is refused, what is suggested, and the schedules they stand for."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headgate.errors import MissingFile, RecipeError
+from headgate.train.recipe import (
+    Recipe,
+    load_recipe,
+    option_table,
+    option_types,
+    recipe_from,
+    recipe_names,
+    to_toml,
+)
+from headgate.train.schedule import density, learning_rate
+
+README = Path(__file__).parents[2] / "train" / "README.md"
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipes_are_valid_and_named_after_their_file(name: str) -> None:
+    assert load_recipe(name).name == name
+
+
+def test_a_written_recipe_reads_back_the_same(tmp_path: Path) -> None:
+    recipe = load_recipe("resnet8-fbs-0.5", ["gate_options.variant=paper", "data_folder=a b"])
+    (tmp_path / "r.toml").write_text(to_toml(recipe))
+    assert load_recipe(tmp_path / "r.toml") == recipe
+
+
+def test_unknown_keys_get_a_suggestion() -> None:
+    with pytest.raises(RecipeError, match=r"unknown key 'epoch'.*'epochs'"):
+        recipe_from({"epoch": 3})
+    with pytest.raises(RecipeError, match=r"unknown key 'densty'.*'density'"):
+        load_recipe("resnet8", ["densty=0.5"])
+
+
+def test_missing_file_suggests_a_shipped_recipe() -> None:
+    with pytest.raises(MissingFile, match="'resnet8'"):
+        load_recipe("resnet9")
+
+
+def test_text_that_is_not_toml_is_named(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text("epochs = = 3")
+    with pytest.raises(RecipeError, match=r"r\.toml is not valid TOML"):
+        load_recipe(tmp_path / "r.toml")
+
+
+def test_overrides_take_the_type_of_their_option() -> None:
+    recipe = load_recipe(
+        "resnet8",
+        ["epochs=2", "gate=fbs", "density=0.5", "flip=false", "gate_layers=['*.conv1']", "name=7"],
+    )
+    assert (recipe.epochs, recipe.gate, recipe.density, recipe.flip) == (2, "fbs", 0.5, False)
+    assert recipe.gate_layers == ["*.conv1"]
+    assert recipe.name == "7"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("epochs", "has no '='"),
+        ("epochs=many", "epochs = 'many' is not of type int"),
+        ("epochs=1.5", "epochs = 1.5 is not of type int"),
+        ("flip=1", "flip = 1 is not of type bool"),
+        ("learning_rate=true", "learning_rate = True is not of type float"),
+        ("epochs=0", "must be at least 1"),
+        ("density=0", "must be above 0 and at most 1"),
+        ("weight_decay=-1", "must be at least 0"),
+        ("precision=fp61", r"precision = 'fp61' is unknown. Did you mean 'fp16'"),
+        ("momentum=0", "above 0 with nesterov"),
+        ("gate_layers=['*']", "need a gate"),
+        ("epochs.x=1", "is no table"),
+    ],
+)
+def test_bad_overrides_are_refused(override: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe("resnet8", [override])
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([[0, 1.0], [0, 0.5]], "rising order"),
+        ([[0, 1.0], [3, 0.7]], "the last density"),
+        ([[0, 1.0, 2.0]], "made of pairs"),
+        ([[0, 1.5], [1, 0.5]], "made of densities"),
+        ([0, 1.0], "not of type"),
+    ],
+)
+def test_bad_density_schedules_are_refused(stages: list[object], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        recipe_from({"gate": "fbs", "density": 0.5, "density_schedule": stages})
+
+
+def test_density_is_lowered_in_stages() -> None:
+    recipe = Recipe(gate="fbs", density=0.5, density_schedule=[[1, 0.9], [3, 0.7], [4, 0.5]])
+    assert [density(recipe, epoch) for epoch in range(6)] == [1.0, 0.9, 0.9, 0.7, 0.5, 0.5]
+    assert density(Recipe(gate="fbs", density=0.5), 0) == 0.5
+
+
+def test_learning_rate_warms_up_then_follows_half_a_cosine() -> None:
+    recipe = Recipe(epochs=12, warmup_epochs=2.0, learning_rate=0.4, final_learning_rate=0.1)
+    assert learning_rate(recipe, 1.0) == pytest.approx(0.2)
+    assert learning_rate(recipe, 2.0) == pytest.approx(0.4)
+    assert learning_rate(recipe, 7.0) == pytest.approx(0.25)
+    assert learning_rate(recipe, 4.5) == pytest.approx(0.1 + 0.15 * (1 + math.cos(math.pi / 4)))
+    assert learning_rate(recipe, 12.0) == pytest.approx(0.1)
+
+
+@given(epoch=st.floats(0, 30), warmup=st.floats(0, 20), epochs=st.integers(1, 20))
+def test_learning_rate_stays_in_its_range(epoch: float, warmup: float, epochs: int) -> None:
+    recipe = Recipe(epochs=epochs, warmup_epochs=warmup, learning_rate=0.3)
+    assert 0.0 <= learning_rate(recipe, epoch) <= 0.3
+
+
+def test_readme_has_the_option_table() -> None:
+    assert len(option_types()) == option_table().count("\n") - 1
+    assert option_table() in README.read_text(encoding="utf-8")
