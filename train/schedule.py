@@ -14,7 +14,7 @@ def learning_rate(recipe: Recipe, epoch: float) -> float:
     """
     if epoch < recipe.warmup_epochs:
         # Never 0: the first step should already move.
-        return recipe.learning_rate * max(epoch, 1e-3) / recipe.warmup_epochs
+        return recipe.learning_rate * min(max(epoch, 1e-3) / recipe.warmup_epochs, 1.0)
     length = max(recipe.epochs - recipe.warmup_epochs, 1e-9)
     done = min((epoch - recipe.warmup_epochs) / length, 1.0)
     span = recipe.learning_rate - recipe.final_learning_rate
