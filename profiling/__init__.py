@@ -3,6 +3,7 @@
 from headgate.profiling.compare import Comparison, Contestant, Standing, compare
 from headgate.profiling.instructions import InstructionCount, count_instructions
 from headgate.profiling.profile import LayerProfile, Profile, profile
+from headgate.profiling.report import build_report, write_report
 
 __all__ = [
     "Comparison",
@@ -11,7 +12,9 @@ __all__ = [
     "LayerProfile",
     "Profile",
     "Standing",
+    "build_report",
     "compare",
     "count_instructions",
     "profile",
+    "write_report",
 ]

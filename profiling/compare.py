@@ -23,7 +23,7 @@ from headgate.profiling.absent import NotMeasured, to_json
 from headgate.profiling.context import Context, pinned, read_context
 from headgate.profiling.profile import load_warnings
 from headgate.profiling.source import open_source
-from headgate.profiling.statistics import Summary, bootstrap_interval, summarize
+from headgate.profiling.statistics import Summary, bootstrap_interval, summarize, thin
 from headgate.profiling.timing import Timed, fitting_rounds, time_burst
 
 BURST_RUNS = 3
@@ -69,6 +69,7 @@ class Standing:
     latency_us: Summary
     """Over all runs; ``low`` and ``high`` are the interval of the median over rounds."""
     latencies_us: list[float]
+    """In the order taken, thinned where there are thousands."""
     speedup: Ratio
     """Against the baseline."""
     dense_macs: int | NotMeasured
@@ -98,6 +99,7 @@ class Comparison:
     standings: list[Standing]
     context: Context
     convention: str
+    mac_convention: str
     warnings: list[str]
 
     def to_json(self) -> dict[str, Any]:
@@ -180,7 +182,8 @@ def compare_programs(
         runs_per_round=runs_per_round,
         standings=standings,
         context=context,
-        convention=f"{CONVENTION} {layer_table.CONVENTION}",
+        convention=CONVENTION,
+        mac_convention=layer_table.CONVENTION,
         warnings=_warnings(standings, base, context),
     )
 
@@ -260,8 +263,6 @@ def _standing(
     reference = np.array([np.median(burst) for burst in times[base.name]])
     speedup = _ratio(reference / own)
     runs = np.concatenate(times[one.name])
-    low, high = bootstrap_interval(own)
-    latency = dataclasses.replace(summarize(runs), low=low, high=high)
     top1 = outputs[one.name].reshape(len(outputs[one.name]), -1).argmax(axis=1)
     base_top1 = outputs[base.name].reshape(len(top1), -1).argmax(axis=1)
     arithmetic, saved = _arithmetic(done, base, one)
@@ -269,8 +270,8 @@ def _standing(
         name=one.name,
         kind=one.kind,
         sha256=one.sha256,
-        latency_us=latency,
-        latencies_us=[round(float(value), 3) for value in runs],
+        latency_us=summarize(runs, rounds=own),
+        latencies_us=thin(runs),
         speedup=speedup,
         dense_macs=NotMeasured("a peer counts no MACs")
         if one.dense_macs is None

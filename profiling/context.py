@@ -105,7 +105,7 @@ def _text(root: Path, name: str) -> str | NotMeasured:
     try:
         return (root / name).read_text(errors="replace").strip("\0 \n")
     except OSError:
-        return NotMeasured(f"/{name} is not readable here")
+        return NotMeasured(f"no /{name}")
 
 
 def _cpu_model(root: Path) -> str | NotMeasured:
@@ -133,7 +133,7 @@ def _frequency_mhz(root: Path) -> float | NotMeasured:
             key, _, value = line.partition(":")
             if key.strip() == "cpu MHz":
                 return float(value)
-    return NotMeasured("neither cpufreq nor /proc/cpuinfo gives a frequency")
+    return NotMeasured("neither cpufreq nor /proc/cpuinfo tells")
 
 
 def _temperature_celsius(root: Path) -> float | NotMeasured:
@@ -143,7 +143,7 @@ def _temperature_celsius(root: Path) -> float | NotMeasured:
             readings.append(int(zone.read_text()) / 1000)
         except (OSError, ValueError):  # a zone that is switched off answers with an error
             continue
-    return max(readings) if readings else NotMeasured("no thermal zone under /sys/class/thermal")
+    return max(readings) if readings else NotMeasured("no zone in /sys/class/thermal")
 
 
 def _load(root: Path) -> float | NotMeasured:

@@ -22,7 +22,7 @@ from headgate.profiling.absent import NotMeasured, to_json
 from headgate.profiling.context import Context, pinned, read_context
 from headgate.profiling.instructions import InstructionCount, count_instructions
 from headgate.profiling.source import Source, open_source
-from headgate.profiling.statistics import Summary, summarize
+from headgate.profiling.statistics import Summary, summarize, thin
 from headgate.profiling.timing import BURST_WARMUP, fitting_rounds, time_burst
 
 BURST_RUNS = 3
@@ -61,7 +61,7 @@ class Profile:
     runs: int
     latency_us: Summary | NotMeasured
     latencies_us: list[float]
-    """Every timed run, in order: rounds over the images."""
+    """In the order taken, rounds over the images; thinned where there are thousands."""
     layers: list[LayerProfile]
     dense_macs: int
     done_macs: float
@@ -73,7 +73,7 @@ class Profile:
     """Sum of the medians of all layers; above ``latency_us.median`` by what the hook costs."""
     instructions: InstructionCount | NotMeasured
     context: Context
-    convention: str
+    mac_convention: str
     warnings: list[str]
 
     def to_json(self) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def profile_source(
         images=len(images),
         runs=int(whole.size),
         latency_us=latency,
-        latencies_us=[round(float(value), 3) for value in whole],
+        latencies_us=thin(whole),
         layers=layers,
         dense_macs=layer_table.dense_macs(source.manifest),
         done_macs=sum(layer.done_macs for layer in layers),
@@ -147,7 +147,7 @@ def profile_source(
         layer_time_us=_total_time(layers, per_layer),
         instructions=instructions,
         context=context,
-        convention=layer_table.CONVENTION,
+        mac_convention=layer_table.CONVENTION,
         warnings=_warnings(latency, context),
     )
 

@@ -38,13 +38,22 @@ class Summary:
     """The thirds differ by more than 5 % and by more than chance: heat, a governor, a neighbour."""
 
 
-def summarize(values: Sequence[float] | NDArray[np.floating]) -> Summary:
+def summarize(
+    values: Sequence[float] | NDArray[np.floating],
+    rounds: Sequence[float] | NDArray[np.floating] | None = None,
+) -> Summary:
     """Describe a series in the order it was taken.
 
-    Raises ValueError when the series is empty or holds a value that is not finite.
+    Args:
+        values: The series.
+        rounds: Medians of its rounds, where it was taken in rounds. Runs within a round resemble
+            each other, so the interval is that of the median over rounds.
+
+    Raises:
+        ValueError: The series is empty or holds a value that is not finite.
     """
     series = _checked(values)
-    low, high = bootstrap_interval(series)
+    low, high = bootstrap_interval(series if rounds is None else rounds)
     drift, drifted = measure_drift(series)
     quartiles = np.percentile(series, [25, 75])
     return Summary(
@@ -101,6 +110,12 @@ def measure_drift(
     last_low, last_high = bootstrap_interval(last)
     apart = last_low > first_high or first_low > last_high
     return drift, bool(abs(drift) > threshold and apart)
+
+
+def thin(values: NDArray[np.floating], limit: int = 4000) -> list[float]:
+    """At most ``limit`` values, evenly spaced and rounded to three decimals, to be stored."""
+    step = -(-values.size // limit)
+    return [round(float(value), 3) for value in values[::step]]
 
 
 def _checked(values: Sequence[float] | NDArray[np.floating]) -> NDArray[np.float64]:

@@ -76,7 +76,7 @@ def test_profile_is_json() -> None:
     assert data["instructions"] == {"not_measured": "not asked for"}
     assert data["latency_us"]["median"] == 40.0
     assert data["layers"][1]["active_channels"] == [2, 2, 2]
-    assert "1 MAC" in data["convention"]
+    assert "1 MAC" in data["mac_convention"]
 
 
 def test_repeat_is_chosen_from_the_clock_when_not_given() -> None:

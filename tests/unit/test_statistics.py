@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from headgate.profiling.statistics import bootstrap_interval, measure_drift, summarize
+from headgate.profiling.statistics import bootstrap_interval, measure_drift, summarize, thin
 
 series = hnp.arrays(np.float64, st.integers(1, 200), elements=st.floats(0.1, 1e7, allow_nan=False))
 
@@ -77,3 +77,20 @@ def test_too_few_values_to_have_thirds() -> None:
 def test_nothing_is_said_about_nothing(values: list[float]) -> None:
     with pytest.raises(ValueError, match="values to summarize"):
         summarize(values)
+
+
+def test_interval_of_a_series_taken_in_rounds_is_that_of_its_rounds() -> None:
+    generator = np.random.default_rng(5)
+    rounds = generator.normal(100, 5, 20)
+    runs = (rounds[:, None] + generator.normal(0, 0.1, (20, 50))).ravel()
+    alone, grouped = summarize(runs), summarize(runs, rounds=rounds)
+    assert (grouped.low, grouped.high) == bootstrap_interval(rounds)
+    assert grouped.high - grouped.low > 3 * (alone.high - alone.low)  # as if 1000 runs were 20
+
+
+@given(st.integers(1, 500), st.integers(1, 100))
+def test_thinning_keeps_the_order_and_the_limit(count: int, limit: int) -> None:
+    kept = thin(np.arange(count, dtype=float), limit)
+    assert len(kept) <= limit
+    assert kept == sorted(kept)
+    assert count > limit or len(kept) == count
