@@ -40,9 +40,7 @@ def first_bad_output(module: nn.Module, batch: Tensor) -> str | None:
         return hook
 
     hooks = [
-        layer.register_forward_hook(watch(name))  # type: ignore[arg-type]
-        for name, layer in module.named_modules()
-        if name
+        layer.register_forward_hook(watch(name)) for name, layer in module.named_modules() if name
     ]
     try:
         module(batch)

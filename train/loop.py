@@ -1,15 +1,13 @@
 """The training loop: Accelerate underneath, any position in it can be saved and resumed.
 
-Order of the images, augmentation and dropout are drawn from seeds that are a function of (seed,
-epoch, batch, process) alone, and learning rate and density of the time alone. So the weights, the
-optimiser's buffers and the position are the whole state of a run.
+What is random is seeded anew for each batch (:class:`Batches`), and learning rate and density
+depend on the time alone. So weights, the optimiser's buffers and the position are the whole state.
 """
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -24,8 +22,9 @@ from headgate.device.files import atomic_write, storage_error
 from headgate.errors import RecipeError
 from headgate.train import diagnose, network, schedule, state
 from headgate.train.average import Average
+from headgate.train.batches import Batches
 from headgate.train.checkpoints import load_checkpoint, save_checkpoint
-from headgate.train.data.augment import Augmentation
+from headgate.train.determinism import deterministic
 from headgate.train.evaluate import count_correct
 from headgate.train.gates import gate_loss, set_density
 from headgate.train.history import History
@@ -56,26 +55,8 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False) -> Path:
             state stays.
         StorageError: a file that cannot be written.
     """
-    with Deterministic(recipe.deterministic):
+    with deterministic(recipe.deterministic):
         return Run(recipe, Path(folder), resume).finish()
-
-
-class Deterministic:
-    """Within it, operators that differ from run to run are refused when ``wanted``."""
-
-    def __init__(self, wanted: bool) -> None:
-        self.wanted = wanted
-
-    def __enter__(self) -> None:
-        self._before = torch.are_deterministic_algorithms_enabled()
-        self._cudnn = torch.backends.cudnn.benchmark
-        if self.wanted:
-            torch.use_deterministic_algorithms(True)
-            torch.backends.cudnn.benchmark = False
-
-    def __exit__(self, *_: object) -> None:
-        torch.use_deterministic_algorithms(self._before)
-        torch.backends.cudnn.benchmark = self._cudnn
 
 
 class Run:
@@ -88,45 +69,21 @@ class Run:
         self.accelerator = Accelerator(mixed_precision=recipe.precision)
         self.device = self.accelerator.device
         self.first = self.accelerator.is_main_process
-        processes = self.accelerator.num_processes
-        if recipe.batch_size % processes:
-            raise RecipeError(
-                f"recipe: batch_size = {recipe.batch_size} cannot be split over {processes} "
-                "processes; choose a multiple"
-            )
         self.problem = load_problem(recipe, self.device)
-        count = len(self.problem.train_images)
-        if count < recipe.batch_size:
-            raise RecipeError(
-                f"recipe: batch_size = {recipe.batch_size} is more than the {count} images"
-            )
-        # The last images of an epoch's order that fill no batch wait for another epoch.
-        self.batches = count // recipe.batch_size
+        self.batches = Batches(
+            recipe, self.problem, self.accelerator.process_index, self.accelerator.num_processes
+        )
 
         torch.manual_seed(recipe.seed)
-        self.module = network.make(recipe).to(device=self.device, memory_format=torch.channels_last)
+        self.module = self._place(network.make(recipe, len(self.problem.classes)))
         # Evaluation has its own copy: full precision, no wrapper, and averaged weights if wanted.
         self.evaluated = copy.deepcopy(self.module)
-        self.teacher = None
-        if recipe.teacher:
-            self.teacher = self._place(load_checkpoint(recipe.teacher).module)
+        self.teacher = self._place(self._load_teacher()) if recipe.teacher else None
         self.optimizer = network.make_optimizer(recipe, self.module)
         self.average = Average(self.module, recipe.ema_decay) if recipe.ema_decay else None
         self.position = Position()
         self._open_folder(resume)
         self.wrapped, self.stepper = self.accelerator.prepare(self.module, self.optimizer)
-        self.augment = Augmentation(
-            crop_padding=recipe.crop_padding,
-            flip=recipe.flip,
-            cutout=recipe.cutout,
-            brightness=recipe.brightness,
-            contrast=recipe.contrast,
-            saturation=recipe.saturation,
-            hue=recipe.hue,
-        )
-        self.generator = torch.Generator(self.device)
-        self.mean = torch.tensor(self.problem.preprocess.mean, device=self.device)
-        self.std = torch.tensor(self.problem.preprocess.std, device=self.device)
 
     def _place(self, module: nn.Module) -> nn.Module:
         """``module`` on this process's device, convolutions in the layout that is fastest."""
@@ -134,6 +91,14 @@ class Run:
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         return module.to(self.device)
+
+    def _load_teacher(self) -> nn.Module:
+        module, _, preprocess = load_checkpoint(self.recipe.teacher)
+        if vars(preprocess) != vars(self.problem.preprocess):
+            raise RecipeError(
+                f"recipe: teacher = {self.recipe.teacher!r} takes images scaled in another way"
+            )
+        return module
 
     def _open_folder(self, resume: bool) -> None:
         if resume and (found := state.load_state(self.folder)) is not None:
@@ -204,43 +169,23 @@ class Run:
         self.wrapped.train()
         started_s = time.monotonic()
         title = f"epoch {position.epoch + 1}/{recipe.epochs}"
-        with Progress(title, self.batches, "batches", quiet=not self.first) as progress:
+        with Progress(title, self.batches.count, "batches", quiet=not self.first) as progress:
             progress.advance(position.batch)
-            for images, labels in self._batches(position.batch):
+            for images, labels in self.batches.epoch(position.epoch, position.batch):
                 self._step(images, labels)
                 position.batch += 1
                 progress.advance(1, f"loss {position.loss_sum / position.images:.3f}")
                 every = recipe.checkpoint_batches
-                if every and position.batch % every == 0 and position.batch < self.batches:
+                if every and position.batch % every == 0 and position.batch < self.batches.count:
                     now_s = time.monotonic()
                     position.epoch_seconds += now_s - started_s
                     started_s = now_s
                     self._save()
         position.epoch_seconds += time.monotonic() - started_s
 
-    def _batches(self, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's share of each batch from ``start`` on: augmented images, labels."""
-        recipe, epoch = self.recipe, self.position.epoch
-        order = np.random.default_rng([recipe.seed, epoch]).permutation(
-            len(self.problem.train_images)
-        )
-        rank = self.accelerator.process_index
-        share = recipe.batch_size // self.accelerator.num_processes
-        for batch in range(start, self.batches):
-            first = batch * recipe.batch_size + rank * share
-            chosen = torch.from_numpy(order[first : first + share]).to(self.device)
-            entropy = np.random.SeedSequence([recipe.seed, epoch, batch, rank])
-            seed = int(entropy.generate_state(1, np.uint64)[0] >> 1)
-            self.generator.manual_seed(seed)
-            torch.manual_seed(seed)  # Dropout draws from the global generator.
-            images = self.augment(
-                self.problem.train_images[chosen], self.mean, self.std, self.generator
-            )
-            yield images, self.problem.train_labels[chosen]
-
     def _step(self, images: Tensor, labels: Tensor) -> None:
         recipe, position = self.recipe, self.position
-        time_epochs = position.epoch + position.batch / self.batches
+        time_epochs = position.epoch + position.batch / self.batches.count
         for group in self.optimizer.param_groups:
             group["lr"] = schedule.learning_rate(recipe, time_epochs)
 
@@ -263,7 +208,7 @@ class Run:
             raise diagnose.stop(self.module, images, when, kept)
         self.stepper.step()
         if self.average is not None:
-            self.average.update(self.module, position.epoch * self.batches + position.batch)
+            self.average.update(self.module, position.epoch * self.batches.count + position.batch)
         position.loss_sum += value * len(images)
         position.correct += int((logits.argmax(dim=1) == labels).sum())
         position.images += len(images)

@@ -17,6 +17,7 @@ from torch.nn import functional
 from headgate.errors import DataError, RecipeError, StorageError, TrainingError
 from headgate.train import diagnose, loop, state
 from headgate.train.average import Average
+from headgate.train.batches import Batches
 from headgate.train.checkpoints import describe, load_checkpoint
 from headgate.train.evaluate import accuracy
 from headgate.train.history import read_csv
@@ -248,19 +249,14 @@ def test_weight_decay_spares_norms_and_biases_unless_asked() -> None:
     assert make_optimizer(everything, make(everything)).param_groups[1]["params"] == []
 
 
-def test_accelerate_splits_a_batch_between_processes(tmp_path: Path) -> None:
-    """The two shares of a batch are its halves, whatever process takes them."""
-    run = loop.Run(recipe_from(TINY), tmp_path, resume=False)
-    whole = next(run._batches(0))[1]
-
-    class Half:
-        num_processes = 2
-        process_index = 0
-
-    parts = []
-    for rank in range(2):
-        half = Half()
-        half.process_index = rank
-        run.accelerator = half
-        parts.append(next(run._batches(0))[1])
-    assert torch.equal(torch.cat(parts), whole)
+def test_processes_share_a_batch_and_any_batch_can_be_made_alone() -> None:
+    recipe = recipe_from(TINY)
+    problem = load_problem(recipe, torch.device("cpu"))
+    whole = list(Batches(recipe, problem, 0, 1).epoch(1))
+    halves = [list(Batches(recipe, problem, rank, 2).epoch(1)) for rank in range(2)]
+    for (_, labels), (_, left), (_, right) in zip(whole, *halves, strict=True):
+        assert torch.equal(torch.cat([left, right]), labels)
+    alone = next(Batches(recipe, problem, 0, 1).epoch(1, start=3))
+    assert torch.equal(alone[0], whole[3][0])
+    with pytest.raises(RecipeError, match="cannot be split over 3 processes"):
+        Batches(recipe, problem, 0, 3)

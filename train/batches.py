@@ -1,0 +1,73 @@
+"""Which images make a batch, and what augmentation makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headgate.errors import RecipeError
+from headgate.train.data.augment import Augmentation
+from headgate.train.problem import Problem
+from headgate.train.recipe import Recipe
+
+
+class Batches:
+    """One process's share of every batch; each batch can be made without those before it.
+
+    Order and augmentation come from seeds that are a function of (seed, epoch, batch, process), so
+    there is no generator whose state would have to be saved.
+
+    Attributes:
+        count: batches an epoch. The images at the end of an epoch's order that would not fill a
+            batch are left out of that epoch.
+
+    Raises:
+        RecipeError: a batch that cannot be split over the processes, or is more than all images.
+    """
+
+    def __init__(self, recipe: Recipe, problem: Problem, rank: int, processes: int) -> None:
+        if recipe.batch_size % processes:
+            raise RecipeError(
+                f"recipe: batch_size = {recipe.batch_size} cannot be split over {processes} "
+                "processes; choose a multiple"
+            )
+        images = len(problem.train_images)
+        if images < recipe.batch_size:
+            raise RecipeError(
+                f"recipe: batch_size = {recipe.batch_size} is more than the {images} images"
+            )
+        self.recipe, self.problem, self.rank = recipe, problem, rank
+        self.count = images // recipe.batch_size
+        self.share = recipe.batch_size // processes
+        self.augment = Augmentation(
+            crop_padding=recipe.crop_padding,
+            flip=recipe.flip,
+            cutout=recipe.cutout,
+            brightness=recipe.brightness,
+            contrast=recipe.contrast,
+            saturation=recipe.saturation,
+            hue=recipe.hue,
+        )
+        device = problem.train_images.device
+        self.generator = torch.Generator(device)
+        self.mean = torch.tensor(problem.preprocess.mean, device=device)
+        self.std = torch.tensor(problem.preprocess.std, device=device)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Augmented images float32 (N, 3, H, W) and labels int64 (N,), from batch ``start`` on.
+
+        Seeds torch's global generators for each batch too, which dropout draws from.
+        """
+        images, labels = self.problem.train_images, self.problem.train_labels
+        order = np.random.default_rng([self.recipe.seed, epoch]).permutation(len(images))
+        for batch in range(start, self.count):
+            first = batch * self.recipe.batch_size + self.rank * self.share
+            chosen = torch.from_numpy(order[first : first + self.share]).to(images.device)
+            entropy = np.random.SeedSequence([self.recipe.seed, epoch, batch, self.rank])
+            seed = int(entropy.generate_state(1, np.uint64)[0] >> 1)
+            self.generator.manual_seed(seed)
+            torch.manual_seed(seed)
+            yield self.augment(images[chosen], self.mean, self.std, self.generator), labels[chosen]
