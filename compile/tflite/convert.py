@@ -15,7 +15,8 @@ from headgate.errors import CompileError, ToolMissing, UnsupportedOperator
 
 if TYPE_CHECKING:
     import torch
-    from torch.fx import Node
+
+Node = Any  # torch.fx.Node, whose argument types are too wide to check
 
 _CONVOLUTIONS = ("aten.conv2d", "aten.convolution")
 _NORMS = ("aten.batch_norm", "aten._native_batch_norm_legit_no_training")
@@ -125,10 +126,10 @@ class _Translator:
                 continue
             source = node.args[0]
             if operator_name(source) in _CONVOLUTIONS and len(source.users) == 1:
-                tensors = [
+                tensors: list[Any] = [
                     None if one is None else self._constants[one.name] for one in node.args[1:5]
                 ]
-                found[source] = BatchNorm(*tensors, eps=_eps(node))
+                found[source] = BatchNorm(*tensors[:4], eps=_eps(node))
         return found
 
 

@@ -1,0 +1,108 @@
+"""From an ``nn.Module`` to a :class:`~headgate.compile.graph.Graph`, by torch.export and Relax."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import fx, nn
+from tvm import relax
+from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
+
+import headgate.train.gates.operators  # noqa: F401  registers headgate::* with torch
+from headgate.compile.convert import Converter
+from headgate.compile.graph import Graph
+from headgate.errors import CompileError, UnsupportedOperator
+
+_PACKED = {
+    # operator of ours: (tensor arguments, the others as integer lists)
+    "gated_conv2d.default": (6, 4),
+    "keep_top_k.default": (1, 1),
+}
+
+
+def capture(module: nn.Module, example: tuple[torch.Tensor, ...]) -> Graph:
+    """The graph of ``module`` in evaluation mode.
+
+    ``example`` holds one tensor for each input, batch one.
+
+    Raises:
+        CompileError: torch.export cannot trace the network.
+        UnsupportedOperator: an operator that neither headgate nor TVM can lower.
+    """
+    program = _export(module, example)
+    importer = ExportedProgramImporter()
+    known = set(importer.create_convert_map()) | set(_PACKED)
+    for node in program.graph.nodes:
+        if node.op == "call_function" and _name(node) not in known:
+            raise UnsupportedOperator(
+                f"Operator {node.target} in module {module_path(node)!r} cannot be lowered. "
+                f"Headgate lowers convolution, pooling, linear, batch norm, add, concat, ReLU and "
+                f"{len(known)} further PyTorch operators that TVM knows; rewrite the module with "
+                "those, or leave it out of the compiled part."
+            )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        relax_module = importer.from_exported_program(
+            program, False, True, False, dict.fromkeys(_PACKED, _convert_packed(importer))
+        )
+    paths = {
+        value.name: module_path(node)
+        for node, value in importer.env.items()
+        if isinstance(value, relax.Var)
+    }
+    graph = Converter(paths).convert(relax_module)
+    graph.remove_unused()
+    return graph
+
+
+def module_path(node: fx.Node) -> str:
+    """The dotted path of the module that a node was traced in."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    return str(stack[-1][0]) if stack and stack[-1][0] else ""
+
+
+def _export(module: nn.Module, example: tuple[torch.Tensor, ...]) -> torch.export.ExportedProgram:
+    if module.training:
+        raise CompileError("The network is in training mode; call module.eval() first.")
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            # Core operators are what TVM's importer is tested with: given aten.batch_norm itself,
+            # 0.27 takes the momentum for epsilon.
+            return torch.export.export(module, example).run_decompositions()
+    except Exception as error:  # torch.export raises its own and Python's exceptions alike
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise CompileError(
+            f"torch.export cannot trace {type(module).__name__}: {reason}. "
+            "Data-dependent Python control flow is the usual cause."
+        ) from error
+
+
+def _name(node: fx.Node) -> str:
+    target: Any = node.target
+    return target.__name__ if hasattr(target, "__name__") else str(target)
+
+
+def _convert_packed(importer: ExportedProgramImporter) -> Any:
+    """Turns an operator of ours into one call that :class:`Converter` reads back."""
+
+    def convert(node: fx.Node, _: Any = None) -> relax.Var:
+        name = _name(node)
+        tensors, _others = _PACKED[name]
+        arguments = importer.retrieve_args(node)
+        shapes = [
+            relax.ShapeExpr(list(value) if isinstance(value, list | tuple) else [value])
+            for value in arguments[tensors:]
+        ]
+        result = relax.TensorType(tuple(node.meta["val"].shape), "float32")
+        call = relax.op.call_pure_packed(
+            "headgate." + name.removesuffix(".default"),
+            *arguments[:tensors],
+            *shapes,
+            ty_args=result,
+        )
+        return importer.block_builder.emit(call)
+
+    return convert

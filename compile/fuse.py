@@ -1,0 +1,125 @@
+"""Folding and fusing: batch norm into weights, activations and residual sums into epilogues."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headgate.compile.graph import Graph, Node, Value
+
+_CONVOLUTIONS = ("conv2d", "gated_conv2d")
+_CLAMPED = (*_CONVOLUTIONS, "linear", "max_pool2d", "avg_pool2d", "add")
+
+
+def fuse(graph: Graph) -> None:
+    """Rewrites ``graph`` in place; afterwards there is no ``affine`` node.
+
+    A fused convolution has ``clamp`` (low, high) and, when it adds a residual, that tensor as its
+    last input and ``residual`` set.
+    """
+    _fold_affine(graph)
+    _fold_absolute(graph)
+    for node in graph.nodes:
+        node.attributes.setdefault("clamp", (None, None))
+        if node.kind in _CONVOLUTIONS:
+            node.attributes.setdefault("residual", False)
+    _fuse_residual(graph)
+    _fuse_clamp(graph)
+    _affine_to_depthwise(graph)
+
+
+def _absorb(graph: Graph, producer: Node, node: Node) -> None:
+    """``node`` disappears into ``producer``, which takes its place and its result."""
+    producer.output = node.output
+    graph.nodes.remove(producer)
+    graph.nodes[graph.nodes.index(node)] = producer
+
+
+def _fold_affine(graph: Graph) -> None:
+    for node in list(graph.nodes):
+        producer = graph.producers().get(node.inputs[0]) if node.inputs else None
+        if node.kind != "affine" or producer is None or graph.uses()[node.inputs[0]] != 1:
+            continue
+        scale, shift = node["scale"], node["shift"]
+        if producer.kind in ("conv2d", "linear"):
+            rows = scale.reshape(-1, *([1] * (producer["weight"].ndim - 1)))
+            producer.attributes["weight"] = producer["weight"] * rows
+            producer.attributes["bias"] = producer["bias"] * scale + shift
+        elif producer.kind == "affine":
+            producer.attributes["scale"] = producer["scale"] * scale
+            producer.attributes["shift"] = producer["shift"] * scale + shift
+        else:
+            continue
+        _absorb(graph, producer, node)
+
+
+def _fold_absolute(graph: Graph) -> None:
+    """The mean of absolute values is one node."""
+    for node in list(graph.nodes):
+        producer = graph.producers().get(node.inputs[0]) if node.inputs else None
+        if node.kind == "channel_mean" and producer is not None and producer.kind == "abs":
+            node.inputs = producer.inputs
+            node.attributes["absolute"] = True
+    graph.remove_unused()
+
+
+def _fuse_residual(graph: Graph) -> None:
+    for node in list(graph.nodes):
+        if node.kind != "add":
+            continue
+        uses, producers = graph.uses(), graph.producers()
+        order = {n.output: (n.kind == "gated_conv2d", i) for i, n in enumerate(graph.nodes)}
+
+        def last_gated_first(pair: list[Value], order: dict = order) -> tuple[bool, int]:
+            # A gated sum adds its active channels in place and leaves the others alone.
+            return order.get(pair[0], (False, -1))
+
+        for value, other in sorted(
+            (node.inputs, node.inputs[::-1]), key=last_gated_first, reverse=True
+        ):
+            producer = producers.get(value)
+            if (
+                producer is not None
+                and producer.kind in _CONVOLUTIONS
+                and uses[value] == 1
+                and not producer["residual"]
+                and producer["clamp"] == (None, None)
+                and other is not value
+            ):
+                producer.inputs.append(other)
+                producer.attributes["residual"] = True
+                producer.attributes["clamp"] = node["clamp"]
+                _absorb(graph, producer, node)
+                break
+
+
+def _fuse_clamp(graph: Graph) -> None:
+    for node in list(graph.nodes):
+        if node.kind != "clamp":
+            continue
+        producer = graph.producers().get(node.inputs[0])
+        if (
+            producer is not None
+            and producer.kind in _CLAMPED
+            and producer["clamp"] == (None, None)
+            and graph.uses()[node.inputs[0]] == 1
+        ):
+            producer.attributes["clamp"] = (node["low"], node["high"])
+            _absorb(graph, producer, node)
+
+
+def _affine_to_depthwise(graph: Graph) -> None:
+    """A batch norm that no convolution precedes is a depthwise 1x1 convolution."""
+    for node in graph.nodes:
+        if node.kind != "affine":
+            continue
+        node.kind = "conv2d"
+        scale = np.asarray(node.attributes.pop("scale"), np.float32)
+        node.attributes |= {
+            "weight": scale.reshape(-1, 1, 1, 1),
+            "bias": node.attributes.pop("shift"),
+            "stride": (1, 1),
+            "padding": (0, 0, 0, 0),
+            "dilation": (1, 1),
+            "groups": scale.size,
+            "residual": False,
+        }

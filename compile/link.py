@@ -1,0 +1,45 @@
+"""Compiling the C parts and linking them with the kernels, by the clang in the ziglang package."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+from headgate.compile.targets import Target
+from headgate.device import runtime_sources
+from headgate.errors import CompileError, ToolMissing
+
+GLIBC = "2.28"
+"""The oldest glibc that the shared object runs with: Debian 10, JetPack 5 and later."""
+# Without -fno-sanitize zig makes undefined behaviour a trap; without a build id and symbols the
+# same input gives the same bytes.
+_FLAGS = ("-std=c11", "-O2", "-g0", "-s", "-fno-sanitize=all", "-Wl,--build-id=none")
+
+
+def link_shared(folder: Path, target: Target) -> bytes:
+    """The shared object of the ``network.c`` and ``kernels.o`` in ``folder``."""
+    sources = [folder / "network.c", runtime_sources() / "timing.c", folder / "kernels.o"]
+    triple = f"{target.triple}-gnu.{GLIBC}"
+    return _zig(folder, "network.so", triple, sources, "-shared", "-fPIC", "-fvisibility=hidden")
+
+
+def link_runner(folder: Path, target: Target) -> bytes:
+    """The static program of the same, which needs nothing but a Linux kernel."""
+    runtime = runtime_sources()
+    sources = [folder / "network.c", runtime / "timing.c", runtime / "runner.c"]
+    return _zig(folder, "runner", f"{target.triple}-musl", [*sources, folder / "kernels.o"], "-static")
+
+
+def _zig(folder: Path, name: str, triple: str, sources: list[Path], *flags: str) -> bytes:
+    if importlib.util.find_spec("ziglang") is None:
+        raise ToolMissing("The C compiler is missing; run: pip install 'headgate[compile]'")
+    output = folder / name
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", triple, *_FLAGS, *flags]
+    command += [f"-I{runtime_sources()}", *map(str, sources), "-lm", "-o", str(output)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    if result.returncode:
+        reason = next((x for x in result.stderr.splitlines() if "error" in x), result.stderr[-300:])
+        raise CompileError(f"Linking {name} for {triple} failed: {reason.strip()}")
+    return output.read_bytes()

@@ -1,0 +1,115 @@
+"""The C file that calls the kernels in order: places in the arena and in the weights, the hook."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import safetensors.numpy
+from tvm.tirx import PrimFunc
+
+from headgate.compile.arena import plan_arena
+from headgate.compile.graph import Graph, Value
+from headgate.compile.steps import Buffer, Constant, Kernel, Program
+
+_TEMPLATE = Path(__file__).with_name("network.c.j2")
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What the linker and the bundle need of one network."""
+
+    source: str
+    functions: dict[str, PrimFunc]
+    weights: bytes
+    arena_bytes: int
+    weights_bytes: int
+    gates: list[dict[str, Any]]
+
+
+def generate(graph: Graph, program: Program, name: str, target: str) -> Generated:
+    """The C source and the TIR of ``program``; kernels that are equal become one function."""
+    offsets, arena_bytes = plan_arena(program)
+    weights = safetensors.numpy.save(program.constants()) if program.constants() else _no_weights()
+    weight_offsets, weights_bytes = _weight_offsets(weights)
+    names: dict[Kernel, str] = {}
+    declared: dict[str, list[str]] = {}
+    functions: dict[str, PrimFunc] = {}
+    steps = []
+    for step in program.steps:
+        kernel = names.get(step.kernel)
+        if kernel is None:
+            kernel = names[step.kernel] = f"headgate_kernel_{len(names)}"
+            functions[kernel] = step.kernel.build(kernel)
+            declared[kernel] = [f"{_C[d]} *{key}" for key, d in step.kernel.parameters()]
+        arguments = [
+            _argument(step.arguments[key], dtype, offsets, weight_offsets)
+            for key, dtype in step.kernel.parameters()
+        ]
+        steps.append(
+            {
+                "path": step.path,
+                "operator": step.operator,
+                "kernel": kernel,
+                "arguments": arguments,
+            }
+        )
+    gates = [
+        {
+            "name": active.name,
+            "channels": active.channels,
+            "count_offset": offsets[active.count],
+            "list_offset": offsets[active.order],
+        }
+        for active in program.lists
+    ]
+    environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
+    source = environment.from_string(_TEMPLATE.read_text()).render(
+        name=name,
+        target=target,
+        kernels=declared,
+        steps=steps,
+        gates=gates,
+        inputs=_tensors(graph.inputs, program.inputs, offsets),
+        outputs=_tensors(graph.outputs, program.outputs, offsets),
+        arena_bytes=arena_bytes,
+        weights_bytes=weights_bytes,
+    )
+    return Generated(source + "\n", functions, weights, arena_bytes, weights_bytes, gates)
+
+
+_C = {"float32": "float", "int32": "int32_t"}
+
+
+def _argument(
+    argument: Buffer | Constant, dtype: str, arena: dict[Buffer, int], weights: dict[str, int]
+) -> str:
+    if isinstance(argument, Constant):
+        return f"({_C[dtype]} *)(w + {weights[argument.name]})"
+    return f"({_C[dtype]} *)(a + {arena[argument]})"
+
+
+def _tensors(
+    values: list[Value], buffers: list[Buffer], offsets: dict[Buffer, int]
+) -> list[dict[str, Any]]:
+    return [
+        {"name": v.name, "shape": v.shape, "bytes": 4 * v.size, "offset": offsets[b]}
+        for v, b in zip(values, buffers, strict=True)
+    ]
+
+
+def _weight_offsets(data: bytes) -> tuple[dict[str, int], int]:
+    """Where each tensor begins in the data section, and the section's size."""
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    header.pop("__metadata__", None)
+    offsets = {name: entry["data_offsets"][0] for name, entry in header.items()}
+    return offsets, len(data) - 8 - length
+
+
+def _no_weights() -> bytes:
+    return safetensors.numpy.save({})

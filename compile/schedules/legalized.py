@@ -1,0 +1,74 @@
+"""Everything the schedules do not know, by TVM's own legalisation, behind the same C interface."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+from tvm import relax, tirx
+from tvm.tirx import PrimFunc
+from tvm.tirx.script import builder as T
+
+from headgate.errors import UnsupportedOperator
+
+
+@dataclass(frozen=True)
+class Legalized:
+    """One Relax call; parameters are its tensors in order, then the result."""
+
+    function: PrimFunc
+    inputs: int
+
+    def parameters(self) -> list[tuple[str, str]]:
+        return [(f"x{i}", "float32") for i in range(self.inputs)] + [("y", "float32")]
+
+    def build(self, name: str) -> PrimFunc:
+        """The function with C pointers in place of TVM's buffer arguments."""
+        pointers, declared = [], []
+        for parameter in self.function.params:
+            # A buffer argument is a TVM object; a pointer is what a C caller has.
+            pointer = T.handle("float32")
+            pointers.append(pointer)
+            declared.append(tirx.DeclBuffer(parameter, data=pointer))
+        body = tirx.SeqStmt([*declared, self.function.body])
+        plain = PrimFunc(pointers, body, self.function.ret_type)
+        return plain.with_attrs({"global_symbol": name, "tirx.noalias": True})
+
+
+def legalize(call: Any, shapes: list[tuple[int, ...]], path: str) -> Legalized:
+    """The kernel of one Relax call whose tensor operands have ``shapes``.
+
+    Raises:
+        UnsupportedOperator: TVM has no legalisation of it into a single function.
+    """
+    builder = relax.BlockBuilder()
+    parameters = [
+        relax.Var(f"x{i}", relax.TensorType(shape, "float32")) for i, shape in enumerate(shapes)
+    ]
+    remaining = iter(parameters)
+    with builder.function("main", parameters):
+        with builder.dataflow():
+            arguments = [_substitute(argument, remaining) for argument in call.args]
+            again = relax.Call(call.op, arguments, call.attrs, call.ty_args)
+            result = builder.emit_output(builder.emit(again))
+        builder.emit_func_output(result)
+    with tvm.target.Target({"kind": "llvm"}):
+        module = relax.transform.LegalizeOps()(builder.get())
+    functions = [f for _, f in module.functions.items() if isinstance(f, tirx.PrimFunc)]
+    if len(functions) != 1 or len(functions[0].params) != len(shapes) + 1:
+        name = str(getattr(call.op, "name", call.op))
+        raise UnsupportedOperator(
+            f"Operator {name} in module {path!r} cannot be lowered: TVM turns it into "
+            f"{len(functions)} functions where one is needed. Supported beside TVM's single "
+            "functions: convolution, pooling, linear, batch norm, add, concat, ReLU, mean."
+        )
+    return Legalized(functions[0], len(shapes))
+
+
+def _substitute(argument: Any, parameters: Any) -> Any:
+    if isinstance(argument, relax.Tuple):
+        return relax.Tuple([_substitute(field, parameters) for field in argument.fields])
+    if isinstance(argument, relax.Var | relax.TupleGetItem | tvm.ir.GenericConst):
+        return next(parameters)
+    return argument

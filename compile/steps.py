@@ -1,0 +1,99 @@
+"""What the compiled network does, one C call after another, and the memory those calls share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from tvm.tirx import PrimFunc
+
+
+class Kernel(Protocol):
+    """Code for one kind of step; equal kernels (they are frozen) share one C function."""
+
+    def parameters(self) -> list[tuple[str, str]]: ...
+
+    def build(self, name: str) -> PrimFunc: ...
+
+
+@dataclass(eq=False)
+class Buffer:
+    """A part of the arena. ``pinned``: readable after the run, so nothing else may lie there."""
+
+    name: str
+    bytes: int
+    pinned: bool = False
+
+
+@dataclass(eq=False)
+class Constant:
+    """A tensor of weights."""
+
+    name: str
+    data: np.ndarray
+
+
+@dataclass(eq=False)
+class ActiveList:
+    """The channels of a tensor, active ones first, and how many those are.
+
+    ``index`` is its place in the manifest's ``gates``.
+    """
+
+    name: str
+    index: int
+    channels: int
+    order: Buffer
+    count: Buffer
+
+
+@dataclass
+class Step:
+    """One call. MACs done = ``macs_per_pair`` x active inputs x active outputs."""
+
+    path: str
+    operator: str
+    kernel: Kernel
+    arguments: dict[str, Buffer | Constant]
+    macs_per_pair: int = 0
+    in_channels: int = 1
+    out_channels: int = 1
+    in_list: ActiveList | None = None
+    out_list: ActiveList | None = None
+
+    @property
+    def dense_macs(self) -> int:
+        return self.macs_per_pair * self.in_channels * self.out_channels
+
+    def manifest(self) -> dict[str, Any]:
+        """This step's row of the manifest's ``layers``."""
+        return {
+            "name": self.path,
+            "operator": self.operator,
+            "dense_macs": self.dense_macs,
+            "macs_per_pair": self.macs_per_pair,
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "in_gate": self.in_list.index if self.in_list else None,
+            "out_gate": self.out_list.index if self.out_list else None,
+        }
+
+
+@dataclass
+class Program:
+    """Everything the code generator needs."""
+
+    inputs: list[Buffer]
+    outputs: list[Buffer]
+    steps: list[Step] = field(default_factory=list)
+    lists: list[ActiveList] = field(default_factory=list)
+
+    def constants(self) -> dict[str, np.ndarray]:
+        """Weights by name."""
+        found = {}
+        for step in self.steps:
+            for argument in step.arguments.values():
+                if isinstance(argument, Constant):
+                    found[argument.name] = argument.data
+        return found
