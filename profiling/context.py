@@ -112,7 +112,7 @@ def _cpu_model(root: Path) -> str | NotMeasured:
     text = _text(root, "proc/cpuinfo")
     if isinstance(text, NotMeasured):
         return text
-    facts = {}
+    facts: dict[str, str] = {}
     for line in text.splitlines():
         key, _, value = line.partition(":")
         facts.setdefault(key.strip(), value.strip())

@@ -114,7 +114,7 @@ def measure_drift(
 
 def thin(values: NDArray[np.floating], limit: int = 4000) -> list[float]:
     """At most ``limit`` values, evenly spaced and rounded to three decimals, to be stored."""
-    step = -(-values.size // limit)
+    step = max(1, -(-values.size // limit))
     return [round(float(value), 3) for value in values[::step]]
 
 

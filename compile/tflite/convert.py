@@ -129,7 +129,8 @@ class _Translator:
                 tensors: list[Any] = [
                     None if one is None else self._constants[one.name] for one in node.args[1:5]
                 ]
-                found[source] = BatchNorm(*tensors[:4], eps=_eps(node))
+                weight, bias, mean, variance = tensors
+                found[source] = BatchNorm(weight, bias, mean, variance, _eps(node))
         return found
 
 

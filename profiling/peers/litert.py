@@ -39,7 +39,6 @@ class LiteRT(Peer):
         self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]
-        self._infer = self._interpreter.invoke  # nothing of ours inside the clock
 
     def _feed(self, image: NDArray[np.float32]) -> None:
         self._interpreter.set_tensor(self._input, image.transpose(0, 2, 3, 1))
