@@ -47,14 +47,13 @@ class Progress:
             self._bar = RichProgress(
                 TextColumn("{task.description}"),
                 BarColumn(),
-                TextColumn("{task.completed:.0f}/{task.total} " + self.unit),
+                TextColumn("{task.fields[amount]}"),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}"),
                 console=console,
                 transient=True,
             )
-            total = None if self.total is None else round(self.total)
-            self._task = self._bar.add_task(self.title, total=total, note="")
+            self._task = self._bar.add_task(self.title, total=self.total, amount="", note="")
             self._bar.start()
         return self
 
@@ -71,14 +70,17 @@ class Progress:
         """Adds ``amount`` (before scaling) to what is done; ``note`` replaces the text behind."""
         self.done += amount * self.scale
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.done, note=note)
+            self._bar.update(self._task, completed=self.done, amount=self._amount(), note=note)
             return
         now_s = time.monotonic()
         if not self.quiet and now_s - self._last_line_s >= PLAIN_INTERVAL_S:
             self._last_line_s = now_s
-            total = "" if self.total is None else f"/{self.total:.0f}"
-            line = f"{self.title}: {self.done:.0f}{total} {self.unit} {note}"
+            line = f"{self.title}: {self._amount()} {note}"
             print(line.rstrip(), file=sys.stderr, flush=True)
+
+    def _amount(self) -> str:
+        total = "" if self.total is None else f"/{self.total:.0f}"
+        return f"{self.done:.0f}{total} {self.unit}".rstrip()
 
 
 def say(text: str, quiet: bool = False) -> None:
