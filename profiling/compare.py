@@ -132,7 +132,8 @@ def compare(
         labels: True classes of the images (N,), for the accuracy on them.
         baseline: Name of the contestant that ratios refer to; the first dense bundle when None.
         accuracies: Test accuracy (0..1) by contestant name.
-        names: What to call the entries; their file names when None.
+        names: What to call the entries; after their files when None (``resnet8``, ``resnet8 on
+            LiteRT``).
         rounds: Timed rounds; as many as take about ten seconds per contestant when None.
 
     Raises:
@@ -196,8 +197,9 @@ def _contestant(entry: Any, name: str | None) -> tuple[Contestant, NDArray[np.fl
         return entry, None
     if isinstance(entry, (str, Path)) and (peer := peer_for_file(Path(entry))) is not None:
         loaded = peer(Path(entry))
+        own_name = f"{loaded.path.name.removesuffix(loaded.suffix)} on {loaded.title}"
         contestant = Contestant(
-            name or loaded.name, loaded, "peer", loaded.sha256, packages=loaded.packages
+            name or own_name, loaded, "peer", loaded.sha256, packages=loaded.packages
         )
         return contestant, None
     source = open_source(entry)
@@ -217,7 +219,9 @@ def _choose_baseline(contestants: Sequence[Contestant], name: str | None) -> Con
         raise UsageError("nothing to compare: give at least one bundle")
     by_name = {one.name: one for one in contestants}
     if len(by_name) != len(contestants):
-        raise UsageError(f"two contestants share a name: {[one.name for one in contestants]}")
+        names = [one.name for one in contestants]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"two contestants are called {twice!r}; give one file another name")
     if name is not None:
         if name not in by_name:
             raise UsageError(f"no contestant is called {name!r}.{suggest(name, by_name)}")

@@ -5,8 +5,8 @@
  * inline in the generated code, so counting costs little.
  *
  * No distribution ships QEMU's plugin header; the declarations below restate the part of plugin
- * API version 1 (QEMU 4.2 to 8.x) that is used here. The inline counter is not atomic, so the
- * count holds for programs with one thread, which the runner is.
+ * API version 1 (that of QEMU 7.2; QEMU 10 wants at least 2) that is used here. The inline counter
+ * is not atomic, so the count holds for programs with one thread, which the runner is.
  */
 #include <inttypes.h>
 #include <stddef.h>
