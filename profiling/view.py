@@ -222,6 +222,12 @@ def _profile(profile: Data, reference: Data | None) -> dict[str, Any]:
         ],
         "total_time": units.microseconds(total),
         "reference_time": units.microseconds(reference["layer_time_us"]) if reference else "",
+        "total_speedup": (
+            units.times(reference["layer_time_us"] / total)
+            if reference and is_measured(total) and total
+            else ""
+        ),
+        "total_arithmetic": units.times(profile["dense_macs"] / max(profile["done_macs"], 1)),
         "dense_macs": units.macs(profile["dense_macs"]),
         "done_macs": units.macs(profile["done_macs"]),
         "gate_macs": units.percent(profile["gate_macs"] / max(profile["done_macs"], 1), 1),
