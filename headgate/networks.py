@@ -14,6 +14,8 @@ from headgate.train.data import Preprocess, sample_images
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from headgate.device import Bundle
+
 VECTORS = 8
 SAMPLE_SHAPE = (3, 32, 32)
 
@@ -85,6 +87,25 @@ def find_network(
         module=module.eval(),
         # Recorded for other gates than these.
         test_accuracy=None if changed else network.test_accuracy,
+    )
+
+
+def compile_network(network: Network, target: str) -> Bundle:
+    """The bundle of ``network`` for ``target``.
+
+    Raises:
+        CompileError: it cannot be traced, lowered or linked.
+    """
+    from headgate.compile import compile_module
+
+    return compile_module(
+        network.module,
+        network.example(),
+        target=target,
+        name=network.name,
+        vectors=network.vectors,
+        preprocess=network.preprocess,
+        classes=network.classes,
     )
 
 

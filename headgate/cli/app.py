@@ -12,6 +12,7 @@ from headgate.cli.compare import compare
 from headgate.cli.compile import compile_
 from headgate.cli.convert import convert
 from headgate.cli.data import data
+from headgate.cli.demo import demo
 from headgate.cli.doctor import doctor
 from headgate.cli.lists import checkpoints, models, targets
 from headgate.cli.profile import profile
@@ -52,6 +53,7 @@ def before_the_verb(
 
 LOOK, MAKE, CHECK, MEASURE = "Look around", "Make", "Run and check", "Measure"
 
+app.command(rich_help_panel=LOOK)(demo)
 app.command(rich_help_panel=LOOK)(doctor)
 app.command(rich_help_panel=LOOK)(models)
 app.command(rich_help_panel=LOOK)(checkpoints)

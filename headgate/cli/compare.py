@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headgate.cli.options import Images, Json
-from headgate.cli.output import next_step, print_json, print_line, print_table
+from headgate.cli.output import next_step, print_json, print_line, print_table, working
 from headgate.errors import UsageError
 from headgate.profiling.absent import NotMeasured
 
@@ -43,6 +43,7 @@ def compare(
     from headgate import Bundle
     from headgate.images import read_images
     from headgate.profiling import compare as measure
+    from headgate.profiling.report import build_report, write_report
 
     array = labels = None
     if images:
@@ -51,11 +52,18 @@ def compare(
             raise UsageError("--images needs a bundle (.hgb) that says how to preprocess them")
         batch = read_images(images, Bundle.open(bundles[0]))
         array, labels = batch.array, batch.labels if batch.labelled else None
-    result = measure(files, images=array, labels=labels, baseline=baseline, rounds=rounds)
+    with working(f"timing {len(files)} programs in turn"):
+        result = measure(files, images=array, labels=labels, baseline=baseline, rounds=rounds)
+    if report is not None:
+        names = " ".join(map(str, files))
+        data = build_report(report.stem, comparison=result, reproduce=[f"headgate compare {names}"])
+        write_report(report, data)
     if json:
         print_json(result)
         return
     print_comparison(result)
+    if report is not None:
+        print_line(f"report: {report}")
     next_step(f"headgate profile {files[-1]}")
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from headgate.cli.options import Json
-from headgate.cli.output import next_step, print_json, print_line, print_table
+from headgate.cli.output import next_step, print_json, print_line, working
 
 
 def compile_(
@@ -41,32 +41,22 @@ def compile_(
 ) -> None:
     """Compile a network into a bundle for one target."""
     from headgate.compile.targets import get_target
-    from headgate.networks import find_network
+    from headgate.networks import compile_network, find_network
 
     # What can be wrong is looked at first: loading TVM takes seconds.
     get_target(target)
     network = find_network(model, random_weights=random_weights, method=method, density=density)
-    from headgate import compile_module
-
-    bundle = compile_module(
-        network.module,
-        (network.example(),),
-        target=target,
-        name=network.name,
-        vectors=network.vectors,
-        preprocess=network.preprocess,
-        classes=network.classes,
-    )
     path = output or Path(f"{network.name}-{target}.hgb")
+    with working(f"compiling {network.name} for {target}"):
+        bundle = compile_network(network, target)
     bundle.save(path)
     figures = _figures(path, bundle.manifest)
     if json:
         print_json(figures)
         return
-    print_table(str(path), ["what", "value"], figures.items())
-    machine = "host" if target == "host" else f"qemu:{target}"
-    print_line("")
-    next_step(f"headgate validate {path}" + ("" if machine == "host" else f" --on {machine}"))
+    for name, value in figures.items():
+        print_line(f"{name:14} {value:,}" if isinstance(value, int) else f"{name:14} {value}")
+    next_step(f"headgate validate {path}" + ("" if target == "host" else f" --on qemu:{target}"))
 
 
 def _figures(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:

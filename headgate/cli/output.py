@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from headgate.profiling.absent import to_json
+
+_STARTED_S = time.monotonic()
 
 
 def print_json(payload: Any) -> None:
@@ -37,6 +42,23 @@ def print_line(text: str) -> None:
 def next_step(command: str) -> None:
     """Prints the command that a user would try next."""
     console().print(f"\nnext: [bold]{command.replace('[', chr(92) + '[')}[/bold]", soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Says on standard error what is being done, with the time since the program started."""
+    print(f"[{time.monotonic() - _STARTED_S:5.1f} s] {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def working(text: str) -> Iterator[None]:
+    """Shows that something takes a while: a spinner on a terminal, one line elsewhere."""
+    stderr = Console(stderr=True, highlight=False)
+    if stderr.is_terminal:
+        with stderr.status(text):
+            yield
+    else:
+        note(text)
+        yield
 
 
 def console() -> Console:

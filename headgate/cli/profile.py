@@ -8,7 +8,7 @@ import numpy as np
 import typer
 
 from headgate.cli.options import BundleFile, Images, Json, Machine
-from headgate.cli.output import next_step, print_json, print_line, print_table
+from headgate.cli.output import next_step, print_json, print_line, print_table, working
 from headgate.profiling.absent import NotMeasured
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def profile(
 
     opened = Bundle.open(bundle)
     array = read_images(images, opened).array if images else None
-    result = measure(opened, machine, array, repeat)
+    with working(f"measuring {bundle} on {machine}"):
+        result = measure(opened, machine, array, repeat)
     if json:
         print_json(result)
         return

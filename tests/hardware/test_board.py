@@ -42,24 +42,13 @@ def folder() -> Iterator[str]:
 def test_the_runner_gives_the_outputs_that_pytorch_gave(
     name: str, folder: str, tmp_path: Path
 ) -> None:
-    import headgate
-    from headgate.networks import find_network
+    from headgate.networks import compile_network, find_network
 
-    network = find_network(name)
-    bundle = headgate.compile_module(
-        network.module,
-        (network.example(),),
-        target=TARGET,
-        name=name,
-        vectors=network.vectors,
-        preprocess=network.preprocess,
-    )
-    from safetensors.numpy import load
-
-    vectors = load(bundle.members["vectors.safetensors"])
+    bundle = compile_network(find_network(name), TARGET)
+    (inputs,), (expected,) = bundle.vectors()
     (tmp_path / "runner").write_bytes(bundle.members["code/runner"])
     (tmp_path / "weights").write_bytes(bundle.members["weights.safetensors"])
-    (tmp_path / "input").write_bytes(vectors["inputs"].tobytes())
+    (tmp_path / "input").write_bytes(inputs.tobytes())
     files = [str(tmp_path / name) for name in ("runner", "weights", "input")]
     subprocess.run(["scp", "-q", "-B", *files, f"{BOARD}:{folder}"], check=True, timeout=120)
     ssh(
@@ -69,7 +58,6 @@ def test_the_runner_gives_the_outputs_that_pytorch_gave(
     back = ["scp", "-q", "-B", f"{BOARD}:{folder}/output", str(tmp_path / "output")]
     subprocess.run(back, check=True, timeout=120)
 
-    expected = vectors["outputs"]
     given = np.fromfile(tmp_path / "output", "<f4").reshape(expected.shape)
     tolerance = bundle.manifest["tolerance"] * np.abs(expected).max()
     assert np.abs(given - expected).max() <= tolerance
