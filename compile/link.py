@@ -29,7 +29,9 @@ def link_runner(folder: Path, target: Target) -> bytes:
     """The static program of the same, which needs nothing but a Linux kernel."""
     runtime = runtime_sources()
     sources = [folder / "network.c", runtime / "timing.c", runtime / "runner.c"]
-    return _zig(folder, "runner", f"{target.triple}-musl", [*sources, folder / "kernels.o"], "-static")
+    return _zig(
+        folder, "runner", f"{target.triple}-musl", [*sources, folder / "kernels.o"], "-static"
+    )
 
 
 def _zig(folder: Path, name: str, triple: str, sources: list[Path], *flags: str) -> bytes:

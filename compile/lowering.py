@@ -118,9 +118,7 @@ class Lowering:
     def only_reader(self, node: Node, value: Value) -> bool:
         """Whether ``node`` is the last to read what lies where ``value`` does."""
         buffer = self.storage[value].buffer
-        left = sum(
-            self.remaining[other] for other, s in self.storage.items() if s.buffer is buffer
-        )
+        left = sum(self.remaining[other] for other, s in self.storage.items() if s.buffer is buffer)
         return left == 1 and value.data is None
 
     # Steps
@@ -190,11 +188,18 @@ def _gate_nodes(graph: Graph) -> set[Node]:
     found: set[Node] = set()
     for node in reversed(graph.nodes):
         readers = [n for n in graph.nodes if node.output in n.inputs]
-        if node.output not in graph.outputs and readers and all(
-            reader in found
-            or (reader.kind == "gated_conv2d" and reader.inputs[1] is node.output
-                and node.output not in (reader.inputs[0], *reader.inputs[2:]))
-            for reader in readers
+        if (
+            node.output not in graph.outputs
+            and readers
+            and all(
+                reader in found
+                or (
+                    reader.kind == "gated_conv2d"
+                    and reader.inputs[1] is node.output
+                    and node.output not in (reader.inputs[0], *reader.inputs[2:])
+                )
+                for reader in readers
+            )
         ):
             found.add(node)
     return found
@@ -324,7 +329,9 @@ def _pool(self: Lowering, node: Node) -> None:
 def _channel_mean(self: Lowering, node: Node) -> None:
     value = node.inputs[0]
     x = self.of(value)
-    storage = self.new(node, at_least=x.at_least)
+    # A classifier skips what is known to be zero; a gate's own matrix is too small to.
+    active = None if node in self.gate_nodes else x.active
+    storage = self.new(node, at_least=x.at_least, active=active)
     absolute = node["absolute"] and not (x.at_least is not None and x.at_least >= 0)
     source, lanes = x.buffer, min(self.lanes, _floor_power(value.pixels))
     from_sums = x.sums is not None and not absolute
@@ -341,7 +348,9 @@ def _linear(self: Lowering, node: Node) -> None:
     outputs, inputs = node["weight"].shape
     storage = self.new(node, at_least=node["clamp"][0])
     gated = x.active is not None
-    kernel = Linear(inputs, outputs, _linear_lanes(self.target, outputs), gated, x.run, node["clamp"])
+    kernel = Linear(
+        inputs, outputs, _linear_lanes(self.target, outputs), gated, x.run, node["clamp"]
+    )
     bias = np.zeros(kernel.blocks * kernel.block, np.float32)
     bias[:outputs] = node["bias"]
     arguments = {
@@ -403,9 +412,7 @@ def _concat(self: Lowering, node: Node) -> None:
     storage = self.new(node)
     for value, offset in zip(node.inputs, offsets, strict=True):
         x = self.of(value)
-        kernel = CopyPlanes(
-            value.channels, value.pixels, self.lanes, offset, x.active is not None
-        )
+        kernel = CopyPlanes(value.channels, value.pixels, self.lanes, offset, x.active is not None)
         arguments = {"x": x.buffer, "y": storage.buffer, **_listed(x.active)}
         self.add(node.path or node.output.name, self.label(node), kernel, arguments)
     bounds = [self.of(v).at_least for v in node.inputs]

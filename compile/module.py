@@ -21,7 +21,7 @@ from headgate.compile.link import link_runner, link_shared
 from headgate.compile.lower import write_object
 from headgate.compile.lowering import Lowering
 from headgate.compile.network import generate
-from headgate.compile.targets import Target, get_target
+from headgate.compile.targets import get_target
 from headgate.device import Bundle, runtime_sources
 from headgate.errors import InputError
 

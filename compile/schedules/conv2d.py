@@ -59,7 +59,9 @@ class ConvKernel:
         """The TIR of this kernel as a C function called ``name``."""
         names = [key for key, _ in self.parameters()]
         return tir.prim_func(
-            name, self.parameters(), lambda *b: _Emitter(self, dict(zip(names, b, strict=True))).run()
+            name,
+            self.parameters(),
+            lambda *b: _Emitter(self, dict(zip(names, b, strict=True))).run(),
         )
 
 
@@ -161,8 +163,9 @@ class _Emitter:
             across = -(-shape.out_width // tiling.lanes)
             pixels = Pixels(
                 scratch,
-                lambda u: tir.T.floordiv(u, across) * pitch
-                + tir.T.floormod(u, across) * tiling.lanes,
+                lambda u: (
+                    tir.T.floordiv(u, across) * pitch + tir.T.floormod(u, across) * tiling.lanes
+                ),
                 lambda j: j * (tiling.padded_rows(shape) * pitch),
                 lambda r, s: r * (shape.dilation[0] * pitch) + s * shape.dilation[1],
             )
@@ -184,8 +187,10 @@ class _Emitter:
         whole, rest = divmod(tiling.chunk_vectors(self.shape, rows), tiling.vectors)
 
         def blocks(u: Expr, vectors: int) -> None:
-            full = outputs // tiling.rows if isinstance(outputs, int) else tir.T.floordiv(
-                outputs, tiling.rows
+            full = (
+                outputs // tiling.rows
+                if isinstance(outputs, int)
+                else tir.T.floordiv(outputs, tiling.rows)
             )
             with loop(full) as block:
                 at = let(out_from + block * tiling.rows)

@@ -95,7 +95,9 @@ def gather_columns(
             for q in range(pieces)
         ]
 
-        def lines(count: int, u: Expr = u, lane_at: list = lane_at, pixel_at: list = pixel_at) -> None:
+        def lines(
+            count: int, u: Expr = u, lane_at: list = lane_at, pixel_at: list = pixel_at
+        ) -> None:
             with loop(inputs) as j:
                 line = let(start + (u * depth + j * shape.taps) * lanes)
                 plane = let(j * (rows * pitch))

@@ -17,13 +17,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from math import ceil
+from math import ceil, log2
 
 from headgate.compile.targets import Target
 
 MIN_CHUNK_ROWS = 4
 """Fewer rows at a time would copy the overlap of neighbouring chunks too often."""
-SMALL_SCRATCH_BYTES = 28 << 10
+SMALL_SCRATCH_BYTES = 14 << 10
+"""Scratch that stays in the first-level cache and is small beside the activations."""
 ASSUMED_DENSITY = 0.5
 """What the cost model takes for a gated side."""
 
@@ -143,7 +144,9 @@ def _vectors(target: Target, rows: int) -> range:
     return range(1, most + 1)
 
 
-def _cycles(shape: ConvShape, tiling: Tiling, target: Target, density: tuple[float, float]) -> float:
+def _cycles(
+    shape: ConvShape, tiling: Tiling, target: Target, density: tuple[float, float]
+) -> float:
     """An estimate for ranking, not a prediction."""
     inputs = max(1.0, shape.group_in * density[0])
     blocks = max(1.0, ceil(shape.group_out * density[1] / 4) / (tiling.rows / 4))
@@ -151,8 +154,9 @@ def _cycles(shape: ConvShape, tiling: Tiling, target: Target, density: tuple[flo
     load = fma / 2 if target.arch == "aarch64" and fma == 1.0 else fma
 
     def tile(vectors: int) -> float:
-        weights = tiling.rows / target.weight_lanes * 0.5
-        return max(tiling.rows * vectors * fma, weights + vectors * load) + 0.25 * load * vectors
+        # Loads mostly hide behind the arithmetic, but not for free: they take issue slots.
+        loads = tiling.rows / target.weight_lanes + vectors
+        return tiling.rows * vectors * fma + 0.12 * loads * load
 
     total = 0.0
     for rows in tiling.chunks(shape):
@@ -164,7 +168,9 @@ def _cycles(shape: ConvShape, tiling: Tiling, target: Target, density: tuple[flo
             total += 2.5 * load * inputs * rows_in * ceil(shape.width / tiling.lanes)
         if tiling.mode == "columns":
             # Vectors that span rows are written in pieces.
-            pieces = 1 + (tiling.lanes - 1) / shape.out_width if shape.out_width % tiling.lanes else 1
+            pieces = (
+                1 + (tiling.lanes - 1) / shape.out_width if shape.out_width % tiling.lanes else 1
+            )
             cost = 2.0 * (1 if shape.stride[1] == 1 else 2) * pieces
             vectors = tiling.chunk_vectors(shape, rows)
             total += cost * load * inputs * shape.taps * vectors
@@ -194,8 +200,7 @@ def choose_tiling(
                 ):
                     continue
                 cost = _cycles(shape, tiling, target, density)
-                # A larger scratch leaves the first-level cache and grows the arena.
-                cost *= 1.0 if scratch <= SMALL_SCRATCH_BYTES else 1.01
+                cost *= 1.0 + 0.015 * log2(max(1.0, scratch / SMALL_SCRATCH_BYTES))
                 if best is None or cost < best[0] * 0.999:
                     best = (cost, tiling)
     if best is None:
@@ -212,5 +217,7 @@ def _chunk_rows(shape: ConvShape, mode: str, lanes: int) -> list[int]:
     candidates = [r for r in (*range(start, min(height, 16) + 1), height)]
     if mode == "columns":
         # A chunk that ends inside a vector would leave that vector's other lanes to be clobbered.
-        candidates = [r for r in range(1, min(height, 16) + 1) if r * width % lanes == 0] or [height]
+        candidates = [r for r in range(1, min(height, 16) + 1) if r * width % lanes == 0] or [
+            height
+        ]
     return sorted({r for r in candidates if r <= height}) or [height]
