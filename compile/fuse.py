@@ -84,12 +84,24 @@ def _fuse_residual(graph: Graph) -> None:
                 and not producer["residual"]
                 and producer["clamp"] == (None, None)
                 and other is not value
+                and not _gated_depthwise(producer)
             ):
                 producer.inputs.append(other)
                 producer.attributes["residual"] = True
                 producer.attributes["clamp"] = node["clamp"]
                 _absorb(graph, producer, node)
                 break
+
+
+def _gated_depthwise(node: Node) -> bool:
+    # Its kernel visits active channels only and would leave the others without the residual.
+    return node.kind == "gated_conv2d" and node["weight"].shape[1] == 1 and node["groups"] > 1
+
+
+def keeps_zero(clamp: tuple[float | None, float | None]) -> bool:
+    """Whether an activation leaves zero alone, as skipped channels need."""
+    low, high = clamp
+    return (low is None or low <= 0) and (high is None or high >= 0)
 
 
 def _fuse_clamp(graph: Graph) -> None:
@@ -102,6 +114,7 @@ def _fuse_clamp(graph: Graph) -> None:
             and producer.kind in _CLAMPED
             and producer["clamp"] == (None, None)
             and graph.uses()[node.inputs[0]] == 1
+            and (keeps_zero((node["low"], node["high"])) or producer.kind in ("conv2d", "linear"))
         ):
             producer.attributes["clamp"] = (node["low"], node["high"])
             _absorb(graph, producer, node)

@@ -7,11 +7,13 @@ the other planes are cleared first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 
 import numpy as np
 
+from headgate.compile.fuse import keeps_zero
 from headgate.compile.graph import Graph, Node, Value
 from headgate.compile.schedules.conv2d import ConvKernel
 from headgate.compile.schedules.gating import ChannelMean, KeepTopK, ListActive, MergeLists
@@ -52,6 +54,7 @@ class Lowering:
         self.target = target
         self.lanes = max(target.vector_fma_cycles)
         self.storage: dict[Value, Storage] = {}
+        self.constants: dict[str, np.ndarray] = {}
         self.remaining = graph.uses()
         self.wants_means = {
             n.inputs[0] for n in graph.nodes if n.kind == "channel_mean" and n.inputs[0].pixels > 1
@@ -139,9 +142,18 @@ class Lowering:
         return "gate" if node in self.gate_nodes else operator or node.kind
 
     def constant(self, node: Node, name: str, data: np.ndarray) -> Constant:
-        return Constant(f"{node.path or node.output.name}.{name}", np.asarray(data, np.float32))
+        """A weight; a module that is called twice keeps one copy."""
+        data = np.asarray(data, np.float32)
+        stem = f"{node.path or node.output.name}.{name}"
+        for key in _numbered(stem):
+            known = self.constants.setdefault(key, data)
+            if known is data or np.array_equal(known, data):
+                return Constant(key, known)
+        raise AssertionError("an endless sequence ended")
 
     def new_list(self, name: str, channels: int) -> ActiveList:
+        taken = {active.name for active in self.program.lists}
+        name = next(key for key in _numbered(name) if key not in taken)
         # One slot more than channels: the writer's last write may fall behind the end.
         active = ActiveList(
             name,
@@ -179,6 +191,13 @@ class Lowering:
         return merged
 
 
+def _numbered(stem: str) -> Iterator[str]:
+    """``stem``, ``stem.2``, ``stem.3``, ...: one module may be called several times."""
+    yield stem
+    for number in count(2):
+        yield f"{stem}.{number}"
+
+
 def _listed(active: ActiveList | None) -> dict[str, Buffer | Constant]:
     return {"in_list": active.order, "in_count": active.count} if active is not None else {}
 
@@ -208,10 +227,12 @@ def _gate_nodes(graph: Graph) -> set[Node]:
 def _shape(node: Node) -> ConvShape:
     x = node.inputs[0]
     kernel = node["weight"].shape[2:] if "weight" in node.attributes else node["kernel"]
+    height, width = x.shape[2:]
     return ConvShape(
         x.channels,
         node.output.channels,
-        *x.shape[2:],
+        height,
+        width,
         tuple(kernel),
         node["stride"],
         node["padding"],
@@ -291,8 +312,9 @@ def _convolution(self: Lowering, node: Node) -> None:
         arguments["scratch"] = Buffer(f"{node.output.name}.scratch", scratch)
     if means:
         size = shape.out_channels * sums_lanes
-        arguments["sums"] = self.buffer(f"{node.output.name}.sums", size)
-        storage.sums = arguments["sums"], sums_lanes
+        sums = self.buffer(f"{node.output.name}.sums", size)
+        arguments["sums"] = sums
+        storage.sums = sums, sums_lanes
     in_list = None if depthwise else x.active
     arguments |= _listed(in_list)
     inputs = 1 if depthwise else shape.in_channels
@@ -380,8 +402,7 @@ def _add(self: Lowering, node: Node) -> None:
 
 def _combine(self: Lowering, node: Node, clamp: tuple[float | None, float | None]) -> None:
     value = node.output
-    zero_stays = (clamp[0] or 0.0) <= 0.0 and (clamp[1] is None or clamp[1] >= 0.0)
-    if len(node.inputs) == 1 and zero_stays:
+    if len(node.inputs) == 1 and keeps_zero(clamp):
         sources = [self.of(v) for v in node.inputs]
         active = sources[0].active
     else:

@@ -171,13 +171,16 @@ class Finish:
         source = self.result if epilogue.residual == "in_place" else self.residual
         totals = []
         for i, channel in enumerate(channels):
-            scale = let(splat(self.gate[channel], lanes)) if epilogue.gate else None
-            shift = let(splat(self.shift[channel], lanes)) if epilogue.gate else None
-            total = None
+            scale: Expr = None
+            shift: Expr = None
+            total: Expr = None
+            if self.gate is not None and self.shift is not None:
+                scale = let(splat(self.gate[channel], lanes))
+                shift = let(splat(self.shift[channel], lanes))
             for v, place in enumerate(places):
                 cell = (i * len(places) + v) * lanes
                 value = load(acc, cell, lanes)
-                if epilogue.gate:
+                if scale is not None:
                     value = value * scale + shift
                 if epilogue.residual:
                     value = value + load(source, channel * plane + place.offset, lanes)
