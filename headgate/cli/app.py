@@ -16,6 +16,7 @@ from headgate.cli.demo import demo
 from headgate.cli.doctor import doctor
 from headgate.cli.lists import checkpoints, models, targets
 from headgate.cli.profile import profile
+from headgate.cli.report import report
 from headgate.cli.run import run
 from headgate.cli.train import train
 from headgate.cli.validate import validate
@@ -66,3 +67,4 @@ app.command(rich_help_panel=CHECK)(validate)
 app.command(rich_help_panel=MEASURE)(profile)
 app.command(rich_help_panel=MEASURE)(convert)
 app.command(rich_help_panel=MEASURE)(compare)
+app.command(rich_help_panel=MEASURE)(report)

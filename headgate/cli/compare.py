@@ -13,6 +13,7 @@ from headgate.errors import UsageError
 from headgate.profiling.absent import NotMeasured
 
 if TYPE_CHECKING:
+    from headgate.images import Batch
     from headgate.profiling import Comparison, Standing
 
 
@@ -33,48 +34,49 @@ def compare(
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Fitted to ten seconds for each file if unset.")
     ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(help="Also write an HTML report here, and its JSON and CSV beside it."),
-    ] = None,
     json: Json = False,
 ) -> None:
     """Time several programs in turn on this machine, and compare them."""
-    from headgate import Bundle
-    from headgate.images import read_images
     from headgate.profiling import compare as measure
-    from headgate.profiling.report import build_report, write_report
 
-    array = labels = None
-    if images:
-        bundles = [file for file in files if file.suffix == ".hgb"]
-        if not bundles:
-            raise UsageError("--images needs a bundle (.hgb) that says how to preprocess them")
-        batch = read_images(images, Bundle.open(bundles[0]))
-        array, labels = batch.array, batch.labels if batch.labelled else None
+    batch = labelled_images(images, files)
+    array, labels = (
+        (batch.array, batch.labels if batch.labelled else None) if batch else (None,) * 2
+    )
     with working(f"timing {len(files)} programs in turn"):
         result = measure(files, images=array, labels=labels, baseline=baseline, rounds=rounds)
-    if report is not None:
-        names = " ".join(map(str, files))
-        data = build_report(report.stem, comparison=result, reproduce=[f"headgate compare {names}"])
-        write_report(report, data)
     if json:
         print_json(result)
         return
     print_comparison(result)
-    if report is not None:
-        print_line(f"report: {report}")
-    next_step(f"headgate profile {files[-1]}")
+    next_step(f"headgate report {' '.join(map(str, files))}")
+
+
+def labelled_images(images: list[str] | None, files: list[Path]) -> Batch | None:
+    """What ``--images`` names, as the first bundle among ``files`` takes it; None if unset.
+
+    Raises:
+        UsageError: no bundle says how to preprocess them.
+    """
+    from headgate import Bundle
+    from headgate.images import read_images
+
+    if not images:
+        return None
+    bundles = [file for file in files if file.suffix == ".hgb"]
+    if not bundles:
+        raise UsageError("--images needs a bundle (.hgb) that says how to preprocess them")
+    return read_images(images, Bundle.open(bundles[0]))
 
 
 def print_comparison(result: Comparison) -> None:
     """Prints the table of a comparison and its warnings."""
     print_table(
-        f"{len(result.standings)} programs in turn, one thread, {result.rounds} rounds of "
-        f"{result.images} images; ratios to {result.baseline}",
-        ["name", "median us", "p95 us", "speed-up", "M MACs", "MACs saved", "realised", "accuracy"],
+        f"Programs in turn, one thread, {result.rounds} rounds of {result.images} images",
+        ["name", "us", "p95", "speed-up", "M MACs", "saved", "realised", "accuracy"],
         [_row(standing) for standing in result.standings],
     )
+    print_line(f"us: median; speed-up against {result.baseline}; realised: time saved / MACs saved")
     for warning in result.warnings:
         print_line(f"warning: {warning}")
 

@@ -39,8 +39,8 @@ def demo(
     else:
         print_line("")
         print_table(
-            "Bundles against PyTorch, largest error as a share of the output's scale",
-            ["name", "on host", "on qemu:rpi4", "instructions there", "a MAC"],
+            "Against PyTorch: largest error as a share of the output's scale",
+            ["name", "on host", "on qemu:rpi4", "instructions", "a MAC"],
             [_row(built) for built in result.networks],
         )
         print_line("")

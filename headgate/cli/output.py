@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from headgate.profiling.absent import to_json
 
+# Columns of a file or a pipe, which have no width of their own.
+FILE_WIDTH = 120
+NOTE_AFTER_S = 1.0
 _STARTED_S = time.monotonic()
 
 
@@ -25,10 +30,14 @@ def print_json(payload: Any) -> None:
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Prints a table; columns whose cells are all numbers are aligned to the right."""
     cells = [[_cell(value) for value in row] for row in rows]
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="")
+    table = Table(
+        title=title, title_justify="left", title_style="bold", header_style="", box=SIMPLE_HEAD
+    )
     for index, column in enumerate(columns):
         numeric = bool(cells) and all(_is_number(row[index]) for row in cells)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(
+            column, justify="right" if numeric else "left", no_wrap=numeric or not index
+        )
     for row in cells:
         table.add_row(*row)
     console().print(table)
@@ -51,19 +60,27 @@ def note(text: str) -> None:
 
 @contextmanager
 def working(text: str) -> Iterator[None]:
-    """Shows that something takes a while: a spinner on a terminal, one line elsewhere."""
+    """Shows that something takes a while: a spinner on a terminal, one line elsewhere.
+
+    The line comes after a moment only, so that what fails at once prints its error alone.
+    """
     stderr = Console(stderr=True, highlight=False)
     if stderr.is_terminal:
         with stderr.status(text):
             yield
-    else:
-        note(text)
+        return
+    timer = threading.Timer(NOTE_AFTER_S, note, (text,))
+    timer.start()
+    try:
         yield
+    finally:
+        timer.cancel()
 
 
 def console() -> Console:
     """Standard output; made anew for each use, so that a redirected one is seen."""
-    return Console(highlight=False)
+    width = None if sys.stdout.isatty() else FILE_WIDTH
+    return Console(highlight=False, width=width)
 
 
 def _cell(value: object) -> str:

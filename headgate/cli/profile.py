@@ -38,26 +38,31 @@ def profile(
         print_json(result)
         return
     _print(result)
-    next_step(f"headgate compare {bundle} OTHER.hgb --report report.html")
+    next_step(f"headgate report {bundle} OTHER.hgb")
 
 
 def _print(result: Profile) -> None:
     print_table(
         f"{result.name} ({result.target}) on {result.machine}, mean of {result.images} images",
         ["layer", "operator", "us", "channels", "MACs done", "of dense"],
-        [_row(layer) for layer in result.layers],
+        [_row(layer) for layer in result.layers if not layer.is_gate],
     )
-    latency, gate_us = result.latency_us, result.gate_time_us
+    # A gate is many steps of a microsecond's fraction: one line says what matters of them.
+    steps = sum(layer.is_gate for layer in result.layers)
+    if steps:
+        share = f", {result.gate_time_us:.1f} us" if isinstance(result.gate_time_us, float) else ""
+        print_line(f"gates: {steps} steps, {result.gate_macs:,.0f} MACs{share} (--json lists them)")
+    latency = result.latency_us
     timed = (
         f"{latency.median:.1f} us median of {latency.count} runs, p95 {latency.p95:.1f}, "
-        f"quartiles {latency.spread:.1f} apart; gates take {gate_us:.1f} us"
-        if not isinstance(latency, NotMeasured) and not isinstance(gate_us, NotMeasured)
+        f"quartiles {latency.spread:.1f} apart"
+        if not isinstance(latency, NotMeasured)
         else str(latency)
     )
     print_line(f"time: {timed}")
     print_line(
         f"MACs done: {result.done_macs:,.0f} of {result.dense_macs:,} dense "
-        f"({result.done_macs / result.dense_macs:.1%}), {result.gate_macs:,.0f} of them in gates"
+        f"({result.done_macs / result.dense_macs:.1%})"
     )
     count = result.instructions
     if isinstance(count, NotMeasured):

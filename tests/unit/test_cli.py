@@ -48,17 +48,15 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for verb in (
-        "data train compile run validate profile compare report doctor demo models checkpoints "
-        "targets"
-    ).split():
+    verbs = "demo doctor models checkpoints targets data train compile run validate profile"
+    for verb in [*verbs.split(), "convert", "compare", "report"]:
         assert f" {verb} " in shown, verb
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["comple"], "No such command 'comple'. Did you mean 'compile'?"),
+        (["doctr"], "No such command 'doctr'. Did you mean 'doctor'?"),
         (["doctor", "--jso"], "No such option: --jso (Possible options: --json)"),
         (["run"], "Missing argument 'BUNDLE'"),
         (["data", "cifar11"], "No such command 'cifar11'. Did you mean 'cifar10'?"),
@@ -82,7 +80,8 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
         (
             OSError(errno.ENOSPC, "No space left on device", "out.hgb"),
             1,
-            "reading or writing out.hgb failed: No space left on device; free some space and repeat",
+            "reading or writing out.hgb failed: No space left on device; "
+            "free some space and repeat",
         ),
         (
             ModuleNotFoundError("No module named 'tvm.relax'", name="tvm.relax"),
@@ -162,5 +161,6 @@ def test_targets_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_numbers_are_aligned_to_the_right(capsys: pytest.CaptureFixture[str]) -> None:
     print_table("t", ["name", "us"], [("a", 1.5), ("b", 12345.678)])
     lines = capsys.readouterr().out.splitlines()
-    assert any(line.endswith("│    1.5 │") for line in lines)
-    assert any(line.endswith("│ 12,346 │") for line in lines)
+    assert any(line.split() == ["a", "1.5"] for line in lines)
+    ends = [len(line.rstrip()) for line in lines if line.split()[-1:] in (["1.5"], ["12,346"])]
+    assert len(ends) == 2 and ends[0] == ends[1]

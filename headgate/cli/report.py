@@ -1,0 +1,98 @@
+"""`headgate report`: a page to show to a colleague."""
+
+from __future__ import annotations
+
+import json as json_module
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headgate.cli.compare import labelled_images
+from headgate.cli.options import Images, Json
+from headgate.cli.output import next_step, print_json, print_line, working
+from headgate.errors import InputError, MissingFile
+
+
+def report(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...",
+            help="As for `headgate compare`; or the .json of an earlier report, to make its page "
+            "again. Bundles for boards get their instructions counted under QEMU.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The page; JSON and CSV go beside it.")
+    ] = Path("report.html"),
+    title: Annotated[str, typer.Option(help="Headline of the page.")] = "Headgate",
+    images: Images = None,
+    json: Json = False,
+) -> None:
+    """Measure programs and write the figures as HTML, JSON and CSV."""
+    from headgate.profiling.report import write_report
+
+    again = len(files) == 1 and files[0].suffix == ".json"
+    data = _read(files[0]) if again else _measure(files, title, images)
+    written = write_report(output, data)
+    if json:
+        print_json({"files": written})
+        return
+    for path in written:
+        print_line(str(path))
+    next_step(f"open {written[0]} in a browser")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    from headgate.profiling.report import SCHEMA
+
+    try:
+        data = json_module.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise MissingFile(f"no report {path}; check the path") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}") from error
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA or "comparison" not in data:
+        raise InputError(f"{path} is not a report of this version; measure again")
+    return data
+
+
+def _measure(files: list[Path], title: str, images: list[str] | None) -> dict[str, Any]:
+    from headgate import Bundle
+    from headgate.device.cpu import host_architecture
+    from headgate.profiling import compare, count_instructions, profile
+    from headgate.profiling.report import build_report
+
+    batch = labelled_images(images, files)
+    array = batch.array if batch else None
+    bundles = {file: Bundle.open(file) for file in files if file.suffix == ".hgb"}
+    foreign = {
+        file: bundle
+        for file, bundle in bundles.items()
+        if bundle.target["arch"] != host_architecture()
+    }
+    here = [file for file in files if file not in foreign]
+    comparison = None
+    if here:
+        with working(f"timing {len(here)} programs in turn"):
+            labels = batch.labels if batch and batch.labelled else None
+            comparison = compare(here, images=array, labels=labels)
+    profiles, counts = [], {}
+    for file in bundles:
+        if file in foreign:
+            machine = f"qemu:{foreign[file].target['name']}"
+            with working(f"counting instructions of {file} on {machine}"):
+                first = None if array is None else array[:1]
+                counts[file.stem] = count_instructions(file, first, machine=machine)
+        else:
+            with working(f"profiling {file}"):
+                profiles.append(profile(file, images=array))
+    return build_report(
+        title,
+        comparison=comparison,
+        profiles=profiles,
+        instructions=counts,
+        reproduce=[shlex.join(["headgate", "report", *map(str, files)])],
+    )
