@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,3 +34,28 @@ def qemu_aarch64() -> str:
     if path is None:
         pytest.skip("qemu-aarch64 is not installed: sudo apt install qemu-user")
     return path
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder on a disk without space: a real one for root, else one that says it is full."""
+    folder = tmp_path / "full"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "headgate-test", str(folder)]
+    if os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0:
+        try:
+            with (folder / "filler").open("wb", buffering=0) as filler:
+                while filler.write(b"\0" * 4096):
+                    pass
+        except OSError as error:
+            assert error.errno == errno.ENOSPC
+        yield folder
+        subprocess.run(["umount", str(folder)], check=True)
+        return
+
+    def no_space(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (folder / "filler").touch()
+    monkeypatch.setattr(os, "fsync", no_space)
+    yield folder

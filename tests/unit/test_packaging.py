@@ -19,8 +19,8 @@ SETUPTOOLS = PROJECT["tool"]["setuptools"]
 TOP = {"headgate": "headgate"} | {
     f"headgate.{folder}": folder for folder in ("train", "compile", "device", "profiling")
 }
-# Tables, markup and pictures of one idea may be longer than a file one reads at a sitting.
-SOFT_CAP_LINES = 400
+# Most files are far below: one idea each, read at a sitting.
+MOST_LINES = 500
 
 
 def tracked(*folders: str) -> list[Path]:
@@ -165,6 +165,6 @@ def test_files_are_short_enough_to_read() -> None:
         path.relative_to(ROOT).as_posix(): lines
         for path in tracked("headgate", "train", "compile", "device", "profiling", "tests")
         if path.suffix in {".py", ".c", ".h"}
-        and (lines := len(path.read_text().splitlines())) > SOFT_CAP_LINES
+        and (lines := len(path.read_text().splitlines())) > MOST_LINES
     }
     assert long == {}
