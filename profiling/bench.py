@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from headgate.device.bundle import Bundle
 from headgate.device.files import atomic_write
 from headgate.errors import HeadgateError, UsageError, suggest
 from headgate.profiling import bench_table
@@ -97,7 +98,8 @@ def _measure(entry: Entry, rounds: int | None) -> dict[str, Any]:
     for name, file in plan["counted"].items():
         _say(f"counting instructions of {name} on {entry.counted_on}")
         counts[name] = _count(folder / file, images[:1], f"qemu:{entry.counted_on}")
-    profiles = [profile(folder / file, images=images) for file in plan["bundles"].values()]
+    bundles = [Bundle.open(folder / file) for file in plan["bundles"].values()]
+    profiles = [profile(bundle, images=images) for bundle in bundles]
     report = build_report(
         f"{entry.network}: dense, FBS at {DENSITY}, and peers",
         comparison=comparison,

@@ -75,7 +75,7 @@ def prepare(entry: Entry, folder: Path, say: Callable[[str], None]) -> None:
             plan["missing"][peer.title] = missing
             continue
         say(f"converting {entry.network} for {peer.title}")
-        plan["peers"][peer.name] = peer.prepare(dense, example, folder / entry.network).name
+        plan["peers"][peer.title] = peer.prepare(dense, example, folder / entry.network).name
     plan["accuracies"] = accuracies
     with atomic_write(folder / "plan.json") as file:
         file.write(json.dumps(plan, indent=1).encode())

@@ -36,12 +36,12 @@ def _latencies(networks: Mapping[str, Any], density: float) -> str:
         standings = {one["name"]: one for one in result["comparison"]["standings"]}
         dense = standings[name]
         gated = standings[f"{name}-fbs-{density}"]
-        litert = standings.get("litert")
+        litert = standings.get(PEERS["litert"].title)
         realised = gated["realised"]
         rows.append(
             [
                 name,
-                *(_milliseconds(standings.get(peer)) for peer in PEERS),
+                *(_milliseconds(standings.get(peer.title)) for peer in PEERS.values()),
                 f"**{_milliseconds(dense)}**",
                 units.times(litert["speedup"]["median"]) if litert else "",  # dense time / its time
                 f"**{_milliseconds(gated)}**",

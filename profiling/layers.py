@@ -15,7 +15,7 @@ CONVENTION = (
     "mean over the images, plus the cost of the gates. Normalisation, activations, pooling and "
     "additions are not counted."
 )
-GATE_OPERATORS = frozenset({"gate", "keep_top_k"})
+GATE_OPERATORS = frozenset({"gate", "keep_top_k", "merge_lists", "clear_inactive"})
 
 
 def is_gate(layer: Mapping[str, Any]) -> bool:

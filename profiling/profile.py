@@ -224,7 +224,7 @@ def load_warnings(context: Context) -> list[str]:
     load = context.load_1min
     if isinstance(load, float) and load > context.cpu_count:
         found.append(
-            f"the machine was busy: load {load:.1f} on {context.cpu_count} CPUs; stop other "
+            f"the machine was busy: a load above its {context.cpu_count} CPUs; stop other "
             "programs, then repeat"
         )
     if isinstance(context.governor, str) and context.governor not in ("performance", "userspace"):

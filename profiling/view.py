@@ -199,7 +199,7 @@ def _reference(profile: Data, profiles: Sequence[Data]) -> Data | None:
 
 
 def _profile(profile: Data, reference: Data | None) -> dict[str, Any]:
-    layers = [layer for layer in profile["layers"] if _is_shown(layer)]
+    layers = [layer for layer in _with_gates_summed(profile["layers"]) if _is_shown(layer)]
     before = {layer["name"]: layer for layer in reference["layers"]} if reference else {}
     everything = [*layers, *before.values()]
     time_scale = max((_time(layer) or 0.0 for layer in everything), default=0.0)
@@ -235,8 +235,36 @@ def _profile(profile: Data, reference: Data | None) -> dict[str, Any]:
             units.percent(gate_time / total, 1) if is_measured(total) and total else units.ABSENT
         ),
         "has_gates": _kind(profile) == "gated",
-        "hidden": len(profile["layers"]) - len(layers),
+        "hidden": sum(not one["is_gate"] and not _is_shown(one) for one in profile["layers"]),
     }
+
+
+def _with_gates_summed(layers: Sequence[Data]) -> list[Data]:
+    """The steps of each gate as one row, where the first of them runs.
+
+    A gate is several small steps: means, predictor, selection, list. Their names are that of the
+    gated layer, or begin with it.
+    """
+    gated = sorted({one["name"] for one in layers if not one["is_gate"]}, key=len, reverse=True)
+    rows: list[dict[str, Any]] = []
+    sums: dict[str, dict[str, Any]] = {}
+    for layer in layers:
+        if not layer["is_gate"]:
+            rows.append(dict(layer))
+            continue
+        name = layer["name"]
+        owner = next((one for one in gated if name == one or name.startswith(f"{one}.")), "")
+        if owner in sums:
+            total = sums[owner]
+            total["done_macs"] += layer["done_macs"]
+            total["dense_macs"] += layer["dense_macs"]
+            if is_measured(total["time_us"]):
+                total["time_us"] += layer["time_us"]
+        else:
+            label = f"gate of {owner}" if owner else "lists of active channels"
+            sums[owner] = {**layer, "name": label}
+            rows.append(sums[owner])
+    return list(rows)
 
 
 def _layer(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from headgate.compile.tflite.fold import BatchNorm, fold
 from headgate.compile.tflite.operators import HANDLERS, Untranslatable
+from headgate.compile.tflite.quiet import quiet_stderr
 from headgate.compile.tflite.value import Value
 from headgate.errors import CompileError, ToolMissing, UnsupportedOperator
 
@@ -54,7 +52,7 @@ def convert(module: torch.nn.Module, example: torch.Tensor) -> bytes:
     concrete = function.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], concrete.graph)
     try:
-        with _quiet():
+        with quiet_stderr():
             return bytes(converter.convert())
     except Exception as error:
         raise CompileError(f"TensorFlow's TFLite converter failed: {error}") from error
@@ -179,7 +177,7 @@ def _import_tensorflow() -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
     try:
-        with _quiet():
+        with quiet_stderr():
             import tensorflow
     except ModuleNotFoundError as error:
         raise ToolMissing(
@@ -187,20 +185,3 @@ def _import_tensorflow() -> Any:
             "pip install 'headgate[tflite]'"
         ) from error
     return tensorflow
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what TensorFlow's C++ prints from the terminal, unless the block raises."""
-    with tempfile.TemporaryFile() as log:
-        saved = os.dup(2)
-        os.dup2(log.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            log.seek(0)
-            os.write(saved, log.read()[-2000:])
-            raise
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headgate.compile.tflite.quiet import quiet_stderr
 from headgate.profiling.peers.base import Peer
 
 if TYPE_CHECKING:
@@ -35,8 +36,9 @@ class LiteRT(Peer):
     def _load(self) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        self._interpreter: Any = Interpreter(model_path=str(self.path), num_threads=1)
-        self._interpreter.allocate_tensors()
+        with quiet_stderr():
+            self._interpreter: Any = Interpreter(model_path=str(self.path), num_threads=1)
+            self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]
 

@@ -32,7 +32,7 @@ def results() -> dict[str, Any]:
         [
             Contestant("net", dense, "dense", "aa", dense_macs=96),
             Contestant("net-fbs-0.5", gated, "gated", "bb", dense_macs=96),
-            Contestant("litert", Peer(1000.0), "peer", "cc"),
+            Contestant("LiteRT", Peer(1000.0), "peer", "cc"),
         ],
         images=fake_bundle.images(2),
         rounds=5,

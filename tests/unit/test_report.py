@@ -27,6 +27,7 @@ from headgate.profiling.report import (
 )
 from headgate.profiling.source import Source
 from headgate.profiling.units import macs, microseconds, percent, times
+from headgate.profiling.view import _with_gates_summed
 from tests import fake_bundle
 from tests.fake_program import ScriptedProgram
 
@@ -163,6 +164,21 @@ def test_heat_strip_averages_what_does_not_fit() -> None:
     assert 'fill-opacity="0.53"' in few
     assert 'fill-opacity="1.0"' in few
     assert heat_strip([3] * 1000, 4).count("<rect") == STRIP_CELLS
+
+
+def test_steps_of_a_gate_are_one_row(data: dict[str, Any]) -> None:
+    profile = json.loads(json.dumps(data["profiles"][1]))
+    gate, conv = profile["layers"]
+    steps = [
+        {**gate, "name": f"{conv['name']}.predictor", "time_us": 2.0, "done_macs": 10},
+        {**gate, "name": conv["name"], "time_us": 3.0, "done_macs": 0},
+        {**gate, "name": "lv7", "operator": "merge_lists", "time_us": 0.5, "done_macs": 0},
+    ]
+    rows = _with_gates_summed([*steps, conv])
+    names = [row["name"] for row in rows]
+    assert names == [f"gate of {conv['name']}", "lists of active channels", conv["name"]]
+    assert [row["time_us"] for row in rows[:2]] == [5.0, 0.5]
+    assert rows[0]["done_macs"] == 10
 
 
 @given(st.lists(st.floats(1, 1e6), min_size=1, max_size=60))
