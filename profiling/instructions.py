@@ -28,7 +28,6 @@ from headgate.errors import BundleError, DeviceError, ToolMissing
 from headgate.profiling import layers as layer_table
 
 TIMEOUT_S = 900
-_LIBC = ctypes.CDLL(None)
 _ADDR_NO_RANDOMIZE = 0x0040000
 _INSTALL = "install Debian's or Ubuntu's dynamic one: apt-get install qemu-user"
 
@@ -138,12 +137,15 @@ def _run(emulator: list[str], folder: Path, repeat: int) -> int:
     """Instructions of a whole run of the runner with ``repeat`` inferences."""
     command = [*emulator, "-d", "plugin", "-D", "log", "./runner", "--weights", "weights"]
     command += ["--input", "input", "--output", "output", "--repeat", str(repeat)]
+    libc = ctypes.CDLL(None)
     try:
         done = subprocess.run(
             command,
             cwd=folder,
             env={},
-            preexec_fn=_fix_addresses,
+            # Random addresses change start-up by a few instructions. Where a container forbids
+            # this call nothing happens, and a count that is not exact says so.
+            preexec_fn=lambda: libc.personality(_ADDR_NO_RANDOMIZE),
             capture_output=True,
             timeout=TIMEOUT_S,
             check=False,
@@ -163,14 +165,6 @@ def _run(emulator: list[str], folder: Path, repeat: int) -> int:
     if done.returncode != 0:
         raise DeviceError(f"the runner failed under QEMU: {_last_line(message)}")
     return int(text.partition("instructions:")[2].split()[0])
-
-
-def _fix_addresses() -> None:
-    """Turn address randomisation off in the child: it changes start-up by a few instructions.
-
-    Where the kernel or a container forbids it, nothing happens, and an inexact count says so.
-    """
-    _LIBC.personality(_ADDR_NO_RANDOMIZE)
 
 
 def _last_line(message: str) -> str:
