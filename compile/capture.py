@@ -35,18 +35,18 @@ def capture(module: nn.Module, example: tuple[torch.Tensor, ...]) -> Graph:
     importer = ExportedProgramImporter()
     known = set(importer.create_convert_map()) | set(_PACKED)
     for node in program.graph.nodes:
-        if node.op == "call_function" and _name(node) not in known:
-            raise UnsupportedOperator(
-                f"Operator {node.target} in module {module_path(node)!r} cannot be lowered. "
-                f"Headgate lowers convolution, pooling, linear, batch norm, add, concat, ReLU and "
-                f"{len(known)} further PyTorch operators that TVM knows; rewrite the module with "
-                "those, or leave it out of the compiled part."
-            )
+        if node.op == "call_function":
+            _check_operator(node, known)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        relax_module = importer.from_exported_program(
-            program, False, True, False, dict.fromkeys(_PACKED, _convert_packed(importer))
-        )
+        try:
+            relax_module = importer.from_exported_program(
+                program, False, True, False, dict.fromkeys(_PACKED, _convert_packed(importer))
+            )
+        except Exception as error:  # TVM raises what it likes
+            raise CompileError(
+                f"TVM cannot read {type(module).__name__}: {_first_line(error)}"
+            ) from error
     paths = {
         value.name: module_path(node)
         for node, value in importer.env.items()
@@ -64,8 +64,7 @@ def module_path(node: fx.Node) -> str:
 
 
 def _export(module: nn.Module, example: tuple[torch.Tensor, ...]) -> torch.export.ExportedProgram:
-    if module.training:
-        raise CompileError("The network is in training mode; call module.eval() first.")
+    _check_module(module)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -73,11 +72,43 @@ def _export(module: nn.Module, example: tuple[torch.Tensor, ...]) -> torch.expor
             # 0.27 takes the momentum for epsilon.
             return torch.export.export(module, example).run_decompositions()
     except Exception as error:  # torch.export raises its own and Python's exceptions alike
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise CompileError(
-            f"torch.export cannot trace {type(module).__name__}: {reason}. "
+            f"torch.export cannot trace {type(module).__name__}: {_first_line(error)}. "
             "Data-dependent Python control flow is the usual cause."
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _check_module(module: nn.Module) -> None:
+    for path, child in module.named_modules():
+        if child.training:
+            where = f"Module {path!r}" if path else "The network"
+            raise CompileError(f"{where} is in training mode; call eval() on the network first.")
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise CompileError(
+                f"{name!r} is of type {kind}; headgate compiles float32, call module.float() first."
+            )
+
+
+def _check_operator(node: fx.Node, known: set[str]) -> None:
+    if _name(node) not in known:
+        raise UnsupportedOperator(
+            f"Operator {node.target} in module {module_path(node)!r} cannot be lowered. "
+            f"Headgate lowers convolution, pooling, linear, batch norm, add, concat, ReLU and "
+            f"{len(known)} further PyTorch operators that TVM knows; rewrite the module with "
+            "those, or leave it out of the compiled part."
+        )
+    # TVM 0.27 ignores this argument.
+    if _name(node) == "avg_pool2d.default" and len(node.args) > 6 and node.args[6] is not None:
+        raise UnsupportedOperator(
+            f"Operator {node.target} in module {module_path(node)!r} cannot be lowered with "
+            "divisor_override; multiply the result of sum pooling instead."
+        )
 
 
 def _name(node: fx.Node) -> str:

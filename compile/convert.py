@@ -22,6 +22,15 @@ _FOLD: dict[str, Callable[..., np.ndarray]] = {
     "relax.sqrt": np.sqrt,
     "relax.rsqrt": lambda x: np.float32(1) / np.sqrt(x),
 }
+_FILL: dict[str, Callable[[list[Any]], Any]] = {
+    # Operators that make a constant, and the number they fill it with.
+    "relax.full": lambda arguments: arguments[1].data,
+    "relax.full_like": lambda arguments: arguments[1].data,
+    "relax.zeros": lambda _: 0,
+    "relax.zeros_like": lambda _: 0,
+    "relax.ones": lambda _: 1,
+    "relax.ones_like": lambda _: 1,
+}
 Operand = Value | list[Any]
 
 
@@ -68,6 +77,8 @@ class Converter:
         constant = [a.data for a in arguments if isinstance(a, Value) and a.data is not None]
         if name in _FOLD and len(constant) == len(arguments):
             return self._constant(_FOLD[name](*constant))
+        if name in _FILL:
+            return self._constant(np.full(_shape(var), _FILL[name](arguments), np.float32))
         method = _CONVERT.get(name)
         if method is not None:
             result = method(self, expression, arguments, var)
@@ -88,7 +99,7 @@ class Converter:
 
     def _constant(self, data: np.ndarray) -> Value:
         self._constants += 1
-        data = np.ascontiguousarray(data)
+        data = np.asarray(data, order="C")
         return Value(f"constant{self._constants}", data.shape, data)
 
     def node(self, kind: str, inputs: list[Value], var: Any, **attributes: Any) -> Value:
@@ -104,8 +115,8 @@ class Converter:
                 inputs += [a for a in argument if isinstance(a, Value)]
         if not isinstance(var.ty, relax.TensorType):
             raise CompileError(
-                f"{call.op} in module {self._path!r} has several results; only operators with one "
-                "can be lowered."
+                f"Operator {_operator(call)} in module {self._path!r} has several results; of "
+                "those only split can be lowered."
             )
         return self.node("relax", inputs, var, call=call, operator=_operator(call))
 
@@ -238,8 +249,9 @@ class Converter:
 
     def mean(self, call: Any, arguments: list[Any], var: Any) -> Value | None:
         x = arguments[0]
-        axes = sorted(a % len(x.shape) for a in _integers(call.attrs.axis))
-        if len(x.shape) != 4 or axes != [2, 3]:
+        if len(x.shape) != 4 or call.attrs.axis is None:
+            return None
+        if sorted(a % 4 for a in _integers(call.attrs.axis)) != [2, 3]:
             return None
         return self.node("channel_mean", [x], var, absolute=False)
 
@@ -249,6 +261,24 @@ class Converter:
         if axis % len(_shape(var)) != 1 or any(v.data is not None for v in values):
             return None
         return self.node("concat", list(values), var)
+
+    def split(self, call: Any, arguments: list[Any], var: Any) -> list[Value]:
+        x, axis = arguments[0], int(call.attrs.axis)
+        parts = call.attrs.indices_or_sections
+        size = x.shape[axis]
+        if isinstance(parts, int):
+            ends = list(range(-(-size // parts), size, -(-size // parts)))
+        else:
+            ends = list(_integers(parts))
+        results: list[Value] = []
+        for begin, end in zip([0, *ends], [*ends, size], strict=True):
+            piece = relax.op.strided_slice(call.args[0], [axis], [begin], [end])
+            shape = (*x.shape[:axis], end - begin, *x.shape[axis + 1 :])
+            results.append(Value(f"{var.name}.{len(results)}", shape))
+            self._nodes.append(
+                Node("relax", [x], results[-1], self._path, {"call": piece, "operator": "split"})
+            )
+        return results
 
     def reshape(self, call: Any, arguments: list[Any], var: Any) -> Value:
         x = arguments[0]
@@ -289,6 +319,7 @@ _CONVERT: dict[str, Callable[..., Any]] = {
     "relax.nn.adaptive_avg_pool2d": Converter.adaptive_pool,
     "relax.mean": Converter.mean,
     "relax.concat": Converter.concat,
+    "relax.split": Converter.split,
     "relax.reshape": Converter.reshape,
     "relax.squeeze": Converter.reshape,
     "relax.expand_dims": Converter.reshape,

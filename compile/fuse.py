@@ -135,4 +135,5 @@ def _affine_to_depthwise(graph: Graph) -> None:
             "dilation": (1, 1),
             "groups": scale.size,
             "residual": False,
+            "elementwise": True,
         }

@@ -176,7 +176,8 @@ class Lowering:
         is_sum = not any(offsets)
         if not any(lists) or (is_sum and not all(lists)):
             return None
-        merged = self.new_list(node.output.name, node.output.channels)
+        channels = max(o + size for (_, size), o in zip(parts, offsets, strict=True))
+        merged = self.new_list(node.output.name, channels)
         arguments: dict[str, Buffer | Constant] = {
             "out_list": merged.order,
             "out_count": merged.count,
@@ -227,7 +228,8 @@ def _gate_nodes(graph: Graph) -> set[Node]:
 def _shape(node: Node) -> ConvShape:
     x = node.inputs[0]
     kernel = node["weight"].shape[2:] if "weight" in node.attributes else node["kernel"]
-    height, width = x.shape[2:]
+    # What a folded batch norm scales may have fewer or more dimensions than an image.
+    height, width = x.shape[2:] if len(x.shape) == 4 else (1, x.pixels)
     return ConvShape(
         x.channels,
         node.output.channels,
@@ -322,6 +324,8 @@ def _convolution(self: Lowering, node: Node) -> None:
     macs = shape.macs_per_pair if depthwise or shape.groups == 1 else None
     if macs is None:
         macs, inputs, in_list = shape.macs_per_pair * shape.group_in, 1, None
+    if node.attributes.get("elementwise"):
+        macs = 0
     self.add(
         node.path or node.output.name,
         self.label(node),
@@ -423,23 +427,29 @@ def _combine(self: Lowering, node: Node, clamp: tuple[float | None, float | None
     path = node.path or node.output.name
     self.add(path, self.label(node), kernel, arguments)
     if len(sources) == 2:
-        parts = [(s.active, value.channels) for s in sources]
+        listed = all(s.active is not None and s.run == storage.run for s in sources)
+        parts = [(s.active if listed else None, value.channels // storage.run) for s in sources]
         storage.active = self.merge(node, parts, (0, 0))
 
 
 def _concat(self: Lowering, node: Node) -> None:
-    sizes = [v.channels for v in node.inputs]
+    # Flattened channels stay whole if all operands agree on how many numbers each has.
+    runs = {self.of(v).run for v in node.inputs if self.of(v).active is not None}
+    run = runs.pop() if len(runs) == 1 else 1
+    listed = not runs and all(v.channels % run == 0 for v in node.inputs)
+    run = run if listed else 1
+    sizes = [v.channels // run for v in node.inputs]
     offsets = tuple(int(n) for n in np.cumsum([0, *sizes[:-1]]))
-    storage = self.new(node)
-    for value, offset in zip(node.inputs, offsets, strict=True):
-        x = self.of(value)
-        kernel = CopyPlanes(value.channels, value.pixels, self.lanes, offset, x.active is not None)
+    storage = self.new(node, run=run)
+    for value, size, offset in zip(node.inputs, sizes, offsets, strict=True):
+        x = self.of(value) if listed else replace(self.dense(value), active=None)
+        kernel = CopyPlanes(size, value.size // size, self.lanes, offset, x.active is not None)
         arguments = {"x": x.buffer, "y": storage.buffer, **_listed(x.active)}
         self.add(node.path or node.output.name, self.label(node), kernel, arguments)
     bounds = [self.of(v).at_least for v in node.inputs]
     storage.at_least = None if None in bounds else min(b for b in bounds if b is not None)
-    parts = [(self.of(v).active, v.channels) for v in node.inputs]
-    storage.active = self.merge(node, parts, offsets)
+    lists = [self.of(v).active if listed else None for v in node.inputs]
+    storage.active = self.merge(node, list(zip(lists, sizes, strict=True)), offsets)
     storage.cleared = storage.active is None
 
 
@@ -452,7 +462,9 @@ def _reshape(self: Lowering, node: Node) -> None:
         same = len(output.shape) == 4 and output.channels == x.active.channels
         if flat:
             storage.run = value.size // x.active.channels
-        elif not same:
+        elif same:
+            storage.run = 1
+        else:
             storage = replace(self.dense(value), active=None)
     self.storage[output] = storage
 

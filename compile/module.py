@@ -23,7 +23,7 @@ from headgate.compile.lowering import Lowering
 from headgate.compile.network import generate
 from headgate.compile.targets import get_target
 from headgate.device import Bundle, runtime_sources
-from headgate.errors import InputError
+from headgate.errors import CompileError, InputError
 
 TOLERANCE = 1e-4
 """Largest error allowed on a device, as a share of the largest output."""
@@ -74,7 +74,7 @@ def compile_module(
     generated = generate(graph, program, name, target)
     with tempfile.TemporaryDirectory(prefix="headgate-") as folder:
         path = Path(folder)
-        (path / "network.c").write_text(generated.source)
+        (path / "network.c").write_text(generated.source, encoding="utf-8")
         write_object(generated.functions, row, path / "kernels.o")
         code = {
             "code/network.so": link_shared(path, row),
@@ -150,6 +150,14 @@ def _reference(module: nn.Module, inputs: list[np.ndarray]) -> bytes:
             for i in range(len(inputs[0]))
         ]
     rows = [row if isinstance(row, tuple | list) else (row,) for row in rows]
+    for result in rows[0]:
+        if not isinstance(result, torch.Tensor) or result.shape[:1] != (1,):
+            kind = type(result).__name__
+            found = tuple(result.shape) if isinstance(result, torch.Tensor) else f"a {kind}"
+            raise CompileError(
+                f"{type(module).__name__} returns {found} for one sample; headgate compiles "
+                "networks that return a tensor (1, ...) or a tuple of those."
+            )
     columns = list(zip(*rows, strict=True))
     tensors = {
         **_named("input", inputs),
@@ -169,6 +177,9 @@ def _model_hash(module: nn.Module, graph: Graph) -> str:
     digest = hashlib.sha256()
     for node in graph.nodes:
         digest.update(f"{node.kind} {node.path} {node.output.shape}".encode())
+        for key, value in sorted(node.attributes.items()):
+            if isinstance(value, bool | int | float | str | tuple):
+                digest.update(f"{key}={value}".encode())
     for key, tensor in sorted(module.state_dict().items()):
         digest.update(key.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

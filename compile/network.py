@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import string
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,7 @@ def generate(graph: Graph, program: Program, name: str, target: str) -> Generate
         for active in program.lists
     ]
     environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
+    environment.filters["c_string"] = c_string
     source = environment.from_string(_TEMPLATE.read_text()).render(
         name=name,
         target=target,
@@ -82,6 +84,14 @@ def generate(graph: Graph, program: Program, name: str, target: str) -> Generate
     return Generated(source + "\n", functions, weights, arena_bytes, weights_bytes, gates)
 
 
+def c_string(text: str) -> str:
+    """``text`` as a C string literal, whatever it holds."""
+    plain = "".join(chr(b) if chr(b) in _PLAIN else f"\\{b:03o}" for b in text.encode())
+    return f'"{plain}"'
+
+
+# Not "?", which begins a trigraph.
+_PLAIN = string.ascii_letters + string.digits + " _.-+/*:,;()[]{}<>=@#$%&!|~^'"
 _C = {"float32": "float", "int32": "int32_t"}
 
 

@@ -42,6 +42,26 @@ def legalize(call: Any, shapes: list[tuple[int, ...]], path: str) -> Legalized:
     Raises:
         UnsupportedOperator: TVM has no legalisation of it into a single function.
     """
+    name = str(getattr(call.op, "name", call.op))
+    try:
+        module = _legalize(call, shapes)
+    except Exception as error:  # TVM raises what it likes
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UnsupportedOperator(
+            f"Operator {name} in module {path!r} cannot be lowered by TVM: {reason}"
+        ) from error
+    functions = [f for _, f in module.functions.items() if isinstance(f, tirx.PrimFunc)]
+    if len(functions) != 1 or len(functions[0].params) != len(shapes) + 1:
+        raise UnsupportedOperator(
+            f"Operator {name} in module {path!r} cannot be lowered: TVM turns it into "
+            f"{len(functions)} functions where one is needed. Supported beside TVM's single "
+            "functions: convolution, pooling, linear, batch norm, add, concat, ReLU, mean."
+        )
+    return Legalized(functions[0], len(shapes))
+
+
+def _legalize(call: Any, shapes: list[tuple[int, ...]]) -> tvm.IRModule:
+    """A module with one function that makes ``call``, lowered to TIR."""
     builder = relax.BlockBuilder()
     parameters = [
         relax.Var(f"x{i}", relax.TensorType(shape, "float32")) for i, shape in enumerate(shapes)
@@ -54,16 +74,7 @@ def legalize(call: Any, shapes: list[tuple[int, ...]], path: str) -> Legalized:
             result = builder.emit_output(builder.emit(again))
         builder.emit_func_output(result)
     with tvm.target.Target({"kind": "llvm"}):
-        module = relax.transform.LegalizeOps()(builder.get())
-    functions = [f for _, f in module.functions.items() if isinstance(f, tirx.PrimFunc)]
-    if len(functions) != 1 or len(functions[0].params) != len(shapes) + 1:
-        name = str(getattr(call.op, "name", call.op))
-        raise UnsupportedOperator(
-            f"Operator {name} in module {path!r} cannot be lowered: TVM turns it into "
-            f"{len(functions)} functions where one is needed. Supported beside TVM's single "
-            "functions: convolution, pooling, linear, batch norm, add, concat, ReLU, mean."
-        )
-    return Legalized(functions[0], len(shapes))
+        return relax.transform.LegalizeOps()(builder.get())
 
 
 def _substitute(argument: Any, parameters: Any) -> Any:
