@@ -28,7 +28,6 @@ class Target:
     cpu: str
     features: tuple[str, ...]
     vector_fma_cycles: dict[int, float] = field(hash=False)
-    vector_registers: int
     l2_bytes: int
     clock_ghz: float | None = None
     weight_lanes: int = 1
@@ -57,7 +56,6 @@ def _arm(name: str, cpu: str, fma_cycles: float, clock_ghz: float, l2_bytes: int
         cpu=cpu,
         features=("+neon",),
         vector_fma_cycles={4: fma_cycles},
-        vector_registers=32,
         l2_bytes=l2_bytes,
         clock_ghz=clock_ghz,
         weight_lanes=4,
@@ -74,8 +72,11 @@ _BOARDS = (
 )
 
 
-def _x86(cpu: str, lanes: dict[int, float], registers: int, *features: str) -> Target:
-    flags = ("avx2", "fma") if registers == 16 else ("avx512f", "avx512vl", "avx512dq")
+_AVX2 = ("avx2", "fma")
+_AVX512 = ("avx512f", "avx512vl", "avx512dq")
+
+
+def _x86(cpu: str, lanes: dict[int, float], flags: tuple[str, ...], *features: str) -> Target:
     return Target(
         name="host",
         arch="x86_64",
@@ -83,7 +84,6 @@ def _x86(cpu: str, lanes: dict[int, float], registers: int, *features: str) -> T
         cpu=cpu,
         features=features,
         vector_fma_cycles=lanes,
-        vector_registers=registers,
         l2_bytes=1 << 20,
         cpu_flags=flags,
     )
@@ -107,14 +107,14 @@ def host() -> Target:
     if machine == "x86_64":
         info = _cpuinfo()
         flags = set(info.get("flags", "").split())
-        if {"avx512f", "avx512vl", "avx512dq"} <= flags:
+        if flags.issuperset(_AVX512):
             if info.get("vendor_id") != "AuthenticAMD":
-                return _x86("skylake-avx512", {16: 0.5, 8: 0.5}, 32, "-prefer-256-bit")
+                return _x86("skylake-avx512", {16: 0.5, 8: 0.5}, _AVX512, "-prefer-256-bit")
             # Zen 4 runs a 512-bit operation as two halves, Zen 5 (family 26) in one.
             halves = int(info.get("cpu family", "0")) < 26
-            return _x86("znver4", {16: 1.0 if halves else 0.5, 8: 0.58}, 32)
-        if {"avx2", "fma"} <= flags:
-            return _x86("haswell", {8: 0.5}, 16)
+            return _x86("znver4", {16: 1.0 if halves else 0.5, 8: 0.58}, _AVX512)
+        if flags.issuperset(_AVX2):
+            return _x86("haswell", {8: 0.5}, _AVX2)
     raise CompileError(
         f"Cannot compile for this machine ({machine}): it has none of AVX2 with FMA, AVX-512 "
         "or NEON. Choose a board with --target, for example --target rpi4."

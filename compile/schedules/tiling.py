@@ -132,16 +132,18 @@ class Tiling:
         return 4 * (self.padded_size(shape) + self.column_size(shape))
 
 
-def register_rows(target: Target) -> int:
-    """Output channels of a register tile; a multiple of four so that halves are tiles too."""
-    return 8 if target.vector_registers >= 32 else 4
+REGISTER_ROWS = 8
+"""Output channels of a register tile: enough chains of additions to hide their latency."""
 
 
-def _vectors(target: Target, rows: int) -> range:
-    """How many vectors of pixels fit beside ``rows`` in the registers."""
-    spare = 1 + (rows if target.weight_lanes > 1 else 1)
-    most = max(n for n in (1, 2, 3) if rows * n + n + spare <= target.vector_registers + 1)
-    return range(1, most + 1)
+def _vectors(target: Target) -> tuple[int, ...]:
+    """How many vectors of pixels a register tile may have.
+
+    Where weights are broadcast from memory, one: the instruction that multiplies also loads. With
+    more, LLVM loads all taps' weights first and spills them (64 registers' worth; 55 GFLOP/s
+    instead of 105). Where they are used by element, two fill the registers of NEON.
+    """
+    return (1,) if target.weight_lanes == 1 else (1, 2)
 
 
 def _cycles(
@@ -185,11 +187,11 @@ def choose_tiling(
     modes = ["direct"] if shape.pointwise else ["columns"]
     if shape.stride == (1, 1) and not shape.pointwise:
         modes.append("padded")
-    rows = register_rows(target)
+    rows = REGISTER_ROWS
     weights_bytes = 4 * shape.group_in * shape.group_out * shape.taps
     best: tuple[float, Tiling] | None = None
     for mode, lanes in product(modes, target.vector_fma_cycles):
-        for vectors in _vectors(target, rows):
+        for vectors in _vectors(target):
             for chunk_rows in _chunk_rows(shape, mode, lanes):
                 tiling = Tiling(
                     mode, rows, vectors, lanes, chunk_rows, weights_bytes > target.l2_bytes // 2
