@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 WIDTH = 200
-STRIP_CELLS = 48
+STRIP_COLUMNS = 48
 BINS = 72
 
 
@@ -45,25 +45,28 @@ def latency_bar(
     return _svg("".join(parts), 20, title)
 
 
-def heat_strip(active: Sequence[int], channels: int) -> Markup:
-    """One cell per image, the darker the more of its channels were computed.
+def activity_strip(active: Sequence[int], channels: int) -> Markup:
+    """One column per image, filled to the share of its channels that were computed, and as dark.
 
-    More images than cells are averaged in equal groups.
+    More images than columns are averaged in equal groups.
     """
-    groups = np.array_split(np.asarray(active, dtype=float), min(len(active), STRIP_CELLS))
+    height = 18
+    groups = np.array_split(np.asarray(active, dtype=float), min(len(active), STRIP_COLUMNS))
     step = WIDTH / len(groups)
-    cells, first = [], 0
+    columns = [f'<rect class="idle" width="{WIDTH}" height="{height}"/>']
+    first = 0
     for index, group in enumerate(groups):
         share = float(group.mean()) / channels
         last = first + len(group) - 1
         images = f"image {first}" if first == last else f"images {first} to {last}"
-        cells.append(
-            f'<rect class="cell" x="{_round(index * step)}" width="{_round(step + 0.2)}" '
-            f'height="18" fill-opacity="{_round(0.06 + 0.94 * share, 3)}">'
+        columns.append(
+            f'<rect class="cell" x="{_round(index * step)}" y="{_round(height * (1 - share))}" '
+            f'width="{_round(step + 0.2)}" height="{_round(height * share)}" '
+            f'fill-opacity="{_round(0.4 + 0.6 * share, 3)}">'
             f"<title>{images}: {group.mean():.3g} of {channels} channels</title></rect>"
         )
         first = last + 1
-    return _svg("".join(cells), 18, None)
+    return _svg("".join(columns), height, None)
 
 
 def histogram(

@@ -303,7 +303,7 @@ def _layer(
         row["arithmetic"] = units.times(dense / done)
     if layer["active_channels"] is not None:
         active, channels = layer["active_channels"], layer["channels"]
-        row["strip"] = charts.heat_strip(active, channels)
+        row["strip"] = charts.activity_strip(active, channels)
         row["active"] = _active_text(active, channels)
     return row
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from headgate.errors import StorageError
 from headgate.profiling import Contestant, compare
 from headgate.profiling.absent import NotMeasured
-from headgate.profiling.charts import STRIP_CELLS, heat_strip, histogram
+from headgate.profiling.charts import STRIP_COLUMNS, activity_strip, histogram
 from headgate.profiling.instructions import InstructionCount
 from headgate.profiling.profile import profile_source
 from headgate.profiling.report import (
@@ -157,13 +157,13 @@ def test_a_report_that_cannot_be_written_is_a_storage_error(
         write_report(tmp_path / "no" / "folder" / "report.html", data)
 
 
-def test_heat_strip_averages_what_does_not_fit() -> None:
-    few = heat_strip([0, 2, 4], 4)
-    assert few.count("<rect") == 3
-    assert 'fill-opacity="0.06"' in few
-    assert 'fill-opacity="0.53"' in few
-    assert 'fill-opacity="1.0"' in few
-    assert heat_strip([3] * 1000, 4).count("<rect") == STRIP_CELLS
+def test_activity_strip_averages_what_does_not_fit() -> None:
+    few = activity_strip([0, 2, 4], 4)
+    assert few.count('class="cell"') == 3
+    heights = re.findall(r'class="cell"[^>]* height="([^"]+)"', few)
+    assert [float(height) for height in heights] == [0, 9, 18]
+    assert "image 1: 2 of 4 channels" in few
+    assert activity_strip([3] * 1000, 4).count('class="cell"') == STRIP_COLUMNS
 
 
 def test_steps_of_a_gate_are_one_row(data: dict[str, Any]) -> None:
