@@ -2,8 +2,7 @@
 # no work at all once it is there and pyproject.toml has not changed.
 
 PYTHON ?= python3
-# Passed to pip as it is, for example on Linux without a GPU, to fetch the smaller build of torch:
-#   make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+# Passed to pip as it is, for example --extra-index-url to fetch a smaller build of torch.
 PIP_ARGS ?=
 
 VENV := .venv

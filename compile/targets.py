@@ -29,18 +29,10 @@ class Target:
     features: tuple[str, ...]
     vector_fma_cycles: dict[int, float] = field(hash=False)
     l2_bytes: int
-    clock_ghz: float | None = None
+    fma_peak_gflops: float | None = None
+    """fp32 peak of one core as measured (cpufp on boards with that core), None: not measured."""
     weight_lanes: int = 1
     """How many weights of one row are loaded at once and used by element (NEON), 1: broadcast."""
-    cpu_flags: tuple[str, ...] = ()
-    """What /proc/cpuinfo must list before code for this target may run."""
-
-    @property
-    def fma_peak_gflops(self) -> float | None:
-        """fp32 peak of one core in GFLOP/s, or None where the clock is not known."""
-        if self.clock_ghz is None:
-            return None
-        return max(2 * n / c for n, c in self.vector_fma_cycles.items()) * self.clock_ghz
 
     def llvm(self) -> dict[str, Any]:
         """The TVM target."""
@@ -48,7 +40,7 @@ class Target:
         return {"kind": "llvm", "mtriple": triple, "mcpu": self.cpu, "mattr": list(self.features)}
 
 
-def _arm(name: str, cpu: str, fma_cycles: float, clock_ghz: float, l2_bytes: int) -> Target:
+def _arm(name: str, cpu: str, fma_cycles: float, l2_bytes: int, peak: float | None) -> Target:
     return Target(
         name=name,
         arch="aarch64",
@@ -57,18 +49,17 @@ def _arm(name: str, cpu: str, fma_cycles: float, clock_ghz: float, l2_bytes: int
         features=("+neon",),
         vector_fma_cycles={4: fma_cycles},
         l2_bytes=l2_bytes,
-        clock_ghz=clock_ghz,
+        fma_peak_gflops=peak,
         weight_lanes=4,
-        cpu_flags=("asimd",),
     )
 
 
 _BOARDS = (
-    _arm("rpi3", "cortex-a53", 1.0, 1.4, 512 << 10),
-    _arm("rpi4", "cortex-a72", 1.0, 1.8, 1 << 20),
-    _arm("rpi5", "cortex-a76", 0.5, 2.4, 512 << 10),
-    _arm("jetson-nano", "cortex-a57", 1.0, 1.43, 2 << 20),
-    _arm("jetson-orin", "cortex-a78", 0.5, 2.2, 256 << 10),
+    _arm("rpi3", "cortex-a53", 1.0, 512 << 10, 11.26),
+    _arm("rpi4", "cortex-a72", 1.0, 1 << 20, 11.96),
+    _arm("rpi5", "cortex-a76", 0.5, 512 << 10, 38.37),
+    _arm("jetson-nano", "cortex-a57", 1.0, 2 << 20, None),
+    _arm("jetson-orin", "cortex-a78", 0.5, 256 << 10, None),
 )
 
 
@@ -76,7 +67,7 @@ _AVX2 = ("avx2", "fma")
 _AVX512 = ("avx512f", "avx512vl", "avx512dq")
 
 
-def _x86(cpu: str, lanes: dict[int, float], flags: tuple[str, ...], *features: str) -> Target:
+def _x86(cpu: str, lanes: dict[int, float], *features: str) -> Target:
     return Target(
         name="host",
         arch="x86_64",
@@ -85,7 +76,6 @@ def _x86(cpu: str, lanes: dict[int, float], flags: tuple[str, ...], *features: s
         features=features,
         vector_fma_cycles=lanes,
         l2_bytes=1 << 20,
-        cpu_flags=flags,
     )
 
 
@@ -103,18 +93,18 @@ def host() -> Target:
     """
     machine = platform.machine()
     if machine == "aarch64":
-        return Target(**{**vars(_BOARDS[1]), "name": "host", "clock_ghz": None})
+        return Target(**{**vars(_BOARDS[1]), "name": "host", "fma_peak_gflops": None})
     if machine == "x86_64":
         info = _cpuinfo()
         flags = set(info.get("flags", "").split())
         if flags.issuperset(_AVX512):
             if info.get("vendor_id") != "AuthenticAMD":
-                return _x86("skylake-avx512", {16: 0.5, 8: 0.5}, _AVX512, "-prefer-256-bit")
+                return _x86("skylake-avx512", {16: 0.5, 8: 0.5}, "-prefer-256-bit")
             # Zen 4 runs a 512-bit operation as two halves, Zen 5 (family 26) in one.
             halves = int(info.get("cpu family", "0")) < 26
-            return _x86("znver4", {16: 1.0 if halves else 0.5, 8: 0.58}, _AVX512)
+            return _x86("znver4", {16: 1.0 if halves else 0.5, 8: 0.58})
         if flags.issuperset(_AVX2):
-            return _x86("haswell", {8: 0.5}, _AVX2)
+            return _x86("haswell", {8: 0.5})
     raise CompileError(
         f"Cannot compile for this machine ({machine}): it has none of AVX2 with FMA, AVX-512 "
         "or NEON. Choose a board with --target, for example --target rpi4."
