@@ -1,6 +1,7 @@
 """Latency, arithmetic, instructions, peers and reports. Imports without torch and TVM."""
 
-from headgate.profiling.compare import Comparison, Contestant, Standing, compare
+from headgate.profiling.compare import Contestant, compare
+from headgate.profiling.comparison import Comparison, Standing
 from headgate.profiling.instructions import InstructionCount, count_instructions
 from headgate.profiling.profile import LayerProfile, Profile, profile
 from headgate.profiling.report import build_report, write_report

@@ -15,7 +15,7 @@ from typing import Any
 
 from headgate.device.files import atomic_write
 from headgate.profiling.absent import is_measured, to_json
-from headgate.profiling.compare import Comparison
+from headgate.profiling.comparison import Comparison
 from headgate.profiling.instructions import InstructionCount
 from headgate.profiling.profile import Profile
 from headgate.profiling.view import build_view

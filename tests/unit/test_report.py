@@ -17,6 +17,7 @@ from headgate.profiling import Contestant, compare
 from headgate.profiling.absent import NotMeasured
 from headgate.profiling.charts import STRIP_COLUMNS, activity_strip, histogram
 from headgate.profiling.instructions import InstructionCount
+from headgate.profiling.layer_view import with_gates_summed
 from headgate.profiling.profile import profile_source
 from headgate.profiling.report import (
     build_report,
@@ -27,7 +28,6 @@ from headgate.profiling.report import (
 )
 from headgate.profiling.source import Source
 from headgate.profiling.units import macs, microseconds, percent, times
-from headgate.profiling.view import _with_gates_summed
 from tests import fake_bundle
 from tests.fake_program import ScriptedProgram
 
@@ -174,7 +174,7 @@ def test_steps_of_a_gate_are_one_row(data: dict[str, Any]) -> None:
         {**gate, "name": conv["name"], "time_us": 3.0, "done_macs": 0},
         {**gate, "name": "lv7", "operator": "merge_lists", "time_us": 0.5, "done_macs": 0},
     ]
-    rows = _with_gates_summed([*steps, conv])
+    rows = with_gates_summed([*steps, conv])
     names = [row["name"] for row in rows]
     assert names == [f"gate of {conv['name']}", "lists of active channels", conv["name"]]
     assert [row["time_us"] for row in rows[:2]] == [5.0, 0.5]
