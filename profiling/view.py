@@ -13,6 +13,7 @@ from headgate.profiling.layer_view import kind_of, layer_tables
 
 Data = Mapping[str, Any]
 
+TAIL = 2.0  # latency axes end at this many times the longest median
 _CONTEXT_ROWS = (
     ("cpu", "CPU"),
     ("board", "Board"),
@@ -98,7 +99,10 @@ def _headline(comparison: Data) -> list[dict[str, str]]:
 
 def _standings(comparison: Data) -> list[dict[str, Any]]:
     standings = comparison["standings"]
-    scale = 1.02 * max(one["latency_us"]["p95"] for one in standings)
+    latencies = [one["latency_us"] for one in standings]
+    longest = max(one["median"] for one in latencies)
+    # A busy machine's tail would squeeze all medians to nothing; the number is beside it anyway.
+    scale = 1.02 * min(max(one["p95"] for one in latencies), TAIL * longest)
     rows = []
     for one in standings:
         latency, speedup, realised = one["latency_us"], one["speedup"], one["realised"]
@@ -147,7 +151,10 @@ def _standings(comparison: Data) -> list[dict[str, Any]]:
 
 
 def _distributions(comparison: Data | None, profiles: Sequence[Data]) -> list[dict[str, Any]]:
-    """Histograms on one axis, from the fastest run to the slowest 99th percentile."""
+    """Histograms on one axis, from the fastest run to the slowest 99th percentile.
+
+    The axis ends earlier where that is far out.
+    """
     entries = comparison["standings"] if comparison else profiles
     series = [
         (one["name"], one.get("kind") or kind_of(one), one["latencies_us"])
@@ -158,6 +165,7 @@ def _distributions(comparison: Data | None, profiles: Sequence[Data]) -> list[di
         return []
     start = min(min(values) for _, _, values in series)
     end = max(float(np.percentile(values, 99)) for _, _, values in series)
+    end = min(end, TAIL * max(float(np.median(values)) for _, _, values in series))
     margin = 0.03 * (end - start) or 1.0
     start, end = max(0.0, start - margin), end + margin
     rows = []
