@@ -6,6 +6,7 @@ on either side; depthwise convolutions have their own (``depthwise.py``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import gcd
 
@@ -65,7 +66,24 @@ class ConvKernel:
         )
 
 
+@dataclass(frozen=True)
+class _Chunk:
+    """Some output rows of one group, ready to be multiplied."""
+
+    first: Expr
+    """Its first output row."""
+    rows: int
+    inputs: Expr
+    """How many inputs are active."""
+    outputs: tuple[Expr, Expr]
+    """Where its active outputs begin in the list, and how many there are."""
+    weights: Weights
+    pixels: Pixels
+
+
 class _Emitter:
+    """Writes one kernel; ``buffers`` are its arguments by name."""
+
     def __init__(self, kernel: ConvKernel, buffers: dict[str, Buffer]) -> None:
         self.kernel, self.shape, self.tiling = kernel, kernel.shape, kernel.tiling
         self.buffers = buffers
@@ -80,22 +98,18 @@ class _Emitter:
         )
 
     def run(self) -> None:
-        shape, kernel = self.shape, self.kernel
+        shape, kernel, lanes = self.shape, self.kernel, self.tiling.lanes
         outputs = let(self.buffers["out_count"][0]) if kernel.epilogue.gate else shape.out_channels
         inputs = let(self.buffers["in_count"][0]) if kernel.gated_in else shape.in_channels
         if kernel.epilogue.means:
             with loop(outputs) as i:
-                channel = self.output(i)
-                store(
-                    self.buffers["sums"],
-                    channel * self.tiling.lanes,
-                    splat(0, self.tiling.lanes),
-                    self.tiling.lanes,
-                )
+                store(self.buffers["sums"], self.output(i) * lanes, splat(0, lanes), lanes)
         with loop(shape.groups) as group:
-            out_from, out_count = self.segment("out_list", outputs, group, shape.group_out)
-            in_from, in_count = self.segment("in_list", inputs, group, shape.group_in)
-            self.group(group, in_from, in_count, out_from, out_count)
+            self.group(
+                group,
+                self.segment("in_list", inputs, group, shape.group_in),
+                self.segment("out_list", outputs, group, shape.group_out),
+            )
         if kernel.inactive:
             self.finish_inactive(outputs)
 
@@ -120,14 +134,13 @@ class _Emitter:
         """The output channel at a position of the list."""
         return self.buffers["out_list"][position] if "out_list" in self.buffers else position
 
-    def group(
-        self, group: Expr, in_from: Expr, inputs: Expr, out_from: Expr, outputs: Expr
-    ) -> None:
+    def group(self, group: Expr, inputs: tuple[Expr, Expr], outputs: tuple[Expr, Expr]) -> None:
+        """One group's outputs; ``inputs`` and ``outputs`` are (first position, length)."""
         shape, tiling = self.shape, self.tiling
         gated_in = self.kernel.gated_in
 
         def channel(j: Expr) -> Expr:
-            return self.buffers["in_list"][in_from + j] if gated_in else in_from + j
+            return self.buffers["in_list"][inputs[0] + j] if gated_in else inputs[0] + j
 
         def column(j: Expr) -> Expr:
             return (channel(j) - group * shape.group_in if gated_in else j) * shape.taps
@@ -142,84 +155,94 @@ class _Emitter:
                 lambda j: channel(j) * shape.pixels,
                 lambda r, s: 0,
             )
-            self.tiles(shape.out_height, 0, inputs, weights, pixels, out_from, outputs)
+            self.tiles(_Chunk(0, shape.out_height, inputs[1], outputs, weights, pixels))
             return
-        clear_border(shape, tiling, self.buffers["scratch"], inputs)
-        chunks = tiling.chunks(shape)
-        whole = [rows for rows in chunks if rows == chunks[0]]
-        with loop(len(whole)) as chunk:
-            first = let(chunk * chunks[0])
-            self.chunk(first, chunks[0], channel, inputs, weights, out_from, outputs)
-        if len(whole) < len(chunks):
-            first = len(whole) * chunks[0]
-            self.chunk(first, chunks[-1], channel, inputs, weights, out_from, outputs)
+        clear_border(shape, tiling, self.buffers["scratch"], inputs[1])
+        rows = tiling.chunks(shape)
+        equal = rows.count(rows[0])
+        with loop(equal) as index:
+            first = let(index * rows[0])
+            pixels = self.prepare(first, rows[0], inputs[1], channel)
+            self.tiles(_Chunk(first, rows[0], inputs[1], outputs, weights, pixels))
+        if equal < len(rows):
+            first = equal * rows[0]
+            pixels = self.prepare(first, rows[-1], inputs[1], channel)
+            self.tiles(_Chunk(first, rows[-1], inputs[1], outputs, weights, pixels))
 
-    def chunk(self, first, rows, channel, inputs, weights, out_from, outputs) -> None:
-        shape, tiling = self.shape, self.tiling
-        scratch = self.buffers["scratch"]
+    def prepare(
+        self, first: Expr, rows: int, inputs: Expr, channel: Callable[[Expr], Expr]
+    ) -> Pixels:
+        """Copies what ``rows`` output rows from ``first`` on need, and says where it lies."""
+        shape, tiling, scratch = self.shape, self.tiling, self.buffers["scratch"]
         pad_rows(shape, tiling, self.buffers["x"], scratch, inputs, channel, first)
-        pitch = tiling.padded_pitch(shape)
+        pitch, lanes = tiling.padded_pitch(shape), tiling.lanes
         if tiling.mode == "padded":
-            across = -(-shape.out_width // tiling.lanes)
-            pixels = Pixels(
+            across = -(-shape.out_width // lanes)
+            return Pixels(
                 scratch,
-                lambda u: (
-                    tir.T.floordiv(u, across) * pitch + tir.T.floormod(u, across) * tiling.lanes
-                ),
+                lambda u: tir.T.floordiv(u, across) * pitch + tir.T.floormod(u, across) * lanes,
                 lambda j: j * (tiling.padded_rows(shape) * pitch),
                 lambda r, s: r * (shape.dilation[0] * pitch) + s * shape.dilation[1],
             )
+        start = tiling.padded_size(shape)
+        gather_columns(shape, tiling, scratch, start, inputs, rows)
+        return Pixels(
+            scratch,
+            lambda u: start + u * (shape.group_in * shape.taps * lanes),
+            lambda j: j * (shape.taps * lanes),
+            lambda r, s: (r * shape.kernel[1] + s) * lanes,
+        )
+
+    def tiles(self, chunk: _Chunk) -> None:
+        """All register tiles of a chunk."""
+        if self.tiling.weights_outer:
+            self.blocks(
+                chunk,
+                lambda channels: self.vectors(
+                    chunk, lambda u, count: self.tile(chunk, channels, u, count)
+                ),
+            )
         else:
-            start = tiling.padded_size(shape)
-            depth = shape.group_in * shape.taps
-            gather_columns(shape, tiling, scratch, start, inputs, rows)
-            pixels = Pixels(
-                scratch,
-                lambda u: start + u * (depth * tiling.lanes),
-                lambda j: j * (shape.taps * tiling.lanes),
-                lambda r, s: (r * shape.kernel[1] + s) * tiling.lanes,
+            self.vectors(
+                chunk,
+                lambda u, count: self.blocks(
+                    chunk, lambda channels: self.tile(chunk, channels, u, count)
+                ),
             )
-        self.tiles(rows, first, inputs, weights, pixels, out_from, outputs)
 
-    def tiles(self, rows, first, inputs, weights, pixels, out_from, outputs) -> None:
-        """All tiles of a chunk of ``rows`` output rows from row ``first`` on."""
-        tiling = self.tiling
-        whole, rest = divmod(tiling.chunk_vectors(self.shape, rows), tiling.vectors)
-
-        def blocks(u: Expr, vectors: int) -> None:
-            full = (
-                outputs // tiling.rows
-                if isinstance(outputs, int)
-                else tir.T.floordiv(outputs, tiling.rows)
-            )
-            with loop(full) as block:
-                at = let(out_from + block * tiling.rows)
-                channels = [let(self.output(at + i)) for i in range(tiling.rows)]
-                self.tile(channels, u, vectors, first, inputs, weights, pixels)
-            if isinstance(outputs, int) and outputs % tiling.rows == 0:
-                return
-            half = tiling.rows // 2
-            start = let(full * tiling.rows)
-            with loop(tir.T.floordiv(outputs - start + half - 1, half)) as block:
-                last = out_from + outputs - 1
-                at = let(out_from + start + block * half)
-                channels = [let(self.output(tir.minimum(at + i, last))) for i in range(half)]
-                self.tile(channels, u, vectors, first, inputs, weights, pixels)
-
+    def vectors(self, chunk: _Chunk, body: Callable[[Expr, int], None]) -> None:
+        """``body(first, count)`` for every few vectors of pixels."""
+        whole, rest = divmod(self.tiling.chunk_vectors(self.shape, chunk.rows), self.tiling.vectors)
         if whole:
-            with loop(whole) as g:
-                blocks(g * tiling.vectors, tiling.vectors)
+            with loop(whole) as group:
+                body(group * self.tiling.vectors, self.tiling.vectors)
         if rest:
-            blocks(whole * tiling.vectors, rest)
+            body(whole * self.tiling.vectors, rest)
 
-    def tile(self, channels, u, vectors, first, inputs, weights, pixels) -> None:
+    def blocks(self, chunk: _Chunk, body: Callable[[list[Expr]], None]) -> None:
+        """``body(channels)`` for every few active output channels."""
+        (first, count), rows = chunk.outputs, self.tiling.rows
+        full = count // rows if isinstance(count, int) else tir.T.floordiv(count, rows)
+        with loop(full) as block:
+            at = let(first + block * rows)
+            body([let(self.output(at + i)) for i in range(rows)])
+        if isinstance(count, int) and count % rows == 0:
+            return
+        # What is left goes by half tiles, whose surplus rows repeat the last channel.
+        half, start = rows // 2, let(full * rows)
+        with loop(tir.T.floordiv(count - start + half - 1, half)) as block:
+            at, last = let(first + start + block * half), first + count - 1
+            body([let(self.output(tir.minimum(at + i, last))) for i in range(half)])
+
+    def tile(self, chunk: _Chunk, channels: list[Expr], u: Expr, count: int) -> None:
+        """One register tile: ``channels`` x ``count`` vectors from ``u`` on."""
         lanes, shape = self.tiling.lanes, self.shape
-        acc = local(len(channels) * vectors * lanes)
-        bases = [let(pixels.vector(u + v)) for v in range(vectors)]
+        acc = local(len(channels) * count * lanes)
+        bases = [let(chunk.pixels.vector(u + v)) for v in range(count)]
         rows = [let(c * (shape.group_in * shape.taps)) for c in channels]
-        self.finish.start(acc, channels, vectors, lanes)
-        accumulate(acc, rows, bases, lanes, inputs, weights, pixels)
-        places = [self.place(u + v, first) for v in range(vectors)]
+        self.finish.start(acc, channels, count, lanes)
+        accumulate(acc, rows, bases, lanes, chunk.inputs, chunk.weights, chunk.pixels)
+        places = [self.place(u + v, chunk.first) for v in range(count)]
         self.finish.end(acc, channels, shape.pixels, places, lanes)
 
     def place(self, u: Expr, first: Expr) -> Place:
