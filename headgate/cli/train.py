@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from headgate.cli.options import Json
-from headgate.cli.output import next_step, print_json
+from headgate.cli.output import next_step, note, print_json
 from headgate.errors import UsageError
 
 
@@ -52,7 +53,14 @@ def train(
     from headgate.train.checkpoints import describe
     from headgate.train.loop import train as run
 
-    checkpoint = run(recipe, folder, resume)
+    try:
+        checkpoint = run(recipe, folder, resume)
+    except KeyboardInterrupt:
+        words = ["headgate", "train", source, "--out", str(folder), "--resume"]
+        words += [part for override in overrides or () for part in ("--set", override)]
+        if first:
+            note(f"stopped; go on with: {shlex.join(words)}")
+        raise
     if not first:
         return
     if json:
