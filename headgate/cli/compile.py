@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from headgate.cli.options import Json
-from headgate.cli.output import next_step, print_json, print_line, working
+from headgate.cli.output import next_step, on_machine, print_json, print_line, working
 
 
 def compile_(
@@ -56,7 +56,8 @@ def compile_(
         return
     for name, value in figures.items():
         print_line(f"{name:14} {value:,}" if isinstance(value, int) else f"{name:14} {value}")
-    next_step(f"headgate validate {path}" + ("" if target == "host" else f" --on qemu:{target}"))
+    machine = "host" if target == "host" else f"qemu:{target}"
+    next_step(on_machine(f"headgate validate {path}", machine))
 
 
 def _figures(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:

@@ -53,6 +53,11 @@ def next_step(command: str) -> None:
     console().print(f"\nnext: [bold]{command.replace('[', chr(92) + '[')}[/bold]", soft_wrap=True)
 
 
+def on_machine(command: str, machine: str) -> str:
+    """``command`` with ``--on``, which host does without."""
+    return command if machine == "host" else f"{command} --on {machine}"
+
+
 def note(text: str) -> None:
     """Says on standard error what is being done, with the time since the program started."""
     print(f"[{time.monotonic() - _STARTED_S:5.1f} s] {text}", file=sys.stderr, flush=True)

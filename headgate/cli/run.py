@@ -10,7 +10,7 @@ import typer
 from numpy.typing import NDArray
 
 from headgate.cli.options import BundleFile, Images, Json, Machine
-from headgate.cli.output import next_step, print_json, print_line, print_table
+from headgate.cli.output import next_step, on_machine, print_json, print_line, print_table
 
 SHOWN_IMAGES = 12
 
@@ -53,7 +53,7 @@ def run(
         print_json(figures)
         return
     _print(figures, batch.names, opened.manifest, scores)
-    next_step(f"headgate profile {bundle} --on {machine}")
+    next_step(on_machine(f"headgate profile {bundle}", machine))
 
 
 def _print(

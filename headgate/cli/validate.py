@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from headgate.cli.options import BundleFile, Json, Machine
-from headgate.cli.output import next_step, print_json, print_line
+from headgate.cli.output import next_step, on_machine, print_json, print_line
 
 FAILED = 3
 
@@ -24,6 +24,6 @@ def validate(bundle: BundleFile, machine: Machine = "host", json: Json = False) 
             f"same top-1 on {result.top1_agreement:.1%}"
         )
         if result.passed:
-            next_step(f"headgate profile {bundle} --on {machine}")
+            next_step(on_machine(f"headgate profile {bundle}", machine))
     if not result.passed:
         raise typer.Exit(FAILED)
