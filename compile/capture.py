@@ -48,7 +48,7 @@ def capture(module: nn.Module, example: tuple[torch.Tensor, ...]) -> Graph:
                 f"TVM cannot read {type(module).__name__}: {_first_line(error)}"
             ) from error
     paths = {
-        value.name: module_path(node)
+        value.name: module_path(node) or node.name
         for node, value in importer.env.items()
         if isinstance(value, relax.Var)
     }

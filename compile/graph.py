@@ -65,6 +65,11 @@ class Node:
     def __getitem__(self, key: str) -> Any:
         return self.attributes[key]
 
+    @property
+    def name(self) -> str:
+        """For reports: the module, or the result's name where there is none."""
+        return self.path or self.output.name
+
 
 @dataclass
 class Graph:

@@ -19,8 +19,8 @@ from headgate.compile.fuse import fuse
 from headgate.compile.graph import Graph
 from headgate.compile.link import link_runner, link_shared
 from headgate.compile.lower import write_object
-from headgate.compile.lowering import Lowering
 from headgate.compile.network import generate
+from headgate.compile.selection import select_kernels
 from headgate.compile.targets import get_target
 from headgate.device import Bundle, runtime_sources
 from headgate.errors import CompileError, InputError
@@ -70,7 +70,7 @@ def compile_module(
     name = name or type(module).__name__.lower()
     graph = capture(module, samples)
     fuse(graph)
-    program = Lowering(graph, row).run()
+    program = select_kernels(graph, row)
     generated = generate(graph, program, name, target)
     with tempfile.TemporaryDirectory(prefix="headgate-") as folder:
         path = Path(folder)

@@ -1,0 +1,202 @@
+"""The state of kernel selection: where every value lies, which channels of it hold something.
+
+Every tensor is either *dense* or *listed*: stored with all its planes in place, of which only the
+active ones hold anything. A consumer that understands lists visits those; for one that does not,
+the other planes are cleared first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import count
+
+import numpy as np
+
+from headgate.compile.graph import Graph, Node, Value
+from headgate.compile.schedules.gating import MergeLists
+from headgate.compile.schedules.planes import ClearInactive, CopyPlanes
+from headgate.compile.steps import ActiveList, Buffer, Constant, Kernel, Program, Step
+from headgate.compile.targets import Target
+
+_INT = 4
+_FLOAT = 4
+
+
+@dataclass
+class Storage:
+    """Where a value lies and which of its channels hold something."""
+
+    buffer: Buffer
+    active: ActiveList | None = None
+    cleared: bool = True
+    """Inactive planes are zero, so that a reader of all planes reads the truth."""
+    run: int = 1
+    """Numbers of a flattened value that belong to one channel of the list."""
+    at_least: float | None = None
+    """A bound below every number, from the activation."""
+    sums: tuple[Buffer, int] | None = None
+    """Partial sums of each channel, and how many there are of each."""
+
+
+class Workspace:
+    """What has been decided so far about one graph on one target, and the steps it became."""
+
+    def __init__(self, graph: Graph, target: Target) -> None:
+        self.graph = graph
+        self.target = target
+        self.lanes = max(target.vector_fma_cycles)
+        self.storage: dict[Value, Storage] = {}
+        self.constants: dict[str, np.ndarray] = {}
+        self.remaining = graph.uses()
+        self.wants_means = {
+            n.inputs[0] for n in graph.nodes if n.kind == "channel_mean" and n.inputs[0].pixels > 1
+        }
+        self.gate_nodes = _gate_nodes(graph)
+        self.program = Program([], [])
+
+    # Memory
+
+    def buffer(self, name: str, size: int) -> Buffer:
+        """A buffer for ``size`` numbers."""
+        return Buffer(name, size * _FLOAT)
+
+    def new(self, node: Node, **properties: object) -> Storage:
+        """Storage for a node's result."""
+        storage = Storage(self.buffer(node.output.name, node.output.size))
+        self.storage[node.output] = replace(storage, **properties)  # type: ignore[arg-type]
+        return self.storage[node.output]
+
+    def of(self, value: Value) -> Storage:
+        """Where a value lies; a constant operand becomes a weight that is copied in."""
+        if value not in self.storage and value.data is not None:
+            storage = Storage(self.buffer(value.name, value.size))
+            constant = Constant(value.name, value.data.astype(np.float32))
+            kernel = CopyPlanes(1, value.size, 4, 0)
+            self.add("", "constant", kernel, {"x": constant, "y": storage.buffer})
+            self.storage[value] = storage
+        return self.storage[value]
+
+    def dense(self, value: Value) -> Storage:
+        """The storage of a value whose every plane may be read."""
+        storage = self.of(value)
+        if storage.active is not None and not storage.cleared:
+            active = storage.active
+            pixels = value.size // active.channels
+            kernel = ClearInactive(active.channels, pixels, self.lanes)
+            arguments: dict[str, Buffer | Constant] = {
+                "y": storage.buffer,
+                "in_list": active.order,
+                "in_count": active.count,
+            }
+            self.add(active.name, "clear_inactive", kernel, arguments)
+            for other in self.storage.values():
+                if other.buffer is storage.buffer:
+                    other.cleared = True
+        return storage
+
+    def only_reader(self, node: Node, value: Value) -> bool:
+        """Whether ``node`` is the last to read what lies where ``value`` does."""
+        buffer = self.storage[value].buffer
+        left = sum(self.remaining[other] for other, s in self.storage.items() if s.buffer is buffer)
+        return left == 1 and value.data is None
+
+    # Steps
+
+    def add(
+        self,
+        path: str,
+        operator: str,
+        kernel: Kernel,
+        arguments: dict[str, Buffer | Constant],
+        macs: tuple[int, int, int] = (0, 1, 1),
+        lists: tuple[ActiveList | None, ActiveList | None] = (None, None),
+    ) -> None:
+        self.program.steps.append(Step(path, operator, kernel, arguments, *macs, *lists))
+
+    def label(self, node: Node, operator: str | None = None) -> str:
+        """The operator's name in reports; what exists only for a gate counts as gate."""
+        return "gate" if node in self.gate_nodes else operator or node.kind
+
+    def constant(self, node: Node, name: str, data: np.ndarray) -> Constant:
+        """A weight; a module that is called twice keeps one copy."""
+        data = np.asarray(data, np.float32)
+        stem = f"{node.name}.{name}"
+        for key in _numbered(stem):
+            known = self.constants.setdefault(key, data)
+            if known is data or np.array_equal(known, data):
+                return Constant(key, known)
+        raise AssertionError("an endless sequence ended")
+
+    def new_list(self, name: str, channels: int) -> ActiveList:
+        taken = {active.name for active in self.program.lists}
+        name = next(key for key in _numbered(name) if key not in taken)
+        # One slot more than channels: the writer's last write may fall behind the end.
+        active = ActiveList(
+            name,
+            len(self.program.lists),
+            channels,
+            Buffer(f"{name}.list", (channels + 1) * _INT, pinned=True),
+            Buffer(f"{name}.count", _INT, pinned=True),
+        )
+        self.program.lists.append(active)
+        return active
+
+    def merge(
+        self, node: Node, parts: list[tuple[ActiveList | None, int]], offsets: tuple[int, ...]
+    ) -> ActiveList | None:
+        """The list of a sum (offsets all zero) or a concatenation; None: every channel is active.
+
+        ``parts`` are the operands' lists and channels.
+        """
+        lists = [active for active, _ in parts]
+        is_sum = not any(offsets)
+        if not any(lists) or (is_sum and not all(lists)):
+            return None
+        channels = max(o + size for (_, size), o in zip(parts, offsets, strict=True))
+        merged = self.new_list(node.name, channels)
+        arguments: dict[str, Buffer | Constant] = {
+            "out_list": merged.order,
+            "out_count": merged.count,
+        }
+        for i, active in enumerate(lists):
+            if active is not None:
+                arguments |= {f"list{i}": active.order, f"count{i}": active.count}
+        sizes = tuple(channels for _, channels in parts)
+        gated = tuple(active is not None for active in lists)
+        kernel = MergeLists(merged.channels, sizes, offsets, gated)
+        self.add(merged.name, "merge_lists", kernel, arguments)
+        return merged
+
+
+def list_arguments(active: ActiveList | None) -> dict[str, Buffer | Constant]:
+    return {"in_list": active.order, "in_count": active.count} if active is not None else {}
+
+
+def _numbered(stem: str) -> Iterator[str]:
+    """``stem``, ``stem.2``, ``stem.3``, ...: one module may be called several times."""
+    yield stem
+    for number in count(2):
+        yield f"{stem}.{number}"
+
+
+def _gate_nodes(graph: Graph) -> set[Node]:
+    """Nodes whose results only gates read."""
+    found: set[Node] = set()
+    for node in reversed(graph.nodes):
+        readers = [n for n in graph.nodes if node.output in n.inputs]
+        if (
+            node.output not in graph.outputs
+            and readers
+            and all(
+                reader in found
+                or (
+                    reader.kind == "gated_conv2d"
+                    and reader.inputs[1] is node.output
+                    and node.output not in (reader.inputs[0], *reader.inputs[2:])
+                )
+                for reader in readers
+            )
+        ):
+            found.add(node)
+    return found
