@@ -95,8 +95,8 @@ class Workspace:
                     other.cleared = True
         return storage
 
-    def only_reader(self, node: Node, value: Value) -> bool:
-        """Whether ``node`` is the last to read what lies where ``value`` does."""
+    def only_reader(self, value: Value) -> bool:
+        """Whether the node at hand is the last to read what lies where ``value`` does."""
         buffer = self.storage[value].buffer
         left = sum(self.remaining[other] for other, s in self.storage.items() if s.buffer is buffer)
         return left == 1 and value.data is None
@@ -170,6 +170,7 @@ class Workspace:
 
 
 def list_arguments(active: ActiveList | None) -> dict[str, Buffer | Constant]:
+    """A kernel's arguments for a listed input, none for a dense one."""
     return {"in_list": active.order, "in_count": active.count} if active is not None else {}
 
 
