@@ -30,9 +30,14 @@ def prim_func(name: str, parameters: list[tuple[str, str]], body: Callable[..., 
     """
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name(name)
-        handles = [(T.arg(key, T.handle(dtype)), dtype) for key, dtype in parameters]
+        handles = [T.arg(f"{key}_p", T.handle(dtype)) for key, dtype in parameters]
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
-        body(*(T.decl_buffer((UNBOUNDED,), dtype, data=handle) for handle, dtype in handles))
+        buffers = [
+            T.decl_buffer((UNBOUNDED,), dtype, data=handle)
+            for handle, (_, dtype) in zip(handles, parameters, strict=True)
+        ]
+        # Named so that a kernel printed as TVMScript can be read.
+        body(*IRBuilder.name_many([key for key, _ in parameters], buffers))
     return builder.get()
 
 
