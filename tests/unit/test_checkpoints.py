@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from headgate.errors import DataError, MissingFile, ModelError
+from headgate.train import results
 from headgate.train.checkpoints import (
     build,
     describe,
@@ -110,3 +111,25 @@ def test_shipped_weights_are_what_their_names_promise() -> None:
     assert describe("resnet8")["gate"] is None
     for density in (0.5, 0.7):
         assert describe(f"resnet8-fbs-{density}")["gate"]["density"] == density
+
+
+def test_results_table_is_what_the_checkpoints_say() -> None:
+    written = (Path(results.__file__).parent / "RESULTS.md").read_text(encoding="utf-8")
+    assert written == results.results()
+
+
+def test_a_finished_run_is_taken_in_whole(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "package"
+    for folder in ("logs", "checkpoints"):
+        (package / folder).mkdir(parents=True)
+    described = json.loads(saved.with_suffix(".json").read_text()) | {"name": "mine"}
+    saved.with_suffix(".json").write_text(json.dumps(described))
+    (saved.parent / "log.csv").write_text("epoch\n1\n")
+    monkeypatch.setattr(results, "HERE", package)
+    assert results.ship(saved.parent) == "mine"
+    shipped = package / "checkpoints" / "mine.json"
+    assert load_checkpoint(shipped).test_accuracy == 0.125
+    assert describe(shipped)["log"] == "train/logs/mine.csv"
+    assert (package / "logs" / "mine.csv").read_text() == "epoch\n1\n"
