@@ -1,0 +1,94 @@
+"""The table of machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from headgate.compile import targets
+from headgate.compile.targets import TARGET_NAMES, get_target
+from headgate.errors import CompileError, UsageError
+
+BOARDS = [name for name in TARGET_NAMES if name != "host"]
+
+
+@pytest.fixture(autouse=True)
+def _forget_the_host() -> Iterator[None]:
+    yield
+    targets.host.cache_clear()
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, machine: str, flags: str = "", **cpuinfo: str) -> None:
+    targets.host.cache_clear()
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(targets, "_cpuinfo", lambda: {"flags": flags, **cpuinfo})
+
+
+def test_names() -> None:
+    assert TARGET_NAMES == ("host", "rpi3", "rpi4", "rpi5", "jetson-nano", "jetson-orin")
+    assert [get_target(name).name for name in BOARDS] == BOARDS
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_boards_are_64_bit_arm(name: str) -> None:
+    row = get_target(name)
+    assert (row.arch, row.triple) == ("aarch64", "aarch64-linux")
+    assert row.llvm() == {
+        "kind": "llvm",
+        "mtriple": "aarch64-linux-gnu",
+        "mcpu": row.cpu,
+        "mattr": ["+neon"],
+    }
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_measured_peak_is_below_what_the_core_can_issue(name: str) -> None:
+    row = get_target(name)
+    fastest_clock_ghz = 2.5
+    most = max(2 * lanes / cycles for lanes, cycles in row.vector_fma_cycles.items())
+    assert row.fma_peak_gflops is None or 5 < row.fma_peak_gflops <= most * fastest_clock_ghz
+
+
+def test_unknown_name_has_a_suggestion() -> None:
+    with pytest.raises(UsageError, match=r"Unknown target 'rpi6'\. Did you mean 'rpi"):
+        get_target("rpi6")
+    with pytest.raises(UsageError, match="Known: host, jetson-nano, jetson-orin, rpi3"):
+        get_target("toaster")
+
+
+AVX512 = "avx2 fma avx512f avx512vl avx512dq"
+
+
+@pytest.mark.parametrize(
+    ("flags", "cpuinfo", "cpu", "widest"),
+    [
+        ("avx2 fma", {}, "haswell", 8),
+        (AVX512, {"vendor_id": "GenuineIntel"}, "skylake-avx512", 16),
+        (AVX512, {"vendor_id": "AuthenticAMD", "cpu family": "25"}, "znver4", 16),
+        ("avx2 fma avx512f", {"vendor_id": "GenuineIntel"}, "haswell", 8),
+    ],
+)
+def test_host_follows_the_processor(
+    monkeypatch: pytest.MonkeyPatch, flags: str, cpuinfo: dict[str, str], cpu: str, widest: int
+) -> None:
+    pretend(monkeypatch, "x86_64", flags, **cpuinfo)
+    row = get_target("host")
+    assert (row.name, row.arch, row.cpu) == ("host", "x86_64", cpu)
+    assert max(row.vector_fma_cycles) == widest
+    assert row.fma_peak_gflops is None
+
+
+def test_host_on_a_board(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, "aarch64")
+    row = get_target("host")
+    assert (row.name, row.arch, row.vector_fma_cycles) == ("host", "aarch64", {4: 1.0})
+
+
+@pytest.mark.parametrize(("machine", "flags"), [("x86_64", "sse2"), ("riscv64", "")])
+def test_host_without_a_known_vector_unit(
+    monkeypatch: pytest.MonkeyPatch, machine: str, flags: str
+) -> None:
+    pretend(monkeypatch, machine, flags)
+    with pytest.raises(CompileError, match="--target rpi4"):
+        get_target("host")
