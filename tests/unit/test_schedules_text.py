@@ -1,0 +1,101 @@
+"""The code of tiny kernels, as text: what is visited, and how often.
+
+After a change of the schedules, look at the difference and store the new text with
+``HEADGATE_UPDATE_GOLDEN=1 pytest tests/unit/test_schedules_text.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
+
+from headgate.compile.schedules.conv2d import ConvKernel
+from headgate.compile.schedules.gating import ChannelMean, KeepTopK, ListActive, MergeLists
+from headgate.compile.schedules.linear import Linear
+from headgate.compile.schedules.microkernel import Epilogue
+from headgate.compile.schedules.planes import ClearInactive
+from headgate.compile.schedules.tiling import ConvShape, Tiling
+from headgate.compile.schedules.window import Pool
+from headgate.compile.steps import Kernel
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+RELU = (0.0, None)
+POINTWISE = ConvShape(8, 4, 4, 4, (1, 1))
+
+
+def image(kernel: int) -> ConvShape:
+    return ConvShape(4, 8, 6, 4, (kernel, kernel), padding=(0, kernel - 1, 0, 0))
+
+
+def conv(shape: ConvShape, mode: str, gated: bool, weight_lanes: int = 1) -> ConvKernel:
+    tiling = Tiling(mode, 4, 1, 4, shape.out_height, False)
+    return ConvKernel(shape, tiling, Epilogue(gated, None, RELU), gated, None, weight_lanes)
+
+
+KERNELS: dict[str, Kernel] = {
+    "conv2x2_gated": conv(image(2), "padded", True),
+    "conv2x2_dense": conv(image(2), "padded", False),
+    "conv1x1_gated_neon": conv(POINTWISE, "direct", True, weight_lanes=4),
+    "pool_gated": Pool(ConvShape(4, 4, 4, 4, (2, 2), (2, 2), groups=4), "max", 4, True),
+    "linear_gated": Linear(8, 4, 4, gated=True, run=4),
+    "channel_mean_gated": ChannelMean(4, 8, 4, gated=True),
+    "keep_top_k": KeepTopK(8, 3, 4),
+    "list_active": ListActive(8),
+    "merge_lists": MergeLists(8, (8, 8), (0, 0), (True, True)),
+    "clear_inactive": ClearInactive(4, 8, 4),
+}
+
+
+def text(kernel: Kernel) -> str:
+    return kernel.build("kernel").script(show_meta=False) + "\n"
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_code_is_what_was_reviewed(name: str) -> None:
+    path = GOLDEN / f"{name}.tir"
+    if os.environ.get("HEADGATE_UPDATE_GOLDEN") == "1":
+        path.write_text(text(KERNELS[name]), encoding="utf-8")
+    hint = f"{name} changed; see the docstring of {Path(__file__).name}"
+    assert text(KERNELS[name]) == path.read_text(encoding="utf-8"), hint
+
+
+def indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+@pytest.mark.parametrize("kernel", [2, 3, 5])
+def test_products_of_a_gated_convolution(kernel: int) -> None:
+    """The loop around them visits active inputs only and tests nothing; rows come from a list."""
+    code = text(conv(image(kernel), "padded", True)).splitlines()
+    (inputs,) = re.findall(r"(\w+): .* = in_count\[0\]", "\n".join(code))
+    (outputs,) = re.findall(r"(\w+): .* = out_count\[0\]", "\n".join(code))
+    product = re.compile(r"\+ T\.Broadcast\(\w+, 4\) \* \w+$")
+    places = [i for i, line in enumerate(code) if product.search(line)]
+    # Whole tiles of four rows, then halves of two for what remains.
+    assert len(places) == (4 + 2) * kernel**2
+    around = set()
+    for place in places:
+        top = next(i for i in range(place, 0, -1) if indent(code[i]) < indent(code[place]))
+        assert not [line for line in code[top:place] if line.lstrip().startswith("if ")]
+        around.add(code[top].strip().partition(" in ")[2])
+    assert around == {f"range({inputs}):"}
+    assert re.search(rf"= in_list\[\w+\] \* {kernel**2}\b", "\n".join(code))
+    assert f"range({outputs} // 4)" in "".join(code)
+
+
+def test_dense_convolution_knows_no_lists() -> None:
+    code = text(KERNELS["conv2x2_dense"])
+    assert "_list" not in code
+    assert "_count" not in code
+
+
+def test_clearing_visits_what_the_list_has_behind_its_active_channels() -> None:
+    code = text(KERNELS["clear_inactive"])
+    (active,) = re.findall(r"(\w+): .* = in_count\[0\]", code)
+    assert f"range(4 - {active})" in code
+    assert f"in_list[{active} + " in code
