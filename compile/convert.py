@@ -32,6 +32,8 @@ _FILL: dict[str, Callable[[list[Any]], Any]] = {
     "relax.ones_like": lambda _: 1,
 }
 Operand = Value | list[Any]
+DTYPES = ("float32", "bool", "int32", "int64")
+"""Types of numbers between operators: masks and indices, beside what is computed."""
 
 
 class Converter:
@@ -53,7 +55,7 @@ class Converter:
         function = module["main"]
         inputs = []
         for parameter in function.params:
-            value = Value(parameter.name, _shape(parameter))
+            value = Value(parameter.name, _shape(parameter), dtype=_dtype(parameter))
             self._env[parameter.name] = value
             inputs.append(value)
         bindings = [b for block in function.body.blocks for b in block.bindings]
@@ -64,8 +66,15 @@ class Converter:
             paths.append(self._paths.get(binding.var.name, last))
         for binding, self._path in zip(bindings, reversed(paths), strict=True):
             self._env[binding.var.name] = self._expression(binding.value, binding.var)
-        outputs = self._operand(function.body.body)
-        return Graph(inputs, self._nodes, outputs if isinstance(outputs, list) else [outputs])
+        result = self._operand(function.body.body)
+        outputs = result if isinstance(result, list) else [result]
+        for value in (*inputs, *outputs):
+            if value.dtype != "float32":
+                raise CompileError(
+                    f"Input or result {value.name!r} is of type {value.dtype}; headgate compiles "
+                    "networks from float32 to float32."
+                )
+        return Graph(inputs, self._nodes, outputs)
 
     def _expression(self, expression: Any, var: Any) -> Any:
         if not isinstance(expression, relax.Call):
@@ -78,9 +87,11 @@ class Converter:
         if name in _FOLD and len(constant) == len(arguments):
             return self._constant(_FOLD[name](*constant))
         if name in _FILL:
-            return self._constant(np.full(_shape(var), _FILL[name](arguments), np.float32))
+            return self._constant(np.full(_shape(var), _FILL[name](arguments), _dtype(var)))
         method = _CONVERT.get(name)
-        if method is not None:
+        tensors = [a for a in arguments if isinstance(a, Value)]
+        floats = {_dtype(var), *(a.dtype for a in tensors)} == {"float32"}
+        if method is not None and (floats or name == "relax.arange"):
             result = method(self, expression, arguments, var)
             if result is not None:
                 return result
@@ -100,11 +111,11 @@ class Converter:
     def _constant(self, data: np.ndarray) -> Value:
         self._constants += 1
         data = np.asarray(data, order="C")
-        return Value(f"constant{self._constants}", data.shape, data)
+        return Value(f"constant{self._constants}", data.shape, data, str(data.dtype))
 
     def node(self, kind: str, inputs: list[Value], var: Any, **attributes: Any) -> Value:
         """Appends a node and returns its result."""
-        output = Value(var.name, _shape(var))
+        output = Value(var.name, _shape(var), dtype=_dtype(var))
         self._nodes.append(Node(kind, inputs, output, self._path, attributes))
         return output
 
@@ -262,6 +273,10 @@ class Converter:
             return None
         return self.node("concat", list(values), var)
 
+    def arange(self, call: Any, arguments: list[Any], var: Any) -> Value:
+        start, end, step = (argument.value for argument in call.args)
+        return self._constant(np.arange(start, end, step).astype(_dtype(var)))
+
     def split(self, call: Any, arguments: list[Any], var: Any) -> list[Value]:
         x, axis = arguments[0], int(call.attrs.axis)
         parts = call.attrs.indices_or_sections
@@ -319,6 +334,7 @@ _CONVERT: dict[str, Callable[..., Any]] = {
     "relax.nn.adaptive_avg_pool2d": Converter.adaptive_pool,
     "relax.mean": Converter.mean,
     "relax.concat": Converter.concat,
+    "relax.arange": Converter.arange,
     "relax.split": Converter.split,
     "relax.reshape": Converter.reshape,
     "relax.squeeze": Converter.reshape,
@@ -336,13 +352,19 @@ def _integers(values: Any) -> tuple[int, ...]:
     return tuple(int(value) for value in values)
 
 
+def _dtype(var: Any) -> str:
+    """float32 too for a tuple: its fields are looked at one by one."""
+    return str(var.ty.dtype) if isinstance(var.ty, relax.TensorType) else "float32"
+
+
 def _shape(var: Any) -> tuple[int, ...]:
     kind = var.ty
     if not isinstance(kind, relax.TensorType):
         return ()
-    if str(kind.dtype) != "float32":
+    if str(kind.dtype) not in DTYPES:
         raise CompileError(
-            f"A tensor of type {kind.dtype} cannot be compiled yet; headgate compiles float32."
+            f"A tensor of type {kind.dtype} cannot be compiled; headgate compiles float32, and "
+            f"{', '.join(DTYPES[1:])} between operators."
         )
     try:
         return _integers(kind.shape.values)

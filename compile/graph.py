@@ -37,10 +37,16 @@ class Value:
     name: str
     shape: tuple[int, ...]
     data: np.ndarray | None = None
+    dtype: str = "float32"
+    """Anything else only between operators that TVM lowers."""
 
     @property
     def size(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def bytes(self) -> int:
+        return self.size * np.dtype(self.dtype).itemsize
 
     @property
     def channels(self) -> int:

@@ -92,7 +92,7 @@ def c_string(text: str) -> str:
 
 # Not "?", which begins a trigraph.
 _PLAIN = string.ascii_letters + string.digits + " _.-+/*:,;()[]{}<>=@#$%&!|~^'"
-_C = {"float32": "float", "int32": "int32_t"}
+_C = {"float32": "float", "int32": "int32_t", "int64": "int64_t", "bool": "int8_t"}
 
 
 def _argument(

@@ -180,7 +180,8 @@ def _keep_top_k(work: Workspace, node: Node) -> None:
 
 def _relax(work: Workspace, node: Node) -> None:
     sources = [work.dense(v).buffer for v in node.inputs]
-    kernel = legalize(node["call"], [v.shape for v in node.inputs], node.path)
+    tensors = [(v.shape, v.dtype) for v in node.inputs]
+    kernel = legalize(node["call"], tensors, node.output.dtype, node.path)
     storage = work.new(node)
     arguments: dict[str, Buffer | Constant] = {f"x{i}": b for i, b in enumerate(sources)}
     arguments["y"] = storage.buffer

@@ -63,17 +63,18 @@ class Workspace:
 
     def new(self, node: Node, **properties: object) -> Storage:
         """Storage for a node's result."""
-        storage = Storage(self.buffer(node.output.name, node.output.size))
+        storage = Storage(Buffer(node.output.name, node.output.bytes))
         self.storage[node.output] = replace(storage, **properties)  # type: ignore[arg-type]
         return self.storage[node.output]
 
     def of(self, value: Value) -> Storage:
         """Where a value lies; a constant operand becomes a weight that is copied in."""
         if value not in self.storage and value.data is not None:
-            storage = Storage(self.buffer(value.name, value.size))
-            constant = Constant(value.name, value.data.astype(np.float32))
-            kernel = CopyPlanes(1, value.size, 4, 0)
-            self.add("", "constant", kernel, {"x": constant, "y": storage.buffer})
+            words = _words(value.data)
+            storage = Storage(self.buffer(value.name, words.size))
+            kernel = CopyPlanes(1, words.size, 4, 0)
+            x = Constant(value.name, words)
+            self.add("", "constant", kernel, {"x": x, "y": storage.buffer})
             self.storage[value] = storage
         return self.storage[value]
 
@@ -172,6 +173,12 @@ class Workspace:
 def list_arguments(active: ActiveList | None) -> dict[str, Buffer | Constant]:
     """A kernel's arguments for a listed input, none for a dense one."""
     return {"in_list": active.order, "in_count": active.count} if active is not None else {}
+
+
+def _words(data: np.ndarray) -> np.ndarray:
+    """The bytes of a constant of any type, as numbers to be copied."""
+    raw = np.ascontiguousarray(data).tobytes()
+    return np.frombuffer(raw + bytes(-len(raw) % _FLOAT), np.float32)
 
 
 def _numbered(stem: str) -> Iterator[str]:

@@ -185,6 +185,22 @@ class Shared(nn.Module):
         return self.head(torch.cat([F.relu(self.a(x)).flatten(1), self.b(x).flatten(1)], 1))
 
 
+class Selective(nn.Module):
+    """Masks and indices between operators: PReLU, reflected borders, a choice of channels."""
+
+    shape = (3, 9, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1, padding_mode="reflect")
+        self.slope = nn.PReLU(6)
+        self.head = conv_bn(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.slope(self.stem(x))[:, [4, 0, 2, 5]]
+        return self.head(torch.where(x > 1, torch.ones_like(x), x)).flatten(1)
+
+
 FOREIGN: dict[str, type[nn.Module]] = {
     "branches": Branches,
     "inverted": Inverted,
@@ -193,6 +209,7 @@ FOREIGN: dict[str, type[nn.Module]] = {
     "padded-shortcut": PaddedShortcut,
     "channel-split": ChannelSplit,
     "shared": Shared,
+    "selective": Selective,
 }
 
 
