@@ -144,13 +144,13 @@ class ChannelSplit(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.half = conv_bn(3, 12), conv_bn(6, 6)
+        self.stem, self.branch = conv_bn(3, 12), conv_bn(6, 6)
         self.shuffle = nn.ChannelShuffle(2)
         self.head = nn.Linear(12, 4)
 
     def forward(self, x: Tensor) -> Tensor:
         left, right = F.relu(self.stem(x)).chunk(2, 1)
-        x = self.shuffle(torch.cat([left, F.relu(self.half(right))], 1))
+        x = self.shuffle(torch.cat([left, F.relu(self.branch(right))], 1))
         return self.head(x.mean((2, 3)))
 
 

@@ -55,7 +55,7 @@ def check(bundle: Bundle, name: str, density: float | None, machine: str) -> Non
     with load(bundle, machine) as program:
         program.run(inputs[0])
         executed = program.executed_macs()
-    images = torch.from_numpy(inputs[0])
+    images = torch.from_numpy(inputs[0].copy())
     expected = count_macs(module, torch.zeros(1, *shape), images).executed_per_image.numpy()
     np.testing.assert_array_equal(executed, expected)
 
@@ -115,7 +115,7 @@ def test_other_architectures(name: str, density: float | None) -> None:
     with load(bundle) as program:
         program.run(inputs[0])
         executed = program.executed_macs()
-    found = count_macs(module, torch.zeros(1, *shape), torch.from_numpy(inputs[0]))
+    found = count_macs(module, torch.zeros(1, *shape), torch.from_numpy(inputs[0].copy()))
     assert (executed >= found.executed_per_image.numpy()).all()
     assert (executed < program.dense_macs()).all()
 
