@@ -13,6 +13,7 @@ from tvm.relax.frontend.torch.exported_program_translator import ExportedProgram
 import headgate.train.gates.operators  # noqa: F401  registers headgate::* with torch
 from headgate.compile.convert import Converter
 from headgate.compile.graph import Graph
+from headgate.compile.operators import OPERATORS
 from headgate.errors import CompileError, UnsupportedOperator
 
 _PACKED = {
@@ -52,7 +53,7 @@ def capture(module: nn.Module, example: tuple[torch.Tensor, ...]) -> Graph:
         for node, value in importer.env.items()
         if isinstance(value, relax.Var)
     }
-    graph = Converter(paths).convert(relax_module)
+    graph = Converter(OPERATORS, paths).convert(relax_module)
     graph.remove_unused()
     return graph
 
