@@ -256,12 +256,11 @@ class _Emitter:
             valid = shape.out_width % lanes
             if valid == 0:
                 return Place(offset, None, lanes, None)
-            over = column + lanes > shape.out_width
-            if self.kernel.epilogue.residual != "in_place":
-                # What runs over lands in the next row, which is stored later.
-                partial = tir.tirx.all(over, row == shape.out_height - 1)
+            if self.kernel.epilogue.residual == "in_place":
+                partial = column + lanes > shape.out_width
             else:
-                partial = over
+                # What runs over lands in the next rows, which are stored later.
+                partial = offset + lanes > shape.pixels
             return Place(offset, partial, valid, tir.minimum(shape.out_width - column, lanes))
         offset = let(first * shape.out_width + u * lanes)
         valid = shape.pixels % lanes

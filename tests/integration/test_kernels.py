@@ -25,7 +25,7 @@ from headgate.compile.schedules.gating import ChannelMean, KeepTopK, ListActive,
 from headgate.compile.schedules.linear import Linear
 from headgate.compile.schedules.microkernel import Epilogue
 from headgate.compile.schedules.planes import ClearInactive, Combine, CopyPlanes
-from headgate.compile.schedules.tiling import ConvShape, choose_tiling
+from headgate.compile.schedules.tiling import ConvShape, Tiling, choose_tiling
 from headgate.compile.schedules.window import Depthwise, Pool, scratch_bytes, window_lanes
 from headgate.compile.steps import Kernel
 from headgate.compile.targets import Target, get_target
@@ -105,6 +105,8 @@ class ConvCase:
     means: bool
     clamp: tuple[float | None, float | None]
     seed: int
+    tiling: Tiling | None = None
+    """None: the one that the cost model chooses."""
 
 
 @st.composite
@@ -146,6 +148,7 @@ def conv_cases(draw: st.DrawFn, depthwise: bool = False) -> ConvCase:
     residual = draw(st.sampled_from([None, None, "in_place", "separate"]))
     if depthwise and gated_out:
         residual = None
+    tiling = draw(tilings(shape)) if not depthwise and draw(st.booleans()) else None
     return ConvCase(
         shape,
         draw(counts(shape.in_channels)) if gated_in else None,
@@ -154,6 +157,34 @@ def conv_cases(draw: st.DrawFn, depthwise: bool = False) -> ConvCase:
         draw(st.booleans()) and not depthwise and not (gated_out and residual),
         draw(st.sampled_from(CLAMPS)),
         draw(SEEDS),
+        tiling,
+    )
+
+
+@st.composite
+def tilings(draw: st.DrawFn, shape: ConvShape) -> Tiling:
+    """Any that is right, whatever it costs."""
+    modes = ["direct"] if shape.pointwise else ["columns"]
+    if shape.stride == (1, 1) and not shape.pointwise:
+        modes = ["padded", "padded", "columns"]
+    mode, lanes, height = (
+        draw(st.sampled_from(modes)),
+        draw(st.sampled_from([4, 8])),
+        shape.out_height,
+    )
+    rows = [height]
+    if mode == "padded":
+        rows = list(range(1, height + 1))
+    if mode == "columns":
+        # A chunk ends where a vector does.
+        rows += [r for r in range(1, height) if r * shape.out_width % lanes == 0]
+    return Tiling(
+        mode,
+        draw(st.sampled_from([4, 8])),
+        draw(st.integers(1, 2)),
+        lanes,
+        draw(st.sampled_from(rows)),
+        draw(st.booleans()),
     )
 
 
@@ -164,7 +195,7 @@ def conv_kernel(case: ConvCase, target: Target) -> tuple[Kernel, int, int]:
     if shape.group_in == 1 and shape.groups > 1:
         lanes = window_lanes(shape, target)
         return Depthwise(shape, lanes, epilogue), scratch_bytes(shape, lanes), lanes
-    tiling = choose_tiling(shape, target, gated_in=gated_in, gated_out=gated_out)
+    tiling = case.tiling or choose_tiling(shape, target, gated_in=gated_in, gated_out=gated_out)
     inactive = None
     if gated_out and case.residual:
         stays = case.residual == "in_place" and case.clamp == (None, None)
