@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import torch
@@ -67,16 +71,29 @@ def module_path(node: fx.Node) -> str:
 def _export(module: nn.Module, example: tuple[torch.Tensor, ...]) -> torch.export.ExportedProgram:
     _check_module(module)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with _quiet(), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             # Core operators are what TVM's importer is tested with: given aten.batch_norm itself,
             # 0.27 takes the momentum for epsilon.
             return torch.export.export(module, example).run_decompositions()
     except Exception as error:  # torch.export raises its own and Python's exceptions alike
+        reason = _first_line(error)
+        hint = " Choose with torch.where, not with Python's if." if "dependent" in reason else ""
         raise CompileError(
-            f"torch.export cannot trace {type(module).__name__}: {_first_line(error)}. "
-            "Data-dependent Python control flow is the usual cause."
+            f"torch.export cannot trace {type(module).__name__}: {reason}.{hint}"
         ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what PyTorch logs and prints on its way to an exception: that says it all."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _first_line(error: Exception) -> str:

@@ -163,10 +163,18 @@ class Choose(nn.Module):
         return x * 2 if x.sum() > 0 else x
 
 
-def test_control_flow_on_data() -> None:
-    with pytest.raises(CompileError, match=r"cannot trace Choose: .*control flow") as caught:
+def test_control_flow_on_data(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(CompileError, match=r"cannot trace Choose: .*torch\.where") as caught:
         graph_of(Choose(), (4, 8, 8))
     assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""
+
+
+def test_shapes_that_do_not_fit(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(CompileError, match=r"cannot trace Apply: .*\(5 x 5\)") as caught:
+        graph_of(Apply(lambda x: F.conv2d(x, torch.zeros(1, 6, 5, 5))), (4, 3, 3))
+    assert "torch.where" not in str(caught.value)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(("dtype", "name"), [(torch.float64, "float64"), (torch.half, "float16")])
