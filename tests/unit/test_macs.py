@@ -225,3 +225,26 @@ def test_counting_leaves_the_mode_alone() -> None:
     module.stage2.eval()
     count_macs(module, torch.zeros(1, 3, 32, 32))
     assert module.stage1.training and not any(m.training for m in module.stage2.modules())
+
+
+@pytest.mark.parametrize(
+    ("bounds", "executed"), [((0.0, 6.0), 0.5), ((-1.0, None), 0.5), ((1.0, 6.0), 1.0)]
+)
+def test_a_clamp_keeps_channels_closed_where_zero_is_within_its_bounds(
+    bounds: tuple[float, float | None], executed: float
+) -> None:
+    class Clamped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(3, 8, 1)
+            self.norm = nn.BatchNorm2d(8)
+            self.second = nn.Conv2d(8, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(torch.clamp(self.norm(self.first(x)), *bounds))
+
+    module = gate(Clamped(), density=0.5, layers=["first"]).eval()
+    images = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    second = count_macs(module, images[:1], images).by_module["second"]
+    assert second.dense == 8 * 4 * 25
+    assert second.executed == executed * second.dense

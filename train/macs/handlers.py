@@ -214,6 +214,13 @@ def padded(call: Call) -> Masks:
     return torch.cat([ones(call.size, before), mask, ones(call.size, after)], 1)
 
 
+def clamped(call: Call) -> Masks:
+    """Zero stays zero where the bounds lie on both sides of it."""
+    low, high = call.argument(1, "min"), call.argument(2, "max")
+    stays = (low is None or low <= 0) and (high is None or high >= 0)
+    return keep(call) if stays else None
+
+
 def permuted(call: Call) -> Masks:
     return keep(call) if [d % call.args[0].ndim for d in call.args[1][:2]] == [0, 1] else None
 
@@ -227,7 +234,7 @@ KEEP = (
 )
 LOSE = (
     "batch_norm layer_norm group_norm instance_norm rsqrt exp sigmoid hardsigmoid softmax "
-    "log_softmax transpose expand select where pow clamp rsub maximum minimum argmax topk "
+    "log_softmax transpose expand select where pow rsub maximum minimum argmax topk "
     "arange full zeros ones eq ne lt le gt ge"
 )
 
@@ -255,6 +262,9 @@ HANDLERS: dict[str, Handler] = {
         free(reshaped),
     ),
     **dict.fromkeys(("aten.mean", "aten.sum", "aten.amax"), free(reduced)),
+    **dict.fromkeys(
+        ("aten.clamp", "aten.clamp_", "aten.hardtanh", "aten.hardtanh_"), free(clamped)
+    ),
     "aten.slice": free(sliced),
     "aten.pad": free(padded),
     "aten.constant_pad_nd": free(padded),
