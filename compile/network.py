@@ -35,7 +35,7 @@ class Generated:
 def generate(graph: Graph, program: Program, name: str, target: str) -> Generated:
     """The C source and the TIR of ``program``; kernels that are equal become one function."""
     offsets, arena_bytes = plan_arena(program)
-    weights = safetensors.numpy.save(program.constants()) if program.constants() else _no_weights()
+    weights = safetensors.numpy.save(program.constants())
     weight_offsets, weights_bytes = _weight_offsets(weights)
     names: dict[Kernel, str] = {}
     declared: dict[str, list[str]] = {}
@@ -119,7 +119,3 @@ def _weight_offsets(data: bytes) -> tuple[dict[str, int], int]:
     header.pop("__metadata__", None)
     offsets = {name: entry["data_offsets"][0] for name, entry in header.items()}
     return offsets, len(data) - 8 - length
-
-
-def _no_weights() -> bytes:
-    return safetensors.numpy.save({})
