@@ -109,6 +109,16 @@ def compile_network(network: Network, target: str) -> Bundle:
     )
 
 
+def pytorch_outputs(network: Network, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What PyTorch makes of ``images`` [N, C, H, W], one at a time as a device does."""
+    import torch
+
+    with torch.no_grad():
+        rows = [network.module(torch.from_numpy(images[i : i + 1])) for i in range(len(images))]
+    outputs: NDArray[np.float32] = torch.cat(rows).numpy()
+    return outputs
+
+
 def _random(model: str) -> Network:
     import torch
 

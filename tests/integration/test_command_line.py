@@ -50,8 +50,17 @@ def host_bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return path
 
 
-def test_on_this_machine(host_bundle: Path, tmp_path: Path, command: Command) -> None:
+def test_on_this_machine(
+    checkpoint: Path, host_bundle: Path, tmp_path: Path, command: Command
+) -> None:
     assert command("validate", host_bundle)["passed"]
+    figures = command("validate", host_bundle, "--images", "sample", "--model", checkpoint)
+    assert figures["passed"]
+    assert figures["samples"] == 200
+    # Another network's answers must not pass.
+    figures = command("validate", host_bundle, "--images", "sample", "--model", "resnet8", code=3)
+    assert figures["max_error"] > 0.01
+    assert main(["validate", str(host_bundle), "--model", "resnet8"]) == 2
 
     figures = command("run", host_bundle, "--images", "sample", "-o", tmp_path / "scores.npy")
     assert figures["images"] == 200
