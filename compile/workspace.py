@@ -8,7 +8,7 @@ the other planes are cleared first.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
@@ -61,10 +61,18 @@ class Workspace:
         """A buffer for ``size`` numbers."""
         return Buffer(name, size * _FLOAT)
 
-    def new(self, node: Node, **properties: object) -> Storage:
-        """Storage for a node's result."""
-        storage = Storage(Buffer(node.output.name, node.output.bytes))
-        self.storage[node.output] = replace(storage, **properties)  # type: ignore[arg-type]
+    def new(
+        self,
+        node: Node,
+        *,
+        active: ActiveList | None = None,
+        cleared: bool = True,
+        run: int = 1,
+        at_least: float | None = None,
+    ) -> Storage:
+        """Storage for a node's result; the arguments are those of :class:`Storage`."""
+        buffer = Buffer(node.output.name, node.output.bytes)
+        self.storage[node.output] = Storage(buffer, active, cleared, run, at_least)
         return self.storage[node.output]
 
     def of(self, value: Value) -> Storage:
