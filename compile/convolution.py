@@ -57,7 +57,7 @@ def convolution(work: Workspace, node: Node) -> None:
     else:
         gated_in = x.active is not None
         tiling = choose_tiling(shape, work.target, gated_in=gated_in, gated_out=gated)
-        inactive = _inactive(node, residual, kind) if gated else None
+        inactive = gated and _clamp_inactive(node, residual, kind)
         kernel = ConvKernel(shape, tiling, epilogue, gated_in, inactive, work.target.weight_lanes)
         scratch = tiling.scratch_bytes(shape)
         arguments |= list_arguments(x.active)
@@ -84,14 +84,14 @@ def _list_active(work: Workspace, node: Node) -> ActiveList:
     return active
 
 
-def _inactive(node: Node, residual: Storage | None, kind: str | None) -> str | None:
-    """What a gated sum owes the channels it does not visit: the activation of the residual."""
+def _clamp_inactive(node: Node, residual: Storage | None, kind: str | None) -> bool:
+    """Whether a gated sum owes the channels it does not visit the activation of the residual."""
     if residual is None:
-        return None
+        return False
     low, high = node["clamp"]
     bounded = residual.at_least is not None and low is not None and residual.at_least >= low
     unchanged = high is None and (low is None or bounded)
-    return None if kind == "in_place" and unchanged else "clamp"
+    return not (kind == "in_place" and unchanged)
 
 
 def _macs(node: Node, shape: ConvShape) -> tuple[int, int, int]:

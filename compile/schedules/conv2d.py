@@ -34,8 +34,8 @@ class ConvKernel:
     tiling: Tiling
     epilogue: Epilogue
     gated_in: bool
-    inactive: str | None = None
-    """What inactive output channels need: None, ``"clamp"`` (of the residual)."""
+    clamp_inactive: bool = False
+    """Whether inactive output channels are to become the activation of the residual."""
     weight_lanes: int = 1
 
     def parameters(self) -> list[tuple[str, str]]:
@@ -110,7 +110,7 @@ class _Emitter:
                 self.segment("in_list", inputs, group, shape.group_in),
                 self.segment("out_list", outputs, group, shape.group_out),
             )
-        if kernel.inactive:
+        if kernel.clamp_inactive:
             self.finish_inactive(outputs)
 
     def segment(self, name: str, count: Expr, group: Expr, size: int) -> tuple[Expr, Expr]:

@@ -140,8 +140,8 @@ def _vectors(target: Target) -> tuple[int, ...]:
     """How many vectors of pixels a register tile may have.
 
     Where weights are broadcast from memory, one: the instruction that multiplies also loads. With
-    more, LLVM loads all taps' weights first and spills them (64 registers' worth; 55 GFLOP/s
-    instead of 105). Where they are used by element, two fill the registers of NEON.
+    more, LLVM loads the weights of all taps first and spills them, at half the speed. Where they
+    are used by element, two fill the registers of NEON.
     """
     return (1,) if target.weight_lanes == 1 else (1, 2)
 

@@ -6,7 +6,6 @@ Both copy a channel's plane with its border once and then work on vectors of out
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 from tvm.tirx import PrimFunc
 
@@ -102,7 +101,6 @@ class Depthwise:
     shape: ConvShape
     lanes: int
     epilogue: Epilogue
-    gated_in: ClassVar[bool] = False
 
     def parameters(self) -> list[tuple[str, str]]:
         names = ["x", "weight", "bias", "y"]

@@ -119,10 +119,8 @@ def conv_kernel(case: ConvCase, target: Target) -> tuple[Kernel, int, int]:
         lanes = window_lanes(shape, target)
         return Depthwise(shape, lanes, epilogue), scratch_bytes(shape, lanes), lanes
     tiling = case.tiling or choose_tiling(shape, target, gated_in=gated_in, gated_out=gated_out)
-    inactive = None
-    if gated_out and case.residual:
-        stays = case.residual == "in_place" and case.clamp == (None, None)
-        inactive = None if stays else "clamp"
+    stays = case.residual == "in_place" and case.clamp == (None, None)
+    inactive = gated_out and case.residual is not None and not stays
     kernel = ConvKernel(shape, tiling, epilogue, gated_in, inactive, target.weight_lanes)
     return kernel, tiling.scratch_bytes(shape), tiling.lanes
 
