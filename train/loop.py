@@ -26,10 +26,12 @@ from headgate.train.batches import Batches
 from headgate.train.checkpoints import load_checkpoint, save_checkpoint
 from headgate.train.determinism import deterministic
 from headgate.train.evaluate import count_correct
-from headgate.train.gates import gate_loss, set_density
+from headgate.train.gates import gate_loss
 from headgate.train.history import History
 from headgate.train.objective import objective
 from headgate.train.problem import load_problem
+from headgate.train.procedure import Moment
+from headgate.train.procedures import find_procedures
 from headgate.train.progress import Progress, say
 from headgate.train.recipe import Recipe, to_toml
 from headgate.train.result import describe_result
@@ -81,6 +83,7 @@ class Run:
         self.teacher = self._place(self._load_teacher()) if recipe.teacher else None
         self.optimizer = network.make_optimizer(recipe, self.module)
         self.average = Average(self.module, recipe.ema_decay) if recipe.ema_decay else None
+        self.procedures = find_procedures(recipe)
         self.position = Position()
         self._open_folder(resume)
         self.wrapped, self.stepper = self.accelerator.prepare(self.module, self.optimizer)
@@ -164,8 +167,11 @@ class Run:
 
     def _epoch(self) -> None:
         position, recipe = self.position, self.recipe
-        if recipe.gate:
-            set_density(self.module, schedule.density(recipe, position.epoch))
+        moment = self._moment(self.module)
+        for procedure in self.procedures:
+            procedure.configure(moment)
+            if position.batch == 0:
+                procedure.before_epoch(moment)
         self.wrapped.train()
         started_s = time.monotonic()
         title = f"epoch {position.epoch + 1}/{recipe.epochs}"
@@ -182,6 +188,9 @@ class Run:
                     started_s = now_s
                     self._save()
         position.epoch_seconds += time.monotonic() - started_s
+
+    def _moment(self, module: nn.Module) -> Moment:
+        return Moment(module, self.recipe, self.problem, self.position.epoch)
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
         recipe, position = self.recipe, self.position
@@ -222,12 +231,14 @@ class Run:
 
     def _end_epoch(self, history: History) -> None:
         position, recipe = self.position, self.recipe
-        density = schedule.density(recipe, position.epoch)
-        self._refresh_evaluated(density)
+        moment = self._moment(self.module)
+        for procedure in self.procedures:
+            procedure.after_epoch(moment)
+        self._refresh_evaluated()
         correct = self._count_correct()
         row = {
             "epoch": float(position.epoch + 1),
-            "density": density,
+            "density": schedule.density(recipe, position.epoch),
             "learning_rate": schedule.learning_rate(recipe, position.epoch + 1),
             "train_loss": position.loss_sum / position.images,
             "train_accuracy": position.correct / position.images,
@@ -250,11 +261,12 @@ class Run:
             quiet=not self.first,
         )
 
-    def _refresh_evaluated(self, density: float) -> None:
+    def _refresh_evaluated(self) -> None:
         weights = self.module.state_dict() if self.average is None else self.average.tensors
         self.evaluated.load_state_dict(weights)
-        if self.recipe.gate:
-            set_density(self.evaluated, density)
+        moment = self._moment(self.evaluated)
+        for procedure in self.procedures:
+            procedure.configure(moment)
 
     def _count_correct(self) -> int:
         """Right answers over the whole test set, each process doing its share."""
@@ -270,12 +282,15 @@ class Run:
 
     def _write_result(self) -> Path:
         path = self.folder / RESULT_NAME
-        self._refresh_evaluated(self.recipe.density)
+        self._refresh_evaluated()
+        result = self.evaluated
+        for procedure in self.procedures:
+            result = procedure.finish(self._moment(result))
         if self.first:
             described = describe_result(
-                self.recipe, self.evaluated, self.position, self.problem, self.accelerator
+                self.recipe, result, self.position, self.problem, self.accelerator
             )
-            save_checkpoint(path, self.evaluated, described)
+            save_checkpoint(path, result, described)
             say(f"test accuracy {described['test_accuracy']:.2%}; checkpoint in {path}")
         self.accelerator.wait_for_everyone()
         return path

@@ -40,7 +40,16 @@ class Recipe:
     density_schedule: Annotated[Stages, "[first epoch, density] stages up to it"] = field(
         default_factory=list
     )
+    gate_training: Annotated[Table, "options of how the method trains its gates"] = field(
+        default_factory=dict
+    )
     gate_penalty: Annotated[float, "weight of the gates' regulariser"] = 1e-8
+
+    prune: Annotated[str, "method that removes channels while training, for example frs"] = ""
+    prune_layers: Annotated[Patterns, "module paths; empty: those of the method"] = field(
+        default_factory=list
+    )
+    prune_options: Annotated[Table, "the method's own options"] = field(default_factory=dict)
 
     start_from: Annotated[str, "checkpoint, by name or path, whose weights to begin with"] = ""
     teacher: Annotated[str, "checkpoint to distil from"] = ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from headgate.errors import ModelError, TrainingError, UsageError, suggest
 from headgate.train.gates.operators import apply_gate, gated_conv2d
+from headgate.train.procedure import Procedure
 
 Variant = Literal["official", "paper"]
 VARIANTS = ("official", "paper")
@@ -64,6 +65,9 @@ class GatedConv2d(nn.Module, ABC):
     Raises:
         UsageError: an unknown variant or a density outside (0, 1].
     """
+
+    procedure: ClassVar[type[Procedure] | None] = None
+    """How the method trains beside the gradient steps; None: densities lowered in stages."""
 
     last_gate: Tensor | None
     last_finite: Tensor | None

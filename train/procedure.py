@@ -1,0 +1,52 @@
+"""What a method does between epochs, beside the gradient steps: the seam of the training loop.
+
+A gating or pruning method names its procedure; the loop asks it at fixed moments. Everything that
+a procedure must remember lies in buffers of the network, which are saved with it, so a run that is
+killed goes on as if nothing had been.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from headgate.train.problem import Problem
+    from headgate.train.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a run stands: its network, recipe and data, and the epoch, counted from 0."""
+
+    module: nn.Module
+    recipe: Recipe
+    problem: Problem
+    epoch: int
+
+
+class Procedure:
+    """Does nothing at any moment; methods override what they need.
+
+    In a run of several processes each of them asks its own copy, which must come to the same
+    result in all of them.
+    """
+
+    def configure(self, moment: Moment) -> None:
+        """What follows from the time alone and is no buffer, such as densities.
+
+        Asked when an epoch begins or is resumed, and before an evaluation, then with the
+        evaluated copy of the network. Asking twice must change nothing.
+        """
+
+    def before_epoch(self, moment: Moment) -> None:
+        """Before the first batch of an epoch, never again when it is resumed."""
+
+    def after_epoch(self, moment: Moment) -> None:
+        """After the last batch of an epoch, before its evaluation."""
+
+    def finish(self, moment: Moment) -> nn.Module:
+        """After the last epoch, with the network that is the result; returns what is kept of it."""
+        return moment.module
