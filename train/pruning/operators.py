@@ -1,0 +1,77 @@
+"""The operator that puts the channels a pruned layer has left back among all those of a sum.
+
+``headgate::place_channels(Tensor x, Tensor constant, int[] channels) -> Tensor``
+
+A residual sum adds whole tensors, so a convolution that feeds one cannot simply become narrower.
+Its kept channels are computed by a smaller convolution and placed; what the removed ones still
+contribute is a constant each. The compiler knows this operator; it costs no multiplications.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@torch.library.custom_op(
+    "headgate::place_channels",
+    mutates_args=(),
+    schema="(Tensor x, Tensor constant, int[] channels) -> Tensor",
+)
+def place_channels(x: Tensor, constant: Tensor, channels: Sequence[int]) -> Tensor:
+    """``constant`` at every pixel, and x in the channels named.
+
+    x is (N, K, H, W), ``constant`` (C,), ``channels`` the K destinations in rising order; the
+    result is (N, C, H, W) with result[:, channels] = x.
+
+    Raises:
+        ValueError: not as many channels as x has, or not rising within 0..C - 1.
+    """
+    _check(x, constant, channels)
+    result = _empty(x, constant).copy_(constant[None, :, None, None])
+    result[:, list(channels)] = x
+    return result
+
+
+def _check(x: Tensor, constant: Tensor, channels: Sequence[int]) -> None:
+    total = constant.shape[0]
+    rising = all(a < b for a, b in pairwise(channels))
+    inside = not channels or (channels[0] >= 0 and channels[-1] < total)
+    if len(channels) != x.shape[1] or not rising or not inside:
+        raise ValueError(
+            f"place_channels: channels {list(channels)} must be {x.shape[1]} rising numbers "
+            f"within 0..{total - 1}"
+        )
+
+
+def _empty(x: Tensor, constant: Tensor) -> Tensor:
+    return x.new_empty((x.shape[0], constant.shape[0], *x.shape[2:]))
+
+
+@place_channels.register_fake
+def _(x: Tensor, constant: Tensor, channels: Sequence[int]) -> Tensor:
+    return _empty(x, constant)
+
+
+def _setup(ctx: Any, inputs: tuple[Tensor, Tensor, Sequence[int]], output: Tensor) -> None:
+    ctx.channels = list(inputs[2])
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    placed, constant = ctx.needs_input_grad[:2]
+    by_channel = None
+    if constant:
+        by_channel = grad.sum(dim=(0, 2, 3))
+        by_channel[ctx.channels] = 0
+    return (grad[:, ctx.channels] if placed else None, by_channel, None)
+
+
+place_channels.register_autograd(_backward, setup_context=_setup)
+
+# A constant in float32 beside activations in bfloat16: one result type, the wider.
+for _device in ("cpu", "cuda"):
+    place_channels.register_autocast(_device, torch.float32)
