@@ -1,0 +1,202 @@
+"""The operator that stands for a pixel gate in an exported graph, and the mean it decides on.
+
+As with the operators of channel gates, ``torch.export`` keeps it as one node, here both paths are
+computed in full, and the saving is made by the code that the compiler generates from it.
+
+``headgate::pixel_gated_conv2d(Tensor x, Tensor weight, Tensor gate_scale, Tensor gate_bias,
+Tensor base_scale, Tensor base_bias, Tensor full_scale, Tensor full_bias, int[] stride,
+int[] padding, int[] dilation, int partitions, bool grouped, bool shuffle, int[] block) -> Tensor``
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@torch.library.custom_op(
+    "headgate::pixel_gated_conv2d",
+    mutates_args=(),
+    schema="(Tensor x, Tensor weight, Tensor gate_scale, Tensor gate_bias, Tensor base_scale, "
+    "Tensor base_bias, Tensor full_scale, Tensor full_bias, int[] stride, int[] padding, "
+    "int[] dilation, int partitions, bool grouped, bool shuffle, int[] block) -> Tensor",
+)
+def pixel_gated_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    gate_scale: Tensor,
+    gate_bias: Tensor,
+    base_scale: Tensor,
+    base_bias: Tensor,
+    full_scale: Tensor,
+    full_bias: Tensor,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    partitions: int,
+    grouped: bool,
+    shuffle: bool,
+    block: list[int],
+) -> Tensor:
+    """A convolution that reads all its inputs only where a part of them asks for it.
+
+    With p = ``partitions``, x' = channel_shuffle(x, p) if ``shuffle`` else x, the base path Yp
+    (see :func:`base_path`) and the full sum Y = conv2d(x', weight)::
+
+        score = gate_scale[c] * Yp + gate_bias[c]
+        d     = the mean of the score over its block > 0          see block_mean
+        y     = full_scale[c] * Y  + full_bias[c]   where d
+                base_scale[c] * Yp + base_bias[c]   elsewhere
+
+    There is no ReLU inside. x is (N, C_in, H, W), weight (C, C_in, kernel height, kernel width),
+    the scales and biases (C,), the result (N, C, H_out, W_out). C_in is a multiple of p, and so is
+    C if ``grouped``.
+    """
+    return _pixel_gated_conv2d(
+        x,
+        weight,
+        gate_scale,
+        gate_bias,
+        base_scale,
+        base_bias,
+        full_scale,
+        full_bias,
+        stride,
+        padding,
+        dilation,
+        partitions,
+        grouped,
+        shuffle,
+        block,
+    )
+
+
+def _pixel_gated_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    gate_scale: Tensor,
+    gate_bias: Tensor,
+    base_scale: Tensor,
+    base_bias: Tensor,
+    full_scale: Tensor,
+    full_bias: Tensor,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    partitions: int,
+    grouped: bool,
+    shuffle: bool,
+    block: list[int],
+) -> Tensor:
+    if shuffle:
+        x = F.channel_shuffle(x, partitions)
+    base = base_path(x, weight, stride, padding, dilation, partitions, grouped)
+    score = base * gate_scale[:, None, None] + gate_bias[:, None, None]
+    on = spread(block_mean(score, block) > 0, block, score)
+    full = F.conv2d(x, weight, None, stride, padding, dilation)
+    return torch.where(
+        on,
+        full * full_scale[:, None, None] + full_bias[:, None, None],
+        base * base_scale[:, None, None] + base_bias[:, None, None],
+    )
+
+
+def base_path(
+    x: Tensor,
+    weight: Tensor,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    partitions: int,
+    grouped: bool,
+) -> Tensor:
+    """The convolution over 1/p of the input channels: (N, C, H_out, W_out).
+
+    Grouped, the i-th of p chunks of the outputs sees the i-th chunk of the inputs (the block
+    diagonal of the weight); otherwise every output sees the first chunk of the inputs.
+    """
+    inputs = x.shape[1] // partitions
+    if not grouped:
+        return F.conv2d(x[:, :inputs], weight[:, :inputs], None, stride, padding, dilation)
+    rows = weight.chunk(partitions)
+    diagonal = [row[:, i * inputs : (i + 1) * inputs] for i, row in enumerate(rows)]
+    return F.conv2d(x, torch.cat(diagonal), None, stride, padding, dilation, partitions)
+
+
+def block_mean(score: Tensor, block: list[int]) -> Tensor:
+    """Means over runs of ``block[0]`` channels by ``block[1]`` pixels in row-major order.
+
+    (N, C, H, W) -> (N, C / block[0], ceil(H * W / block[1])); the last run of pixels may be
+    shorter, its mean is over what there is. A block of [1, 1] leaves the values as they are.
+    """
+    channels, pixels = block
+    flat = score.flatten(2)
+    if channels > 1:
+        flat = flat.unflatten(1, (-1, channels)).mean(2)
+    if pixels == 1:
+        return flat
+    whole = flat.shape[2] // pixels * pixels
+    runs = flat[..., :whole].unflatten(2, (whole // pixels, pixels)).mean(3)
+    if whole == flat.shape[2]:
+        return runs
+    return torch.cat([runs, flat[..., whole:].mean(2, keepdim=True)], 2)
+
+
+def spread(decision: Tensor, block: list[int], like: Tensor) -> Tensor:
+    """Gives every element of ``like`` (N, C, H, W) the value of its block in :func:`block_mean`."""
+    channels, pixels = block
+    if channels > 1:
+        decision = decision.repeat_interleave(channels, 1)
+    if pixels > 1:
+        decision = decision.repeat_interleave(pixels, 2)[..., : like.shape[2] * like.shape[3]]
+    return decision.view_as(like)
+
+
+@pixel_gated_conv2d.register_fake
+def _(
+    x: Tensor,
+    weight: Tensor,
+    gate_scale: Tensor,
+    gate_bias: Tensor,
+    base_scale: Tensor,
+    base_bias: Tensor,
+    full_scale: Tensor,
+    full_bias: Tensor,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    partitions: int,
+    grouped: bool,
+    shuffle: bool,
+    block: list[int],
+) -> Tensor:
+    y = F.conv2d(x, weight, None, stride, padding, dilation)
+    return torch.empty_like(y, memory_format=torch.contiguous_format)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:8])
+    ctx.settings = inputs[8:]
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    # Evaluation rarely needs a gradient: computing the forward again keeps this right and short.
+    wanted = ctx.needs_input_grad[:8]
+    with torch.enable_grad():
+        tensors = [
+            t.detach().requires_grad_(w) for t, w in zip(ctx.saved_tensors, wanted, strict=True)
+        ]
+        y = _pixel_gated_conv2d(*tensors, *ctx.settings)
+        active = [t for t, w in zip(tensors, wanted, strict=True) if w]
+        found = iter(torch.autograd.grad(y, active, grad, allow_unused=True))
+    return (*(next(found) if w else None for w in wanted), *(None for _ in ctx.settings))
+
+
+pixel_gated_conv2d.register_autograd(_backward, setup_context=_setup)
+
+# Under autocast the inputs arrive in mixed precision; the folded batch norms want it all.
+for _device in ("cpu", "cuda"):
+    pixel_gated_conv2d.register_autocast(_device, torch.float32)
