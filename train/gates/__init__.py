@@ -4,9 +4,10 @@ One method, one file. A new method is a subclass of :class:`GatedConv2d` and a r
 """
 
 from headgate.train.gates.attach import METHODS, gate, set_density
-from headgate.train.gates.base import GatedConv2d, gates
+from headgate.train.gates.base import GatedConv2d
 from headgate.train.gates.fbs import FBSConv2d
 from headgate.train.gates.find import Convolution, find_convolutions
+from headgate.train.gates.layer import GatedLayer, gates
 from headgate.train.gates.measures import (
     GateStatistics,
     check_finite,
@@ -21,6 +22,7 @@ __all__ = [
     "FBSConv2d",
     "GateStatistics",
     "GatedConv2d",
+    "GatedLayer",
     "check_finite",
     "find_convolutions",
     "gate",

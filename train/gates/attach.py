@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from inspect import signature
 from typing import Any
@@ -11,11 +12,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from headgate.errors import ModelError, UsageError, suggest
-from headgate.train.gates.base import GatedConv2d, Norm, gates
 from headgate.train.gates.fbs import FBSConv2d
 from headgate.train.gates.find import Convolution, find_convolutions
+from headgate.train.gates.layer import GatedLayer, Norm, gates
 
-METHODS: dict[str, type[GatedConv2d]] = {"fbs": FBSConv2d}
+METHODS: dict[str, type[GatedLayer]] = {"fbs": FBSConv2d}
 
 BLOCK_INNER = "block-inner"
 
@@ -26,7 +27,7 @@ GIVEN = {"self", "conv", "norm", "name", "density"}
 def gate(
     module: nn.Module,
     method: str = "fbs",
-    density: float = 0.5,
+    density: float | None = None,
     layers: str | Iterable[str] | None = None,
     *,
     example_input: Tensor | None = None,
@@ -42,7 +43,8 @@ def gate(
     Args:
         module: a network with convolutions followed by batch norm; it is not changed.
         method: "fbs".
-        density: the fraction of channels that stay, in (0, 1].
+        density: the fraction of channels that stay, in (0, 1]; by default 0.5, or 1 where the
+            method takes none.
         layers: which convolutions: None for every one that can be gated; patterns of module
             paths (``"stage?.*.conv1"``); or "block-inner" for those whose result goes to exactly
             one other convolution, so that residual sums stay dense and every skipped channel
@@ -67,7 +69,12 @@ def gate(
     for option in options:
         if option not in known:
             raise UsageError(f"method {method!r} has no option {option!r}.{suggest(option, known)}")
-    found = find_convolutions(module, example_input)
+    if density is None:
+        density = 0.5 if layer.takes_density else 1.0
+    found = {
+        path: c if c.obstacle else replace(c, obstacle=_obstacle(module, path, layer, options))
+        for path, c in find_convolutions(module, example_input).items()
+    }
     chosen = _choose(found, layers, type(module).__name__)
     gated = copy.deepcopy(module)
     for convolution in chosen:
@@ -75,9 +82,18 @@ def gate(
         assert norm_path is not None
         conv, norm = gated.get_submodule(path), gated.get_submodule(norm_path)
         assert isinstance(conv, nn.Conv2d) and isinstance(norm, Norm)
-        gated.set_submodule(path, layer(conv, norm, path, density, **options))
+        build: Any = layer  # each method has options of its own
+        gated.set_submodule(path, build(conv, norm, path, density, **options))
         gated.set_submodule(norm_path, nn.Identity().train(norm.training))
     return gated
+
+
+def _obstacle(
+    module: nn.Module, path: str, layer: type[GatedLayer], options: dict[str, Any]
+) -> str | None:
+    conv = module.get_submodule(path)
+    assert isinstance(conv, nn.Conv2d)
+    return layer.obstacle(conv, options)
 
 
 def _choose(

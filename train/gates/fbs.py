@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from headgate.errors import UsageError, suggest
-from headgate.train.gates.base import GatedConv2d, Norm, Variant, norm_level
+from headgate.train.gates.base import GatedConv2d, Variant, norm_level
+from headgate.train.gates.layer import Norm
 from headgate.train.gates.operators import keep_top_k
 
 Activation = Literal["relu", "identity"]
@@ -53,6 +54,8 @@ class FBSConv2d(GatedConv2d):
 
     The other arguments, and the errors, are those of :class:`GatedConv2d`.
     """
+
+    remedy = "lower the learning rate, clip the gradient, or gate with normalise=True"
 
     level: Tensor
 

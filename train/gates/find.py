@@ -17,7 +17,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from headgate.errors import ModelError
 from headgate.train.evaluating import evaluating
-from headgate.train.gates.base import GatedConv2d, Norm, symmetric_padding
+from headgate.train.gates.layer import GatedLayer, Norm, symmetric_padding
 
 # What may stand between a convolution and its reader without mixing channels (names of modules,
 # functions and operators alike, in lower case without underscores).
@@ -75,7 +75,7 @@ def find_convolutions(
     found = {}
     for path, nodes in calls.items():
         if steps[nodes[0]].kind == "conv" and not isinstance(
-            module.get_submodule(path), GatedConv2d
+            module.get_submodule(path), GatedLayer
         ):
             norm = _sole_reader(nodes[0], steps, "norm")
             norm_path = None if norm is None else steps[norm].path
@@ -141,7 +141,7 @@ class _Tracer(fx.Tracer):
     """Keeps subclasses of torch's convolution and batch norm whole too."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        whole = nn.Conv2d | Norm | GatedConv2d
+        whole = nn.Conv2d | Norm | GatedLayer
         return isinstance(m, whole) or super().is_leaf_module(m, module_qualified_name)
 
 
@@ -154,7 +154,7 @@ def _read_module_call(node: fx.Node, module: nn.Module) -> Step:
 
 
 def _read_module(part: nn.Module, path: str) -> Step:
-    if isinstance(part, nn.Conv2d | GatedConv2d):
+    if isinstance(part, nn.Conv2d | GatedLayer):
         return Step("conv", path)
     if isinstance(part, Norm):
         return Step("norm", path)

@@ -9,14 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from headgate.errors import ModelError, UsageError, suggest
-from headgate.train.gates.base import gates
+from headgate.train.gates.layer import gates
 
-LossKind = Literal["l1", "moe"]
+LossKind = Literal["own", "moe"]
 
 
 @dataclass(frozen=True)
 class GateStatistics:
-    """One gated layer's last forward: mask (N, C) of the channels computed, and their fraction."""
+    """One gated layer's last forward: what was computed, and its fraction.
+
+    ``mask`` is (N, C) for channel gates; for pixel gates it is (N, C, H, W), true where the
+    conditional path was taken.
+    """
 
     mask: Tensor
     density: float
@@ -43,23 +47,28 @@ def gate_statistics(module: nn.Module) -> dict[str, GateStatistics]:
     return {path: GateStatistics(mask, mask.float().mean().item()) for path, mask in masks.items()}
 
 
-def gate_loss(module: nn.Module, kind: LossKind = "l1") -> Tensor:
+def gate_loss(module: nn.Module, kind: LossKind = "own") -> Tensor:
     """A regulariser on the gates of the last forward, a scalar to be weighted and added.
 
-    "l1" is the sum over layers and channels of the batch mean of |g| (FBS, ICLR 2019, section 3.4
-    with the weight 1e-8), of the channels that stayed, as in the official code. "moe" is that
-    code's load balance: the sum over layers of variance / mean^2 of the channels' batch sums.
+    "own" is the sum of the layers' ``penalty()``, each method's own: for channel gates the batch
+    mean of |g| over the channels that stayed, as in FBS's official code (ICLR 2019, section 3.4
+    with the weight 1e-8); for CGNet the distance of the thresholds from their target. "moe" is
+    the load balance of FBS's code, for channel gates: the sum over layers of variance / mean^2 of
+    the channels' batch sums.
 
     Raises:
         UsageError: an unknown kind.
-        ModelError: no gated layer, or one that has not run.
+        ModelError: no gated layer, one that has not run, or pixel gates with "moe".
     """
-    if kind not in ("l1", "moe"):
-        raise UsageError(f"unknown gate loss {kind!r}.{suggest(str(kind), ('l1', 'moe'))}")
-    last = _last_gates(module).values()
-    if kind == "l1":
-        return torch.stack([g.abs().sum(1).mean() for g in last]).sum()
-    loads = [g.abs().sum(0) for g in last]
+    if kind not in ("own", "moe"):
+        raise UsageError(f"unknown gate loss {kind!r}.{suggest(str(kind), ('own', 'moe'))}")
+    last = _last_gates(module)
+    if kind == "own":
+        return torch.stack([layer.penalty() for layer in gates(module).values()]).sum()
+    wide = [path for path, g in last.items() if g.ndim > 2]
+    if wide:
+        raise ModelError(f"gate loss 'moe' is for channel gates, {wide[0]!r} has a pixel gate")
+    loads = [g.abs().sum(0) for g in last.values()]
     smallest = 1e-12  # a layer with every channel skipped has the mean 0
     return torch.stack(
         [s.var(unbiased=False) / s.mean().square().clamp_min(smallest) for s in loads]
