@@ -14,7 +14,9 @@ from torch import fx, nn
 from tvm import relax
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
-import headgate.train.gates.operators  # noqa: F401  registers headgate::* with torch
+import headgate.train.gates.operators
+import headgate.train.gates.pixel_operator
+import headgate.train.pruning.operators  # noqa: F401  they register headgate::* with torch
 from headgate.compile.convert import Converter
 from headgate.compile.graph import Graph
 from headgate.compile.operators import OPERATORS
@@ -24,6 +26,8 @@ _PACKED = {
     # operator of ours: (tensor arguments, the others as integer lists)
     "gated_conv2d.default": (6, 4),
     "keep_top_k.default": (1, 1),
+    "pixel_gated_conv2d.default": (8, 7),
+    "place_channels.default": (2, 1),
 }
 
 
@@ -142,7 +146,7 @@ def _convert_packed(importer: ExportedProgramImporter) -> Any:
         tensors, _others = _PACKED[name]
         arguments = importer.retrieve_args(node)
         shapes = [
-            relax.ShapeExpr(list(value) if isinstance(value, list | tuple) else [value])
+            relax.ShapeExpr(list(value) if isinstance(value, list | tuple) else [int(value)])
             for value in arguments[tensors:]
         ]
         result = relax.TensorType(tuple(node.meta["val"].shape), "float32")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from headgate.compile.graph import Node
 from headgate.compile.schedules.conv2d import ConvKernel
 from headgate.compile.schedules.gating import ListActive
@@ -33,14 +35,19 @@ def convolution(work: Workspace, node: Node) -> None:
     )
     if residual is not None and kind == "in_place":
         storage.buffer = residual.buffer
-    means = node.output in work.wants_means and not depthwise and not (gated and residual)
+    placed = "placed" in node.attributes
+    some = placed or (gated and residual is not None)
+    means = node.output in work.wants_means and not depthwise and not some
     epilogue = Epilogue(gated, kind, node["clamp"], means)
     arguments: Arguments = {
         "x": x.buffer,
         "weight": work.constant(node, "weight", node["weight"]),
-        "bias": work.constant(node, "bias", node["bias"]),
+        "bias": work.constant(node, "bias", _bias(node)),
         "y": storage.buffer,
     }
+    if placed:
+        arguments["constant"] = work.constant(node, "constant", node["constant"])
+        arguments["out_list"] = Constant(f"{node.name}.placed", _placed_first(node))
     if out_list is not None:
         arguments |= {
             "gate": work.of(node.inputs[1]).buffer,
@@ -57,8 +64,16 @@ def convolution(work: Workspace, node: Node) -> None:
     else:
         gated_in = x.active is not None
         tiling = choose_tiling(shape, work.target, gated_in=gated_in, gated_out=gated)
-        inactive = gated and _clamp_inactive(node, residual, kind)
-        kernel = ConvKernel(shape, tiling, epilogue, gated_in, inactive, work.target.weight_lanes)
+        inactive = placed or (gated and _clamp_inactive(node, residual, kind))
+        kernel = ConvKernel(
+            shape,
+            tiling,
+            epilogue,
+            gated_in,
+            inactive,
+            work.target.weight_lanes,
+            node.output.channels if placed else 0,
+        )
         scratch = tiling.scratch_bytes(shape)
         arguments |= list_arguments(x.active)
         if means:
@@ -72,6 +87,21 @@ def convolution(work: Workspace, node: Node) -> None:
     if residual is not None:
         parts = [(out_list, shape.out_channels), (residual.active, shape.out_channels)]
         storage.active = work.merge(node, parts, (0, 0))
+
+
+def _bias(node: Node) -> np.ndarray:
+    """One number for each channel of the result."""
+    if "placed" not in node.attributes:
+        return node["bias"]
+    bias = np.zeros(node.output.channels, np.float32)
+    bias[list(node["placed"])] = node["bias"]
+    return bias
+
+
+def _placed_first(node: Node) -> np.ndarray:
+    """All channels of the result, those that are computed first."""
+    others = sorted(set(range(node.output.channels)) - set(node["placed"]))
+    return np.array([*node["placed"], *others], np.int32)
 
 
 def _list_active(work: Workspace, node: Node) -> ActiveList:
@@ -111,7 +141,7 @@ def window_shape(node: Node) -> ConvShape:
     height, width = x.shape[2:] if len(x.shape) == 4 else (1, x.pixels)
     return ConvShape(
         x.channels,
-        node.output.channels,
+        node["weight"].shape[0] if "weight" in node.attributes else node.output.channels,
         height,
         width,
         tuple(kernel),

@@ -6,7 +6,7 @@ import numpy as np
 
 from headgate.compile.graph import Graph, Node, Value
 
-_CONVOLUTIONS = ("conv2d", "gated_conv2d")
+_CONVOLUTIONS = ("conv2d", "gated_conv2d", "pixel_gated_conv2d")
 _CLAMPED = (*_CONVOLUTIONS, "linear", "max_pool2d", "avg_pool2d", "add")
 
 
@@ -14,9 +14,11 @@ def fuse(graph: Graph) -> None:
     """Rewrites ``graph`` in place; afterwards there is no ``affine`` node.
 
     A fused convolution has ``clamp`` (low, high) and, when it adds a residual, that tensor as its
-    last input and ``residual`` set.
+    last input and ``residual`` set. One whose channels are placed among others has those,
+    ``placed``, and what the others hold, ``constant``.
     """
     _fold_affine(graph)
+    _fold_place(graph)
     _fold_absolute(graph)
     for node in graph.nodes:
         node.attributes.setdefault("clamp", (None, None))
@@ -40,7 +42,7 @@ def _fold_affine(graph: Graph) -> None:
         if node.kind != "affine" or producer is None or graph.uses()[node.inputs[0]] != 1:
             continue
         scale, shift = node["scale"], node["shift"]
-        if producer.kind in ("conv2d", "linear"):
+        if producer.kind in ("conv2d", "linear") and "placed" not in producer.attributes:
             rows = scale.reshape(-1, *([1] * (producer["weight"].ndim - 1)))
             producer.attributes["weight"] = producer["weight"] * rows
             producer.attributes["bias"] = producer["bias"] * scale + shift
@@ -50,6 +52,38 @@ def _fold_affine(graph: Graph) -> None:
         else:
             continue
         _absorb(graph, producer, node)
+
+
+def _fold_place(graph: Graph) -> None:
+    """A convolution writes its channels where they belong; anything else gets a 1x1 that does."""
+    for node in list(graph.nodes):
+        if node.kind != "place_channels":
+            continue
+        producer = graph.producers().get(node.inputs[0])
+        channels, constant = node["channels"], node["constant"]
+        if (
+            producer is not None
+            and producer.kind == "conv2d"
+            and producer["groups"] == 1
+            and graph.uses()[node.inputs[0]] == 1
+            and "placed" not in producer.attributes
+        ):
+            producer.attributes |= {"placed": channels, "constant": constant}
+            _absorb(graph, producer, node)
+            continue
+        weight = np.zeros((constant.size, len(channels), 1, 1), np.float32)
+        weight[channels, range(len(channels))] = 1
+        bias = constant.copy()
+        bias[list(channels)] = 0
+        node.kind = "conv2d"
+        node.attributes = {
+            "weight": weight,
+            "bias": bias,
+            "stride": (1, 1),
+            "padding": (0, 0, 0, 0),
+            "dilation": (1, 1),
+            "groups": 1,
+        }
 
 
 def _fold_absolute(graph: Graph) -> None:

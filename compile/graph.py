@@ -15,6 +15,8 @@ import numpy as np
 KINDS = {
     "conv2d": "x -> y; weight, bias; stride, padding (top, left, bottom, right), dilation, groups",
     "gated_conv2d": "x, gate -> y; as conv2d, then gate * y + shift where the gate is not zero",
+    "pixel_gated_conv2d": "x -> y; as conv2d, all inputs only where a part of them asks for it",
+    "place_channels": "x -> constant, and x in some channels; only behind what is no convolution",
     "affine": "x -> scale * x + shift, per channel",
     "linear": "x -> y; weight (outputs, inputs), bias",
     "max_pool2d": "x -> y; kernel, stride, padding, dilation",

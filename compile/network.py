@@ -15,7 +15,7 @@ from tvm.tirx import PrimFunc
 
 from headgate.compile.arena import plan_arena
 from headgate.compile.graph import Graph, Value
-from headgate.compile.steps import Buffer, Constant, Kernel, Program
+from headgate.compile.steps import ActiveList, Buffer, Constant, Kernel, Program
 
 _TEMPLATE = Path(__file__).with_name("network.c.j2")
 
@@ -64,7 +64,7 @@ def generate(graph: Graph, program: Program, name: str, target: str) -> Generate
             "name": active.name,
             "channels": active.channels,
             "count_offset": offsets[active.count],
-            "list_offset": offsets[active.order],
+            "list_offset": offsets[active.order] if isinstance(active, ActiveList) else None,
         }
         for active in program.lists
     ]

@@ -46,6 +46,37 @@ def _gated_conv2d(converter: Converter, call: Any, arguments: list[Any], var: An
     )
 
 
+def _pixel_gated_conv2d(converter: Converter, call: Any, arguments: list[Any], var: Any) -> Value:
+    x, weight, *vectors = arguments[1:9]
+    names = ("gate_scale", "gate_bias", "base_scale", "base_bias", "full_scale", "full_bias")
+    stride, padding, dilation, partitions, grouped, shuffle, block = (
+        integers(a.values) for a in call.args[9:16]
+    )
+    return converter.node(
+        "pixel_gated_conv2d",
+        [x],
+        var,
+        weight=weight.data,
+        **{name: v.data.reshape(-1) for name, v in zip(names, vectors, strict=True)},
+        stride=stride,
+        padding=(*padding, *padding),
+        dilation=dilation,
+        groups=1,
+        partitions=partitions[0],
+        grouped=bool(grouped[0]),
+        shuffle=bool(shuffle[0]),
+        block=block,
+    )
+
+
+def _place_channels(converter: Converter, call: Any, arguments: list[Any], var: Any) -> Value:
+    x, constant = arguments[1:3]
+    channels = integers(call.args[3].values)
+    return converter.node(
+        "place_channels", [x], var, constant=constant.data.reshape(-1), channels=channels
+    )
+
+
 def _keep_top_k(converter: Converter, call: Any, arguments: list[Any], var: Any) -> Value:
     return converter.node("keep_top_k", [arguments[1]], var, k=integers(call.args[2].values)[0])
 
@@ -217,6 +248,8 @@ def _matmul(converter: Converter, call: Any, arguments: list[Any], var: Any) -> 
 OPERATORS: dict[str, Handler] = {
     "relax.nn.conv2d": _conv2d,
     "headgate.gated_conv2d": _gated_conv2d,
+    "headgate.pixel_gated_conv2d": _pixel_gated_conv2d,
+    "headgate.place_channels": _place_channels,
     "headgate.keep_top_k": _keep_top_k,
     "relax.nn.batch_norm": _batch_norm,
     "relax.add": _arithmetic,

@@ -10,6 +10,7 @@ import numpy as np
 from headgate.compile.convolution import convolution, window_shape
 from headgate.compile.fuse import keeps_zero
 from headgate.compile.graph import Graph, Node
+from headgate.compile.pixel_gates import pixel_gated
 from headgate.compile.schedules.gating import ChannelMean, KeepTopK
 from headgate.compile.schedules.legalized import legalize
 from headgate.compile.schedules.linear import Linear
@@ -196,6 +197,7 @@ def _floor_power(number: int) -> int:
 _SELECT: dict[str, Callable[[Workspace, Node], None]] = {
     "conv2d": convolution,
     "gated_conv2d": convolution,
+    "pixel_gated_conv2d": pixel_gated,
     "max_pool2d": _pool,
     "avg_pool2d": _pool,
     "channel_mean": _channel_mean,

@@ -35,8 +35,8 @@ class Constant:
 
 
 @dataclass(eq=False)
-class ActiveList:
-    """The channels of a tensor, active ones first, and how many those are.
+class GateCount:
+    """How much a gate left open: of ``channels``, or of all numbers of a tensor (a pixel gate).
 
     ``index`` is its place in the manifest's ``gates``.
     """
@@ -44,13 +44,19 @@ class ActiveList:
     name: str
     index: int
     channels: int
-    order: Buffer
     count: Buffer
+
+
+@dataclass(eq=False)
+class ActiveList(GateCount):
+    """The channels of a tensor, active ones first, and how many those are."""
+
+    order: Buffer
 
 
 @dataclass
 class Step:
-    """One call. MACs done = ``macs_per_pair`` x active inputs x active outputs."""
+    """One call. MACs done = ``base_macs`` + ``macs_per_pair`` x active inputs x active outputs."""
 
     path: str
     operator: str
@@ -59,15 +65,20 @@ class Step:
     macs_per_pair: int = 0
     in_channels: int = 1
     out_channels: int = 1
-    in_list: ActiveList | None = None
-    out_list: ActiveList | None = None
+    in_list: GateCount | None = None
+    out_list: GateCount | None = None
+    base_macs: int = 0
+    """What is done in any case."""
+    pixel_tile: tuple[int, int] | None = None
+    """Channels x pixels that a pixel gate decides on together."""
 
     @property
     def dense_macs(self) -> int:
-        return self.macs_per_pair * self.in_channels * self.out_channels
+        return self.base_macs + self.macs_per_pair * self.in_channels * self.out_channels
 
     def manifest(self) -> dict[str, Any]:
         """This step's row of the manifest's ``layers``."""
+        gated = {"base_macs": self.base_macs, "pixel_tile": self.pixel_tile}
         return {
             "name": self.path,
             "operator": self.operator,
@@ -77,6 +88,7 @@ class Step:
             "out_channels": self.out_channels,
             "in_gate": self.in_list.index if self.in_list else None,
             "out_gate": self.out_list.index if self.out_list else None,
+            **(gated if self.pixel_tile else {}),
         }
 
 
@@ -87,7 +99,7 @@ class Program:
     inputs: list[Buffer]
     outputs: list[Buffer]
     steps: list[Step] = field(default_factory=list)
-    lists: list[ActiveList] = field(default_factory=list)
+    lists: list[GateCount] = field(default_factory=list)
 
     def constants(self) -> dict[str, np.ndarray]:
         """Weights by name."""

@@ -16,7 +16,15 @@ import numpy as np
 from headgate.compile.graph import Graph, Node, Value
 from headgate.compile.schedules.gating import MergeLists
 from headgate.compile.schedules.planes import ClearInactive, CopyPlanes
-from headgate.compile.steps import ActiveList, Buffer, Constant, Kernel, Program, Step
+from headgate.compile.steps import (
+    ActiveList,
+    Buffer,
+    Constant,
+    GateCount,
+    Kernel,
+    Program,
+    Step,
+)
 from headgate.compile.targets import Target
 
 _INT = 4
@@ -119,9 +127,11 @@ class Workspace:
         kernel: Kernel,
         arguments: dict[str, Buffer | Constant],
         macs: tuple[int, int, int] = (0, 1, 1),
-        lists: tuple[ActiveList | None, ActiveList | None] = (None, None),
-    ) -> None:
-        self.program.steps.append(Step(path, operator, kernel, arguments, *macs, *lists))
+        lists: tuple[GateCount | None, GateCount | None] = (None, None),
+    ) -> Step:
+        step = Step(path, operator, kernel, arguments, *macs, *lists)
+        self.program.steps.append(step)
+        return step
 
     def label(self, node: Node, operator: str | None = None) -> str:
         """The operator's name in reports; what exists only for a gate counts as gate."""
@@ -138,18 +148,24 @@ class Workspace:
         raise AssertionError("an endless sequence ended")
 
     def new_list(self, name: str, channels: int) -> ActiveList:
-        taken = {active.name for active in self.program.lists}
-        name = next(key for key in _numbered(name) if key not in taken)
+        count = self._new_count(name, channels)
         # One slot more than channels: the writer's last write may fall behind the end.
-        active = ActiveList(
-            name,
-            len(self.program.lists),
-            channels,
-            Buffer(f"{name}.list", (channels + 1) * _INT, pinned=True),
-            Buffer(f"{name}.count", _INT, pinned=True),
-        )
+        order = Buffer(f"{count.name}.list", (channels + 1) * _INT, pinned=True)
+        active = ActiveList(count.name, count.index, channels, count.count, order)
         self.program.lists.append(active)
         return active
+
+    def new_count(self, name: str, numbers: int) -> GateCount:
+        """Where a pixel gate says how many of a tensor's ``numbers`` it computed in full."""
+        count = self._new_count(name, numbers)
+        self.program.lists.append(count)
+        return count
+
+    def _new_count(self, name: str, channels: int) -> GateCount:
+        taken = {active.name for active in self.program.lists}
+        name = next(key for key in _numbered(name) if key not in taken)
+        buffer = Buffer(f"{name}.count", _INT, pinned=True)
+        return GateCount(name, len(self.program.lists), channels, buffer)
 
     def merge(
         self, node: Node, parts: list[tuple[ActiveList | None, int]], offsets: tuple[int, ...]

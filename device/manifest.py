@@ -89,7 +89,10 @@ def _check_gate(place: str, gate: Any, arena_bytes: int) -> None:
     _require_object(place, gate)
     _text(gate, "name", f"{place}.")
     channels = _integer(gate, "channels", f"{place}.", smallest=1)
-    for key, length in (("count_offset", 1), ("list_offset", channels)):
+    places = [("count_offset", 1)]
+    if _get(gate, "list_offset", f"{place}.") is not None:  # a pixel gate keeps no list
+        places.append(("list_offset", channels))
+    for key, length in places:
         offset = _integer(gate, key, f"{place}.")
         if offset % 4 or offset + 4 * length > arena_bytes:
             raise _wrong(f"{place}.{key}", f"a place inside {arena_bytes} bytes of arena", offset)
@@ -101,6 +104,8 @@ def _check_layer(place: str, layer: Any, gate_count: int) -> None:
     _text(layer, "operator", f"{place}.")
     for key in ("dense_macs", "in_channels", "out_channels", "macs_per_pair"):
         _integer(layer, key, f"{place}.", largest=_MAX_BYTES)
+    if "base_macs" in layer:
+        _integer(layer, "base_macs", f"{place}.", largest=_MAX_BYTES)
     for key in ("in_gate", "out_gate"):
         if _get(layer, key, f"{place}.") is not None:
             _integer(layer, key, f"{place}.", largest=gate_count - 1)

@@ -149,7 +149,8 @@ class Program(ABC):
         """Multiply-accumulates each layer executed in the last run, (N, layers) int64.
 
         A layer's MACs are its ``macs_per_pair`` x active inputs x active outputs; a side
-        without a gate is active in all its channels.
+        without a gate is active in all its channels. A pixel gate counts numbers instead of
+        channels, and its layer has ``base_macs`` that are always done.
 
         Raises:
             UsageError: nothing was run yet.
@@ -161,7 +162,7 @@ class Program(ABC):
             for side in ("in", "out"):
                 gate = layer[f"{side}_gate"]
                 pairs = pairs * (layer[f"{side}_channels"] if gate is None else counts[:, gate])
-            macs[:, index] = layer["macs_per_pair"] * pairs
+            macs[:, index] = layer.get("base_macs", 0) + layer["macs_per_pair"] * pairs
         return macs
 
     def executed_macs(self) -> np.ndarray:

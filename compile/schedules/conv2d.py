@@ -37,6 +37,8 @@ class ConvKernel:
     clamp_inactive: bool = False
     """Whether inactive output channels are to become the activation of the residual."""
     weight_lanes: int = 1
+    placed: int = 0
+    """Channels of the tensor among which the outputs are placed; 0: there are no others."""
 
     def parameters(self) -> list[tuple[str, str]]:
         """The C function's arguments, in order: (name, dtype)."""
@@ -52,6 +54,8 @@ class ConvKernel:
         names = [(name, "float32") for name in floats]
         if self.epilogue.gate:
             names += [("out_list", "int32"), ("out_count", "int32")]
+        if self.placed:
+            names += [("constant", "float32"), ("out_list", "int32")]
         if self.gated_in:
             names += [("in_list", "int32"), ("in_count", "int32")]
         return names
@@ -62,12 +66,16 @@ class ConvKernel:
         return tir.prim_func(
             name,
             self.parameters(),
-            lambda *b: _Emitter(self, dict(zip(names, b, strict=True))).run(),
+            lambda *b: ConvEmitter(self, dict(zip(names, b, strict=True))).run(),
         )
 
 
+Rows = list[tuple[Expr, Expr]]
+"""Of a register tile: (row of weights, output channel)."""
+
+
 @dataclass(frozen=True)
-class _Chunk:
+class Chunk:
     """Some output rows of one group, ready to be multiplied."""
 
     first: Expr
@@ -81,7 +89,7 @@ class _Chunk:
     pixels: Pixels
 
 
-class _Emitter:
+class ConvEmitter:
     """Writes one kernel; ``buffers`` are its arguments by name."""
 
     def __init__(self, kernel: ConvKernel, buffers: dict[str, Buffer]) -> None:
@@ -111,7 +119,7 @@ class _Emitter:
                 self.segment("out_list", outputs, group, shape.group_out),
             )
         if kernel.clamp_inactive:
-            self.finish_inactive(outputs)
+            self.finish_inactive(outputs, (kernel.placed or shape.out_channels) - outputs)
 
     def segment(self, name: str, count: Expr, group: Expr, size: int) -> tuple[Expr, Expr]:
         """The part of a list that lies in a group: (first position, length)."""
@@ -134,13 +142,17 @@ class _Emitter:
         """The output channel at a position of the list."""
         return self.buffers["out_list"][position] if "out_list" in self.buffers else position
 
+    def source(self, first: Expr, j: Expr) -> Expr:
+        """The input channel at position ``j`` of those that begin at ``first``."""
+        return self.buffers["in_list"][first + j] if self.kernel.gated_in else first + j
+
     def group(self, group: Expr, inputs: tuple[Expr, Expr], outputs: tuple[Expr, Expr]) -> None:
         """One group's outputs; ``inputs`` and ``outputs`` are (first position, length)."""
         shape, tiling = self.shape, self.tiling
         gated_in = self.kernel.gated_in
 
         def channel(j: Expr) -> Expr:
-            return self.buffers["in_list"][inputs[0] + j] if gated_in else inputs[0] + j
+            return self.source(inputs[0], j)
 
         def column(j: Expr) -> Expr:
             return (channel(j) - group * shape.group_in if gated_in else j) * shape.taps
@@ -155,7 +167,7 @@ class _Emitter:
                 lambda j: channel(j) * shape.pixels,
                 lambda r, s: 0,
             )
-            self.tiles(_Chunk(0, shape.out_height, inputs[1], outputs, weights, pixels))
+            self.tiles(Chunk(0, shape.out_height, inputs[1], outputs, weights, pixels))
             return
         clear_border(shape, tiling, self.buffers["scratch"], inputs[1])
         rows = tiling.chunks(shape)
@@ -163,11 +175,11 @@ class _Emitter:
         with loop(equal) as index:
             first = let(index * rows[0])
             pixels = self.prepare(first, rows[0], inputs[1], channel)
-            self.tiles(_Chunk(first, rows[0], inputs[1], outputs, weights, pixels))
+            self.tiles(Chunk(first, rows[0], inputs[1], outputs, weights, pixels))
         if equal < len(rows):
             first = equal * rows[0]
             pixels = self.prepare(first, rows[-1], inputs[1], channel)
-            self.tiles(_Chunk(first, rows[-1], inputs[1], outputs, weights, pixels))
+            self.tiles(Chunk(first, rows[-1], inputs[1], outputs, weights, pixels))
 
     def prepare(
         self, first: Expr, rows: int, inputs: Expr, channel: Callable[[Expr], Expr]
@@ -193,24 +205,20 @@ class _Emitter:
             lambda r, s: (r * shape.kernel[1] + s) * lanes,
         )
 
-    def tiles(self, chunk: _Chunk) -> None:
+    def tiles(self, chunk: Chunk) -> None:
         """All register tiles of a chunk."""
         if self.tiling.weights_outer:
             self.blocks(
                 chunk,
-                lambda channels: self.vectors(
-                    chunk, lambda u, count: self.tile(chunk, channels, u, count)
-                ),
+                lambda rows: self.vectors(chunk, lambda u, count: self.tile(chunk, rows, u, count)),
             )
         else:
             self.vectors(
                 chunk,
-                lambda u, count: self.blocks(
-                    chunk, lambda channels: self.tile(chunk, channels, u, count)
-                ),
+                lambda u, count: self.blocks(chunk, lambda rows: self.tile(chunk, rows, u, count)),
             )
 
-    def vectors(self, chunk: _Chunk, body: Callable[[Expr, int], None]) -> None:
+    def vectors(self, chunk: Chunk, body: Callable[[Expr, int], None]) -> None:
         """``body(first, count)`` for every few vectors of pixels."""
         whole, rest = divmod(self.tiling.chunk_vectors(self.shape, chunk.rows), self.tiling.vectors)
         if whole:
@@ -219,29 +227,35 @@ class _Emitter:
         if rest:
             body(whole * self.tiling.vectors, rest)
 
-    def blocks(self, chunk: _Chunk, body: Callable[[list[Expr]], None]) -> None:
-        """``body(channels)`` for every few active output channels."""
+    def blocks(self, chunk: Chunk, body: Callable[[Rows], None]) -> None:
+        """``body(rows)`` for every few active output channels."""
         (first, count), rows = chunk.outputs, self.tiling.rows
         full = count // rows if isinstance(count, int) else tir.T.floordiv(count, rows)
         with loop(full) as block:
             at = let(first + block * rows)
-            body([let(self.output(at + i)) for i in range(rows)])
+            body([self.row(at + i) for i in range(rows)])
         if isinstance(count, int) and count % rows == 0:
             return
         # What is left goes by half tiles, whose surplus rows repeat the last channel.
         half, start = rows // 2, let(full * rows)
         with loop(tir.T.floordiv(count - start + half - 1, half)) as block:
             at, last = let(first + start + block * half), first + count - 1
-            body([let(self.output(tir.minimum(at + i, last))) for i in range(half)])
+            body([self.row(tir.minimum(at + i, last)) for i in range(half)])
 
-    def tile(self, chunk: _Chunk, channels: list[Expr], u: Expr, count: int) -> None:
-        """One register tile: ``channels`` x ``count`` vectors from ``u`` on."""
+    def row(self, position: Expr) -> tuple[Expr, Expr]:
+        """The row of weights of the output at a position of the list, and its channel."""
+        channel = let(self.output(position))
+        return position if self.kernel.placed else channel, channel
+
+    def tile(self, chunk: Chunk, rows: Rows, u: Expr, count: int) -> None:
+        """One register tile: some ``rows`` x ``count`` vectors from ``u`` on."""
         lanes, shape = self.tiling.lanes, self.shape
-        acc = local(len(channels) * count * lanes)
+        channels = [channel for _, channel in rows]
+        acc = local(len(rows) * count * lanes)
         bases = [let(chunk.pixels.vector(u + v)) for v in range(count)]
-        rows = [let(c * (shape.group_in * shape.taps)) for c in channels]
+        weights = [let(row * (shape.group_in * shape.taps)) for row, _ in rows]
         self.finish.start(acc, channels, count, lanes)
-        accumulate(acc, rows, bases, lanes, chunk.inputs, chunk.weights, chunk.pixels)
+        accumulate(acc, weights, bases, lanes, chunk.inputs, chunk.weights, chunk.pixels)
         places = [self.place(u + v, chunk.first) for v in range(count)]
         self.finish.end(acc, channels, shape.pixels, places, lanes)
 
@@ -269,17 +283,21 @@ class _Emitter:
         partial = offset + lanes > shape.pixels
         return Place(offset, partial, valid, tir.minimum(shape.pixels - offset, lanes))
 
-    def finish_inactive(self, outputs: Expr) -> None:
-        """Inactive channels of a residual sum are the residual, behind the activation."""
+    def finish_inactive(self, outputs: Expr, others: Expr) -> None:
+        """The channels that are not computed: residual and constant, behind the activation."""
         shape, lanes = self.shape, max(4, gcd(self.tiling.lanes, 16))
-        y = self.buffers["y"]
-        source = self.buffers.get("residual", y)
-        with loop(shape.out_channels - outputs) as i:
-            start = let(self.output(outputs + i) * shape.pixels)
+        y, epilogue = self.buffers["y"], self.kernel.epilogue
+        source = self.buffers.get("residual", y) if epilogue.residual else None
+        with loop(others) as i:
+            channel = let(self.output(outputs + i))
+            start = let(channel * shape.pixels)
+            constant = let(self.buffers["constant"][channel]) if self.kernel.placed else None
 
-            def move(at: Expr, width: int, start: Expr = start) -> None:
-                value = self.kernel.epilogue.clamped(load(source, start + at, width), width)
-                store(y, start + at, value, width)
+            def move(at: Expr, width: int, start: Expr = start, constant: Expr = constant) -> None:
+                parts = [] if source is None else [load(source, start + at, width)]
+                parts += [] if constant is None else [splat(constant, width)]
+                value = parts[0] + parts[1] if len(parts) == 2 else parts[0]
+                store(y, start + at, epilogue.clamped(value, width), width)
 
             whole = shape.pixels // lanes
             if whole:

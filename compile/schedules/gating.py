@@ -21,7 +21,7 @@ def _int(value: int) -> Expr:
     return tirx.IntImm("int32", value)
 
 
-def _sum(vector: Expr, lanes: int) -> Expr:
+def lane_sum(vector: Expr, lanes: int) -> Expr:
     """The sum of a vector's lanes."""
     while lanes > 1:
         lanes //= 2
@@ -66,7 +66,7 @@ class ChannelMean:
                 with loop(count // lanes) as i:
                     value = self._value(load(x, start + i * lanes, lanes))
                     store(acc, 0, load(acc, 0, lanes) + value, lanes)
-            total = _sum(load(acc, 0, lanes), lanes)
+            total = lane_sum(load(acc, 0, lanes), lanes)
             for i in range(count - count % lanes, count):
                 total = let(total + self._value(x[start + i]))
             store(y, channel, total * splat(1.0 / self.pixels, 1))
@@ -116,7 +116,7 @@ class KeepTopK:
                 hit = load(keys, v * lanes, lanes) >= tir.T.broadcast(candidate, lanes)
                 one = tirx.Select(hit, tir.T.broadcast(_int(1), lanes), wide)
                 store(found, 0, load(found, 0, lanes) + one, lanes)
-            total = _sum(load(found, 0, lanes), lanes)
+            total = lane_sum(load(found, 0, lanes), lanes)
             with tir.when(total >= self.keep + 1):
                 store(prefix, 0, candidate)
         with loop(self.channels) as c:

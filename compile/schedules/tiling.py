@@ -180,25 +180,40 @@ def _cycles(
 
 
 def choose_tiling(
-    shape: ConvShape, target: Target, *, gated_in: bool = False, gated_out: bool = False
+    shape: ConvShape,
+    target: Target,
+    *,
+    gated_in: bool = False,
+    gated_out: bool = False,
+    rows: int = REGISTER_ROWS,
+    run_pixels: int | None = None,
 ) -> Tiling:
-    """The tiling that the cost model ranks first."""
+    """The tiling that the cost model ranks first.
+
+    With ``run_pixels`` neither a vector nor a chunk ends inside a run of so many pixels of the
+    flattened image, wherever one begins at a multiple of it.
+    """
     density = (ASSUMED_DENSITY if gated_in else 1.0, ASSUMED_DENSITY if gated_out else 1.0)
     modes = ["direct"] if shape.pointwise else ["columns"]
     if shape.stride == (1, 1) and not shape.pointwise:
         modes.append("padded")
-    rows = REGISTER_ROWS
     weights_bytes = 4 * shape.group_in * shape.group_out * shape.taps
     best: tuple[float, Tiling] | None = None
     for mode, lanes in product(modes, target.vector_fma_cycles):
+        if run_pixels is not None and mode == "padded" and shape.out_width % lanes:
+            continue
+        heights = _chunk_rows(shape, mode, lanes)
+        if run_pixels is not None and mode != "direct":
+            run = max(run_pixels, lanes)
+            heights = [r for r in heights if r * shape.out_width % run == 0] or [shape.out_height]
         for vectors in _vectors(target):
-            for chunk_rows in _chunk_rows(shape, mode, lanes):
+            for chunk_rows in heights:
                 tiling = Tiling(
                     mode, rows, vectors, lanes, chunk_rows, weights_bytes > target.l2_bytes // 2
                 )
                 scratch = tiling.scratch_bytes(shape)
                 if scratch > max(SMALL_SCRATCH_BYTES, target.l2_bytes // 2) and (
-                    chunk_rows > _chunk_rows(shape, mode, lanes)[0]
+                    chunk_rows > heights[0]
                 ):
                     continue
                 cost = _cycles(shape, tiling, target, density)

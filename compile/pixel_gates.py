@@ -1,0 +1,53 @@
+"""The kernel of a convolution with a pixel gate, and where it counts what it computed."""
+
+from __future__ import annotations
+
+from headgate.compile.convolution import Arguments, window_shape
+from headgate.compile.graph import Node
+from headgate.compile.schedules.conv2d import ConvKernel
+from headgate.compile.schedules.microkernel import Epilogue
+from headgate.compile.schedules.pixel_gated import PixelGate, PixelGatedConv
+from headgate.compile.schedules.tiling import choose_tiling
+from headgate.compile.steps import Buffer
+from headgate.compile.workspace import Workspace
+
+_FLOATS = ("weight", "gate_scale", "gate_bias", "base_scale", "base_bias", "full_scale")
+
+
+def pixel_gated(work: Workspace, node: Node) -> None:
+    """Adds the step of a ``pixel_gated_conv2d`` node."""
+    shape = window_shape(node)
+    gate = PixelGate(node["partitions"], node["grouped"], node["shuffle"], node["block"])
+    x = work.dense(node.inputs[0])
+    residual = work.dense(node.inputs[-1]) if node["residual"] else None
+    kind = None
+    if residual is not None:
+        in_place = work.only_reader(node.inputs[-1]) and residual.buffer is not x.buffer
+        kind = "in_place" if in_place else "separate"
+    storage = work.new(node, at_least=node["clamp"][0])
+    if residual is not None and kind == "in_place":
+        storage.buffer = residual.buffer
+    tiling = choose_tiling(shape, work.target, rows=gate.rows, run_pixels=gate.block[1])
+    epilogue = Epilogue(residual=kind, clamp=node["clamp"])
+    dense = ConvKernel(shape, tiling, epilogue, False, weight_lanes=work.target.weight_lanes)
+    kernel = PixelGatedConv(dense, gate)
+    numbers = shape.out_channels * shape.pixels
+    count = work.new_count(node.name, numbers)
+    arguments: Arguments = {
+        **{name: work.constant(node, name, node[name]) for name in _FLOATS},
+        "x": x.buffer,
+        "y": storage.buffer,
+        "bias": work.constant(node, "full_bias", node["full_bias"]),
+        "partial": Buffer(f"{node.output.name}.partial", kernel.partial_bytes),
+        "vectors": Buffer(f"{node.output.name}.vectors", kernel.list_bytes),
+        "out_count": count.count,
+    }
+    if residual is not None and kind == "separate":
+        arguments["residual"] = residual.buffer
+    if tiling.scratch_bytes(shape):
+        arguments["scratch"] = Buffer(f"{node.name}.scratch", tiling.scratch_bytes(shape))
+    share = shape.in_channels // gate.partitions
+    rest = shape.taps * (shape.in_channels - share)
+    step = work.add(node.name, node.kind, kernel, arguments, (rest, 1, numbers), (None, count))
+    step.base_macs = shape.taps * share * numbers
+    step.pixel_tile = (gate.rows, tiling.lanes)
