@@ -12,11 +12,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from headgate.errors import ModelError, UsageError, suggest
+from headgate.train.gates.cgnet import CGNetConv2d
+from headgate.train.gates.dcp import DCPConv2d
 from headgate.train.gates.fbs import FBSConv2d
 from headgate.train.gates.find import Convolution, find_convolutions
 from headgate.train.gates.layer import GatedLayer, Norm, gates
 
-METHODS: dict[str, type[GatedLayer]] = {"fbs": FBSConv2d}
+METHODS: dict[str, type[GatedLayer]] = {"cgnet": CGNetConv2d, "dcp": DCPConv2d, "fbs": FBSConv2d}
 
 BLOCK_INNER = "block-inner"
 

@@ -94,8 +94,7 @@ def _pixel_gated_conv2d(
     if shuffle:
         x = F.channel_shuffle(x, partitions)
     base = base_path(x, weight, stride, padding, dilation, partitions, grouped)
-    score = base * gate_scale[:, None, None] + gate_bias[:, None, None]
-    on = spread(block_mean(score, block) > 0, block, score)
+    on = spread(pixel_score(base, gate_scale, gate_bias, block) > 0, block, base)
     full = F.conv2d(x, weight, None, stride, padding, dilation)
     return torch.where(
         on,
@@ -124,6 +123,11 @@ def base_path(
     rows = weight.chunk(partitions)
     diagonal = [row[:, i * inputs : (i + 1) * inputs] for i, row in enumerate(rows)]
     return F.conv2d(x, torch.cat(diagonal), None, stride, padding, dilation, partitions)
+
+
+def pixel_score(base: Tensor, scale: Tensor, bias: Tensor, block: list[int]) -> Tensor:
+    """Block means of the folded norm of the base path (N, C, H, W): on where they are above 0."""
+    return block_mean(base * scale[:, None, None] + bias[:, None, None], block)
 
 
 def block_mean(score: Tensor, block: list[int]) -> Tensor:
