@@ -15,17 +15,13 @@ from hypothesis import strategies as st
 from headgate.errors import StorageError
 from headgate.profiling import Contestant, compare
 from headgate.profiling.absent import NotMeasured
-from headgate.profiling.charts import STRIP_COLUMNS, activity_strip, histogram
+from headgate.profiling.charts import activity_strip, histogram
+from headgate.profiling.charts.cells import STRIP_COLUMNS
 from headgate.profiling.instructions import InstructionCount
 from headgate.profiling.layer_view import with_gates_summed
 from headgate.profiling.profile import profile_source
-from headgate.profiling.report import (
-    build_report,
-    render_html,
-    render_layers_csv,
-    render_standings_csv,
-    write_report,
-)
+from headgate.profiling.report import build_report, render_html, write_report
+from headgate.profiling.report_csv import render_layers_csv, render_standings_csv
 from headgate.profiling.source import Source
 from headgate.profiling.units import macs, microseconds, percent, times
 from tests import fake_bundle
