@@ -26,8 +26,12 @@ class Recipe:
     name: Annotated[str, "name of the run and its checkpoint; empty: the model's"] = ""
     model: Annotated[str, "network, one of headgate's model names"] = "resnet8"
     model_options: Annotated[Table, "the network's own options"] = field(default_factory=dict)
-    dataset: Annotated[Literal["cifar10", "synthetic"], "what to train on"] = "cifar10"
+    dataset: Annotated[
+        Literal["cifar10", "cifar100", "imagenet", "places365", "folder", "synthetic"],
+        "what to train on",
+    ] = "cifar10"
     data_folder: Annotated[str, "where the data set lies; empty: HEADGATE_DATA or the cache"] = ""
+    image_size: Annotated[int, "side of the squares made of image files; 0: the network's"] = 0
     limit_train: Annotated[int, "use only so many training images; 0: all"] = 0
     limit_test: Annotated[int, "use only so many test images; 0: all"] = 0
 
@@ -70,6 +74,9 @@ class Recipe:
     ema_decay: Annotated[float, "decay of averaged weights, if they are the result"] = 0.0
 
     crop_padding: Annotated[int, "pixels of padding before the random crop"] = 4
+    crop_scale: Annotated[
+        float, "smallest share of the area in a random resized crop; 0: no such crop"
+    ] = 0.0
     flip: Annotated[bool, "mirror half of the images"] = True
     cutout: Annotated[int, "side of the square blotted out, in pixels"] = 0
     brightness: Annotated[float, "largest brightness shift, in 0..1"] = 0.0
@@ -132,7 +139,7 @@ def _check_ranges(recipe: Recipe) -> None:
     demand(recipe.learning_rate > 0, "learning_rate", "above 0")
     demand(recipe.teacher_temperature > 0, "teacher_temperature", "above 0")
     demand(0 < recipe.density <= 1, "density", "above 0 and at most 1")
-    for key in ("teacher_weight", "hue"):
+    for key in ("teacher_weight", "hue", "crop_scale"):
         demand(0 <= getattr(recipe, key) <= 1, key, "in 0..1")
     for key in ("momentum", "label_smoothing", "ema_decay"):
         demand(0 <= getattr(recipe, key) < 1, key, "at least 0 and below 1")

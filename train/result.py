@@ -21,7 +21,9 @@ from headgate.train.problem import Problem
 from headgate.train.recipe import Recipe
 from headgate.train.state import Position
 
-COUNTED_IMAGES = 1000  # enough for a mean; FBS keeps the same number for nearly every image
+# Enough for a mean; of large images fewer, so that together they stay below so many pixels.
+COUNTED_IMAGES = 1000
+COUNTED_PIXELS = 1 << 24
 
 
 def describe_result(
@@ -34,12 +36,14 @@ def describe_result(
     """The JSON that goes beside a checkpoint's weights.
 
     The accuracy is measured here, in float32, over the problem's whole test set; executed MACs
-    are a mean over the first 1,000 test images.
+    are a mean over the first :data:`COUNTED_IMAGES` test images.
     """
     right = accuracy(module, problem.test_images, problem.test_labels, problem.preprocess)
     mean = torch.tensor(problem.preprocess.mean, device=problem.test_images.device)
     std = torch.tensor(problem.preprocess.std, device=problem.test_images.device)
-    images = to_network_input(problem.test_images[:COUNTED_IMAGES], mean, std)
+    _, height, width, _ = problem.test_images.shape
+    counted = min(COUNTED_IMAGES, max(1, COUNTED_PIXELS // (height * width)))
+    images = to_network_input(problem.test_images[:counted], mean, std)
     macs = count_macs(module, images[:1], images)
     return {
         "name": recipe.name,
