@@ -10,7 +10,6 @@ from headgate import __version__
 from headgate.cli import Settings
 from headgate.cli.compare import compare
 from headgate.cli.compile import compile_
-from headgate.cli.convert import convert
 from headgate.cli.data import data
 from headgate.cli.demo import demo
 from headgate.cli.doctor import doctor
@@ -65,6 +64,5 @@ app.command("compile", rich_help_panel=MAKE)(compile_)
 app.command(rich_help_panel=CHECK)(run)
 app.command(rich_help_panel=CHECK)(validate)
 app.command(rich_help_panel=MEASURE)(profile)
-app.command(rich_help_panel=MEASURE)(convert)
 app.command(rich_help_panel=MEASURE)(compare)
 app.command(rich_help_panel=MEASURE)(report)

@@ -16,15 +16,16 @@ from headgate.profiling.peers.onnx_runtime import OnnxRuntime
 PEERS: dict[str, type[Peer]] = {peer.name: peer for peer in (LiteRT, OnnxRuntime, Ncnn)}
 
 
-def get_peer(name: str) -> type[Peer]:
-    """The peer of that name.
+def peer_for_backend(backend: str) -> type[Peer]:
+    """The peer that runs what ``headgate compile --backend`` makes.
 
     Raises:
         UsageError: There is none.
     """
-    if name not in PEERS:
-        raise UsageError(f"unknown peer {name!r}.{suggest(name, PEERS)}")
-    return PEERS[name]
+    known = {peer.backend: peer for peer in PEERS.values()}
+    if backend not in known:
+        raise UsageError(f"unknown backend {backend!r}.{suggest(backend, ['headgate', *known])}")
+    return known[backend]
 
 
 def peer_for_file(path: Path) -> type[Peer] | None:
@@ -35,4 +36,12 @@ def peer_for_file(path: Path) -> type[Peer] | None:
     return None
 
 
-__all__ = ["PEERS", "LiteRT", "Ncnn", "OnnxRuntime", "Peer", "get_peer", "peer_for_file"]
+__all__ = [
+    "PEERS",
+    "LiteRT",
+    "Ncnn",
+    "OnnxRuntime",
+    "Peer",
+    "peer_for_backend",
+    "peer_for_file",
+]
