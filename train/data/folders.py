@@ -43,6 +43,7 @@ def image_folder(place: Path) -> ImageFolder:
     Raises:
         DataError: a folder that is missing or has no images, or a class that only one side has.
     """
+    expect_folder(place)
     train, test = by_class(place / "train"), by_class(place / "val")
     for name in sorted(set(train) ^ set(test)):
         lacking, other = ("val", "train") if name in train else ("train", "val")
@@ -53,6 +54,19 @@ def image_folder(place: Path) -> ImageFolder:
         split(place / "val", labelled(test, classes)),
         tuple(classes),
     )
+
+
+def expect_folder(place: Path) -> None:
+    """Demands that the data set is there at all.
+
+    Raises:
+        DataError: with what to do.
+    """
+    if not place.is_dir():
+        raise DataError(
+            f"there is no folder {place}: put or link the images there, or say where they are with "
+            "--set data_folder=FOLDER"
+        )
 
 
 def expect_classes(title: str, wanted: int, classes: Sequence[str], origin: Path) -> None:

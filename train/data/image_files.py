@@ -70,10 +70,10 @@ class ImageFiles:
             drawn = None if draws is None else draws[index : index + 1]
             return decode(self.folder / self.names[chosen[index]], self.size, drawn, smallest)
 
-        pixels = torch.empty((len(chosen), *self.shape[1:]), dtype=torch.uint8)
+        pixels = np.empty((len(chosen), *self.shape[1:]), np.uint8)
         for index, image in enumerate(_threads().map(one, range(len(chosen)))):
-            pixels[index] = torch.from_numpy(image)
-        return pixels.to(self.device)
+            pixels[index] = image
+        return torch.from_numpy(pixels).to(self.device)
 
 
 def decode_all(found: ImageFolder) -> None:

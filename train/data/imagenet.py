@@ -10,6 +10,7 @@ from headgate.train.data.folders import (
     ImageFolder,
     by_class,
     expect_classes,
+    expect_folder,
     image_folder,
     images_in,
     labelled,
@@ -37,6 +38,7 @@ def imagenet(place: Path) -> ImageFolder:
     Raises:
         DataError: what is missing or contradicts itself, or a number of classes other than 1,000.
     """
+    expect_folder(place)
     root = place / _KAGGLE if (place / _KAGGLE).is_dir() else place
     train = by_class(root / "train")
     classes = sorted(train)
