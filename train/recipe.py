@@ -164,6 +164,13 @@ def _check_ranges(recipe: Recipe) -> None:
     gated = recipe.density < 1 or schedule or recipe.gate_layers
     if gated and not recipe.gate:
         raise RecipeError("recipe: densities and gate_layers need a gate, for example gate = 'fbs'")
+    if (recipe.prune_layers or recipe.prune_options) and not recipe.prune:
+        raise RecipeError("recipe: prune_layers and prune_options need prune, for example 'frs'")
+    if recipe.prune and recipe.gate:
+        raise RecipeError(
+            "recipe: prune and gate cannot train together: prune first, then gate from the "
+            "checkpoint of that run (start_from)"
+        )
 
 
 def recipe_names() -> list[str]:

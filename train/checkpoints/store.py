@@ -18,6 +18,7 @@ from headgate.train.data.preprocess import Preprocess
 from headgate.train.gates import gate
 from headgate.train.gates.attach import BLOCK_INNER
 from headgate.train.models import create_model
+from headgate.train.pruning import remove_channels
 
 SCHEMA = 1
 
@@ -61,6 +62,9 @@ def _find(name: str | Path) -> Path:
 def describe(name: str | Path) -> dict[str, Any]:
     """The JSON of a checkpoint: architecture, gates, accuracy, MACs, recipe, hours, hardware.
 
+    "pruning", if it is not None, has the method and the channels that are left of each convolution
+    that was shrunk, by module path.
+
     Raises:
         MissingFile: no such checkpoint, with a suggestion.
         ModelError: the JSON is damaged or of another schema.
@@ -77,7 +81,7 @@ def describe(name: str | Path) -> dict[str, Any]:
 
 
 def build(described: dict[str, Any]) -> nn.Module:
-    """The network of a description, with fresh weights.
+    """The network of a description, with fresh weights: shrunk first, then gated.
 
     Raises:
         HeadgateError: a model, gate or option that this version does not know.
@@ -85,6 +89,8 @@ def build(described: dict[str, Any]) -> nn.Module:
     module = create_model(
         described["architecture"], described["num_classes"], **described["model_options"]
     )
+    if pruning := described.get("pruning"):
+        module = remove_channels(module, pruning["channels"])
     return add_gates(module, described["gate"]) if described["gate"] else module
 
 
