@@ -12,7 +12,7 @@ TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)",*$$/\1/p' pyproject.toml)
 PACKAGES := headgate train compile device profiling
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint format typecheck unit integration hardware clean
+.PHONY: help demo test bench comparison realised lint format typecheck unit integration hardware clean
 .DELETE_ON_ERROR:
 
 help: ## what there is
@@ -26,6 +26,12 @@ test: lint typecheck $(VENV)/dev.stamp ## ruff, mypy, then all tests that need n
 
 bench: $(VENV)/peers.stamp ## every figure of README.md's tables, peers included (about an hour)
 	$(BIN)/python -m headgate.profiling.bench
+
+comparison: $(VENV)/peers.stamp ## the methods side by side: README.md's table, build/methods/*/report.html
+	$(BIN)/python -m headgate.profiling.methods
+
+realised: $(VENV)/peers.stamp ## how much of the saved arithmetic each method's kernels turn into time
+	$(BIN)/python -m headgate.profiling.realised
 
 lint: $(VENV)/dev.stamp ## ruff check and ruff format --check
 	$(BIN)/ruff check .

@@ -97,9 +97,48 @@ def _plot(
     }
 
 
+def method_rows(data: Data) -> list[dict[str, Any]]:
+    """The table of methods behind the plots."""
+    rows = []
+    for row in data.get("methods", []):
+        macs, latency, realised = row["macs"], row["latency_us"], row["realised"]
+        rows.append(
+            {
+                "mark": key_mark(row["method"], PROGRAM_FILLS.get(row["program"], "solid")),
+                "name": row["checkpoint"],
+                "program": row["program"],
+                "accuracy": (
+                    units.percent(row["accuracy"], 2) if is_measured(row["accuracy"]) else ""
+                ),
+                "accuracy_note": f"{row['accuracy_images']:,} images",
+                "macs": units.macs(macs["mean"]),
+                "spread": (
+                    "same for every image"
+                    if macs["minimum"] == macs["maximum"]
+                    else f"p95 {units.macs(macs['p95'])}, most {units.macs(macs['maximum'])}"
+                ),
+                "fewer": units.times(row["fewer"]),
+                "median": units.microseconds(latency["median"]),
+                "interval": f"{units.microseconds(latency['low'])} to "
+                f"{units.microseconds(latency['high'])}",
+                "speedup": units.times(row["speedup"]["median"]),
+                "realised": (
+                    {"text": units.percent(realised), "reason": ""}
+                    if is_measured(realised)
+                    else {"text": "\N{EN DASH}", "reason": realised["not_measured"]}
+                ),
+                "weights": f"{row['weights_bytes'] / 1000:,.0f} kB",
+                "file": f"file {row['file_bytes'] / 1000:,.0f} kB",
+            }
+        )
+    return rows
+
+
 def _from_methods(data: Data) -> Iterable[dict[str, Any]]:
+    most = max(row["accuracy_images"] for row in data["methods"])
     for row in data["methods"]:
-        if not is_measured(row["accuracy"]):
+        # An accuracy on a few images must not stand beside one on thousands.
+        if not is_measured(row["accuracy"]) or row["accuracy_images"] < most:
             continue
         yield {
             "name": row["name"],

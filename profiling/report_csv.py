@@ -12,10 +12,12 @@ from headgate.profiling.effort import GROUPS
 
 
 def csv_tables(data: Mapping[str, Any]) -> dict[str, str]:
-    """The tables by what is added to the report's name; those of dynamic networks if there are."""
+    """The tables by what is added to the report's name; of dynamic networks if there are any."""
     tables = {"": render_standings_csv(data), "-layers": render_layers_csv(data)}
     if data["efforts"]:
         tables |= {"-macs": render_macs_csv(data), "-density": render_density_csv(data)}
+    if data["methods"]:
+        tables["-methods"] = render_methods_csv(data)
     return tables
 
 
@@ -59,6 +61,23 @@ def render_layers_csv(data: Mapping[str, Any]) -> str:
                     layer["active_inputs"],
                 ]
             )
+    return _csv(header, rows)
+
+
+def render_methods_csv(data: Mapping[str, Any]) -> str:
+    """One line per row of the table of methods."""
+    header = (
+        "name,network,method,program,accuracy,accuracy_images,dense_macs,mean_macs,p95_macs,"
+        "max_macs,fewer,median_us,low_us,high_us,speedup,realised,weights_bytes,file_bytes"
+    )
+    rows = []
+    for row in data["methods"]:
+        values = [row[key] for key in ("name", "network", "method", "program")]
+        values += [row[key] for key in ("accuracy", "accuracy_images", "dense_macs")]
+        values += [row["macs"][key] for key in ("mean", "p95", "maximum")]
+        values += [row["fewer"], *(row["latency_us"][key] for key in ("median", "low", "high"))]
+        values += [row["speedup"]["median"], row["realised"]]
+        rows.append([*values, row["weights_bytes"], row["file_bytes"]])
     return _csv(header, rows)
 
 
