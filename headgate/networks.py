@@ -152,6 +152,14 @@ def convert_to_tflite(
     return Description(manifest).attach(model)
 
 
+def test_vectors(network: Network) -> NDArray[np.float32]:
+    """Inputs [N, C, H, W] to check a file with: the network's own, or a few random ones."""
+    if network.vectors is not None:
+        return network.vectors
+    shape = (VECTORS, *network.input_shape)
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
 def pytorch_outputs(network: Network, images: NDArray[np.float32]) -> NDArray[np.float32]:
     """What PyTorch makes of ``images`` [N, C, H, W], one at a time as a device does."""
     import torch

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 
 from headgate.cli.options import BundleFile, Images, Json, Machine
-from headgate.cli.output import next_step, print_json, print_line, print_table, working
+from headgate.cli.output import next_step, on_machine, print_json, print_line, print_table, working
 from headgate.profiling.absent import NotMeasured
 
 if TYPE_CHECKING:
     from headgate.profiling import LayerProfile, Profile
+    from headgate.profiling.statistics import Summary
 
 
 def profile(
@@ -30,6 +32,9 @@ def profile(
     from headgate.images import read_images
     from headgate.profiling import profile as measure
 
+    if bundle.suffix == ".tflite":
+        _tflite(bundle, machine, images, repeat, json)
+        return
     opened = Bundle.open(bundle)
     array = read_images(images, opened).array if images else None
     with working(f"measuring {bundle} on {machine}"):
@@ -39,6 +44,43 @@ def profile(
         return
     _print(result)
     next_step(f"headgate report {bundle} OTHER.hgb")
+
+
+def _tflite(
+    path: Path, machine: str, images: list[str] | None, repeat: int | None, json: bool
+) -> None:
+    from headgate.cli.compare import labelled_images
+    from headgate.profiling.tflite_profile import profile_tflite
+
+    batch = labelled_images(images, [path])
+    with working(f"measuring {path} on {machine}"):
+        result = profile_tflite(path, machine, batch.array if batch else None, repeat)
+    if json:
+        print_json(result)
+        return
+    kind = result.quantization or "fp32"
+    print_line(f"{path} ({kind}, {result.file_bytes:,} bytes) in LiteRT on {machine}")
+    print_line(f"time: {_time(result.latency_us)}")
+    macs, count = result.dense_macs, result.instructions
+    if isinstance(macs, int):
+        print_line(f"MACs: {macs:,}")
+    if isinstance(count, int):
+        share = f", {count / macs:.2f} a MAC" if isinstance(macs, int) else ""
+        print_line(f"instructions: {count:,}{share}")
+    else:
+        print_line(f"instructions: {count}")
+    for warning in result.warnings:
+        print_line(f"warning: {warning}")
+    next_step(on_machine(f"headgate compare OTHER.hgb {path}", machine))
+
+
+def _time(latency: Summary | NotMeasured) -> str:
+    if isinstance(latency, NotMeasured):
+        return str(latency)
+    return (
+        f"{latency.median:.1f} us median of {latency.count} runs, p95 {latency.p95:.1f}, "
+        f"quartiles {latency.spread:.1f} apart"
+    )
 
 
 def _print(result: Profile) -> None:
@@ -52,14 +94,7 @@ def _print(result: Profile) -> None:
     if steps:
         share = f", {result.gate_time_us:.1f} us" if isinstance(result.gate_time_us, float) else ""
         print_line(f"gates: {steps} steps, {result.gate_macs:,.0f} MACs{share} (--json lists them)")
-    latency = result.latency_us
-    timed = (
-        f"{latency.median:.1f} us median of {latency.count} runs, p95 {latency.p95:.1f}, "
-        f"quartiles {latency.spread:.1f} apart"
-        if not isinstance(latency, NotMeasured)
-        else str(latency)
-    )
-    print_line(f"time: {timed}")
+    print_line(f"time: {_time(result.latency_us)}")
     print_line(
         f"MACs done: {result.done_macs:,.0f} of {result.dense_macs:,} dense "
         f"({result.done_macs / result.dense_macs:.1%})"

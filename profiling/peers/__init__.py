@@ -9,6 +9,7 @@ from pathlib import Path
 
 from headgate.errors import UsageError, suggest
 from headgate.profiling.peers.base import Peer
+from headgate.profiling.peers.emulated import EmulatedLiteRT
 from headgate.profiling.peers.litert import LiteRT
 from headgate.profiling.peers.ncnn_peer import Ncnn
 from headgate.profiling.peers.onnx_runtime import OnnxRuntime
@@ -28,6 +29,18 @@ def peer_for_backend(backend: str) -> type[Peer]:
     return known[backend]
 
 
+def open_tflite(path: Path, machine: str = "host") -> LiteRT | EmulatedLiteRT:
+    """A ``.tflite`` file on this machine or an emulated board, ready to run.
+
+    Raises:
+        UsageError: There is no such machine.
+        ToolMissing: LiteRT is not there, or QEMU.
+        MissingFile: There is no such file.
+        BundleError: It is damaged.
+    """
+    return LiteRT(path) if machine == "host" else EmulatedLiteRT(path, machine)
+
+
 def peer_for_file(path: Path) -> type[Peer] | None:
     """The peer that runs files named like ``path``, None for anything else."""
     for peer in PEERS.values():
@@ -38,10 +51,12 @@ def peer_for_file(path: Path) -> type[Peer] | None:
 
 __all__ = [
     "PEERS",
+    "EmulatedLiteRT",
     "LiteRT",
     "Ncnn",
     "OnnxRuntime",
     "Peer",
+    "open_tflite",
     "peer_for_backend",
     "peer_for_file",
 ]

@@ -123,6 +123,11 @@ class Peer(ABC):
             f"pip install 'headgate[{cls.extra}]'"
         )
 
+    @property
+    def dense_macs(self) -> int | None:
+        """MACs per image, where the file tells."""
+        return None
+
     @classmethod
     @abstractmethod
     def _convert(cls, module: torch.nn.Module, example: torch.Tensor, path: Path) -> None: ...

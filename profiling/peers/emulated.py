@@ -39,7 +39,7 @@ class EmulatedLiteRT:
         machine: such as ``qemu:rpi4``.
 
     Raises:
-        UsageError: no machine of that name, or not an emulated one.
+        UsageError: no machine of that name, not an emulated one, or not a file of ours.
         ToolMissing: QEMU or LiteRT for arm64 is not here.
         MissingFile: there is no such file.
     """
@@ -58,13 +58,15 @@ class EmulatedLiteRT:
         self.path = path
         self.machine = machine
         self.cpu = self._emulator[-1]
-        self.description = Description.read(path)
+        description = Description.read(path)
+        if description is None:
+            raise UsageError(
+                f"{path} does not say how its input has to be, as files of `headgate compile "
+                "--backend tflite` do; only those run on emulated boards"
+            )
+        self.manifest: Mapping[str, Any] = description.manifest
+        """What the file says about itself."""
         self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-
-    @property
-    def manifest(self) -> Mapping[str, Any] | None:
-        """What the file says about itself; None where headgate did not write it."""
-        return None if self.description is None else self.description.manifest
 
     def run(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Outputs (N, ...) of inputs (N,C,H,W).

@@ -76,6 +76,10 @@ class LiteRT(Peer):
             "dense_macs": None,
         }
 
+    @property
+    def dense_macs(self) -> int | None:
+        return self.manifest["dense_macs"]
+
     def _feed(self, image: NDArray[np.float32]) -> None:
         self._network.feed(image)
 
