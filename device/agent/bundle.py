@@ -1,0 +1,145 @@
+"""Reading a bundle without NumPy: the runner, the weights, and test vectors as raw bytes.
+
+The format is described in ``device/README.md``. Every member is checked against the manifest's
+SHA-256 before anything of it is used or started.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from .errors import AgentError, describe
+
+SCHEMA = 1
+_RUNNER = "code/runner"
+_WEIGHTS = "weights.safetensors"
+_VECTORS = "vectors.safetensors"
+_FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A compiled network."""
+
+    path: str
+    sha256: str
+    manifest: dict[str, Any]
+    runner: bytes
+    weights: bytes
+    inputs: list[bytes]
+    """One for each input of the network: its test vectors, samples one after the other."""
+    expected: list[bytes]
+    """The outputs that PyTorch gave for them; none where the inputs are the user's."""
+
+    @property
+    def samples(self) -> int:
+        """How many test vectors there are."""
+        return len(self.inputs[0]) // self.sample_bytes("inputs")[0]
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs the network has."""
+        return len(self.manifest["outputs"])
+
+    def with_inputs(self, paths: Sequence[str]) -> Bundle:
+        """The same network with the user's samples: one file of raw float32 for each input.
+
+        Raises:
+            AgentError: a file cannot be read, or does not hold whole samples.
+        """
+        sizes = self.sample_bytes("inputs")
+        if len(paths) != len(sizes):
+            raise AgentError(f"--input given {len(paths)} times, the network has {len(sizes)}")
+        inputs = []
+        for path, size in zip(paths, sizes):
+            try:
+                data = Path(path).read_bytes()
+            except OSError as error:
+                raise AgentError(f"cannot read {path}: {describe(error)}") from error
+            if not data or len(data) % size:
+                raise AgentError(f"{path} has {len(data)} bytes, a sample {size}")
+            inputs.append(data)
+        if len({len(data) // size for data, size in zip(inputs, sizes)}) > 1:
+            raise AgentError("the files given to --input hold different numbers of samples")
+        return dataclasses.replace(self, inputs=inputs, expected=[])
+
+    def sample_bytes(self, key: str) -> list[int]:
+        """Size of one sample of each of the ``inputs`` or ``outputs``."""
+        return [_FLOAT_BYTES * prod(tensor["shape"]) for tensor in self.manifest[key]]
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Read and verify a bundle.
+
+    Raises:
+        AgentError: there is no such file, it is damaged, or it has no runner.
+    """
+    try:
+        data = Path(path).read_bytes()
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        manifest = json.loads(members["manifest.json"])
+        stated = manifest["members"]
+        schema = manifest["schema"]
+    except OSError as error:
+        raise AgentError(f"cannot read {path}: {describe(error)}") from error
+    except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
+        raise AgentError(f"{path} is no bundle, or damaged: {error}; copy it again") from error
+    if schema != SCHEMA:
+        raise AgentError(f"{path} has schema {schema}, this agent reads {SCHEMA}; update the agent")
+    for name, facts in stated.items():
+        if name not in members or hashlib.sha256(members[name]).hexdigest() != facts["sha256"]:
+            raise AgentError(f"{path}: member {name} is missing or altered; copy it again")
+    for name in (_RUNNER, _WEIGHTS, _VECTORS):
+        # In the manifest, too: what is not stated there was not checked.
+        if name not in stated:
+            raise AgentError(f"{path} has no {name}; compile it again")
+    try:
+        tensors = _tensors(members[_VECTORS])
+        inputs, expected = (
+            [tensors[name] for name in _vector_names(key, len(manifest[key]))]
+            for key in ("inputs", "outputs")
+        )
+        bundle = Bundle(
+            path=str(path),
+            sha256=hashlib.sha256(data).hexdigest(),
+            manifest=manifest,
+            runner=members[_RUNNER],
+            weights=members[_WEIGHTS],
+            inputs=inputs,
+            expected=expected,
+        )
+        counts = {
+            len(part) / size
+            for key, parts in (("inputs", inputs), ("outputs", expected))
+            for part, size in zip(parts, bundle.sample_bytes(key))
+        }
+    except (KeyError, ValueError, TypeError) as error:
+        raise AgentError(f"{path}: its test vectors cannot be read: {error}") from error
+    if len(counts) != 1 or min(counts) < 1 or min(counts) % 1:
+        raise AgentError(f"{path}: its test vectors do not fit its manifest; compile it again")
+    return bundle
+
+
+def _vector_names(key: str, count: int) -> list[str]:
+    return [key] if count == 1 else [f"{key[:-1]}{index}" for index in range(count)]
+
+
+def _tensors(data: bytes) -> dict[str, bytes]:
+    """Contents of a safetensors file: header length, JSON header, data."""
+    length = int.from_bytes(data[:8], "little")
+    header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
+    tensors = {}
+    for name, facts in header.items():
+        if name != "__metadata__":
+            start, stop = facts["data_offsets"]
+            tensors[name] = body[start:stop]
+    return tensors

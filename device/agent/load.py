@@ -1,0 +1,39 @@
+"""A network as the load whose energy is measured."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+
+from .energy import Burst
+from .frequency import ClockWatch
+from .runner import Network
+
+_CALIBRATION_RUNS = 5
+
+
+class NetworkLoad:
+    """Bursts of inferences of one of the bundle's test vectors, one process each."""
+
+    def __init__(self, network: Network, clock: ClockWatch) -> None:
+        self._network = network
+        self._clock = clock
+
+    def inference_s(self, sample: int) -> float:
+        """Median of a few."""
+        done = self._network.run([sample], warmup=1, repeat=_CALIBRATION_RUNS, times=True)
+        return statistics.median(done.times_ns[0]) / 1e9
+
+    def burst(
+        self, sample: int, inferences: int, during: Callable[[Callable[[float], bool]], None]
+    ) -> Burst:
+        """Infer so often in a process whose end is awaited by ``during``."""
+        with (
+            self._clock.watch(),
+            self._network.start([sample], warmup=1, repeat=inferences, times=True) as running,
+        ):
+            during(running.wait)
+            done = running.result()
+        total_ns = sum(done.times_ns[0])
+        # The process ends right after the last inference, and loading lies before the first.
+        return Burst(done.ended_ns - total_ns, done.ended_ns, inferences, total_ns / 1e9)
