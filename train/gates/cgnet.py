@@ -25,6 +25,7 @@ from headgate.train.gates.layer import Norm, folded, norm_behind
 from headgate.train.gates.pixel_operator import (
     base_path,
     block_mean,
+    block_sum,
     pixel_gated_conv2d,
     pixel_score,
     spread,
@@ -187,24 +188,19 @@ class CGNetConv2d(TargetedLayer):
         x = self._shuffled(x)
         base = self._base(x)
         full = F.conv2d(x, self.weight, None, self.stride, self.padding, self.dilation)
-        # Thresholds are compared in full precision, whatever the convolutions computed in.
-        n = self.partial(base.to(self.weight.dtype))
-        score = block_mean(n - self.threshold[:, None, None], self.block)
-        d = spread(self._step(score), self.block, n)
-        self.record(d.detach(), score)
-        d = d.to(full.dtype)
+        n = self.partial(base)
+        # The mean of differences is the difference of means: no pass over all pixels for it.
+        wide = self.threshold[None, :, None, None].expand(1, -1, 1, self.block[1])
+        score = block_mean(n, self.block) - block_mean(wide, self.block)
+        on = spread(score.detach() > 0, self.block, n)
+        self.record(on, score)
+        settings = score, on, self.block, self.alpha, self.sparse_bp
         if not self.separate_norms:
-            return self.norm(d * full + (1 - d) * base)
-        part = n * self.base_scale[:, None, None] + self.base_shift[:, None, None]
-        return d * self.norm(full) + (1 - d) * part.to(full.dtype)
-
-    def _step(self, score: Tensor) -> Tensor:
-        """1 where the score is above 0, else 0, with the gradient of the sigmoid."""
-        on = score > 0
-        slope = torch.sigmoid(self.alpha * score)
-        if self.sparse_bp:
-            slope = torch.where(on, slope, slope.detach())
-        return on.to(score.dtype) + (slope - slope.detach())
+            return self.norm(_Choice.apply(full, base, *settings))
+        scale, shift = self.base_scale.to(n.dtype), self.base_shift.to(n.dtype)
+        part = torch.addcmul(shift[:, None, None], n, scale[:, None, None])
+        y: Tensor = _Choice.apply(self.norm(full), part, *settings)
+        return y
 
     def _shuffled(self, x: Tensor) -> Tensor:
         return F.channel_shuffle(x, self.partitions) if self.shuffle else x
@@ -233,6 +229,42 @@ class CGNetConv2d(TargetedLayer):
             f"{super().extra_repr()}, partitions={self.partitions}, grouped={self.grouped}, "
             f"shuffle={self.shuffle}, separate_norms={self.separate_norms}, block={self.block}"
         )
+
+
+class _Choice(torch.autograd.Function):
+    """d * full + (1 - d) * base, all (N, C, H, W); d is ``on``, the score's (block means) sign.
+
+    The gradient of d passes the step as if it were the identity and meets the slope of
+    sigmoid(alpha * score); if ``sparse``, only where d = 1.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        full: Tensor,
+        base: Tensor,
+        score: Tensor,
+        on: Tensor,
+        block: list[int],
+        alpha: float,
+        sparse: bool,
+    ) -> Tensor:
+        ctx.save_for_backward(full, base, score, on)
+        ctx.settings = block, alpha, sparse
+        return torch.where(on, full, base)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        full, base, score, on = ctx.saved_tensors
+        block, alpha, sparse = ctx.settings
+        soft = torch.sigmoid(alpha * score)
+        slope = alpha * soft * (1 - soft)
+        if sparse:
+            slope = slope * (score > 0)
+        score_grad = slope * block_sum(grad * (full - base), block)
+        zero = grad.new_zeros(())
+        full_grad, base_grad = torch.where(on, grad, zero), torch.where(on, zero, grad)
+        return full_grad, base_grad, score_grad, None, None, None, None
 
 
 def _chunk(conv: nn.Conv2d, partitions: int, grouped: bool) -> int:

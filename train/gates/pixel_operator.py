@@ -96,11 +96,12 @@ def _pixel_gated_conv2d(
     base = base_path(x, weight, stride, padding, dilation, partitions, grouped)
     on = spread(pixel_score(base, gate_scale, gate_bias, block) > 0, block, base)
     full = F.conv2d(x, weight, None, stride, padding, dilation)
-    return torch.where(
+    y = torch.where(
         on,
         full * full_scale[:, None, None] + full_bias[:, None, None],
         base * base_scale[:, None, None] + base_bias[:, None, None],
     )
+    return y.contiguous()  # whatever the layout of the input, as the fake kernel says
 
 
 def base_path(
@@ -137,26 +138,38 @@ def block_mean(score: Tensor, block: list[int]) -> Tensor:
     shorter, its mean is over what there is. A block of [1, 1] leaves the values as they are.
     """
     channels, pixels = block
-    flat = score.flatten(2)
-    if channels > 1:
-        flat = flat.unflatten(1, (-1, channels)).mean(2)
-    if pixels == 1:
-        return flat
-    whole = flat.shape[2] // pixels * pixels
-    runs = flat[..., :whole].unflatten(2, (whole // pixels, pixels)).mean(3)
-    if whole == flat.shape[2]:
-        return runs
-    return torch.cat([runs, flat[..., whole:].mean(2, keepdim=True)], 2)
+    sums = block_sum(score, block)
+    count = score.shape[2] * score.shape[3]
+    lengths = torch.full_like(sums[0, 0], pixels, requires_grad=False)
+    lengths[-1] = count - (len(lengths) - 1) * pixels
+    return sums / (channels * lengths)
+
+
+def block_sum(values: Tensor, block: list[int]) -> Tensor:
+    """Sums over the blocks of :func:`block_mean`, in at least single precision."""
+    channels, pixels = block
+    wide = torch.promote_types(values.dtype, torch.float32)
+    # Pixels before channels: blocks are then runs of memory in the layout that is fast.
+    flat = values.permute(0, 2, 3, 1).flatten(1, 2)
+    if channels == pixels == 1:
+        return flat.to(wide).transpose(1, 2)
+    whole = flat.shape[1] // pixels * pixels
+    parts = [flat[:, :whole].unflatten(1, (whole // pixels, pixels)), flat[:, None, whole:]]
+    sums = [
+        part.unflatten(3, (-1, channels)).sum((2, 4), dtype=wide)
+        for part in parts
+        if part.shape[1] and part.shape[2]
+    ]
+    return torch.cat(sums, 1).transpose(1, 2)
 
 
 def spread(decision: Tensor, block: list[int], like: Tensor) -> Tensor:
     """Gives every element of ``like`` (N, C, H, W) the value of its block in :func:`block_mean`."""
     channels, pixels = block
-    if channels > 1:
-        decision = decision.repeat_interleave(channels, 1)
-    if pixels > 1:
-        decision = decision.repeat_interleave(pixels, 2)[..., : like.shape[2] * like.shape[3]]
-    return decision.view_as(like)
+    n, _, height, width = like.shape
+    wide = decision.transpose(1, 2)[:, :, None, :, None]
+    wide = wide.expand(-1, -1, pixels, -1, channels).reshape(n, -1, like.shape[1])
+    return wide[:, : height * width].unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
 
 @pixel_gated_conv2d.register_fake
