@@ -67,7 +67,11 @@ def measure(
         names=[one.name for one in entries],
         images=preprocess(timed.pixels),
         labels=timed.labels,
-        accuracies={one.name: one.test_accuracy for one in entries if one.program == HEADGATE},
+        accuracies={
+            one.name: one.test_accuracy
+            for one in entries
+            if one.program == HEADGATE and one.test_accuracy is not None
+        },
         rounds=rounds,
     )
     efforts = _efforts(bundles, dense, inputs, images, say)
@@ -78,7 +82,7 @@ def measure(
         if one.program != HEADGATE:
             say(f"classifying {len(images)} images by {one.name}")
             accuracies[one.name] = _accuracy(folder / one.file, inputs, images.labels)
-    rows = make_rows(network, entries, comparison, efforts, accuracies, _sizes(entries, folder))
+    rows = make_rows(network, entries, comparison, efforts, accuracies, file_sizes(entries, folder))
     profiles = [
         profile(source.bundle, images=preprocess(timed.pixels[:PROFILED_IMAGES]))
         for source in bundles.values()
@@ -89,7 +93,7 @@ def measure(
         efforts=[efforts[name] for name, one in bundles.items() if one.manifest["gates"]],
         profiles=profiles,
         counted_images=len(images),
-        warnings=[*_timing_warnings(comparison), *_accuracy_warnings(rows, len(images))],
+        warnings=[*timing_warnings(comparison), *_accuracy_warnings(rows, len(images))],
     )
 
 
@@ -124,7 +128,7 @@ def make_rows(
         effort = by_checkpoint[one.checkpoint]
         standing = comparison[one.name]
         measured = accuracies[one.name]
-        trained = one.program == HEADGATE
+        recorded = one.test_accuracy if one.program == HEADGATE else None
         rows.append(
             Row(
                 name=one.name,
@@ -132,9 +136,9 @@ def make_rows(
                 network=network,
                 method=one.method,
                 program=one.program,
-                accuracy=one.test_accuracy if trained else measured,
-                accuracy_images=one.test_images if trained else effort.images,
-                accuracy_source="training" if trained else "this program, here",
+                accuracy=measured if recorded is None else recorded,
+                accuracy_images=effort.images if recorded is None else one.test_images,
+                accuracy_source="this program, here" if recorded is None else "training",
                 bundle_accuracy=measured,
                 dense_macs=dense.dense_macs,
                 macs=effort.macs,
@@ -193,7 +197,7 @@ def _accuracy(path: Path, inputs: NDArray[np.float32], labels: NDArray[np.int64]
     return float((outputs.reshape(len(inputs), -1).argmax(axis=1) == labels).mean())
 
 
-def _sizes(entries: Sequence[Entry], folder: Path) -> dict[str, tuple[int, int]]:
+def file_sizes(entries: Sequence[Entry], folder: Path) -> dict[str, tuple[int, int]]:
     """Bytes of the weights and of the whole file; a TFLite file is little but weights."""
     sizes = {}
     for one in entries:
@@ -204,7 +208,7 @@ def _sizes(entries: Sequence[Entry], folder: Path) -> dict[str, tuple[int, int]]
     return sizes
 
 
-def _timing_warnings(comparison: Comparison) -> list[str]:
+def timing_warnings(comparison: Comparison) -> list[str]:
     """A pruned network is meant to have fewer MACs, an int8 one to decide differently at times."""
     expected = ("not the same architecture", "is it the same network?")
     return [line for line in comparison.warnings if not line.endswith(expected)]

@@ -29,7 +29,8 @@ class Entry:
     method: str
     program: str
     file: str
-    test_accuracy: float
+    test_accuracy: float | None
+    """Recorded by training, on ``test_images`` images."""
     test_images: int
 
 
