@@ -12,11 +12,11 @@ TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)",*$$/\1/p' pyproject.toml)
 PACKAGES := headgate train compile device profiling
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench comparison realised lint format typecheck unit integration hardware clean
+.PHONY: help demo test bench comparison realised lint format typecheck unit integration litert-arm64 hardware clean
 .DELETE_ON_ERROR:
 
 help: ## what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/compile.stamp ## compile, check and compare the shipped networks; leaves runs/demo/report.html
 	$(BIN)/headgate demo
@@ -53,6 +53,9 @@ unit: $(VENV)/dev.stamp ## the tests that take seconds and need no toolchain
 
 integration: $(VENV)/dev.stamp ## the tests that compile, and run under QEMU
 	$(BIN)/python -m pytest tests/integration
+
+litert-arm64: $(VENV)/dev.stamp ## fetch LiteRT for emulated boards; tests that need it are skipped without
+	$(BIN)/headgate fetch litert-arm64
 
 hardware: $(VENV)/dev.stamp ## the tests that need a board: HEADGATE_BOARD=user@host make hardware
 	$(BIN)/python -m pytest tests/hardware

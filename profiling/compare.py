@@ -29,6 +29,7 @@ from headgate.profiling.timing import Timed, fitting_rounds, time_burst
 
 BURST_RUNS = 3
 BUDGET_S = 10.0
+SAME_TOP1_OF_INTEGERS = 0.9
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Contestant:
     dense_macs: int | None = None
     accuracy: float | None = None
     packages: tuple[str, ...] = ()
+    quantized: bool = False
+    """In integers, so that a few images may get another class."""
 
 
 def compare(
@@ -117,7 +120,7 @@ def compare_programs(
         context=context,
         convention=CONVENTION,
         mac_convention=layer_table.CONVENTION,
-        warnings=_warnings(standings, base, context),
+        warnings=_warnings(contestants, standings, base, context),
     )
 
 
@@ -136,6 +139,7 @@ def _contestant(entry: Any, name: str | None) -> tuple[Contestant, NDArray[np.fl
             "peer",
             loaded.sha256,
             dense_macs=loaded.dense_macs,
+            quantized=loaded.quantized,
             packages=loaded.packages,
         )
         return contestant, None
@@ -282,15 +286,27 @@ def _realised(speedup: Ratio, saved: float | NotMeasured) -> Ratio | NotMeasured
     )
 
 
-def _warnings(standings: list[Standing], base: Contestant, context: Context) -> list[str]:
+def _warnings(
+    contestants: Sequence[Contestant],
+    standings: list[Standing],
+    base: Contestant,
+    context: Context,
+) -> list[str]:
     found = load_warnings(context)
-    for one in standings:
+    for contestant, one in zip(contestants, standings, strict=True):
         if one.latency_us.drifted:
             found.append(
                 f"{one.name}: the last third of the runs took {one.latency_us.drift:+.1%} against "
                 "the first; ratios are taken round by round and still hold"
             )
-        if one.kind == "peer" and base.kind == "dense" and one.top1_agreement < 1:
+        same_macs = contestant.dense_macs in (None, base.dense_macs)
+        agreement = SAME_TOP1_OF_INTEGERS if contestant.quantized else 1
+        if (
+            one.kind == "peer"
+            and base.kind == "dense"
+            and same_macs
+            and one.top1_agreement < agreement
+        ):
             found.append(
                 f"{one.name} names another class than {base.name} on "
                 f"{1 - one.top1_agreement:.0%} of the images: is it the same network?"

@@ -128,6 +128,11 @@ class Peer(ABC):
         """MACs per image, where the file tells."""
         return None
 
+    @property
+    def quantized(self) -> bool:
+        """Whether it computes in integers."""
+        return False
+
     @classmethod
     @abstractmethod
     def _convert(cls, module: torch.nn.Module, example: torch.Tensor, path: Path) -> None: ...

@@ -80,6 +80,10 @@ class LiteRT(Peer):
     def dense_macs(self) -> int | None:
         return self.manifest["dense_macs"]
 
+    @property
+    def quantized(self) -> bool:
+        return self._network.is_quantized
+
     def _feed(self, image: NDArray[np.float32]) -> None:
         self._network.feed(image)
 
