@@ -19,6 +19,11 @@ def to_network_input(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return ((images.float() / 255.0 - mean) / std).permute(0, 3, 1, 2)
 
 
+def batch_size(images: Images) -> int:
+    """How many of ``images`` (N, H, W, 3) are evaluated at once."""
+    return min(BATCH, max(1, BATCH_PIXELS // (images.shape[1] * images.shape[2])))
+
+
 @torch.no_grad()
 def count_correct(
     module: nn.Module,
@@ -39,8 +44,7 @@ def count_correct(
     """
     mean = torch.tensor(preprocess.mean, device=images.device)
     std = torch.tensor(preprocess.std, device=images.device)
-    size = min(BATCH, max(1, BATCH_PIXELS // (images.shape[1] * images.shape[2])))
-    step = size * processes
+    step = batch_size(images) * processes
     parts = [slice(i, i + step, processes) for i in range(rank, len(images), step)]
     correct = 0
     with evaluating(module):

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from headgate.errors import RecipeError
-from headgate.train.evaluate import BATCH, to_network_input
+from headgate.train.data.image_files import ahead
+from headgate.train.evaluate import batch_size, to_network_input
 from headgate.train.gates.layer import gates
 from headgate.train.gates.thresholds import calibrate
 from headgate.train.problem import Problem
@@ -46,39 +47,47 @@ class LayerByLayer(Procedure):
     """
 
     def __init__(self, layer_epochs: float = 1.0, calibration_images: int = 5000) -> None:
-        if layer_epochs < 0 or calibration_images < 1:
-            raise RecipeError(
-                f"recipe: gate_training has layer_epochs = {layer_epochs!r} and "
-                f"calibration_images = {calibration_images!r}, but they must be at least 0 and 1"
-            )
+        for name, value, kind, least in (
+            ("layer_epochs", layer_epochs, int | float, 0),
+            ("calibration_images", calibration_images, int, 1),
+        ):
+            if not isinstance(value, kind) or isinstance(value, bool) or value < least:
+                wanted = "a whole number" if kind is int else "a number"
+                raise RecipeError(
+                    f"recipe: gate_training has {name} = {value!r}, but it must be {wanted}, "
+                    f"at least {least}"
+                )
         self.layer_epochs = layer_epochs
         self.calibration_images = calibration_images
 
     def configure(self, moment: Moment) -> None:
         layers = list(gates(moment.module).values())
         self._check_length(moment.recipe, len(layers))
-        for index, layer in enumerate(layers):
-            layer.set_density(self.density(moment.recipe, moment.epoch, index))
+        densities = self.densities(moment.recipe, moment.epoch, len(layers))
+        for layer, density in zip(layers, densities, strict=True):
+            layer.set_density(density)
 
     def before_epoch(self, moment: Moment) -> None:
-        if any(
-            self.density(moment.recipe, moment.epoch, index)
-            != (self.density(moment.recipe, moment.epoch - 1, index) if moment.epoch else 1.0)
-            for index in range(len(gates(moment.module)))
-        ):
+        layers = len(gates(moment.module))
+        before, now = (
+            self.densities(moment.recipe, epoch, layers)
+            for epoch in (moment.epoch - 1, moment.epoch)
+        )
+        if before != now:
             self._calibrate(moment)
 
     def finish(self, moment: Moment) -> nn.Module:
         self._calibrate(moment)
         return moment.module
 
-    def density(self, recipe: Recipe, epoch: int, index: int) -> float:
-        """The density of gated layer ``index``, counted from the input, during ``epoch``."""
-        current = 1.0
-        for first, value in _stages(recipe):
-            if epoch >= self._turn(first, index):
-                current = value
-        return current
+    def densities(self, recipe: Recipe, epoch: int, layers: int) -> list[float]:
+        """The density of each gated layer, from the input on, during ``epoch``; 1 before 0."""
+        found = [1.0] * layers
+        for first, density in _stages(recipe):
+            for index in range(layers):
+                if epoch >= self._turn(first, index):
+                    found[index] = density
+        return found
 
     def _turn(self, first: float, index: int) -> float:
         # Ten turns of 0.1 epochs are one epoch, not 0.9999999999999999.
@@ -108,11 +117,13 @@ class _TrainingImages:
     def __init__(self, problem: Problem, count: int) -> None:
         self.problem = problem
         total = len(problem.train_images)
-        self.chosen = torch.arange(min(count, total)) * total // min(count, total)
+        count = min(count, total)
+        self.rows = torch.arange(count) * total // count
 
     def __iter__(self) -> Iterator[Tensor]:
         images, preprocess = self.problem.train_images, self.problem.preprocess
         mean = torch.tensor(preprocess.mean, device=images.device)
         std = torch.tensor(preprocess.std, device=images.device)
-        for chosen in self.chosen.split(BATCH):
-            yield to_network_input(images[chosen.to(images.device)], mean, std)
+        parts = self.rows.split(batch_size(images))
+        for pixels in ahead(images, lambda rows: images[rows.to(images.device)], parts):
+            yield to_network_input(pixels, mean, std)
