@@ -27,8 +27,7 @@ class ThresholdedConv2d(GatedConv2d):
     """A gated convolution whose saliencies are logits z (N, C); channels with z > T stay.
 
     ``set_density(d)`` lets ``ceil(C * d)`` channels stay on average over images, which is the
-    number that FBS keeps for every one of them: at the same density both do the same arithmetic.
-    All stay when that is C, whatever T is.
+    number that FBS keeps for every one of them. All stay when that is C, whatever T is.
 
     Attributes:
         thresholds: buffer (C,); with entry k - 1 as T, k channels stay on average.
