@@ -139,7 +139,7 @@ def smallest_score(module: nn.Module, images: Tensor) -> float:
     layers = [layer for layer in module.modules() if isinstance(layer, CGNetConv2d)]
     found = [torch.tensor(torch.inf)]
     for layer in layers:
-        layer.record = lambda _, score: found.append(score.abs().min())  # type: ignore[method-assign]
+        layer.record = lambda _, score: found.append(score.abs().min())
     with torch.no_grad():
         module(images)
     for layer in layers:
