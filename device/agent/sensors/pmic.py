@@ -37,10 +37,9 @@ def probe(system: System, *, estimate: bool = False) -> Probe:
         estimate: add the channel ``board_estimate``, a fit to what the whole board draws, and
             make it the total.
     """
-    ask, reason = _find_way(system)
+    ask, rails, reason = _find_way(system)
     if ask is None:
         return Probe(absent=reason)
-    rails = parse(ask())
     channels = [Channel(name, "rail", f"vcgencmd {COMMAND}") for name in rails]
     total = list(rails)
     scope, warnings = "the rails of the power chip; not USB, HATs and conversion losses", []
@@ -108,8 +107,8 @@ def parse(text: str) -> dict[str, float]:
     return watts
 
 
-def _find_way(system: System) -> tuple[Callable[[], str] | None, str]:
-    """A function that asks the power chip, or why there is none."""
+def _find_way(system: System) -> tuple[Callable[[], str] | None, list[str], str]:
+    """A function that asks the power chip, and its rails; or why there is none."""
     ways = [partial(_ask_mailbox, system, device) for device in _DEVICES]
     ways.append(partial(system.run, "vcgencmd", COMMAND))
     reasons = []
@@ -126,14 +125,12 @@ def _find_way(system: System) -> tuple[Callable[[], str] | None, str]:
             reasons.append(str(error))
             continue
         if "not registered" in text:
-            return None, "only the Raspberry Pi 5 and CM5 measure their power"
+            return None, [], "only the Raspberry Pi 5 and CM5 measure their power"
         try:
-            parse(text)
+            return way, list(parse(text)), ""
         except ValueError as error:
             reasons.append(f"vcgencmd {COMMAND}: {error}")
-            continue
-        return way, ""
-    return None, "; ".join(reasons)
+    return None, [], "; ".join(reasons)
 
 
 def _ask_mailbox(system: System, device: str) -> str:
