@@ -1,0 +1,481 @@
+"""Pruning: what can be removed, that removing changes no result, masks, schedule, checkpoints."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from headgate.errors import ModelError, RecipeError, UsageError
+from headgate.train import loop, state
+from headgate.train.checkpoints import build, describe, load_checkpoint
+from headgate.train.gates import gate, gates
+from headgate.train.macs import count_macs
+from headgate.train.models import create_model, input_shape
+from headgate.train.network import make
+from headgate.train.procedures import find_procedures
+from headgate.train.pruning import (
+    FeatureRelevancePruning,
+    PlaceChannels,
+    add_masks,
+    choose_layers,
+    find_prunable,
+    kept_channels,
+    place_channels,
+    remove_channels,
+)
+from headgate.train.pruning.cost import RemainingMacs
+from headgate.train.pruning.masks import masked_norms, without_masks
+from headgate.train.recipe import Recipe, load_recipe, recipe_from, to_toml
+from tests.networks import Branches, Inverted, SqueezeExcite, conv_bn, randomise
+
+# The operator
+
+
+def test_place_channels_puts_channels_among_constants() -> None:
+    x = torch.randn(2, 2, 3, 4, dtype=torch.float64, requires_grad=True)
+    constant = torch.randn(5, dtype=torch.float64, requires_grad=True)
+    y = place_channels(x, constant, [1, 4])
+    assert torch.equal(y[:, [1, 4]], x)
+    assert torch.equal(y[:, [0, 2, 3]], constant[[0, 2, 3], None, None].expand(2, 3, 3, 4))
+    assert torch.autograd.gradcheck(lambda a, b: place_channels(a, b, [1, 4]), (x, constant))
+    torch.library.opcheck(torch.ops.headgate.place_channels.default, (x, constant, [1, 4]))
+
+
+def test_place_channels_takes_mixed_precision() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        y = place_channels(torch.ones(1, 1, 2, 2).bfloat16(), torch.full((2,), 0.1), [1])
+    assert y.dtype == torch.float32
+    assert y[0, :, 0, 0].tolist() == [pytest.approx(0.1), 1.0]
+
+
+@pytest.mark.parametrize("channels", [[0], [1, 0], [0, 5], [-1, 2], [2, 2]])
+def test_place_channels_refuses_other_channels(channels: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"must be 2 rising numbers within 0\.\.4"):
+        place_channels(torch.zeros(1, 2, 3, 3), torch.zeros(5), channels)
+
+
+# What can be removed
+
+
+@pytest.mark.parametrize(
+    ("name", "left_out"),
+    [
+        ("vgg16", {"features.0", "features.3"}),
+        ("mcifarnet", {"features.conv0", "features.conv1"}),
+        ("resnet8", {"conv"}),
+        ("resnet20", {"conv", "stage2.0.shortcut.0", "stage3.0.shortcut.0"}),
+        ("resnet50", {"conv1", *(f"layer{i}.0.downsample.0" for i in range(1, 5))}),
+    ],
+)
+def test_the_usual_layers_are_the_papers(name: str, left_out: set[str]) -> None:
+    net = create_model(name)
+    assert set(find_prunable(net)) - set(choose_layers(net)) == left_out
+
+
+def test_inner_layers_know_their_readers_and_summed_ones_have_none() -> None:
+    found = find_prunable(create_model("resnet8"))
+    assert found["stage1.0.conv1"].readers == ("stage1.0.conv2",)
+    assert found["stage1.0.conv2"].readers is None
+    assert find_prunable(create_model("vgg16"))["features.40"].readers == ("classifier.0",)
+    assert find_prunable(create_model("mcifarnet"))["features.conv7"].readers == ("fc",)
+
+
+def test_layers_are_chosen_by_pattern() -> None:
+    net = create_model("resnet8")
+    assert list(choose_layers(net, ["stage?.0.conv1"])) == [f"stage{i}.0.conv1" for i in (1, 2, 3)]
+    with pytest.raises(UsageError, match=r"'stage2\.0\.shortcut' matches no"):
+        choose_layers(net, ["stage2.0.shortcut"])
+    with pytest.raises(ModelError, match="has no convolution to prune"):
+        choose_layers(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))
+
+
+def test_what_cannot_be_sliced_or_traced() -> None:
+    inverted = find_prunable(Inverted())
+    assert "depthwise.0" not in inverted  # grouped
+    assert inverted["expand.0"].readers is None  # a depthwise convolution reads it
+    assert find_prunable(Branches())["left.0"].readers is None  # a concatenation does
+
+    class Deciding(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(ModelError, match="Deciding cannot be traced"):
+        find_prunable(Deciding())
+
+
+# Removing
+
+
+def masked_copy(net: nn.Module, seed: int, share: float = 0.6) -> nn.Module:
+    """``net`` with random masks wherever there can be one; one channel at least stays."""
+    generator = torch.Generator().manual_seed(seed)
+    masked = add_masks(copy.deepcopy(net), find_prunable(net).values())
+    for norm in masked_norms(masked).values():
+        norm.kept.copy_(torch.rand(len(norm.kept), generator=generator) < share)
+        norm.kept[int(torch.randint(len(norm.kept), (1,), generator=generator))] = True
+    return masked
+
+
+def assert_removal_changes_nothing(net: nn.Module, shape: tuple[int, ...], seed: int = 0) -> None:
+    """In float64; afterwards again, of the network that has lost channels already."""
+    net = net.double()
+    x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(seed)).double()
+    masked = masked_copy(net, seed)
+    small = remove_channels(*without_masks(masked))
+    torch.testing.assert_close(small(x), masked(x), rtol=1e-10, atol=1e-10)
+    assert not masked_norms(small)
+    assert parameters(small) < parameters(net)
+
+    masked_more = masked_copy(small, seed + 1)
+    smaller = remove_channels(*without_masks(masked_more))
+    torch.testing.assert_close(smaller(x), masked_more(x), rtol=1e-10, atol=1e-10)
+    # What is left of the original decides, not the way there.
+    fresh = remove_channels(net, kept_channels(smaller))
+    fresh.load_state_dict(smaller.state_dict())
+    torch.testing.assert_close(fresh(x), smaller(x), rtol=0, atol=0)
+
+
+def parameters(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+@pytest.mark.parametrize("name", ["resnet8", "resnet20", "vgg16", "mcifarnet"])
+def test_removing_masked_channels_changes_no_result(name: str) -> None:
+    torch.manual_seed(0)
+    assert_removal_changes_nothing(randomise(create_model(name)), input_shape(name))
+
+
+@pytest.mark.parametrize("made", [Branches, Inverted, SqueezeExcite])
+def test_removing_is_right_before_any_reader(
+    made: type[Branches | Inverted | SqueezeExcite],
+) -> None:
+    torch.manual_seed(0)
+    assert_removal_changes_nothing(randomise(made()), made.shape)
+
+
+class Drawn(nn.Module):
+    """Blocks of two convolutions, some around a sum, between a stem and a head."""
+
+    def __init__(self, blocks: list[dict[str, int]], flat: bool, size: int) -> None:
+        super().__init__()
+        self.stem = conv_bn(3, 6)
+        self.blocks, channels = nn.ModuleList(), 6
+        self.plans = blocks
+        for plan in blocks:
+            width = channels if plan["sum"] else plan["width"]
+            first = conv_bn(channels, plan["inner"], plan["kernel"], padding=plan["kernel"] // 2)
+            geometry = {} if plan["sum"] else {"stride": plan["stride"], "padding": plan["padding"]}
+            second = conv_bn(plan["inner"], width, 3, **geometry)
+            self.blocks.append(nn.ModuleList([first, second]))
+            channels = width
+        self.flat = flat
+        with torch.no_grad():
+            features = self.features(torch.zeros(1, 3, size, size)).shape[1]
+        self.head = nn.Linear(features, 4)
+
+    def features(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        for plan, parts in zip(self.plans, self.blocks, strict=True):
+            first, second = parts
+            activation = (F.relu, F.silu, F.hardtanh, torch.tanh, torch.sigmoid)[plan["act"]]
+            y = second(activation(first(x)))
+            x = F.relu(y + x) if plan["sum"] else F.relu(y)
+        return torch.flatten(F.max_pool2d(x, 2), 1) if self.flat else x.mean((2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))
+
+
+plans = st.fixed_dictionaries(
+    {
+        "sum": st.integers(0, 1),
+        "width": st.integers(1, 7),
+        "inner": st.integers(1, 7),
+        "kernel": st.sampled_from([1, 3, 5]),
+        "stride": st.integers(1, 2),
+        "padding": st.integers(0, 2),
+        "act": st.integers(0, 4),
+    }
+)
+
+
+@settings(max_examples=20)
+@given(
+    st.lists(plans, min_size=1, max_size=3),
+    st.booleans(),
+    st.integers(17, 20),
+    st.integers(0, 2**31),
+)
+def test_removing_is_right_in_drawn_networks(
+    blocks: list[dict[str, int]], flat: bool, size: int, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    net = randomise(Drawn(blocks, flat, size)).double()
+    masked = masked_copy(net, seed)
+    small = remove_channels(*without_masks(masked))
+    x = torch.randn(2, 3, size, size).double()
+    torch.testing.assert_close(small(x), masked(x), rtol=1e-10, atol=1e-10)
+
+
+def test_a_smaller_network_is_made_of_ordinary_layers() -> None:
+    net = create_model("resnet8")
+    small = remove_channels(net, {"stage1.0.conv1": [0, 3], "stage1.0.conv2": [1, 2, 15]})
+    block = small.stage1[0]
+    assert type(block.conv1) is nn.Conv2d and type(block.bn1) is nn.BatchNorm2d
+    assert (block.conv1.out_channels, block.bn1.num_features, block.conv2.in_channels) == (2, 2, 2)
+    assert isinstance(block.bn2.place, PlaceChannels)
+    assert block.bn2.place.channels == [1, 2, 15]
+    assert kept_channels(small) == {"stage1.0.conv1": [0, 3], "stage1.0.conv2": [1, 2, 15]}
+    assert kept_channels(net) == {}
+    assert net.stage1[0].conv1.out_channels == 16
+
+
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [
+        ({"stage1.0.conv3": [0]}, r"'stage1\.0\.conv3' is no convolution .*Did you mean"),
+        ({"conv": []}, "at least one, not"),
+        ({"conv": [3, 3]}, "must be rising numbers within 0..15"),
+        ({"conv": [0, 16]}, "must be rising numbers within 0..15"),
+    ],
+)
+def test_lists_that_do_not_fit_are_refused(kept: dict[str, list[int]], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        remove_channels(create_model("resnet8"), kept)
+
+
+def test_what_masks_leave_costs_what_the_smaller_network_costs() -> None:
+    net = create_model("resnet8").eval()
+    example = torch.zeros(1, 3, 32, 32)
+    masked = masked_copy(net, seed=3)
+    small = remove_channels(*without_masks(masked))
+    remaining = RemainingMacs(masked, example)
+    assert remaining.total == count_macs(net, example).dense
+    assert remaining() == count_macs(small, example).dense < remaining.total
+    assert count_macs(small, example).unsupported() == {}
+
+
+# Masks
+
+
+def test_a_pruned_channel_is_its_norms_shift_or_nothing_and_does_not_learn() -> None:
+    torch.manual_seed(0)
+    net = add_masks(
+        randomise(create_model("resnet8")), choose_layers(create_model("resnet8")).values()
+    )
+    norms = masked_norms(net)
+    inner, summed = norms["stage2.0.conv1"], norms["stage2.0.conv2"]
+    inner.kept[5] = summed.kept[6] = False
+    seen: dict[str, Tensor] = {}
+    for name, norm in (("inner", inner), ("summed", summed)):
+        norm.register_forward_hook(lambda _m, _x, y, name=name: seen.__setitem__(name, y))
+    for training in (False, True):
+        net.train(training)
+        net(torch.randn(4, 3, 32, 32)).square().sum().backward()
+        assert bool((seen["inner"][:, 5] == 0).all())
+        assert bool((seen["summed"][:, 6] == summed.bias[6]).all())
+        block = net.stage2[0]
+        for conv, channel in ((block.conv1, 5), (block.conv2, 6)):
+            assert bool((conv.weight.grad[channel] == 0).all())
+            assert bool((conv.weight.grad[0] != 0).any())
+        assert bool((block.conv2.weight.grad[:, 5] == 0).all())
+        assert inner.bias.grad[5] == 0 != summed.bias.grad[6]
+
+
+def test_masks_that_keep_everything_change_nothing_even_in_training() -> None:
+    torch.manual_seed(0)
+    net = randomise(create_model("resnet8")).train()
+    masked = add_masks(copy.deepcopy(net), choose_layers(net).values())
+    x = torch.randn(4, 3, 32, 32)
+    for _ in range(2):
+        torch.testing.assert_close(masked(x), net(x), rtol=0, atol=0)
+    ours = {k: t for k, t in masked.state_dict().items() if not k.endswith(".kept")}
+    assert ours.keys() == net.state_dict().keys()
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(ours[name], tensor), name
+    kept = [t for k, t in masked.state_dict().items() if k.endswith(".kept")]
+    assert len(kept) == 6 and all(t.dtype == torch.bool for t in kept)
+
+
+# Training
+
+TINY = {
+    "dataset": "synthetic",
+    "epochs": 3,
+    "batch_size": 64,
+    "limit_train": 320,
+    "limit_test": 64,
+    "warmup_epochs": 0.5,
+    "checkpoint_batches": 2,
+    "ema_decay": 0.9,
+    "clip_norm": 5.0,
+    "prune": "frs",
+    "prune_options": {"target_macs": 0.6, "until_epoch": 2, "images": 40},
+}
+
+
+def dense_macs() -> int:
+    return count_macs(create_model("resnet8"), torch.zeros(1, 3, 32, 32)).dense
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run that was pruned to 0.6 of its MACs."""
+    folder = tmp_path_factory.mktemp("pruned")
+    loop.train(recipe_from(TINY), folder)
+    return folder
+
+
+def test_a_run_ends_at_the_wanted_cost_and_loads_as_a_smaller_network(pruned: Path) -> None:
+    described = describe(pruned)
+    macs = described["macs"]
+    assert macs["dense"] == dense_macs()
+    assert 0.57 * macs["dense"] < macs["executed"] <= 0.6 * macs["dense"]
+    module, stated, _ = load_checkpoint(pruned)
+    assert count_macs(module, torch.zeros(1, 3, 32, 32)).dense == macs["executed"]
+    assert stated == described["test_accuracy"] > 0.2
+    assert described["pruning"]["method"] == "frs"
+    assert described["pruning"]["channels"] == kept_channels(module)
+    assert set(kept_channels(module)) == set(choose_layers(create_model("resnet8")))
+
+
+def test_a_pruned_network_can_be_pruned_further(pruned: Path, tmp_path: Path) -> None:
+    options = {"target_macs": 0.4, "until_epoch": 1, "images": 40}
+    table = TINY | {"start_from": str(pruned), "epochs": 2, "prune_options": options}
+    loop.train(recipe_from(table), tmp_path)
+    macs = describe(tmp_path)["macs"]
+    assert macs["dense"] == dense_macs()
+    assert macs["executed"] <= 0.4 * macs["dense"]
+    before = describe(pruned)["pruning"]["channels"]
+    for path, channels in describe(tmp_path)["pruning"]["channels"].items():
+        assert set(channels) <= set(before[path])
+    load_checkpoint(tmp_path)
+
+
+def test_a_pruned_network_can_be_trained_on_and_gated(pruned: Path, tmp_path: Path) -> None:
+    table = {k: v for k, v in TINY.items() if not k.startswith("prune")}
+    table |= {"start_from": str(pruned), "epochs": 1}
+    table |= {"gate": "fbs", "gate_layers": ["block-inner"], "density": 0.5}
+    loop.train(recipe_from(table), tmp_path)
+    described = describe(tmp_path)
+    assert described["pruning"] == describe(pruned)["pruning"]
+    assert described["macs"]["executed"] < describe(pruned)["macs"]["executed"]
+    assert described["macs"]["dense"] == dense_macs()
+    assert len(gates(load_checkpoint(tmp_path).module)) == 3
+    assert (
+        build(described).state_dict().keys() == load_checkpoint(tmp_path).module.state_dict().keys()
+    )
+
+
+def test_channels_go_at_the_papers_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scores(module: nn.Module, paths: list[str], *_: object) -> dict[str, Tensor]:
+        norms = masked_norms(module)
+        return {path: torch.linspace(0, 1, norms[path].num_features) for path in paths}
+
+    monkeypatch.setattr("headgate.train.pruning.frs.feature_relevance_scores", scores)
+    counts = []
+
+    def watch(self: loop.Run, history: object) -> None:
+        counts.append(sum(int(n.kept.sum()) for n in masked_norms(self.module).values()))
+        end(self, history)
+
+    end = loop.Run._end_epoch
+    monkeypatch.setattr(loop.Run, "_end_epoch", watch)
+    options = {"channels": 10, "every_epochs": 2, "until_epoch": 5, "min_channels": 3}
+    table = TINY | {"epochs": 7, "limit_train": 64, "prune_options": options}
+    loop.train(recipe_from(table), tmp_path)
+    assert counts == [224, 224, 214, 214, 204, 204, 204]
+
+
+def test_a_pruned_run_killed_in_mid_epoch_resumes_bit_for_bit(pruned: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
+    (tmp_path / "recipe.toml").write_text(to_toml(recipe_from(TINY)))
+    program = f"""
+import os, signal
+from headgate.train import loop
+from headgate.train.recipe import load_recipe
+step, seen = loop.Run._step, []
+def deadly(self, images, labels):
+    seen.append(1)
+    if len(seen) == 9:
+        os.kill(os.getpid(), signal.SIGKILL)
+    step(self, images, labels)
+loop.Run._step = deadly
+loop.train(load_recipe({str(tmp_path / "recipe.toml")!r}), {str(folder)!r})
+"""
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    killed = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | threads,
+        stderr=subprocess.DEVNULL,
+        timeout=300,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    # Pruned once, in the middle of the second of three epochs.
+    position = json.loads((folder / state.JSON_NAME).read_text())["position"]
+    assert (position["epoch"], position["batch"]) == (1, 2)
+    loop.train(recipe_from(TINY), folder, resume=True)
+    ours, theirs = ((at / loop.RESULT_NAME).read_bytes() for at in (folder, pruned))
+    assert ours == theirs
+    assert describe(folder)["pruning"] == describe(pruned)["pruning"]
+
+
+def test_mixed_precision_does_not_reach_the_scores(tmp_path: Path) -> None:
+    table = TINY | {"precision": "bf16", "epochs": 2, "limit_train": 128}
+    table["prune_options"] = {"channels": 8, "images": 20}
+    loop.train(recipe_from(table), tmp_path)
+    left = describe(tmp_path)["pruning"]["channels"]
+    assert sum(map(len, left.values())) == 224 - 8
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "need one of channels"),
+        ({"channels": 3, "target_macs": 0.5}, "need one of channels"),
+        ({"channels": 3, "every_epoch": 2}, "has no option 'every_epoch'.*'every_epochs'"),
+        ({"target_macs": 1.5}, "target_macs = 1.5, but must be in 0..1"),
+        ({"channels": 3, "every_epochs": 5, "until_epoch": 4}, "at least every_epochs"),
+        ({"channels": 3, "min_channels": 0}, "min_channels = 0, but must be at least 1"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, float], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        find_procedures(Recipe(prune="frs", prune_options=options))
+
+
+def test_recipes_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(RecipeError, match=r"prune = 'fsr' is unknown.*'frs'"):
+        find_procedures(Recipe(prune="fsr"))
+    with pytest.raises(RecipeError, match="need prune"):
+        Recipe(prune_options={"channels": 3})
+    with pytest.raises(RecipeError, match="prune and gate cannot train together"):
+        Recipe(prune="frs", gate="fbs")
+    with pytest.raises(UsageError, match="prune_layers: 'conv9' matches no convolution"):
+        make(Recipe(prune="frs", prune_layers=["conv9"], prune_options={"channels": 3}))
+
+
+def test_the_procedure_follows_the_recipes_options() -> None:
+    (procedure,) = find_procedures(load_recipe("resnet110-frs"))
+    assert isinstance(procedure, FeatureRelevancePruning)
+    assert (procedure.target_macs, procedure.every_epochs, procedure.until_epoch) == (0.44, 21, 150)
+
+
+def test_gates_go_on_a_network_whose_channels_were_removed() -> None:
+    small = remove_channels(*without_masks(masked_copy(create_model("resnet20").eval(), 0)))
+    example = torch.zeros(1, 3, 32, 32)
+    gated = count_macs(gate(small, density=1.0).eval(), example)
+    assert gated.dense == count_macs(small, example).dense
+    assert gated.unsupported() == {}
