@@ -19,6 +19,7 @@ from headgate.train.macs import count_macs
 from headgate.train.models import create_model
 from headgate.train.network import gating_of, pruning_of
 from headgate.train.problem import Problem
+from headgate.train.pruning import kept_channels
 from headgate.train.recipe import Recipe
 from headgate.train.state import Position
 
@@ -34,11 +35,32 @@ def describe_result(
     problem: Problem,
     accelerator: Accelerator,
 ) -> dict[str, Any]:
-    """The JSON that goes beside a checkpoint's weights.
+    """The JSON that goes beside a checkpoint's weights: what was asked for and :func:`measure`."""
+    return {
+        "name": recipe.name,
+        "architecture": recipe.model,
+        "model_options": recipe.model_options,
+        "num_classes": len(problem.classes),
+        "classes": list(problem.classes),
+        "gate": gating_of(recipe),
+        "pruning": pruning_of(recipe, module),
+        "preprocess": {"mean": problem.preprocess.mean, "std": problem.preprocess.std},
+        **measure(recipe, module, problem),
+        "recipe": asdict(recipe),
+        "seed": recipe.seed,
+        "epochs": recipe.epochs,
+        "hours": round(position.total_seconds / 3600, 4),
+        "hardware": hardware(accelerator),
+        "versions": {name: version(name) for name in ("torch", "accelerate", "numpy")},
+        "log": CSV_NAME,
+    }
 
-    The accuracy is measured here, in float32, over the problem's whole test set; executed MACs
-    are a mean over the first :data:`COUNTED_IMAGES` test images; what single ones of them cost is
-    there as minimum, maximum and the percentiles 5 and 95.
+
+def measure(recipe: Recipe, module: nn.Module, problem: Problem) -> dict[str, Any]:
+    """Accuracy in float32 over the whole test set, and MACs per image.
+
+    Executed MACs are a mean over the first :data:`COUNTED_IMAGES` test images; what single ones of
+    them cost is there as minimum, maximum and the percentiles 5 and 95.
     """
     right = accuracy(module, problem.test_images, problem.test_labels, problem.preprocess)
     mean = torch.tensor(problem.preprocess.mean, device=problem.test_images.device)
@@ -47,36 +69,21 @@ def describe_result(
     counted = min(COUNTED_IMAGES, max(1, COUNTED_PIXELS // (height * width)))
     images = to_network_input(problem.test_images[:counted], mean, std)
     macs = count_macs(module, images[:1], images)
-    pruning = pruning_of(recipe, module)
-    whole = None
-    if pruning is not None:
+    dense = macs.dense
+    if kept_channels(module):
         whole = create_model(recipe.model, len(problem.classes), **recipe.model_options)
+        dense = count_macs(whole, images[:1]).dense
     return {
-        "name": recipe.name,
-        "architecture": recipe.model,
-        "model_options": recipe.model_options,
-        "num_classes": len(problem.classes),
-        "classes": list(problem.classes),
-        "gate": gating_of(recipe),
-        "pruning": pruning,
-        "preprocess": {"mean": problem.preprocess.mean, "std": problem.preprocess.std},
         "test_accuracy": right,
         "test_images": len(problem.test_images),
         "macs": {
-            "dense": macs.dense if whole is None else count_macs(whole, images[:1]).dense,
+            "dense": dense,
             "executed": round(macs.executed),
             **_spread(macs.executed_per_image),
             "gate": macs.gate,
             "images": len(images),
             "convention": macs.convention,
         },
-        "recipe": asdict(recipe),
-        "seed": recipe.seed,
-        "epochs": recipe.epochs,
-        "hours": round(position.total_seconds / 3600, 4),
-        "hardware": hardware(accelerator),
-        "versions": {name: version(name) for name in ("torch", "accelerate", "numpy")},
-        "log": CSV_NAME,
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import safetensors.torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from headgate.device.files import atomic_write
 from headgate.errors import MissingFile, ModelError, suggest
@@ -140,18 +140,31 @@ def load_checkpoint(name: str | Path) -> Loaded:
     return Loaded(module.eval(), test_accuracy, preprocess)
 
 
-def save_checkpoint(path: Path, module: nn.Module, described: dict[str, Any]) -> None:
+def save_checkpoint(
+    path: Path, module: nn.Module, described: dict[str, Any], half: bool = False
+) -> None:
     """Writes ``path`` (.safetensors) and the JSON beside it, each whole or not at all.
 
-    ``described`` gets the schema and the checksum added; see :func:`describe` for its keys.
+    Args:
+        path: of the weights.
+        module: the network; loaded again it is in float32 either way.
+        described: gets the schema and the checksum added; see :func:`describe` for its keys.
+        half: :func:`rounded` weights take half of the space.
 
     Raises:
         StorageError: if a file cannot be written.
     """
     tensors = {name: t.detach().cpu().contiguous() for name, t in module.state_dict().items()}
+    if half:
+        tensors = {name: rounded(tensor) for name, tensor in tensors.items()}
     content = safetensors.torch.save(tensors)
     full = described | {"schema": SCHEMA, "sha256": hashlib.sha256(content).hexdigest()}
     with atomic_write(path) as file:
         file.write(content)
     with atomic_write(path.with_suffix(".json")) as file:
         file.write((json.dumps(full, indent=1, sort_keys=True) + "\n").encode())
+
+
+def rounded(tensor: Tensor) -> Tensor:
+    """Kernels and matrices in half precision; what is per channel, and no float, as it is."""
+    return tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor
