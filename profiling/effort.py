@@ -7,7 +7,7 @@ MACs are anything like normal.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from headgate.device.program import Program
 from headgate.profiling import layers as layer_table
 from headgate.profiling.absent import NotMeasured, to_json
-from headgate.profiling.gallery import Example, pick_examples
+from headgate.profiling.gallery import Example, pick_examples, pictures_of
+from headgate.profiling.source import Source
 from headgate.profiling.statistics import Distribution, distribution, rank_correlation
 
 BINS = 24
@@ -134,6 +135,41 @@ def measure_effort(
         cheapest=examples[0],
         dearest=examples[1],
     )
+
+
+def measure_efforts(
+    sources: Mapping[str, Source],
+    images: NDArray[np.float32],
+    labels: NDArray[np.integer[Any]] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Effort]:
+    """:func:`measure_effort` of several bundles for the same input; the first dense one is asked
+    how hard the images are.
+
+    Args:
+        sources: The bundles by what to call them.
+        images: Preprocessed, (N,C,H,W).
+        labels: True classes (N,).
+        say: Called with a line before each.
+    """
+    dense = next((one for one in sources.values() if not one.manifest["gates"]), None)
+    reference = None if dense is None else np.asarray(dense.program.run(images))
+    pixels = None
+    for one in sources.values():
+        pixels = pictures_of(images, one.manifest["preprocess"]) if pixels is None else pixels
+    found = {}
+    for name, source in sources.items():
+        say(f"counting the work of {name} on {len(images)} images")
+        found[name] = measure_effort(
+            name,
+            source.program,
+            images,
+            labels=labels,
+            reference=reference,
+            pixels=pixels,
+            classes=source.manifest["classes"],
+        )
+    return found
 
 
 def _histogram(macs: NDArray[np.int64]) -> tuple[list[float], list[int]]:

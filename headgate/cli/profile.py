@@ -99,6 +99,12 @@ def _print(result: Profile) -> None:
         f"MACs done: {result.done_macs:,.0f} of {result.dense_macs:,} dense "
         f"({result.done_macs / result.dense_macs:.1%})"
     )
+    macs = result.macs_per_image
+    if macs.minimum != macs.maximum:
+        print_line(
+            f"per image: {macs.minimum:,.0f} at least, {macs.mean:,.0f} in the mean, "
+            f"{macs.p95:,.0f} at the 95th percentile, {macs.maximum:,.0f} at most"
+        )
     count = result.instructions
     if isinstance(count, NotMeasured):
         print_line(f"instructions: {count}")
@@ -111,7 +117,10 @@ def _print(result: Profile) -> None:
 def _row(layer: LayerProfile) -> tuple[object, ...]:
     channels = ""
     if layer.active_channels is not None:
-        channels = f"{np.mean(layer.active_channels):.1f} of {layer.channels}"
+        active = layer.active_channels
+        channels = f"{np.mean(active):.1f} of {layer.channels}"
+        if min(active) != max(active):
+            channels += f" ({min(active)} to {max(active)}, p95 {np.percentile(active, 95):.0f})"
     share = f"{layer.done_macs / layer.dense_macs:.0%}" if layer.dense_macs else ""
     time_us = layer.time_us if isinstance(layer.time_us, float) else ""
     return layer.name, layer.operator, time_us, channels, layer.done_macs, share

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from headgate.profiling.absent import NotMeasured
 from headgate.profiling.compare import compare
 from headgate.profiling.comparison import Comparison, Standing
-from headgate.profiling.effort import Effort, measure_effort
-from headgate.profiling.methods.data import Images, sample, whole_test_set
+from headgate.profiling.effort import Effort, measure_efforts
+from headgate.profiling.methods.data import sample, whole_test_set
 from headgate.profiling.methods.networks import HEADGATE, Entry
 from headgate.profiling.methods.row import Row
 from headgate.profiling.peers import peer_for_file
 from headgate.profiling.profile import Profile, profile
-from headgate.profiling.source import Source, open_source
+from headgate.profiling.source import open_source
 from headgate.profiling.statistics import Distribution
 from headgate.train.data import Preprocess
 
@@ -74,7 +74,7 @@ def measure(
         },
         rounds=rounds,
     )
-    efforts = _efforts(bundles, dense, inputs, images, say)
+    efforts = measure_efforts(bundles, inputs, images.labels, say)
     accuracies: dict[str, float | NotMeasured] = {
         name: effort.accuracy for name, effort in efforts.items()
     }
@@ -165,29 +165,6 @@ def _realised(
     if saved < 0.01:
         return NotMeasured("it saves no arithmetic")
     return (1 - reference.speedup.median / one.speedup.median) / saved
-
-
-def _efforts(
-    bundles: Mapping[str, Source],
-    dense: Source,
-    inputs: NDArray[np.float32],
-    images: Images,
-    say: Callable[[str], None],
-) -> dict[str, Effort]:
-    reference = np.asarray(dense.program.run(inputs))
-    found = {}
-    for name, source in bundles.items():
-        say(f"counting the work of {name} on {len(images)} images")
-        found[name] = measure_effort(
-            name,
-            source.program,
-            inputs,
-            labels=images.labels,
-            reference=reference,
-            pixels=images.pixels,
-            classes=dense.manifest["classes"],
-        )
-    return found
 
 
 def _accuracy(path: Path, inputs: NDArray[np.float32], labels: NDArray[np.int64]) -> float:

@@ -17,12 +17,13 @@ from PIL import Image
 from headgate.device.program import Execution
 from headgate.errors import InputError
 from headgate.profiling.absent import NotMeasured
-from headgate.profiling.effort import Effort, Hardness, measure_effort
+from headgate.profiling.effort import Effort, Hardness, measure_effort, measure_efforts
 from headgate.profiling.effort_view import effort_sections
 from headgate.profiling.gallery import pictures_of
 from headgate.profiling.png import LARGEST, data_uri, encode_png
 from headgate.profiling.report import build_report, render_html
 from headgate.profiling.report_csv import csv_tables
+from headgate.profiling.source import Source
 from headgate.profiling.statistics import distribution, rank_correlation
 from headgate.train.data import Preprocess
 from tests import fake_bundle
@@ -227,3 +228,19 @@ def test_sections_are_empty_without_dynamic_networks() -> None:
     sections = effort_sections([])
     assert sections["density"] is None
     assert not sections["efforts"] and not sections["galleries"] and not sections["deciles"]
+
+
+def test_the_first_dense_network_says_what_is_hard() -> None:
+    conv = {**fake_bundle.manifest()["layers"][1], "out_gate": None}
+    dense = ScriptedProgram(lambda run: 1.0, gates=[], layers=[conv])
+    sources = {
+        "picky": Source("picky", "aa", Picky(active_counts())),
+        "dense": Source("dense", "bb", dense),
+    }
+    said: list[str] = []
+    found = measure_efforts(sources, IMAGES, say=said.append)
+    assert list(found) == ["picky", "dense"]
+    assert isinstance(found["picky"].hardness, Hardness)
+    assert said == [f"counting the work of {name} on 40 images" for name in sources]
+    alone = measure_efforts({"picky": sources["picky"]}, IMAGES)["picky"]
+    assert isinstance(alone.hardness, NotMeasured)
