@@ -153,17 +153,24 @@ def _from_methods(data: Data) -> Iterable[dict[str, Any]]:
 
 def _from_comparison(data: Data) -> Iterable[dict[str, Any]]:
     comparison = data.get("comparison")
-    for one in comparison["standings"] if comparison else ():
-        accuracy = next(
-            (one[key] for key in ("accuracy", "accuracy_on_images") if is_measured(one[key])), None
-        )
-        if accuracy is None:
+    standings = comparison["standings"] if comparison else []
+    # Of the test set or of the images of this run, but not one beside the other.
+    key = next(
+        (
+            key
+            for key in ("accuracy", "accuracy_on_images")
+            if sum(is_measured(one[key]) for one in standings) >= 2
+        ),
+        None,
+    )
+    for one in standings:
+        if key is None or not is_measured(one[key]):
             continue
         yield {
             "name": one["name"],
             "method": one["kind"],
             "program": "headgate",
-            "accuracy": accuracy,
+            "accuracy": one[key],
             "macs": one["done_macs"] if is_measured(one["done_macs"]) else None,
             "latency_us": one["latency_us"]["median"],
         }

@@ -197,6 +197,12 @@ def test_plots_of_a_plain_comparison(measured: tuple[Comparison, dict[str, Effor
     comparison = measured[0].to_json()
     assert trade_offs({"comparison": comparison}) == []  # no accuracies
     for one in comparison["standings"]:
+        one["accuracy_on_images"] = 0.5
+        if one["kind"] != "peer":
+            one["accuracy"] = 0.9
+    plots = trade_offs({"comparison": comparison})
+    assert "of 3 networks" in plots[1]["drawing"]  # those of which the whole test set is known
+    for one in comparison["standings"]:
         one["accuracy"] = 0.9
     plots = trade_offs({"comparison": comparison})
     assert "of 3 networks" in plots[0]["drawing"]  # peers count no MACs
