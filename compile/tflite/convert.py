@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,8 @@ def convert(
         converter.representative_dataset = lambda: _one_by_one(calibration)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     try:
-        with quiet_stderr():
+        with quiet_stderr(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Statistics for quantized inputs")
             return bytes(converter.convert())
     except Exception as error:
         raise CompileError(f"TensorFlow's TFLite converter failed: {error}") from error
