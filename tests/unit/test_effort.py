@@ -28,6 +28,7 @@ from headgate.profiling.statistics import distribution, rank_correlation
 from headgate.train.data import Preprocess
 from tests import fake_bundle
 from tests.fake_program import ScriptedProgram
+from tests.page_structure import page_faults
 
 COUNT = 40
 IMAGES = fake_bundle.images(COUNT)
@@ -196,6 +197,7 @@ def report() -> dict[str, Any]:
 
 def test_page_shows_work_per_image() -> None:
     page = render_html(report())
+    assert page_faults(page) == []
     assert "Work per image" in page
     assert "hardest costs" in page
     assert "Every image costs 64" in page
