@@ -121,6 +121,7 @@ class CGNetConv2d(TargetedLayer):
             assert statistic is not None
             statistic /= partitions
         self.threshold = nn.Parameter(torch.full_like(self.norm.weight, start))
+        self.register_buffer("target", torch.ones_like(self.threshold[0]))
         if separate_norms:
             self.base_scale = nn.Parameter(self.norm.weight.detach().clone())
             self.base_shift = nn.Parameter(self.norm.bias.detach().clone())

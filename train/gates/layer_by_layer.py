@@ -16,17 +16,12 @@ train along with the gates:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from headgate.errors import RecipeError
-from headgate.train.data.image_files import ahead
-from headgate.train.evaluate import batch_size, to_network_input
 from headgate.train.gates.layer import gates
 from headgate.train.gates.thresholds import calibrate
-from headgate.train.problem import Problem
+from headgate.train.gates.training_images import TrainingImages
 from headgate.train.procedure import Moment, Procedure
 from headgate.train.recipe import Recipe
 
@@ -104,26 +99,8 @@ class LayerByLayer(Procedure):
             )
 
     def _calibrate(self, moment: Moment) -> None:
-        calibrate(moment.module, _TrainingImages(moment.problem, self.calibration_images))
+        calibrate(moment.module, TrainingImages(moment.problem, self.calibration_images))
 
 
 def _stages(recipe: Recipe) -> list[list[float]]:
     return recipe.density_schedule or [[0, recipe.density]]
-
-
-class _TrainingImages:
-    """Batches of up to ``count`` training images without augmentation, evenly spread."""
-
-    def __init__(self, problem: Problem, count: int) -> None:
-        self.problem = problem
-        total = len(problem.train_images)
-        count = min(count, total)
-        self.rows = torch.arange(count) * total // count
-
-    def __iter__(self) -> Iterator[Tensor]:
-        images, preprocess = self.problem.train_images, self.problem.preprocess
-        mean = torch.tensor(preprocess.mean, device=images.device)
-        std = torch.tensor(preprocess.std, device=images.device)
-        parts = self.rows.split(batch_size(images))
-        for pixels in ahead(images, lambda rows: images[rows.to(images.device)], parts):
-            yield to_network_input(pixels, mean, std)
