@@ -448,6 +448,7 @@ def test_mixed_precision_does_not_reach_the_scores(tmp_path: Path) -> None:
         ({"channels": 3, "every_epoch": 2}, "has no option 'every_epoch'.*'every_epochs'"),
         ({"target_macs": 1.5}, "target_macs = 1.5, but must be in 0..1"),
         ({"channels": 3, "every_epochs": 5, "until_epoch": 4}, "at least every_epochs"),
+        ({"channels": 3, "absolute": "image"}, "absolute = 'image' is unknown.*'images'"),
         ({"channels": 3, "min_channels": 0}, "min_channels = 0, but must be at least 1"),
     ],
 )

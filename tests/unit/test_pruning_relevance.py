@@ -21,7 +21,12 @@ from headgate.train.pruning import scores as scores_module
 from headgate.train.pruning.ranking import least_relevant
 from headgate.train.pruning.relevance import IMAGES, Relevance
 from headgate.train.pruning.rules import ALPHA, BETA, EPSILON
-from headgate.train.pruning.scores import class_weights, feature_relevance_scores
+from headgate.train.pruning.scores import (
+    ABSOLUTE,
+    Absolute,
+    class_weights,
+    feature_relevance_scores,
+)
 from tests.networks import randomise
 
 Array = NDArray[np.float64]
@@ -280,11 +285,14 @@ class Small(nn.Module):
         return self.head(F.relu(self.b(F.relu(self.a(x)))).mean((2, 3)))
 
 
-def test_scores_are_those_of_the_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("absolute", ABSOLUTE)
+def test_scores_are_those_of_the_formula(
+    absolute: Absolute, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(1)
     net, problem = Small(), make_problem(11)
     monkeypatch.setattr(scores_module, "BATCH", 4)  # the last batch takes one image in again
-    found = feature_relevance_scores(net, ["a", "b"], problem)
+    found = feature_relevance_scores(net, ["a", "b"], problem, absolute=absolute)
 
     pixels = torch.from_numpy(PREPROCESS(problem.train_images.numpy()))
     logits, relevance = Relevance(net, pixels, ["a", "b"])(pixels, problem.train_labels)
@@ -294,7 +302,8 @@ def test_scores_are_those_of_the_formula(monkeypatch: pytest.MonkeyPatch) -> Non
         score = np.zeros(channels)
         for k, accuracy in enumerate(accuracies):
             ratio = max(accuracies) / accuracy if accuracy else np.inf
-            by_class = relevance[path][problem.train_labels == k].mean((0, 2, 3)).numpy()
+            by_image = relevance[path][problem.train_labels == k].mean((2, 3)).numpy()
+            by_class = (np.abs(by_image) if absolute == "images" else by_image).mean(0)
             score += by_class / (1 + np.exp(-ratio)) / 3
         score = np.abs(score)
         np.testing.assert_allclose(found[path], score / np.sqrt((score**2).sum()), rtol=1e-4)

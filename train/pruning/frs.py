@@ -13,7 +13,7 @@ from itertools import islice
 import torch
 from torch import nn
 
-from headgate.errors import RecipeError
+from headgate.errors import RecipeError, suggest
 from headgate.train.evaluate import to_network_input
 from headgate.train.macs import count_macs
 from headgate.train.models import create_model
@@ -22,7 +22,7 @@ from headgate.train.pruning.cost import RemainingMacs
 from headgate.train.pruning.masks import masked_norms, without_masks
 from headgate.train.pruning.ranking import least_relevant
 from headgate.train.pruning.remove import remove_channels
-from headgate.train.pruning.scores import feature_relevance_scores
+from headgate.train.pruning.scores import ABSOLUTE, Absolute, feature_relevance_scores
 
 
 class FeatureRelevancePruning(Procedure):
@@ -39,6 +39,7 @@ class FeatureRelevancePruning(Procedure):
         target_macs: instead of ``channels``: MACs in the end, as a share of those of the network
             as the recipe's ``model`` makes it.
         images: how many training images the scores are taken from; 0: all.
+        absolute: "classes" or "images", see :func:`feature_relevance_scores`.
         min_channels: as many always stay in a layer.
 
     Raises:
@@ -52,6 +53,7 @@ class FeatureRelevancePruning(Procedure):
         channels: int = 0,
         target_macs: float = 0.0,
         images: int = 0,
+        absolute: Absolute = "classes",
         min_channels: int = 1,
     ) -> None:
         if (channels > 0) == (target_macs > 0):
@@ -64,10 +66,13 @@ class FeatureRelevancePruning(Procedure):
         _demand(every_epochs >= 1, "every_epochs", every_epochs, "at least 1")
         _demand(until_epoch >= every_epochs, "until_epoch", until_epoch, "at least every_epochs")
         _demand(images >= 0, "images", images, "at least 0")
+        if absolute not in ABSOLUTE:
+            hint = suggest(str(absolute), ABSOLUTE)
+            raise RecipeError(f"recipe: prune_options.absolute = {absolute!r} is unknown.{hint}")
         _demand(min_channels >= 1, "min_channels", min_channels, "at least 1")
         self.every_epochs, self.until_epoch = every_epochs, until_epoch
         self.channels, self.target_macs = channels, target_macs
-        self.images, self.min_channels = images, min_channels
+        self.images, self.absolute, self.min_channels = images, absolute, min_channels
 
     def before_epoch(self, moment: Moment) -> None:
         """Masks this time's share of the channels, if it is time.
@@ -81,7 +86,7 @@ class FeatureRelevancePruning(Procedure):
             return
         module, problem = _own_forward(moment.module), moment.problem
         norms = masked_norms(module)
-        scores = feature_relevance_scores(module, norms, problem, self.images)
+        scores = feature_relevance_scores(module, norms, problem, self.images, self.absolute)
         kept = {path: norm.kept for path, norm in norms.items()}
         candidates = least_relevant(scores, kept, self.min_channels)
         if self.channels:

@@ -7,6 +7,7 @@ Scores for Convolutional Neural Networks", IEEE Access 2020, as in the official 
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +17,20 @@ from headgate.train.evaluate import to_network_input
 from headgate.train.problem import Problem
 from headgate.train.pruning.relevance import Relevance
 
+Absolute = Literal["classes", "images"]
+ABSOLUTE: tuple[Absolute, ...] = get_args(Absolute)
+
 # Images a batch: so many, or fewer if together they had more pixels than that.
 BATCH = 100
 BATCH_PIXELS = 1 << 20
 
 
 def feature_relevance_scores(
-    module: nn.Module, paths: Collection[str], problem: Problem, number: int = 0
+    module: nn.Module,
+    paths: Collection[str],
+    problem: Problem,
+    number: int = 0,
+    absolute: Absolute = "classes",
 ) -> dict[str, Tensor]:
     """Scores (C,) of the layers in ``paths``, comparable between layers.
 
@@ -34,6 +42,10 @@ def feature_relevance_scores(
         module: takes float32 (N, 3, H, W), gives logits (N, classes).
         problem: its training images are taken as they are, without augmentation.
         number: so many of them, evenly spread; 0: all.
+        absolute: where the sign goes: "classes", of the average over the classes, as in the
+            official code; or "images", of each image's relevance already. Relevance has both
+            signs, above all in branches of a residual sum, and a channel that speaks for some
+            images and against others is not one that says nothing.
 
     Raises:
         ModelError: relevance cannot pass through the network.
@@ -61,6 +73,8 @@ def feature_relevance_scores(
         right.index_add_(0, answers, (logits[new].argmax(1) == answers).double())
         for path, found in relevance.items():
             by_image = found[new].mean((2, 3), dtype=torch.float64)
+            if absolute == "images":
+                by_image = by_image.abs()
             total = sums.setdefault(path, by_image.new_zeros(classes, by_image.shape[1]))
             total.index_add_(0, answers, by_image)
     counts = torch.bincount(labels, minlength=classes).double()
