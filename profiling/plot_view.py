@@ -8,6 +8,7 @@ from typing import Any
 from headgate.profiling import charts, units
 from headgate.profiling.absent import is_measured
 from headgate.profiling.charts.scatter import FILLS, key_mark
+from headgate.profiling.methods.row import counts_differ
 
 Data = Mapping[str, Any]
 
@@ -112,6 +113,11 @@ def method_rows(data: Data) -> list[dict[str, Any]]:
                 ),
                 "accuracy_note": f"{row['accuracy_images']:,} images",
                 "macs": units.macs(macs["mean"]),
+                "by_pixel": (
+                    f"{units.macs(row['counted_macs'])} by pixel"
+                    if counts_differ(macs["mean"], row["counted_macs"])
+                    else ""
+                ),
                 "spread": (
                     "same for every image"
                     if macs["minimum"] == macs["maximum"]

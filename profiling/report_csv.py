@@ -67,13 +67,15 @@ def render_layers_csv(data: Mapping[str, Any]) -> str:
 def render_methods_csv(data: Mapping[str, Any]) -> str:
     """One line per row of the table of methods."""
     header = (
-        "name,network,method,program,accuracy,accuracy_images,dense_macs,mean_macs,p95_macs,"
-        "max_macs,fewer,median_us,low_us,high_us,speedup,realised,weights_bytes,file_bytes"
+        "name,network,method,program,accuracy,accuracy_images,dense_macs,counted_macs,mean_macs,"
+        "p95_macs,max_macs,fewer,median_us,low_us,high_us,speedup,realised,weights_bytes,file_bytes"
     )
     rows = []
     for row in data["methods"]:
         values = [row[key] for key in ("name", "network", "method", "program")]
-        values += [row[key] for key in ("accuracy", "accuracy_images", "dense_macs")]
+        values += [
+            row[key] for key in ("accuracy", "accuracy_images", "dense_macs", "counted_macs")
+        ]
         values += [row["macs"][key] for key in ("mean", "p95", "maximum")]
         values += [row["fewer"], *(row["latency_us"][key] for key in ("median", "low", "high"))]
         values += [row["speedup"]["median"], row["realised"]]

@@ -142,6 +142,7 @@ def make_rows(
                 bundle_accuracy=measured,
                 dense_macs=dense.dense_macs,
                 macs=effort.macs,
+                counted_macs=one.counted_macs,
                 fewer=dense.dense_macs / effort.macs.mean,
                 latency_us=standing.latency_us,
                 speedup=standing.speedup,

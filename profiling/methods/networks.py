@@ -32,6 +32,8 @@ class Entry:
     test_accuracy: float | None
     """Recorded by training, on ``test_images`` images."""
     test_images: int
+    counted_macs: int | None
+    """Mean per image, recorded by training: pixel gates counted number by number."""
 
 
 def find_checkpoints(network: str) -> dict[str, Mapping[str, Any]]:
@@ -105,7 +107,8 @@ def prepare(network: str, folder: Path, say: Callable[[str], None]) -> None:
                 continue
             method, accuracy = method_of(described), described["test_accuracy"]
             images = int(described.get("test_images", 10_000))
-            entries.append(Entry(title, name, method, program, file, accuracy, images))
+            counted = int(described["macs"]["executed"])
+            entries.append(Entry(title, name, method, program, file, accuracy, images, counted))
     plan = {"network": network, "entries": [asdict(one) for one in entries], "missing": missing}
     write_text(folder / PLAN, json.dumps(plan, indent=1) + "\n")
 

@@ -8,6 +8,8 @@ from headgate.profiling.absent import NotMeasured
 from headgate.profiling.comparison import Ratio
 from headgate.profiling.statistics import Distribution, Summary
 
+LEAST_GAP = 0.02  # other images alone make less of a difference
+
 
 @dataclass(frozen=True)
 class Row:
@@ -31,7 +33,10 @@ class Row:
     dense_macs: int
     """Of the dense network of this architecture."""
     macs: Distribution
-    """Executed per image."""
+    """Executed per image, by the code that runs."""
+    counted_macs: int | None
+    """Mean as papers count it: of a pixel gate every number that is on, not the whole tiles that a
+    kernel computes."""
     fewer: float
     """Dense MACs / mean executed MACs."""
     latency_us: Summary
@@ -41,3 +46,8 @@ class Row:
     """Time saved / MACs saved, against the dense network in the same program."""
     weights_bytes: int
     file_bytes: int
+
+
+def counts_differ(executed: float, counted: float | None) -> bool:
+    """Whether a kernel computes more than papers count, by more than other images explain."""
+    return counted is not None and abs(executed / counted - 1) >= LEAST_GAP

@@ -7,6 +7,7 @@ from typing import Any
 
 from headgate.profiling import markdown, units
 from headgate.profiling.absent import is_measured
+from headgate.profiling.methods.row import counts_differ
 from headgate.profiling.plot_view import METHOD_NAMES
 
 HEADER = (
@@ -41,7 +42,7 @@ def _row(row: Mapping[str, Any]) -> list[str]:
         METHOD_NAMES.get(row["method"], row["method"]),
         row["program"],
         units.percent(row["accuracy"], 2) + ("" if row["accuracy_images"] >= 10_000 else " *"),
-        units.macs(macs["mean"]),
+        _macs(row),
         units.times(row["fewer"]),
         "same" if fixed else f"{units.macs(macs['p95'])}, {units.macs(macs['maximum'])}",
         f"{_us(latency['median'])} ({_us(latency['low'])} to {_us(latency['high'])})",
@@ -49,6 +50,13 @@ def _row(row: Mapping[str, Any]) -> list[str]:
         f"{row['realised']:.2f}" if is_measured(row["realised"]) else "",
         f"{row['weights_bytes'] / 1000:.0f} kB",
     ]
+
+
+def _macs(row: Mapping[str, Any]) -> str:
+    """As executed, and beside it as papers count where that is another number."""
+    mean, counted = row["macs"]["mean"], row["counted_macs"]
+    also = f" ({units.macs(counted)} by pixel)" if counts_differ(mean, counted) else ""
+    return f"{units.macs(mean)}{also}"
 
 
 def _us(value: float) -> str:
@@ -67,6 +75,8 @@ def _notes(networks: Mapping[str, Any]) -> str:
         f"program. {_numbers(timed)} images in turn, one thread.",
         markdown.circumstances(contexts),
     ]
+    if any("by pixel" in _macs(row) for one in networks.values() for row in one["rows"]):
+        lines.insert(1, "By pixel: as papers count, where kernels compute whole tiles.")
     if any(row["accuracy_images"] < 10_000 for one in networks.values() for row in one["rows"]):
         lines.insert(1, "* on 200 test images only.")
     absent = [name for one in networks.values() for name in one["missing"]]

@@ -95,7 +95,7 @@ def prepare(case: Case, folder: Path, say: Callable[[str], None]) -> None:
                 missing[f"{case.network}, {title}"] = str(error)
                 continue
             name = variant.title if program == HEADGATE else title
-            entry = Entry(name, variant.title, variant.method, program, file_name, None, 0)
+            entry = Entry(name, variant.title, variant.method, program, file_name, None, 0, None)
             entries.append(entry)
     plan = {"network": case.network, "entries": [asdict(one) for one in entries]}
     write_text(folder / PLAN, json.dumps({**plan, "missing": missing}, indent=1) + "\n")

@@ -42,9 +42,11 @@ class FakePeer:
         return [self.latency_us] * repeat
 
 
-def entry(checkpoint: str, method: str, program: str, accuracy: float) -> Entry:
+def entry(
+    checkpoint: str, method: str, program: str, accuracy: float, counted: int | None = None
+) -> Entry:
     name = checkpoint if program == HEADGATE else f"{checkpoint} ({program})"
-    return Entry(name, checkpoint, method, program, "file", accuracy, 10_000)
+    return Entry(name, checkpoint, method, program, "file", accuracy, 10_000, counted)
 
 
 ENTRIES = [
@@ -53,7 +55,7 @@ ENTRIES = [
     entry("net", "dense", TFLITE_INT8, 0.90),
     entry("net-frs-0.5", "frs", HEADGATE, 0.88),
     entry("net-frs-0.5", "frs", TFLITE_FP32, 0.88),
-    entry("net-fbs-0.5", "fbs", HEADGATE, 0.89),
+    entry("net-fbs-0.5", "fbs", HEADGATE, 0.89, counted=30),
 ]
 
 
@@ -159,6 +161,8 @@ def test_table(results: dict[str, Any]) -> None:
     assert found[3]["realised"] == "0.80"
     assert found[0]["realised"] == ""
     assert found[5]["p95, most"] == "same"
+    assert found[5]["MACs"] == "40 (30 by pixel)"
+    assert found[3]["MACs"] == "48"
     assert "* on 200 test images only." in lines[-1]
     assert "Not measured: net (ncnn)." in lines[-1]
 
@@ -214,6 +218,7 @@ def test_page_and_csv_have_the_table(rows: list[Row]) -> None:
     page = render_html(report)
     assert page.count('<svg class="plot"') == 2
     assert "TFLite int8" in page
+    assert page.count("30 by pixel") == 1
     assert page_faults(page) == []
     lines = csv_tables(report)["-methods"].splitlines()
     assert len(lines) == 1 + len(ENTRIES)
