@@ -1,4 +1,4 @@
-"""The agent as one file: an executable archive that any Python 3.9 on a board runs."""
+"""The agent as one file: an executable archive that the Python of any board runs, 3.8 or newer."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _PACKAGE = "headgate_agent"
 _DATE = (1980, 1, 1, 0, 0, 0)
 _MODE = 0o644 << 16
 _SHEBANG = b"#!/usr/bin/env python3\n"
-# Old Pythons must be able to read this before they fail on the rest, so no f-strings here.
-_MAIN = """\
+# Old Pythons must be able to read this before they fail on the rest, so no f-strings in it.
+_MAIN = f"""\
 import sys
 
-if sys.version_info < (3, 9):
-    sys.exit("headgate-agent: needs Python 3.9 or newer, this is %d.%d" % sys.version_info[:2])
+if sys.version_info < (3, 8):
+    sys.exit("headgate-agent: needs Python 3.8 or newer, this is %d.%d" % sys.version_info[:2])
 
-from headgate_agent.__main__ import main
+from {_PACKAGE}.__main__ import main
 
 sys.exit(main())
 """

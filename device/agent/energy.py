@@ -29,6 +29,7 @@ _KEPT = 4000
 _TRIES = 3
 _MOST_GAP_SHARE = 0.1
 _FEWEST_SAMPLES = 10
+_NOISE = 0.02  # of a power sensor, from one ten seconds to the next
 
 
 @dataclass(frozen=True)
@@ -300,7 +301,7 @@ def _invalid_because(recording: Recording, idle: Idle, windows: list[Window]) ->
                 f"{name}: {span.gap_s:.1f} of {length_s:.1f} s without samples"
                 + (f" ({recording.last_failure})" if recording.last_failure else "")
             )
-    if any(window.net_energy_per_inference_mj < 0 for window in windows):
+    if any(window.average_power_mw < (1 - _NOISE) * idle.average_power_mw for window in windows):
         reasons.append("the board drew less at work than idle: something else was running before")
     return reasons
 

@@ -28,10 +28,8 @@ class NetworkLoad:
         self, sample: int, inferences: int, during: Callable[[Callable[[float], bool]], None]
     ) -> Burst:
         """Infer so often in a process whose end is awaited by ``during``."""
-        with (
-            self._clock.watch(),
-            self._network.start([sample], warmup=1, repeat=inferences, times=True) as running,
-        ):
+        running = self._network.start([sample], warmup=1, repeat=inferences, times=True)
+        with self._clock.watch(), running:
             during(running.wait)
             done = running.result()
         total_ns = sum(done.times_ns[0])

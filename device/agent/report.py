@@ -84,6 +84,8 @@ class Report:
         lines = []
         if self.bundle:
             board = self.before.board
+            if isinstance(board, NotMeasured):
+                board = f"an unknown board with {self.before.cpu}"
             lines.append(f"{self.bundle.manifest['name']} on {board}")
         if isinstance(self.outputs, Check):
             word = "as PyTorch's" if self.outputs.passed else "NOT as PyTorch's"

@@ -6,7 +6,6 @@ Everything is below ``root``, which stands for ``/``, so that a recorded tree of
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import os
 import re
@@ -128,6 +127,8 @@ class System:
         Raises:
             OSError: there is no such device, no permission, or it does not know the request.
         """
+        import fcntl  # absent on Windows, where context.py is read as well
+
         descriptor = os.open(self.root / name, os.O_RDONLY)
         try:
             fcntl.ioctl(descriptor, request, buffer, True)
