@@ -165,6 +165,37 @@ def test_removing_is_right_before_any_reader(
     assert_removal_changes_nothing(randomise(made()), made.shape)
 
 
+class Tail(nn.Module):
+    """A convolution and whatever comes behind it."""
+
+    def __init__(self, *tail: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.tail = conv_bn(3, 4), nn.Sequential(*tail)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.tail(self.conv(x))
+
+
+@pytest.mark.parametrize(
+    ("tail", "inner"),
+    [
+        ([nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Dropout(), nn.Linear(64, 2)], True),
+        ([nn.Hardswish(), nn.Conv2d(4, 2, 3, bias=True)], True),
+        ([nn.Sigmoid(), nn.Conv2d(4, 2, 3)], False),  # makes one half of zero
+        ([nn.PReLU(4), nn.Conv2d(4, 2, 3)], False),  # has weights of its own
+        ([nn.Flatten(2), nn.Flatten(), nn.Linear(256, 2)], False),
+        ([nn.Linear(8, 3)], False),  # reads pixels, not channels
+        ([nn.ReLU()], False),  # the network's output
+        ([nn.Conv2d(4, 4, 3, groups=2)], False),
+    ],
+)
+def test_readers_are_sliced_only_where_that_is_right(tail: list[nn.Module], inner: bool) -> None:
+    torch.manual_seed(0)
+    net = Tail(*tail)
+    assert find_prunable(net)["conv.0"].inner == inner
+    assert_removal_changes_nothing(randomise(net), (3, 8, 8))
+
+
 class Drawn(nn.Module):
     """Blocks of two convolutions, some around a sum, between a stem and a head."""
 

@@ -145,7 +145,7 @@ def _call_of(graph: fx.Graph, path: str) -> fx.Node:
 
 
 def _is_plain_norm(norm: nn.Module) -> bool:
-    return isinstance(norm, nn.BatchNorm2d) and norm.affine
+    return isinstance(norm, nn.BatchNorm2d) and norm.affine and norm.momentum is not None
 
 
 def _placement(module: nn.Module, norm: fx.Node) -> str | None:
@@ -157,22 +157,23 @@ def _placement(module: nn.Module, norm: fx.Node) -> str | None:
 def _readers(module: nn.Module, graph: fx.Graph, norm: fx.Node) -> tuple[str, ...] | None:
     """The layers that can be sliced and are all that reads ``norm``; None if there is another."""
     found: list[str] = []
-    waiting = list(norm.users)
-    if not waiting:
-        return None
+    waiting = [(node, False) for node in norm.users]
     while waiting:
-        node = waiting.pop(0)
+        node, flat = waiting.pop(0)
         part = _module_of(module, node)
         if isinstance(part, nn.Conv2d | nn.Linear):
             path = str(node.target)
-            if not _can_be_sliced(part) or _calls(graph, path) > 1:
+            fits = isinstance(part, nn.Linear) == flat
+            if not fits or not _can_be_sliced(part) or _calls(graph, path) > 1:
                 return None
             found.append(path)
-        elif _passes_channels(node, part) and node.users:
-            waiting += node.users
+        elif node.users and len(node.all_input_nodes) == 1 and _keeps_channels(node, part):
+            waiting += [(user, flat) for user in node.users]
+        elif node.users and not flat and _flattens(node, part):
+            waiting += [(user, True) for user in node.users]
         else:
             return None
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(found)) or None
 
 
 def _calls(graph: fx.Graph, path: str) -> int:
@@ -184,21 +185,29 @@ def _can_be_sliced(part: nn.Conv2d | nn.Linear) -> bool:
     return not own and not is_parametrized(part) and getattr(part, "groups", 1) == 1
 
 
-def _passes_channels(node: fx.Node, part: nn.Module | None) -> bool:
-    """Whether channels stay apart, and in order, from the node's one tensor to its result."""
+def _keeps_channels(node: fx.Node, part: nn.Module | None) -> bool:
+    """Whether a channel of zeros in the node's tensor is one in its result, at the same place."""
+    return _name(node, part) in ZERO_STAYS
+
+
+def _flattens(node: fx.Node, part: nn.Module | None) -> bool:
+    """Whether images (N, C, H, W) become (N, C * pixels), channel by channel."""
+    if isinstance(part, nn.Flatten):
+        return (part.start_dim, part.end_dim) == (1, -1)
+    arguments = [*node.args[1:], *node.kwargs.values()]
+    if _name(node, part) == "flatten":
+        return arguments == [1]
+    if _name(node, part) == "mean" and len(arguments) == 1:
+        return list(_listed(arguments[0])) in POOLED_DIMENSIONS
+    return False
+
+
+def _name(node: fx.Node, part: nn.Module | None) -> str:
     if part is not None:
         name = type(part).__name__
     else:
         name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    name = name.lower().replace("_", "")
-    arguments = [*node.args[1:], *node.kwargs.values()]
-    if len(node.all_input_nodes) != 1:
-        return False
-    if name == "flatten":
-        return (part.start_dim if isinstance(part, nn.Flatten) else arguments[:1]) in (1, [1])
-    if name == "mean":
-        return bool(arguments) and list(_listed(arguments[0])) in POOLED_DIMENSIONS
-    return name in ZERO_STAYS
+    return name.lower().replace("_", "")
 
 
 def _listed(value: object) -> Sequence[object]:

@@ -41,6 +41,7 @@ class MaskedBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape."""
+        assert self.momentum is not None
         weight, bias = self.masked_factors()
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
@@ -51,7 +52,7 @@ class MaskedBatchNorm2d(nn.BatchNorm2d):
             weight,
             bias,
             self.training,
-            0.1 if self.momentum is None else self.momentum,
+            self.momentum,
             self.eps,
         )
 
