@@ -170,6 +170,17 @@ def test_an_image_with_no_logit_above_the_threshold_gives_zeros() -> None:
     assert torch.count_nonzero(layer(torch.randn(2, 5, 6, 6, dtype=torch.float64))) == 0
 
 
+@pytest.mark.parametrize("density", [0.5, 1.0])
+def test_a_logit_that_is_no_number_is_not_taken_for_a_closed_channel(density: float) -> None:
+    layer = DCPConv2d(*pair(), "layer", density).eval()
+    with torch.no_grad():
+        layer.predictor.bias[2] = math.nan
+    y = layer(torch.randn(2, 5, 6, 6, dtype=torch.float64))
+    assert y[:, 2].isnan().all()
+    with pytest.raises(TrainingError, match="gate of layer 'layer' is no longer finite"):
+        layer.check_finite()
+
+
 def test_the_comparison_is_strict() -> None:
     layer = DCPConv2d(*pair(), "layer", 0.5, predictor_std=0.0).eval()
     layer.set_thresholds(layer.predictor.bias.detach()[[3] * 7])
@@ -298,7 +309,7 @@ def test_exports_as_ordinary_operators_around_one_gated_convolution() -> None:
     names = [str(n.target) for n in program.graph.nodes if n.op == "call_function"]
     assert names.count("headgate.gated_conv2d.default") == 3
     expected = (
-        *("mean.dim", "linear.default", "sigmoid.default", "mul.Tensor", "gt.Tensor"),
+        *("mean.dim", "linear.default", "sigmoid.default", "mul.Tensor", "le.Tensor"),
         *("zeros_like.default", "where.self"),
     )
     first = names.index("aten.mean.dim")

@@ -68,7 +68,9 @@ class ThresholdedConv2d(GatedConv2d):
             self.set_thresholds(self.thresholds.lerp(found.to(self.thresholds), BATCH_WEIGHT))
         if self.active == self.channels:
             return weights
-        return torch.where(logits > self.threshold, weights, torch.zeros_like(weights))
+        # Asked this way round, what is not a number shows in the loss instead of closing channels.
+        closed = logits <= self.threshold
+        return torch.where(closed, torch.zeros_like(weights), weights)
 
     def _choose(self) -> None:
         self.threshold.copy_(self.thresholds[self.active - 1])
