@@ -148,7 +148,7 @@ class ThresholdTarget(Procedure):
     def after_epoch(self, moment: Moment) -> None:
         # Only the target, a buffer, moves: several processes must not let their weights part.
         if self.kept:
-            thresholds = torch.cat([layer.threshold for layer in targeted(moment.module)])
+            thresholds = torch.cat([layer.threshold.detach() for layer in targeted(moment.module)])
             set_target(moment.module, float(thresholds.mean()) + self._find_shift(moment))
 
     def finish(self, moment: Moment) -> nn.Module:
