@@ -1,7 +1,7 @@
-"""Reading a bundle without NumPy: the runner, the weights, and test vectors as raw bytes.
+"""Reading a bundle without NumPy, on a board that may have less memory than the bundle has bytes.
 
 The format is described in ``device/README.md``. Every member is checked against the manifest's
-SHA-256 before anything of it is used or started.
+SHA-256 before anything of it is used or started. Only the test vectors are kept in memory.
 """
 
 from __future__ import annotations
@@ -9,20 +9,22 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .errors import AgentError, describe
 
 SCHEMA = 1
-_RUNNER = "code/runner"
-_WEIGHTS = "weights.safetensors"
+RUNNER = "code/runner"
+WEIGHTS = "weights.safetensors"
 _VECTORS = "vectors.safetensors"
 _FLOAT_BYTES = 4
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,6 @@ class Bundle:
     path: str
     sha256: str
     manifest: dict[str, Any]
-    runner: bytes
-    weights: bytes
     inputs: list[bytes]
     """One for each input of the network: its test vectors, samples one after the other."""
     expected: list[bytes]
@@ -71,6 +71,21 @@ class Bundle:
             raise AgentError("the files given to --input hold different numbers of samples")
         return dataclasses.replace(self, inputs=inputs, expected=[])
 
+    def extract(self, member: str, path: Path) -> None:
+        """Copy a member to a file.
+
+        Raises:
+            AgentError: the file cannot be written, or the bundle no longer be read.
+        """
+        try:
+            with zipfile.ZipFile(self.path) as archive, open(path, "wb") as target:
+                shutil.copyfileobj(archive.open(member), target, _CHUNK_BYTES)
+        except (OSError, zipfile.BadZipFile, KeyError) as error:
+            raise AgentError(
+                f"cannot copy {member} to {path}: {describe(error)}; set TMPDIR to a folder with "
+                "room"
+            ) from error
+
     def sample_bytes(self, key: str) -> list[int]:
         """Size of one sample of each of the ``inputs`` or ``outputs``."""
         return [_FLOAT_BYTES * prod(tensor["shape"]) for tensor in self.manifest[key]]
@@ -83,37 +98,38 @@ def open_bundle(path: str | Path) -> Bundle:
         AgentError: there is no such file, it is damaged, or it has no runner.
     """
     try:
-        data = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            sha256 = _sha256(file)
         with zipfile.ZipFile(path) as archive:
-            members = {name: archive.read(name) for name in archive.namelist()}
-        manifest = json.loads(members["manifest.json"])
-        stated = manifest["members"]
-        schema = manifest["schema"]
+            manifest = json.loads(archive.read("manifest.json"))
+            stated, schema = manifest["members"], manifest["schema"]
+            if schema != SCHEMA:
+                raise AgentError(f"{path} has schema {schema}, this agent reads {SCHEMA}")
+            for name in (RUNNER, WEIGHTS, _VECTORS):
+                # What is not in the manifest would not be checked.
+                if name not in stated:
+                    raise AgentError(f"{path} has no {name}; compile it again")
+            for name, facts in stated.items():
+                if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+                    raise ValueError(f"member {name} is not stored")
+                with archive.open(name) as member:
+                    if _sha256(member) != facts["sha256"]:
+                        raise ValueError(f"member {name} was altered")
+            vectors = archive.read(_VECTORS)
     except OSError as error:
         raise AgentError(f"cannot read {path}: {describe(error)}") from error
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
+    except (zipfile.BadZipFile, EOFError, KeyError, ValueError, TypeError) as error:
         raise AgentError(f"{path} is no bundle, or damaged: {error}; copy it again") from error
-    if schema != SCHEMA:
-        raise AgentError(f"{path} has schema {schema}, this agent reads {SCHEMA}; update the agent")
-    for name, facts in stated.items():
-        if name not in members or hashlib.sha256(members[name]).hexdigest() != facts["sha256"]:
-            raise AgentError(f"{path}: member {name} is missing or altered; copy it again")
-    for name in (_RUNNER, _WEIGHTS, _VECTORS):
-        # In the manifest, too: what is not stated there was not checked.
-        if name not in stated:
-            raise AgentError(f"{path} has no {name}; compile it again")
     try:
-        tensors = _tensors(members[_VECTORS])
+        tensors = _tensors(vectors)
         inputs, expected = (
             [tensors[name] for name in _vector_names(key, len(manifest[key]))]
             for key in ("inputs", "outputs")
         )
         bundle = Bundle(
             path=str(path),
-            sha256=hashlib.sha256(data).hexdigest(),
+            sha256=sha256,
             manifest=manifest,
-            runner=members[_RUNNER],
-            weights=members[_WEIGHTS],
             inputs=inputs,
             expected=expected,
         )
@@ -127,6 +143,13 @@ def open_bundle(path: str | Path) -> Bundle:
     if len(counts) != 1 or min(counts) < 1 or min(counts) % 1:
         raise AgentError(f"{path}: its test vectors do not fit its manifest; compile it again")
     return bundle
+
+
+def _sha256(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    for chunk in iter(lambda: file.read(_CHUNK_BYTES), b""):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _vector_names(key: str, count: int) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import struct
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -58,6 +59,8 @@ class Context:
     throttle: Throttle
     supply_max_ma: int | NotMeasured
     """What a Raspberry Pi 5's supply said it can give."""
+    supply_volts: float | NotMeasured
+    """At a Raspberry Pi 5's input."""
     power_mode: str | NotMeasured
     """Of a Jetson."""
     load_1min: float | NotMeasured
@@ -82,6 +85,7 @@ def read_context(system: System) -> Context:
         temperatures_celsius=temperatures_celsius(system),
         throttle=read_throttle(system),
         supply_max_ma=_supply_max_ma(system),
+        supply_volts=_supply_volts(system),
         power_mode=_power_mode(system),
         load_1min=load_1min(system),
         memory=_memory(system),
@@ -188,6 +192,15 @@ def _supply_max_ma(system: System) -> int | NotMeasured:
     except (OSError, struct.error):
         return NotMeasured("only a Raspberry Pi 5 asks its supply")
     return int(milliamperes)
+
+
+def _supply_volts(system: System) -> float | NotMeasured:
+    try:
+        text = system.run("vcgencmd", "pmic_read_adc", "EXT5V_V")
+    except AgentError as error:
+        return NotMeasured(str(error))
+    found = re.search(r"EXT5V_V volt\(\d+\)=([\d.]+)V", text)
+    return float(found[1]) if found else NotMeasured("only a Raspberry Pi 5 measures it")
 
 
 def _power_mode(system: System) -> str | NotMeasured:

@@ -29,6 +29,7 @@ _KEPT = 4000
 _TRIES = 3
 _MOST_GAP_SHARE = 0.1
 _FEWEST_SAMPLES = 10
+_MOST_POLLING_SHARE = 0.05
 _NOISE = 0.02  # of a power sensor, from one ten seconds to the next
 
 
@@ -125,6 +126,9 @@ class Energy:
     """Channel -> where it was read."""
     rate_hz: float
     """As achieved: samples of the total over the time of the trace."""
+    polling_share: float
+    """Of that time, what went into reading the sensor. It is in gross energy, and in idle too,
+    so that net energy is free of it."""
     idle: Idle
     windows: list[Window]
     average_power_mw: float
@@ -189,6 +193,7 @@ def measure_energy(
         total=[] if isinstance(sensor.total, NotMeasured) else sensor.total,
         channels={channel.name: channel.source for channel in sensor.channels},
         rate_hz=_rate_hz(recording),
+        polling_share=_polling_share(recording),
         idle=idle,
         windows=windows,
         average_power_mw=median("average_power_mw"),
@@ -281,6 +286,11 @@ def _rate_hz(recording: Recording) -> float:
     return (len(times) - 1) / ((times[-1] - times[0]) / 1e9)
 
 
+def _polling_share(recording: Recording) -> float:
+    times = recording.total.times_ns
+    return recording.busy_ns / (times[-1] - times[0])
+
+
 def _thinned_trace(recording: Recording, origin_ns: int) -> list[tuple[float, float]]:
     points = recording.total.power_mw()
     step = max(1, -(-len(points) // _KEPT))
@@ -315,6 +325,12 @@ def _warnings(sensor: Sensor, plan: Plan, samples: int, recording: Recording) ->
         )
     if samples < plan.windows:
         found.append(f"the bundle has {samples} inputs for {plan.windows} windows; some are reused")
+    share = _polling_share(recording)
+    if share > _MOST_POLLING_SHARE:
+        found.append(
+            f"reading the sensor kept a CPU busy or waiting for {share:.0%} of the time; gross "
+            "energy has that in it, net energy has not"
+        )
     if recording.failed_reads:
         found.append(f"{recording.failed_reads} readings failed: {recording.last_failure}")
     return found

@@ -15,7 +15,7 @@ from .system import System
 _POLICIES = "sys/devices/system/cpu/cpufreq/policy*"
 # Clocks are set in steps of several per cent; below is how exactly a frequency is known.
 _TOLERANCE = 0.02
-_PERIOD_S = 0.5
+_PERIOD_S = 0.3
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,11 @@ class ClockRange:
 
 
 class ClockWatch:
-    """Looks at the clocks of some CPUs twice a second while a network runs.
+    """Looks at the clocks of some CPUs three times a second while a network runs.
 
     From its own thread, which the system keeps off the CPU under measurement if there is
-    another one. The first look comes half a second after the start, when a governor that raises
-    the clock under load has done so.
+    another one. The first look comes a third of a second after the start, when a governor that
+    raises the clock under load has done so.
     """
 
     def __init__(self, system: System, cpus: Collection[int], period_s: float = _PERIOD_S) -> None:

@@ -16,7 +16,8 @@ from .percentiles import Summary, summarize
 from .runner import Execution, Network
 
 _KEPT = 4000
-_FEWEST_REPEATS, _MOST_REPEATS = 3, 1000
+_FEWEST_ROUNDS = 3
+_MOST_REPEATS = 1000
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Plan:
     """How much to measure."""
 
     rounds: int = 10
+    """Fewer, but not below three, where so many would not fit ``budget_s``."""
     repeat: int | None = None
     """Runs of each input in a round; as many as fit ``budget_s`` if None."""
     warmup: int = 2
@@ -99,24 +101,25 @@ def measure_latency(network: Network, plan: Plan, clock: ClockWatch) -> Latency:
         AgentError: the runner failed.
     """
     plan.check()
-    first = network.run(warmup=1, repeat=_FEWEST_REPEATS, times=True)
+    first = network.run(warmup=1, times=True)
     inputs = network.bundle.samples
-    repeat = plan.repeat or _fitting_repeat(first, plan, inputs)
+    count, repeat = _fitting(first, plan, inputs)
     rounds: list[list[list[int]]] = []
     layer_rounds: list[list[list[list[int]]]] = []
-    with clock.watch():
-        for _ in range(plan.rounds):
+    for _ in range(count):
+        with clock.watch():
             done = network.run(repeat=repeat, warmup=plan.warmup, times=True)
-            rounds.append(done.times_ns)
-        for _ in range(plan.rounds):
+        rounds.append(done.times_ns)
+    for _ in range(count):
+        with clock.watch():
             done = network.run(repeat=repeat, warmup=plan.warmup, layers=True)
-            layer_rounds.append(done.layer_times_ns)
+        layer_rounds.append(done.layer_times_ns)
     us_rounds = [[ns / 1000 for times in samples for ns in times] for samples in rounds]
     in_order = [us for values in us_rounds for us in values]
     step = max(1, -(-len(in_order) // _KEPT))
     layers = _layers(network, first, layer_rounds)
     return Latency(
-        rounds=plan.rounds,
+        rounds=count,
         repeat=repeat,
         warmup=plan.warmup,
         inputs=inputs,
@@ -144,10 +147,14 @@ def active_channels(network: Network, done: Execution) -> dict[str, list[int]]:
     }
 
 
-def _fitting_repeat(first: Execution, plan: Plan, inputs: int) -> int:
+def _fitting(first: Execution, plan: Plan, inputs: int) -> tuple[int, int]:
+    """Rounds and repeats that take about the budget."""
+    if plan.repeat is not None:
+        return plan.rounds, plan.repeat
     one_s = statistics.median(ns for times in first.times_ns for ns in times) / 1e9
-    fitting = plan.budget_s / (plan.rounds * inputs * max(one_s, 1e-9)) - plan.warmup
-    return int(min(_MOST_REPEATS, max(_FEWEST_REPEATS, fitting)))
+    runs = plan.budget_s / (inputs * max(one_s, 1e-9))
+    rounds = min(plan.rounds, max(_FEWEST_ROUNDS, int(runs / (plan.warmup + 1))))
+    return rounds, int(min(_MOST_REPEATS, max(1, runs / rounds - plan.warmup)))
 
 
 def _median_us(times_ns: list[int]) -> float:

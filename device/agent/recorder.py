@@ -21,6 +21,8 @@ class Recording:
     total: Series = field(init=False)
     failed_reads: int = 0
     last_failure: str = ""
+    busy_ns: int = 0
+    """Time that reading took."""
 
     def __post_init__(self) -> None:
         counter = self.sensor.kind == COUNTER
@@ -97,9 +99,11 @@ def record(
     next_ns = system.monotonic_ns()
     over = False
     while not over:
-        recording.poll(system.monotonic_ns())
-        # Readings that took too long are skipped, not made up for.
+        started_ns = system.monotonic_ns()
+        recording.poll(started_ns)
         now_ns = system.monotonic_ns()
+        recording.busy_ns += now_ns - started_ns
+        # Readings that took too long are skipped, not made up for.
         next_ns = max(next_ns + period_ns, now_ns)
         over = wait(max(0.0, (next_ns - now_ns) / 1e9))
     recording.poll(system.monotonic_ns())

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .affinity import pinned
-from .bundle import Bundle
+from .bundle import RUNNER, WEIGHTS, Bundle
 from .errors import AgentError, describe
 
 
@@ -61,16 +61,14 @@ class Network:
         self.threads = threads
         self.gates: list[dict[str, Any]] = bundle.manifest["gates"]
         self.layers: list[dict[str, Any]] = bundle.manifest["layers"]
-        self._folder = Path(tempfile.mkdtemp(prefix="headgate-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="headgate-", dir=_roomy_folder()))
         try:
-            (self._folder / "runner").write_bytes(bundle.runner)
+            bundle.extract(RUNNER, self._folder / "runner")
+            bundle.extract(WEIGHTS, self._folder / "weights")
             (self._folder / "runner").chmod(0o700)
-            (self._folder / "weights").write_bytes(bundle.weights)
-        except OSError as error:
+        except BaseException:
             self.close()
-            raise AgentError(
-                f"cannot write {self._folder}: {describe(error)}; set TMPDIR to a roomier folder"
-            ) from error
+            raise
 
     def close(self) -> None:
         """Remove the folder."""
@@ -164,8 +162,8 @@ class Running:
             target = network.bundle.manifest["target"]["name"]
             raise AgentError(
                 f"cannot start the runner of {network.bundle.path}: {describe(error)}; is it "
-                f"compiled for this board (its target is {target})? If /tmp forbids execution, "
-                "set TMPDIR"
+                f"compiled for this board (its target is {target})? If {self._folder.parent} "
+                "forbids execution, set TMPDIR"
             ) from error
         self._waiter = threading.Thread(target=self._wait, name="runner-end", daemon=True)
         self._waiter.start()
@@ -248,6 +246,12 @@ class Running:
         if code < 0:
             ending = f"killed by {signal.Signals(-code).name}"
         return f"{bundle.path}: the runner failed: {ending}"
+
+
+def _roomy_folder() -> str | None:
+    """Where TMPDIR says; else /var/tmp, because /tmp is often memory, and weights can be large."""
+    usable = os.access("/var/tmp", os.W_OK | os.X_OK)
+    return "/var/tmp" if usable and "TMPDIR" not in os.environ else None
 
 
 def _rows(numbers: list[int], length: int, rows: int) -> list[list[int]]:

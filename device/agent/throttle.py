@@ -17,7 +17,7 @@ from .system import System
 _BITS = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
 _SINCE_BOOT = 16
 _FIRMWARE_FILE = "sys/devices/platform/soc/soc:firmware/get_throttled"
-_CPU_COOLER = re.compile(r"cpu|processor|balanced|throttl", re.IGNORECASE)
+_CPU_COOLER = re.compile(r"cpu|processor|balanced", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

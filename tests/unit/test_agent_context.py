@@ -46,6 +46,7 @@ def test_a_pi_5_is_read(tmp_path: Path) -> None:
     assert context.throttle.undervoltage_alarm is False
     assert context.throttle.cpu_cooling_states == {}  # a fan slows nothing down
     assert context.supply_max_ma == 3000
+    assert context.supply_volts == 5.0511
     assert context.load_1min == 0.08
     assert to_json(context.memory) == {
         "total_mib": 8052,

@@ -80,6 +80,7 @@ def test_constant_power_gives_power_times_latency_to_the_last_digit(tmp_path: Pa
     assert energy.invalid_because == []
     assert energy.warnings == ["the bundle has 1 inputs for 5 windows; some are reused"]
     assert energy.rate_hz == pytest.approx(10, rel=0.05)
+    assert energy.polling_share == pytest.approx(20e-6 * 10, rel=0.05)
     assert json.loads(json.dumps(to_json(energy)))["sensor"] == "hwmon:ina219@1-0040"
 
 
@@ -256,3 +257,11 @@ def test_shorter_windows_are_no_longer_mlperfs(tmp_path: Path) -> None:
     assert energy.warnings == ["3 windows of 2 s; MLPerf Tiny asks for 5 of 10 s"]
     with pytest.raises(UsageError, match="more than 0 is needed"):
         measure_energy(Work(system, 0.004), 1, sensor, system, Plan(windows=0))
+
+
+def test_a_sensor_that_is_slow_to_read_is_a_warning(tmp_path: Path) -> None:
+    system, sensor = board(tmp_path)
+    system.read_ns = 20_000_000
+    energy = measure_energy(Work(system, 0.004), 1, sensor, system, Plan(windows=1))
+    assert energy.polling_share == pytest.approx(0.2, rel=0.05)
+    assert energy.warnings[-1].startswith("reading the sensor kept a CPU busy or waiting for 20%")

@@ -57,8 +57,16 @@ def test_runs_are_as_many_as_fit_the_budget(path: Path, tmp_path: Path) -> None:
     with Network(open_bundle(path)) as network:
         clock = ClockWatch(System(tmp_path), ())
         found = measure_latency(network, Plan(rounds=2, budget_s=0.02, warmup=0), clock)
-    # 20 ms / (2 rounds x 5 inputs x 301 us)
-    assert found.repeat == 6
+    # 20 ms / (2 rounds x 5 inputs x 300 us)
+    assert (found.rounds, found.repeat) == (2, 6)
+
+
+def test_a_slow_network_has_fewer_rounds(path: Path, tmp_path: Path) -> None:
+    with Network(open_bundle(path)) as network:
+        clock = ClockWatch(System(tmp_path), ())
+        found = measure_latency(network, Plan(rounds=10, budget_s=0.02, warmup=2), clock)
+    # 13 runs of all inputs fit: four rounds with two for warming up.
+    assert (found.rounds, found.repeat) == (4, 1)
 
 
 def test_a_run_can_be_limited_to_some_inputs(path: Path) -> None:
@@ -115,7 +123,8 @@ def test_nothing_is_left_behind(
 ) -> None:
     folder = tmp_path / "temporary"
     folder.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", None)
     with Network(open_bundle(path)) as network:
         network.run()
         (inside,) = folder.iterdir()

@@ -9,6 +9,8 @@ from ..errors import describe
 from ..system import System
 from .base import Channel, Sample, Sensor
 
+_FASTEST_HZ = 20.0
+
 
 @dataclass(frozen=True)
 class Rail:
@@ -95,6 +97,9 @@ def readable(rails: list[Rail], system: System) -> tuple[list[Rail], list[str]]:
 
 
 def polling_rate_hz(intervals_ms: list[int], otherwise: float = 10.0) -> float:
-    """Faster than the chips average would only read the same value again; 100 Hz at most."""
+    """Faster than the chips average would only read the same value again.
+
+    20 Hz at most: a reading takes a millisecond or so on the bus, and a CPU that waits for it.
+    """
     known = [interval for interval in intervals_ms if interval > 0]
-    return min(100.0, 1000.0 / max(known)) if known else otherwise
+    return min(_FASTEST_HZ, 1000.0 / max(known)) if known else otherwise
