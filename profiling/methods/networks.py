@@ -84,6 +84,7 @@ def prepare(network: str, folder: Path, say: Callable[[str], None]) -> None:
 
     Raises:
         UsageError: As :func:`find_checkpoints`.
+        HeadgateError: The dense network cannot be compiled.
         StorageError: A file cannot be written.
     """
     from headgate.networks import find_network
@@ -95,15 +96,18 @@ def prepare(network: str, folder: Path, say: Callable[[str], None]) -> None:
     entries: list[Entry] = []
     missing: dict[str, str] = {}
     for name, described in find_checkpoints(network).items():
-        found = find_network(name)
         for program, make in _programs(described).items():
             title = name if program == HEADGATE else f"{name} ({program})"
             say(f"compiling {name} for {program}")
             try:
-                file = make(found, folder)
+                file = make(find_network(name), folder)
             except HeadgateError as error:
+                if not entries:
+                    raise  # the dense network, which everything is held against
                 say(f"without {title}: {error}")
                 missing[title] = str(error)
+                if program == HEADGATE:
+                    break  # whose bundle counts the work for the other programs, too
                 continue
             method, accuracy = method_of(described), described["test_accuracy"]
             images = int(described.get("test_images", 10_000))

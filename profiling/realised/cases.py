@@ -54,9 +54,9 @@ def _cgnet(fewer: float, partitions: int, block: tuple[int, int]) -> Variant:
 PRUNED = Variant("pruned to half", "frs", partial(networks.pruned, fewer=2.0), tflite=True)
 
 CASES = (
-    Case("mcifarnet", (PRUNED, _dcp(0.7), _dcp(0.5)), rounds=25),
-    Case("vgg16", (PRUNED, _dcp(0.7), _dcp(0.5)), rounds=15),
-    Case("resnet18_cifar", (PRUNED, _cgnet(3.0, 4, (16, 64)), _cgnet(3.0, 8, (8, 64))), rounds=12),
+    Case("mcifarnet", (PRUNED, _dcp(0.7), _dcp(0.5)), rounds=40),
+    Case("vgg16", (PRUNED, _dcp(0.7), _dcp(0.5)), rounds=30),
+    Case("resnet18_cifar", (PRUNED, _cgnet(3.0, 4, (16, 64)), _cgnet(3.0, 8, (8, 64))), rounds=25),
 )
 
 

@@ -270,6 +270,34 @@ def test_what_cannot_be_prepared_is_named_and_the_rest_goes_on(
     assert not any("fbs" in name for name in missing)  # gates are not asked for in TFLite
 
 
+def test_checkpoint_that_cannot_be_compiled_is_left_out_of_every_program(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def bundle(network: Any, folder: Path) -> str:
+        if network.name != "resnet8":
+            raise ToolMissing("ziglang is not installed")
+        return "resnet8.hgb"
+
+    monkeypatch.setattr(networks, "_bundle", bundle)
+    monkeypatch.setattr(networks, "_tflite", lambda network, folder: "file")
+    monkeypatch.setattr(networks, "_tflite_int8", lambda network, folder: "file")
+    networks.prepare("resnet8", tmp_path, lambda line: None)
+    entries, missing = networks.read_plan(tmp_path)
+    assert {one.checkpoint for one in entries} == {"resnet8"}
+    assert set(missing) == set(networks.find_checkpoints("resnet8")) - {"resnet8"}
+
+
+def test_without_the_dense_network_there_is_no_comparison(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(network: Any, folder: Path) -> str:
+        raise ToolMissing("ziglang is not installed")
+
+    monkeypatch.setattr(networks, "_bundle", refuse)
+    with pytest.raises(ToolMissing):
+        networks.prepare("resnet8", tmp_path, lambda line: None)
+
+
 def test_sample_stands_in_for_a_data_set_that_is_not_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
