@@ -37,7 +37,7 @@ class LiteRT(Peer):
             return None
         return (
             "neither ai-edge-litert nor tflite-runtime is installed, one of which runs .tflite "
-            "files; pip install 'headgate[tflite]', or on a board: pip install ai-edge-litert"
+            "files; pip install 'headgate[tflite]'"
         )
 
     @classmethod

@@ -189,7 +189,7 @@ def test_what_the_interpreter_refuses_is_one_line(
 
 def test_no_interpreter_at_all(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interpreter, "RUNTIMES", ())
-    with pytest.raises(ToolMissing, match=r"headgate\[tflite\].*pip install ai-edge-litert"):
+    with pytest.raises(ToolMissing, match=r"neither .* pip install 'headgate\[tflite\]'"):
         LiteRT(tiny)
 
 
