@@ -89,11 +89,11 @@ def prepare(case: Case, folder: Path, say: Callable[[str], None]) -> None:
                 made = made if made is not None else variant.make(module)
                 file_name = _write(made, folder / f"{index}-{variant.method}", program)
             except HeadgateError as error:
-                if variant is whole and program == HEADGATE:
-                    raise
+                if not entries:
+                    raise  # the dense network, which everything is held against
                 say(f"without {title}: {error}")
                 missing[f"{case.network}, {title}"] = str(error)
-                continue
+                break
             name = variant.title if program == HEADGATE else title
             entry = Entry(name, variant.title, variant.method, program, file_name, None, 0, None)
             entries.append(entry)
