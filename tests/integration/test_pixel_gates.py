@@ -237,12 +237,15 @@ def test_pixel_gated_convolution_on_neon(tmp_path: Path, qemu_aarch64: str) -> N
     shapes = {
         PixelGate(4, True, True, (1, 1)): ConvShape(8, 20, 9, 11, (3, 3), padding=(1, 1, 1, 1)),
         PixelGate(2, False, False, (1, 1)): ConvShape(8, 13, 6, 7, (1, 1)),
+        # Four neighbouring inputs of the conditional path, with the base path between them.
+        PixelGate(3, True, False, (1, 1)): ConvShape(6, 9, 6, 6, (1, 1)),
         PixelGate(2, True, False, (8, 16)): ConvShape(6, 16, 13, 9, (3, 3), (2, 2), (1, 1, 1, 1)),
         PixelGate(4, False, True, (12, 32)): ConvShape(16, 24, 8, 12, (1, 1)),
     }
+    residuals = (None, "in_place", "separate")
     cases = [
-        PixelCase(shape, gate, residual, CLAMPS[seed % len(CLAMPS)], seed, share)
+        PixelCase(shape, gate, residuals[seed % 3], CLAMPS[seed % 4], seed, share)
         for seed, (gate, shape) in enumerate(shapes.items())
-        for residual, share in ((None, None), ("in_place", 0.0), ("separate", 1.0))
+        for share in (None, 0.0, 1.0)
     ]
     check_all(cases, get_target("rpi4"), tmp_path, (qemu_aarch64, "-cpu", "cortex-a72"))
