@@ -30,8 +30,10 @@ from .system import System
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; errors are one line on stderr."""
-    for name in ("SIGTERM", "SIGHUP"):  # a lost ssh connection must not leave a runner behind
-        signal.signal(getattr(signal, name), _stop)
+    # A lost ssh connection must not leave a runner behind, unless nohup wants it to go on.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _stop)
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
     options.given = given

@@ -62,7 +62,9 @@ class Context:
     supply_volts: float | NotMeasured
     """At a Raspberry Pi 5's input."""
     power_mode: str | NotMeasured
-    """Of a Jetson."""
+    """Of a Jetson, as nvpmodel says it."""
+    jetson_clocks: str | NotMeasured
+    """What ``jetson_clocks --show`` prints; most of it is for root only."""
     load_1min: float | NotMeasured
     memory: Memory | NotMeasured
     kernel: str
@@ -86,7 +88,8 @@ def read_context(system: System) -> Context:
         throttle=read_throttle(system),
         supply_max_ma=_supply_max_ma(system),
         supply_volts=_supply_volts(system),
-        power_mode=_power_mode(system),
+        power_mode=_printed(system, "nvpmodel", "-q"),
+        jetson_clocks=_printed(system, "jetson_clocks", "--show"),
         load_1min=load_1min(system),
         memory=_memory(system),
         kernel=f"{platform.system()} {platform.release()}",
@@ -203,9 +206,9 @@ def _supply_volts(system: System) -> float | NotMeasured:
     return float(found[1]) if found else NotMeasured("only a Raspberry Pi 5 measures it")
 
 
-def _power_mode(system: System) -> str | NotMeasured:
+def _printed(system: System, *command: str) -> str | NotMeasured:
     try:
-        return " ".join(system.run("nvpmodel", "-q").split())
+        return " ".join(system.run(*command).split())
     except AgentError as error:
         return NotMeasured(str(error))
 

@@ -331,6 +331,10 @@ def _warnings(sensor: Sensor, plan: Plan, samples: int, recording: Recording) ->
             f"reading the sensor kept a CPU busy or waiting for {share:.0%} of the time; gross "
             "energy has that in it, net energy has not"
         )
+    odd = recording.oddities()
+    for name in ("clock_jumps", "backward_times", "resets"):
+        if odd.get(name):
+            found.append(f"{odd[name]} {name.replace('_', ' ')} of the sensor")
     if recording.failed_reads:
         found.append(f"{recording.failed_reads} readings failed: {recording.last_failure}")
     return found

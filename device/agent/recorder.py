@@ -43,8 +43,9 @@ class Recording:
         wanted = self.sensor.total
         names = [] if isinstance(wanted, NotMeasured) else wanted
         for sample in samples:
-            for name, value in sample.values.items():
-                self.channels[name].add(sample.time_ns, value)
+            for name, series in self.channels.items():
+                if name in sample.values:
+                    series.add(sample.time_ns, sample.values[name])
             if any(name not in sample.values for name in names):
                 # A sum without one of its rails would be a lie.
                 self.failed_reads += 1

@@ -168,7 +168,9 @@ def test_a_missing_sensor_fails_only_if_energy_was_asked_for(
     done = call(archive, *verb, tmp_path / "fake.hgb", "--root", root)
     assert done.returncode == 3
     assert done.stdout == ""
-    assert done.stderr.startswith("headgate-agent: no power sensor. jetson: not a Jetson; hwmon:")
+    assert done.stderr.startswith(
+        "headgate-agent: no power sensor to use. jetson: not a Jetson; hwmon:"
+    )
     assert done.stderr.count("\n") == 1
 
 

@@ -301,6 +301,15 @@ def test_a_closed_mailbox_says_which_group_opens_it(tmp_path: Path) -> None:
     assert "/dev/vcio_gencmd: Permission denied; be in group video" in probe.absent
 
 
+def test_rails_of_unknown_use_do_not_hide_the_pis_own(tmp_path: Path) -> None:
+    root = plant("rpi5", tmp_path)
+    folder = "/sys/class/hwmon/hwmon7"
+    values = {"in1_input": 5000, "curr1_input": 1, "in2_input": 5000, "curr2_input": 2}
+    plant_text("\n".join(f"{folder}/{name} = {value}" for name, value in values.items()), root)
+    plant_text(f"{folder}/name = ina3221", root)
+    assert choose(System(root)).name == "pmic"
+
+
 # RAPL
 
 
@@ -342,7 +351,9 @@ def test_a_board_without_sensors_says_why_for_each_kind(tmp_path: Path) -> None:
         "pmic": "vcgencmd is not installed",
         "rapl": "no intel-rapl in /sys/class/powercap",
     }
-    with pytest.raises(SensorError, match=r"no power sensor\. jetson: not a Jetson; hwmon: no INA"):
+    with pytest.raises(
+        SensorError, match=r"no power sensor to use\. jetson: not a Jetson; hwmon: no INA"
+    ):
         choose(system)
 
 

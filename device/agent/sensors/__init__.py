@@ -97,10 +97,11 @@ def _automatic(system: System, options: Options) -> Sensor:
         if usable:
             names = ", ".join(sensor.name for sensor in usable)
             raise SensorError(f"several sensors, name one with --sensor: {names}")
-        if probe.sensors:
-            raise SensorError(str(probe.sensors[0].total).partition(": ")[2])
-        reasons.append(f"{kind}: {probe.absent}")
-    raise SensorError("no power sensor. " + "; ".join(reasons))
+        without_total = [
+            sensor.total.reason for sensor in probe.sensors if isinstance(sensor.total, NotMeasured)
+        ]
+        reasons.append(f"{kind}: {'; '.join(without_total) or probe.absent}")
+    raise SensorError("no power sensor to use. " + "; ".join(reasons))
 
 
 def _with_rails(sensor: Sensor, rails: list[str]) -> Sensor:
