@@ -23,7 +23,7 @@ from headgate.errors import RecipeError
 from headgate.train import diagnose, network, schedule, state
 from headgate.train.average import Average
 from headgate.train.batches import Batches
-from headgate.train.checkpoints import load_checkpoint, save_checkpoint
+from headgate.train.checkpoints import describe, load_checkpoint, save_checkpoint
 from headgate.train.determinism import deterministic
 from headgate.train.evaluate import count_correct
 from headgate.train.gates import gate_loss
@@ -101,6 +101,8 @@ class Run:
             raise RecipeError(
                 f"recipe: teacher = {self.recipe.teacher!r} takes images scaled in another way"
             )
+        if describe(self.recipe.teacher)["num_classes"] != len(self.problem.classes):
+            raise RecipeError(f"recipe: teacher = {self.recipe.teacher!r} knows other classes")
         return module
 
     def _open_folder(self, resume: bool) -> None:

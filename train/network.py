@@ -31,6 +31,11 @@ def make(recipe: Recipe, num_classes: int = 10) -> nn.Module:
             f"recipe: start_from = {recipe.start_from!r} is a {described['architecture']}, "
             f"but model = {recipe.model!r}"
         )
+    if described["num_classes"] != num_classes:
+        raise RecipeError(
+            f"recipe: start_from = {recipe.start_from!r} tells {described['num_classes']} classes "
+            f"apart, but the data set has {num_classes}"
+        )
     module = load_checkpoint(recipe.start_from).module.train()
     there, wanted = described["gate"], gating_of(recipe)
     if there is None:

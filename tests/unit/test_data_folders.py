@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from headgate.cli import main
 from headgate.errors import DataError
 from headgate.train.data import binary, cifar100, imagenet, places365
 from headgate.train.data.dataset import Dataset
@@ -257,3 +259,38 @@ def test_files_that_are_not_cifar100_say_why(tmp_path: Path, hundred: Dataset) -
     # CIFAR-10's file under CIFAR-100's name.
     path.write_bytes(bytes(binary.CIFAR10.record_bytes * 7))
     fails(tmp_path, "not a multiple of 3074", cifar100.cifar100)
+
+
+# The command line
+
+
+def output(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_headgate_data_checks_a_folder(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = output(capsys, "data", "imagenet", place, "--decode")
+    assert code == 0
+    assert "4 classes, 12 training and 8 test images, all of them decode" in out
+    code, out, _ = output(capsys, "data", "folder", place, "--json")
+    assert json.loads(out)["images"] == {"train": 12, "test": 8}
+    damaged = place / "val" / WNIDS[2] / f"{WNIDS[2]}_3.JPEG"
+    damaged.write_bytes(b"\xff\xd8\xff")
+    code, _, err = output(capsys, "data", "imagenet", place, "--decode")
+    assert code == 1
+    assert f"image {damaged} cannot be read" in err
+    code, _, err = output(capsys, "data", "places365", place)
+    assert code == 1
+    assert "has 4 classes, Places365 has 365" in err
+
+
+def test_headgate_data_fetches_cifar100(
+    tmp_path: Path, hundred: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "kept"
+    code, out, _ = output(capsys, "data", "cifar100", "--from", tmp_path, "--folder", kept)
+    assert code == 0
+    assert "headgate train resnet20-cifar100" in out
+    assert (kept / "cifar100.safetensors").exists()

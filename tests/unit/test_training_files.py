@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from headgate.errors import DataError, RecipeError
 from headgate.train import loop, state
 from headgate.train.batches import Batches
 from headgate.train.checkpoints import describe, load_checkpoint
-from headgate.train.data import imagenet
+from headgate.train.data import cifar, imagenet
 from headgate.train.data.image_files import ImageFiles
 from headgate.train.evaluate import accuracy, count_correct
 from headgate.train.history import read_csv
@@ -190,3 +191,25 @@ def test_random_resized_crops_of_images_in_memory() -> None:
     assert torch.equal(first, again)
     assert first.shape == whole.shape == (16, 3, 32, 32)
     assert not torch.equal(first, whole)
+
+
+@pytest.mark.parametrize("key", ["start_from", "teacher"])
+def test_a_network_for_other_classes_is_refused(
+    table: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    # Scaled alike, so that the number of classes is what does not fit.
+    monkeypatch.setattr("headgate.train.data.folders.PREPROCESS", cifar.PREPROCESS)
+    with pytest.raises(RecipeError, match=f"{key} = 'resnet8' .*classes"):
+        loop.train(recipe_from(table | {key: "resnet8"}), tmp_path / "run")
+
+
+def test_a_run_that_is_older_than_an_option_is_resumed(tmp_path: Path) -> None:
+    table = {"dataset": "synthetic", "epochs": 1, "batch_size": 64, "limit_train": 64}
+    loop.train(recipe_from(table), tmp_path)
+    path = tmp_path / state.JSON_NAME
+    described = json.loads(path.read_text())
+    del described["recipe"]["crop_scale"]
+    path.write_text(json.dumps(described))
+    loop.train(recipe_from(table), tmp_path, resume=True)
+    with pytest.raises(RecipeError, match="another crop_scale"):
+        loop.train(recipe_from(table | {"crop_scale": 0.5}), tmp_path, resume=True)
