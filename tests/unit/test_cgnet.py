@@ -30,9 +30,11 @@ from headgate.train.gates import (
     set_target,
 )
 from headgate.train.gates.pixel_operator import block_mean, block_sum, spread
-from headgate.train.gates.threshold_target import ThresholdTarget
+from headgate.train.gates.threshold_target import ThresholdTarget, find_shift
+from headgate.train.gates.training_images import TrainingImages
 from headgate.train.models import create_model
 from headgate.train.network import kept_share, make
+from headgate.train.problem import load_problem
 from headgate.train.recipe import recipe_from
 
 
@@ -490,3 +492,30 @@ def test_the_target_moves_in_stages() -> None:
     ]:
         with pytest.raises(RecipeError, match="schedule"):
             ThresholdTarget(target, schedule)  # type: ignore[arg-type]
+
+
+def test_the_share_moves_the_target_and_at_the_end_the_thresholds(tmp_path: Path) -> None:
+    table = TINY | {
+        "gate_training": {"target": 0.0, "kept": 0.4, "calibration_images": 60},
+        "epochs": 1,
+    }
+    recipe = recipe_from(table)
+    loop.train(recipe, tmp_path)
+    module = load_checkpoint(tmp_path).module
+    problem = load_problem(recipe, torch.device("cpu"))
+    images = list(TrainingImages(problem, 60))
+    assert sum(len(batch) for batch in images) == 60
+    # Blocks are few in this small network, and a step of the search is two thousandths.
+    assert find_shift(module, 0.4, images) == pytest.approx(0, abs=0.01)
+    assert find_shift(module, 0.7, images) < -0.02
+    targets = {float(layer.target) for layer in gates(module).values()}
+    assert len(targets) == 1 and targets != {0.0}
+    for wrong in (1.0, -0.1, "half", True):
+        with pytest.raises(RecipeError, match=r"kept = .*, but must be a share"):
+            ThresholdTarget(kept=wrong)  # type: ignore[arg-type]
+    with pytest.raises(RecipeError, match="without a schedule"):
+        ThresholdTarget(0.5, [[0, 0.5]], kept=0.5)
+    with pytest.raises(RecipeError, match="calibration_images = 0"):
+        ThresholdTarget(kept=0.5, calibration_images=0)
+    with pytest.raises(ModelError, match="no gate whose thresholds have a target"):
+        set_target(create_model("resnet8"), 1.0)
