@@ -77,7 +77,11 @@ def compile_(
         figures, following = _bundle(network, target or "host", output)
     else:
         _refuse_gates(network, model, backend)
-        figures, following = _file(network, peer, quantize, calibrate or "sample", output)
+        figures = _file(network, peer, quantize, calibrate or "sample", output)
+        following = f"headgate compare {network.name}-host.hgb {figures['file']}"
+        if backend == "tflite" and not random_weights:
+            following = f"headgate validate {figures['file']}"
+            following += "" if model == network.name else f" --model {model}"
     if json:
         print_json(figures)
         return
@@ -134,8 +138,8 @@ def _bundle(network: Network, target: str, output: Path | None) -> tuple[dict[st
 
 def _file(
     network: Network, peer: type[Peer], quantize: str | None, calibrate: str, output: Path | None
-) -> tuple[dict[str, Any], str]:
-    """Makes a peer's file; its figures and the command to try next."""
+) -> dict[str, Any]:
+    """Makes a peer's file; its figures."""
     stem = f"{network.name}-{quantize}" if quantize else network.name
     path = output or Path(stem + peer.suffix)
     if not path.name.endswith(peer.suffix):
@@ -147,11 +151,7 @@ def _file(
             base = path.with_name(path.name.removesuffix(peer.suffix))
             peer.prepare(network.module, network.example(), base)
     figures = {"file": path, "file_bytes": path.stat().st_size, "sha256": _digest(path)}
-    if quantize:
-        figures |= {"quantization": quantize, "calibrated_on": calibrate}
-    if peer.backend == "tflite":
-        return figures, f"headgate validate {path}"
-    return figures, f"headgate compare {network.name}-host.hgb {path}"
+    return figures | ({"quantization": quantize, "calibrated_on": calibrate} if quantize else {})
 
 
 def _write_tflite(network: Network, quantize: str | None, calibrate: str, path: Path) -> None:
