@@ -19,13 +19,14 @@ from .bundle import Bundle, open_bundle
 from .check import check_outputs
 from .context import read_context
 from .errors import AgentError, SensorError, UsageError
-from .frequency import ClockWatch, governor
+from .frequency import governor
 from .latency import active_channels, measure_latency
 from .load import NetworkLoad
 from .report import Report, write
 from .runner import Execution, Network
 from .sensors import KINDS, Options, Sensor, choose, probe_all
 from .system import System
+from .watch import Watch
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -141,7 +142,7 @@ def _profile(options: argparse.Namespace) -> int:
     with _Session(options) as session:
         session.check(session.network.run())
         session.say(f"latency: {2 * plan.budget_s:.0f} s or more")
-        session.report.latency = measure_latency(session.network, plan, session.clock)
+        session.report.latency = measure_latency(session.network, plan, session.watch)
         if chosen is None:
             session.report.energy = NotMeasured("not asked for; --energy measures it")
             return session.finish()
@@ -223,7 +224,7 @@ class _Session:
             raise UsageError(f"--threads {options.threads}: at least 1 is needed")
         wanted = parse_cpus(options.cpus) if options.cpus else None
         cpus = choose_cpus(options.threads, wanted)
-        self.clock = ClockWatch(self.system, cpus)
+        self.watch = Watch(self.system, cpus)
         self.network = Network(self.bundle, cpus, options.threads)
         self._governor = governor(self.system, options.governor)
 
@@ -261,7 +262,7 @@ class _Session:
         options = self._options
         plan = energy.Plan(options.window_s, options.idle_s, options.windows)
         self.say(f"energy: {plan.idle_s + 1.1 * plan.windows * plan.window_s:.0f} s or more")
-        load = NetworkLoad(self.network, self.clock)
+        load = NetworkLoad(self.network, self.watch)
         try:
             self.report.energy = energy.measure_energy(
                 load, self.bundle.samples, sensor, self.system, plan
@@ -275,7 +276,7 @@ class _Session:
     def finish(self) -> int:
         """Write the report; 1 if the outputs are wrong."""
         self.report.after = read_context(self.system)
-        self.report.clock = self.clock.result()
+        self.report.during = self.watch.result()
         write(self.report.to_json(), self._options.report)
         gist_to = sys.stderr if self._options.report is None else sys.stdout
         print(self.report.gist(), file=gist_to)

@@ -17,6 +17,7 @@ from .errors import AgentError
 from .frequency import ClockRange, Policy, read_policies
 from .system import System
 from .throttle import Throttle, read_throttle, throttle_reasons
+from .watch import Watched
 
 # arm64's /proc/cpuinfo gives numbers; these are the cores of the boards we know
 _ARM_CORES = {
@@ -99,11 +100,14 @@ def read_context(system: System) -> Context:
     )
 
 
-def invalid_reasons(before: Context, after: Context, clock: ClockRange | NotMeasured) -> list[str]:
+def invalid_reasons(before: Context, after: Context, during: Watched | NotMeasured) -> list[str]:
     """Why a run between the two does not count; empty if it does."""
-    reasons = throttle_reasons(before.throttle, after.throttle)
-    if isinstance(clock, ClockRange):
-        changed = clock.reason()
+    bits = during.firmware_bits if isinstance(during, Watched) else 0
+    reasons = throttle_reasons(
+        before.throttle, after.throttle, bits if isinstance(bits, int) else 0
+    )
+    if isinstance(during, Watched) and isinstance(during.clock, ClockRange):
+        changed = during.clock.reason()
         reasons += [changed] if changed else []
     now = {policy.name: policy.governor for policy in after.clocks}
     for policy in before.clocks:

@@ -1,8 +1,7 @@
-"""CPU clocks: cpufreq's policies, and whether the clock held still during a run."""
+"""CPU clocks: cpufreq's policies, their governors, and whether a clock held still."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from .system import System
 _POLICIES = "sys/devices/system/cpu/cpufreq/policy*"
 # Clocks are set in steps of several per cent; below is how exactly a frequency is known.
 _TOLERANCE = 0.02
-_PERIOD_S = 0.3
 
 
 @dataclass(frozen=True)
@@ -68,59 +66,13 @@ class ClockRange:
         )
 
 
-class ClockWatch:
-    """Looks at the clocks of some CPUs three times a second while a network runs.
-
-    From its own thread, which the system keeps off the CPU under measurement if there is
-    another one. The first look comes a third of a second after the start, when a governor that
-    raises the clock under load has done so.
-    """
-
-    def __init__(self, system: System, cpus: Collection[int], period_s: float = _PERIOD_S) -> None:
-        self._system = system
-        self._files = [
-            f"{folder}/scaling_cur_freq"
-            for folder in system.glob(_POLICIES)
-            if not cpus or _cpus_of(system, folder) & set(cpus)
-        ]
-        self._period_s = period_s
-        self._seen_khz: list[int] = []
-
-    @contextmanager
-    def watch(self) -> Iterator[None]:
-        """Look while the block runs; several blocks add up."""
-        over = threading.Event()
-
-        def look() -> None:
-            while not over.wait(self._period_s):
-                self.look()
-
-        thread = threading.Thread(target=look, name="clock-watch", daemon=True)
-        if self._files:
-            thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            if self._files:
-                thread.join()
-
-    def look(self) -> None:
-        """Take one sample of every clock."""
-        for name in self._files:
-            khz = self._system.number(name)
-            if isinstance(khz, int):
-                self._seen_khz.append(khz)
-
-    def result(self) -> ClockRange | NotMeasured:
-        """What was seen."""
-        if not self._files:
-            return NotMeasured("no cpufreq in /sys for these CPUs")
-        if not self._seen_khz:
-            return NotMeasured(f"the runs were shorter than {self._period_s:g} s")
-        return ClockRange(
-            min(self._seen_khz) / 1000, max(self._seen_khz) / 1000, len(self._seen_khz)
-        )
+def clock_files(system: System, cpus: Collection[int]) -> list[str]:
+    """Where to read the clocks of some CPUs; of all, if ``cpus`` is empty."""
+    return [
+        f"{folder}/scaling_cur_freq"
+        for folder in system.glob(_POLICIES)
+        if not cpus or _cpus_of(system, folder) & set(cpus)
+    ]
 
 
 @contextmanager

@@ -11,9 +11,9 @@ import statistics
 from dataclasses import dataclass
 
 from .errors import UsageError
-from .frequency import ClockWatch
 from .percentiles import Summary, summarize
 from .runner import Execution, Network
+from .watch import Watch
 
 _KEPT = 4000
 _FEWEST_ROUNDS = 3
@@ -89,13 +89,13 @@ class Latency:
     dense_macs: int
 
 
-def measure_latency(network: Network, plan: Plan, clock: ClockWatch) -> Latency:
+def measure_latency(network: Network, plan: Plan, watch: Watch) -> Latency:
     """Time a network on the bundle's test vectors.
 
     Args:
         network: what to time.
         plan: how much.
-        clock: looks at the CPU's clock while the network runs.
+        watch: looks at the board meanwhile.
 
     Raises:
         AgentError: the runner failed.
@@ -107,11 +107,11 @@ def measure_latency(network: Network, plan: Plan, clock: ClockWatch) -> Latency:
     rounds: list[list[list[int]]] = []
     layer_rounds: list[list[list[list[int]]]] = []
     for _ in range(count):
-        with clock.watch():
+        with watch.watch():
             done = network.run(repeat=repeat, warmup=plan.warmup, times=True)
         rounds.append(done.times_ns)
     for _ in range(count):
-        with clock.watch():
+        with watch.watch():
             done = network.run(repeat=repeat, warmup=plan.warmup, layers=True)
         layer_rounds.append(done.layer_times_ns)
     us_rounds = [[ns / 1000 for times in samples for ns in times] for samples in rounds]

@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Callable
 
 from .energy import Burst
-from .frequency import ClockWatch
 from .runner import Network
+from .watch import Watch
 
 _CALIBRATION_RUNS = 5
 
@@ -15,9 +15,9 @@ _CALIBRATION_RUNS = 5
 class NetworkLoad:
     """Bursts of inferences of one of the bundle's test vectors, one process each."""
 
-    def __init__(self, network: Network, clock: ClockWatch) -> None:
+    def __init__(self, network: Network, watch: Watch) -> None:
         self._network = network
-        self._clock = clock
+        self._watch = watch
 
     def inference_s(self, sample: int) -> float:
         """Median of a few."""
@@ -29,7 +29,7 @@ class NetworkLoad:
     ) -> Burst:
         """Infer so often in a process whose end is awaited by ``during``."""
         running = self._network.start([sample], warmup=1, repeat=inferences, times=True)
-        with self._clock.watch(), running:
+        with self._watch.watch(), running:
             during(running.wait)
             done = running.result()
         total_ns = sum(done.times_ns[0])

@@ -19,8 +19,8 @@ from .check import Check
 from .context import Context, context_warnings, invalid_reasons
 from .energy import Energy
 from .errors import AgentError, describe
-from .frequency import ClockRange
 from .latency import Latency
+from .watch import Watched
 
 SCHEMA = 1
 _NOT_ASKED = NotMeasured("not asked for")
@@ -34,7 +34,7 @@ class Report:
     arguments: Sequence[str]
     before: Context
     after: Context | None = None
-    clock: ClockRange | NotMeasured = _NOT_ASKED
+    during: Watched | NotMeasured = _NOT_ASKED
     bundle: Bundle | None = None
     outputs: Check | NotMeasured = _NOT_ASKED
     gates: dict[str, list[int]] | NotMeasured = _NOT_ASKED
@@ -44,7 +44,7 @@ class Report:
 
     def invalid_because(self) -> list[str]:
         """Why the figures do not count; empty if they do."""
-        reasons = invalid_reasons(self.before, self.after or self.before, self.clock)
+        reasons = invalid_reasons(self.before, self.after or self.before, self.during)
         if isinstance(self.energy, Energy):
             reasons += [f"energy: {reason}" for reason in self.energy.invalid_because]
         if isinstance(self.outputs, Check) and not self.outputs.passed:
@@ -71,7 +71,7 @@ class Report:
             "invalid_because": reasons,
             "warnings": warnings,
             "bundle": _facts(self.bundle) if self.bundle else None,
-            "context": {"before": self.before, "after": after, "clock": self.clock},
+            "context": {"before": self.before, "during": self.during, "after": after},
             "outputs": self.outputs,
             "gates": self.gates,
             "latency": self.latency,

@@ -15,7 +15,7 @@ from .errors import AgentError
 from .system import System
 
 _BITS = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
-_SINCE_BOOT = 16
+SINCE_BOOT = 16
 _FIRMWARE_FILE = "sys/devices/platform/soc/soc:firmware/get_throttled"
 _CPU_COOLER = re.compile(r"cpu|processor|balanced", re.IGNORECASE)
 
@@ -41,7 +41,7 @@ class Throttle:
 def read_throttle(system: System) -> Throttle:
     """Ask all witnesses; never fails."""
     return Throttle(
-        firmware_bits=_firmware_bits(system),
+        firmware_bits=firmware_bits(system),
         undervoltage_alarm=_undervoltage_alarm(system),
         overcurrent_events=_overcurrent_events(system),
         core_throttle_events=_core_throttle_events(system),
@@ -52,15 +52,21 @@ def read_throttle(system: System) -> Throttle:
     )
 
 
-def throttle_reasons(before: Throttle, after: Throttle) -> list[str]:
-    """Why a run between the two does not count; empty if it does."""
+def throttle_reasons(before: Throttle, after: Throttle, during: int = 0) -> list[str]:
+    """Why a run between the two does not count; empty if it does.
+
+    Args:
+        before: before the run.
+        after: after it.
+        during: bits of a Raspberry Pi's firmware that were set at some time in between.
+    """
     reasons = []
     old = before.firmware_bits if isinstance(before.firmware_bits, int) else 0
     new = after.firmware_bits if isinstance(after.firmware_bits, int) else 0
     for bit, name in enumerate(_BITS):
-        if (old | new) >> bit & 1:
-            reasons.append(f"{name} at the time of the run (throttled={new:#x})")
-        elif (new & ~old) >> (bit + _SINCE_BOOT) & 1:
+        if (old | new | during) >> bit & 1:
+            reasons.append(f"{name} at the time of the run (throttled={new | during:#x})")
+        elif (new & ~old) >> (bit + SINCE_BOOT) & 1:
             reasons.append(f"{name} happened during the run (throttled={new:#x})")
     if before.undervoltage_alarm is True or after.undervoltage_alarm is True:
         reasons.append("under-voltage alarm of rpi_volt; use a stronger supply or a shorter cable")
@@ -95,7 +101,8 @@ def parse_throttled(text: str) -> int:
     return int(text.rpartition("=")[2], 16)
 
 
-def _firmware_bits(system: System) -> int | NotMeasured:
+def firmware_bits(system: System) -> int | NotMeasured:
+    """What a Raspberry Pi's firmware says about now (bits 0 to 3) and since boot (16 to 19)."""
     try:
         text = system.run("vcgencmd", "get_throttled")
         if text.startswith("throttled="):

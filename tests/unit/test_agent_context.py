@@ -13,21 +13,23 @@ from headgate.device.agent.absent import NotMeasured, is_measured, to_json
 from headgate.device.agent.affinity import choose_cpus, parse_cpus, pinned
 from headgate.device.agent.context import context_warnings, invalid_reasons, read_context
 from headgate.device.agent.errors import AgentError, UsageError
-from headgate.device.agent.frequency import ClockRange, ClockWatch, governor
+from headgate.device.agent.frequency import ClockRange, governor
 from headgate.device.agent.system import System
 from headgate.device.agent.throttle import parse_throttled
-from tests.board_trees import plant
+from headgate.device.agent.watch import Watch, Watched
+from tests.board_trees import FakeTime, plant
 
-QUIET = NotMeasured("short")
+SHORT = NotMeasured("the runs were short")
+QUIET = Watched(SHORT, SHORT, SHORT)
 
 
 def reasons(
-    tmp_path: Path, name: str, change: dict[str, str], clock: ClockRange | NotMeasured = QUIET
+    tmp_path: Path, name: str, change: dict[str, str], during: Watched = QUIET
 ) -> list[str]:
     """Why a run does not count during which a recording changed like this."""
     before = read_context(System(plant(name, tmp_path / "before")))
     after = read_context(System(plant(name, tmp_path / "after", change)))
-    return invalid_reasons(before, after, clock)
+    return invalid_reasons(before, after, during)
 
 
 def test_a_pi_5_is_read(tmp_path: Path) -> None:
@@ -147,9 +149,10 @@ def test_a_governor_that_changed_does_not_count(tmp_path: Path) -> None:
 
 
 def test_a_clock_that_moved_does_not_count(tmp_path: Path) -> None:
-    steady = ClockRange(2400.0, 2400.0, 9)
+    steady = Watched(ClockRange(2400.0, 2400.0, 9), 60.0, SHORT)
     assert reasons(tmp_path / "a", "rpi5", {}, steady) == []
-    (reason,) = reasons(tmp_path / "b", "rpi5", {}, ClockRange(1500.0, 2400.0, 9))
+    moved = Watched(ClockRange(1500.0, 2400.0, 9), 85.0, SHORT)
+    (reason,) = reasons(tmp_path / "b", "rpi5", {}, moved)
     assert reason.startswith("the clock changed between 1500 and 2400 MHz during the run")
 
 
@@ -162,25 +165,55 @@ def test_a_busy_or_saving_board_is_a_warning(tmp_path: Path) -> None:
 
 def test_the_watch_looks_at_the_clocks_of_the_cpus_measured(tmp_path: Path) -> None:
     plant("rpi5", tmp_path)
-    watch = ClockWatch(System(tmp_path), {3}, period_s=0.001)
-    assert isinstance(watch.result(), NotMeasured)
+    watch = Watch(System(tmp_path), {3}, period_s=0.001)
+    assert isinstance(watch.result().clock, NotMeasured)
     watch.look()
     clock = tmp_path / "sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq"
     clock.write_text("1800000\n")
+    (tmp_path / "sys/class/thermal/thermal_zone0/temp").write_text("81200\n")
     watch.look()
-    assert watch.result() == ClockRange(1800.0, 2400.0, 2)
-    elsewhere = ClockWatch(System(tmp_path), {17}).result()
+    seen = watch.result()
+    assert seen.clock == ClockRange(1800.0, 2400.0, 2)
+    assert seen.hottest_celsius == 81.2
+    elsewhere = Watch(System(tmp_path), {17}).result().clock
     assert elsewhere == NotMeasured("no cpufreq in /sys for these CPUs")
 
 
 def test_the_watch_runs_beside_what_is_measured(tmp_path: Path) -> None:
-    watch = ClockWatch(System(plant("rpi5", tmp_path)), (), period_s=0.001)
+    watch = Watch(System(plant("rpi5", tmp_path)), (), period_s=0.001)
     with watch.watch():
-        while isinstance(watch.result(), NotMeasured):
+        while isinstance(watch.result().clock, NotMeasured):
             os.sched_yield()
-    result = watch.result()
-    assert isinstance(result, ClockRange)
-    assert result.highest_mhz == 2400
+    clock = watch.result().clock
+    assert isinstance(clock, ClockRange)
+    assert clock.highest_mhz == 2400
+
+
+def test_throttling_again_is_seen_where_the_firmware_remembers_an_earlier_time(
+    tmp_path: Path,
+) -> None:
+    # 0x50000 before and after; in between the board throttled once more.
+    system = FakeTime(plant("rpi4-ina219", tmp_path / "during"))
+    watch = Watch(system, ())
+    vcgencmd = tmp_path / "during/usr/bin/vcgencmd"
+    quiet = vcgencmd.read_text()
+    system.sleep(1)
+    vcgencmd.write_text(quiet.replace("0x50000", "0x50005"))
+    watch.look()
+    vcgencmd.write_text(quiet.replace("0x50000", "0x50008"))
+    watch.look()  # too early to ask again
+    seen = watch.result()
+    assert seen.firmware_bits == 0x50005
+    assert reasons(tmp_path, "rpi4-ina219", {}, seen) == [
+        "under-voltage at the time of the run (throttled=0x50005)",
+        "throttled at the time of the run (throttled=0x50005)",
+    ]
+
+
+def test_firmware_that_remembers_nothing_is_not_asked_meanwhile(tmp_path: Path) -> None:
+    watch = Watch(System(plant("rpi5", tmp_path)), ())
+    watch.look()
+    assert watch.result().firmware_bits == NotMeasured("bits 16 to 19 say it after the run")
 
 
 def test_a_governor_is_set_for_a_while(tmp_path: Path) -> None:

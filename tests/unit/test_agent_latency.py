@@ -14,11 +14,11 @@ from headgate.device.agent.absent import NotMeasured
 from headgate.device.agent.bundle import open_bundle
 from headgate.device.agent.check import Check, check_outputs
 from headgate.device.agent.errors import AgentError, UsageError
-from headgate.device.agent.frequency import ClockWatch
 from headgate.device.agent.latency import Plan, measure_latency
 from headgate.device.agent.percentiles import percentile, summarize
 from headgate.device.agent.runner import Network
 from headgate.device.agent.system import System
+from headgate.device.agent.watch import Watch
 from tests import fake_bundle
 from tests.fake_runner import save_bundle
 
@@ -31,8 +31,8 @@ def path(tmp_path: Path) -> Path:
 
 def test_figures_are_those_of_the_runner(path: Path, tmp_path: Path) -> None:
     with Network(open_bundle(path)) as network:
-        clock = ClockWatch(System(tmp_path), ())
-        found = measure_latency(network, Plan(rounds=2, repeat=3), clock)
+        watch = Watch(System(tmp_path), ())
+        found = measure_latency(network, Plan(rounds=2, repeat=3), watch)
     # Sample s, run r: 100 + 100 s + r microseconds, and both rounds are alike.
     us = [100 + 100 * sample + run for sample in range(5) for run in range(3)]
     assert found.latencies_us == us * 2
@@ -55,16 +55,16 @@ def test_figures_are_those_of_the_runner(path: Path, tmp_path: Path) -> None:
 
 def test_runs_are_as_many_as_fit_the_budget(path: Path, tmp_path: Path) -> None:
     with Network(open_bundle(path)) as network:
-        clock = ClockWatch(System(tmp_path), ())
-        found = measure_latency(network, Plan(rounds=2, budget_s=0.02, warmup=0), clock)
+        watch = Watch(System(tmp_path), ())
+        found = measure_latency(network, Plan(rounds=2, budget_s=0.02, warmup=0), watch)
     # 20 ms / (2 rounds x 5 inputs x 300 us)
     assert (found.rounds, found.repeat) == (2, 6)
 
 
 def test_a_slow_network_has_fewer_rounds(path: Path, tmp_path: Path) -> None:
     with Network(open_bundle(path)) as network:
-        clock = ClockWatch(System(tmp_path), ())
-        found = measure_latency(network, Plan(rounds=10, budget_s=0.02, warmup=2), clock)
+        watch = Watch(System(tmp_path), ())
+        found = measure_latency(network, Plan(rounds=10, budget_s=0.02, warmup=2), watch)
     # 13 runs of all inputs fit: four rounds with two for warming up.
     assert (found.rounds, found.repeat) == (4, 1)
 
