@@ -84,7 +84,7 @@ def compare(
         contestants.append(contestant)
         vectors = own if vectors is None else vectors
     if vectors is None:
-        raise InputError("no bundle to take test images from: give images")
+        raise InputError("no bundle to take test images from: give images (--images sample)")
     return compare_programs(contestants, vectors, labels=labels, baseline=baseline, rounds=rounds)
 
 

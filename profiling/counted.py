@@ -116,7 +116,7 @@ def compare_counted(
     sources = {path: open_source(path, machine) for path in paths if path.suffix == ".hgb"}
     if images is None:
         if not sources:
-            raise InputError("no bundle to take test images from: give images")
+            raise InputError("no bundle to take test images from: give images (--images sample)")
         images = next(iter(sources.values())).vectors()
     names = [_name(path) for path in paths]
     check_names(names)
