@@ -14,8 +14,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from headgate.train.evaluate import accuracy, to_network_input
+from headgate.train.gates.cgnet import CHANNEL_TILE, PIXEL_TILE
 from headgate.train.history import CSV_NAME
-from headgate.train.macs import count_macs
+from headgate.train.macs import MacCount, count_macs
 from headgate.train.models import create_model
 from headgate.train.network import gating_of, pruning_of
 from headgate.train.problem import Problem
@@ -60,7 +61,8 @@ def measure(recipe: Recipe, module: nn.Module, problem: Problem) -> dict[str, An
     """Accuracy in float32 over the whole test set, and MACs per image.
 
     Executed MACs are a mean over the first :data:`COUNTED_IMAGES` test images; what single ones of
-    them cost is there as minimum, maximum and the percentiles 5 and 95.
+    them cost is there as minimum, maximum and the percentiles 5 and 95. Of pixel gates there is
+    also the mean that a kernel executes, which computes tiles of channels and pixels.
     """
     right = accuracy(module, problem.test_images, problem.test_labels, problem.preprocess)
     mean = torch.tensor(problem.preprocess.mean, device=problem.test_images.device)
@@ -79,12 +81,21 @@ def measure(recipe: Recipe, module: nn.Module, problem: Problem) -> dict[str, An
         "macs": {
             "dense": dense,
             "executed": round(macs.executed),
+            **_in_tiles(module, images, macs),
             **_spread(macs.executed_per_image),
             "gate": macs.gate,
             "images": len(images),
             "convention": macs.convention,
         },
     }
+
+
+def _in_tiles(module: nn.Module, images: Tensor, macs: MacCount) -> dict[str, Any]:
+    if "pixel_gated_conv2d" not in macs.by_operator:
+        return {}
+    tile = (CHANNEL_TILE, PIXEL_TILE)
+    executed = count_macs(module, images[:1], images, pixel_tile=tile).executed
+    return {"executed_in_tiles": round(executed), "tile": list(tile)}
 
 
 def _spread(executed: Tensor) -> dict[str, int]:

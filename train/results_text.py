@@ -25,7 +25,9 @@ Accuracy: top-1 over the whole test set, in float32, of the weights after the la
 was picked by its test accuracy. Lost: points of accuracy below the dense network of the same kind
 that is named, minus where there was a gain. MACs: per image, see the convention at the end;
 executed MACs include the gates' own and are over the first 1,000 test images: their mean, what
-5 % and 95 % of the images stay below, and the most. Saved: what the mean is below dense.
+5 % and 95 % of the images stay below, and the most. Saved: what the mean is below dense. Pixel
+gates are counted per pixel and channel, as CGNet's paper does, and next to it in the tiles that a
+kernel computes as a whole.
 """
 
 TITLES = {
@@ -131,7 +133,7 @@ def _reached_row(row: Described, described: Mapping[str, Described]) -> str:
         "" if is_dense else "not known" if points is None else f"{points:.2f}",
         "" if is_dense or dense is None else dense["name"],
         _millions(macs["dense"]),
-        _millions(macs["executed"]),
+        _millions(macs["executed"]) + _in_tiles(macs),
         _spread(macs),
         f"{saved(row):.1f} %",
         f"{macs['dense'] / macs['executed']:.2f}x",
@@ -153,6 +155,13 @@ def _spread(macs: Mapping[str, Any]) -> str:
         return ""
     low, high, most = (f"{macs[f'executed_{key}'] / 1e6:.2f}" for key in ("p5", "p95", "max"))
     return f"{low} .. {high}, {most} M"
+
+
+def _in_tiles(macs: Mapping[str, Any]) -> str:
+    if "executed_in_tiles" not in macs:
+        return ""
+    rows, lanes = macs["tile"]
+    return f"; {_millions(macs['executed_in_tiles'])} in tiles of {rows} x {lanes}"
 
 
 def _setting(row: Described) -> str:

@@ -118,6 +118,20 @@ def test_the_spread_is_shown_where_images_differ() -> None:
         assert cell in line_with(results_text.results_text(rows), "| second | FBS")
 
 
+def test_pixel_gates_are_counted_in_tiles_too() -> None:
+    macs = FAMILY["second"]["macs"] | {"executed_in_tiles": 51_500_000, "tile": [4, 16]}
+    rows = FAMILY | {"second": FAMILY["second"] | {"macs": macs}}
+    text = results_text.results_text(rows)
+    assert "| 46.00 M; 51.50 M in tiles of 4 x 16 |" in line_with(text, "| second | FBS")
+
+    recipe = recipe_from({"dataset": "synthetic", "limit_test": 4})
+    torch.manual_seed(0)
+    module = gate(create_model("resnet8"), "cgnet", 1.0, layers="block-inner").eval()
+    measured = results.measure(recipe, module, _problem(recipe))["macs"]
+    assert measured["tile"] == [4, 16]
+    assert measured["executed"] < measured["executed_in_tiles"] <= measured["dense"]
+
+
 def test_recipes_that_were_not_run_say_why() -> None:
     text = results_text.results_text(FAMILY)
     assert "ImageNet is not at hand" in line_with(text, "| resnet18-fbs-0.7 |")
