@@ -95,6 +95,6 @@ def make_optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.SGD:
 
 
 def kept_share(module: nn.Module) -> float:
-    """Mean over the gated layers of the share of channels kept in the last forward."""
+    """Mean over the gated layers of the share computed in the last forward."""
     last = [layer.last_gate for layer in gates(module).values() if layer.last_gate is not None]
-    return float(torch.stack([(gate != 0).float().mean() for gate in last]).mean())
+    return float(torch.stack([torch.count_nonzero(gate) / gate.numel() for gate in last]).mean())

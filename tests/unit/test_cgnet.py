@@ -226,8 +226,11 @@ def test_block_means_are_means_over_runs(
     for c in range(16 // cb):
         for r in range(runs):
             part = (slice(None), slice(c * cb, (c + 1) * cb), slice(r * pb, (r + 1) * pb))
-            assert torch.allclose(means[:, c, r], flat[part].mean((1, 2)), atol=1e-5)
-            assert torch.allclose(sums[:, c, r], flat[part].sum((1, 2)), atol=1e-4)
+            # A sum over pixels is rounded once to half precision.
+            close = {"atol": cb * 0.1} if dtype == torch.bfloat16 else {"atol": 1e-4}
+            assert torch.allclose(sums[:, c, r], flat[part].sum((1, 2)), **close)
+            count = flat[part][0].numel()
+            assert torch.allclose(means[:, c, r], sums[:, c, r] / count)
             spread_out = wide.flatten(2)[part]
             assert torch.equal(spread_out, means[:, c, r, None, None].expand_as(spread_out))
 
