@@ -93,7 +93,7 @@ class Recipe:
         if not self.name:
             object.__setattr__(self, "name", self.model)
         for key, kind in option_types().items():
-            _check_type(key, getattr(self, key), kind)
+            check_type(key, getattr(self, key), kind)
         _check_ranges(self)
 
 
@@ -116,7 +116,12 @@ def _matches(value: Any, kind: Any) -> bool:
     return type(value) is kind
 
 
-def _check_type(key: str, value: Any, kind: Any) -> None:
+def check_type(key: str, value: Any, kind: Any) -> None:
+    """Refuses an option's value that is not of the type annotated.
+
+    Raises:
+        RecipeError: naming the option, with a suggestion where the type lists the choices.
+    """
     if _matches(value, kind):
         return
     if get_origin(kind) is Literal:

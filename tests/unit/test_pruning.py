@@ -463,6 +463,13 @@ loop.train(load_recipe({str(tmp_path / "recipe.toml")!r}), {str(folder)!r})
     assert describe(folder)["pruning"] == describe(pruned)["pruning"]
 
 
+def test_a_cost_that_cannot_be_reached_is_refused(tmp_path: Path) -> None:
+    options = {"target_macs": 0.5, "images": 20, "min_channels": 14}
+    table = TINY | {"epochs": 2, "limit_train": 64, "prune_options": options}
+    with pytest.raises(RecipeError, match=r"target_macs = 0\.5 cannot be reached: [\d,]+ MACs"):
+        loop.train(recipe_from(table | {"prune_layers": ["stage1.*"]}), tmp_path)
+
+
 def test_mixed_precision_does_not_reach_the_scores(tmp_path: Path) -> None:
     table = TINY | {"precision": "bf16", "epochs": 2, "limit_train": 128}
     table["prune_options"] = {"channels": 8, "images": 20}
@@ -480,6 +487,7 @@ def test_mixed_precision_does_not_reach_the_scores(tmp_path: Path) -> None:
         ({"target_macs": 1.5}, "target_macs = 1.5, but must be in 0..1"),
         ({"channels": 3, "every_epochs": 5, "until_epoch": 4}, "at least every_epochs"),
         ({"channels": 3, "absolute": "image"}, "absolute = 'image' is unknown.*'images'"),
+        ({"channels": "3"}, "prune_options.channels = '3' is not of type int"),
         ({"channels": 3, "min_channels": 0}, "min_channels = 0, but must be at least 1"),
     ],
 )

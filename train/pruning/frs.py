@@ -13,7 +13,7 @@ from itertools import islice
 import torch
 from torch import nn
 
-from headgate.errors import RecipeError, suggest
+from headgate.errors import RecipeError
 from headgate.train.evaluate import to_network_input
 from headgate.train.macs import count_macs
 from headgate.train.models import create_model
@@ -22,7 +22,7 @@ from headgate.train.pruning.cost import RemainingMacs
 from headgate.train.pruning.masks import masked_norms, without_masks
 from headgate.train.pruning.ranking import least_relevant
 from headgate.train.pruning.remove import remove_channels
-from headgate.train.pruning.scores import ABSOLUTE, Absolute, feature_relevance_scores
+from headgate.train.pruning.scores import Absolute, feature_relevance_scores
 
 
 class FeatureRelevancePruning(Procedure):
@@ -66,9 +66,6 @@ class FeatureRelevancePruning(Procedure):
         _demand(every_epochs >= 1, "every_epochs", every_epochs, "at least 1")
         _demand(until_epoch >= every_epochs, "until_epoch", until_epoch, "at least every_epochs")
         _demand(images >= 0, "images", images, "at least 0")
-        if absolute not in ABSOLUTE:
-            hint = suggest(str(absolute), ABSOLUTE)
-            raise RecipeError(f"recipe: prune_options.absolute = {absolute!r} is unknown.{hint}")
         _demand(min_channels >= 1, "min_channels", min_channels, "at least 1")
         self.every_epochs, self.until_epoch = every_epochs, until_epoch
         self.channels, self.target_macs = channels, target_macs
@@ -79,6 +76,7 @@ class FeatureRelevancePruning(Procedure):
 
         Raises:
             ModelError: relevance cannot pass through the network.
+            RecipeError: MACs that cannot be reached with the layers and channels allowed.
             TrainingError: relevance that is not finite.
         """
         epoch = moment.epoch
@@ -95,7 +93,14 @@ class FeatureRelevancePruning(Procedure):
             return
         remaining = RemainingMacs(module, _example(moment))
         goal = self._goal(moment, remaining.total)
-        while remaining() > goal and (pair := next(candidates, None)) is not None:
+        while remaining() > goal:
+            pair = next(candidates, None)
+            if pair is None:
+                raise RecipeError(
+                    f"recipe: prune_options.target_macs = {self.target_macs} cannot be reached: "
+                    f"{remaining():,} MACs are left when each layer has {self.min_channels} of its "
+                    "channels"
+                )
             kept[pair[0]][pair[1]] = False
 
     def _goal(self, moment: Moment, start: int) -> float:

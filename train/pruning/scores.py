@@ -7,7 +7,7 @@ Scores for Convolutional Neural Networks", IEEE Access 2020, as in the official 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,6 @@ from headgate.train.problem import Problem
 from headgate.train.pruning.relevance import Relevance
 
 Absolute = Literal["classes", "images"]
-ABSOLUTE: tuple[Absolute, ...] = get_args(Absolute)
 
 # Images a batch: so many, or fewer if together they had more pixels than that.
 BATCH = 100
