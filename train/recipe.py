@@ -6,7 +6,7 @@ import contextlib
 import functools
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
@@ -107,7 +107,7 @@ def _matches(value: Any, kind: Any) -> bool:
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Literal:
         return value in inner
-    if origin is list:
+    if origin in (list, Sequence):
         return isinstance(value, list) and all(_matches(entry, inner[0]) for entry in value)
     if origin is dict:
         return isinstance(value, dict)

@@ -153,3 +153,11 @@ def test_learning_rate_stays_in_its_range(epoch: float, warmup: float, epochs: i
 def test_readme_has_the_option_table() -> None:
     assert len(option_types()) == option_table().count("\n") - 1
     assert option_table() in README.read_text(encoding="utf-8")
+
+
+def test_options_of_a_procedure_may_be_lists_in_lists() -> None:
+    staged = {"target": 0.5, "schedule": [[0, 0.0], [2, 0.5]]}
+    (made,) = find_procedures(recipe_from({"gate": "cgnet", "gate_training": staged}))
+    assert made.stages == staged["schedule"]  # type: ignore[attr-defined]
+    with pytest.raises(RecipeError, match=r"gate_training\.schedule = 3 is not of type"):
+        find_procedures(recipe_from({"gate": "cgnet", "gate_training": {"schedule": 3}}))
