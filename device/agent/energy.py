@@ -29,6 +29,7 @@ _KEPT = 4000
 _TRIES = 3
 _MOST_GAP_SHARE = 0.1
 _FEWEST_SAMPLES = 10
+_LEAST_CPU_SHARE = 0.9
 _MOST_POLLING_SHARE = 0.05
 _NOISE = 0.02  # of a power sensor, from one ten seconds to the next
 
@@ -63,6 +64,8 @@ class Burst:
     inferences: int
     inference_s: float
     """All of them together, by the C runner's clock."""
+    cpu_share: float = 1.0
+    """Of that time, how much of it the runner had a CPU for."""
 
 
 class Load(Protocol):
@@ -96,6 +99,8 @@ class Window:
     energy_delay_mj_ms: float
     """Gross energy times latency of one inference."""
     rails_mw: dict[str, float]
+    cpu_share: float
+    """Of the time, how much of it the network had a CPU for; the rest was other programs'."""
     samples: int
     gaps: int
     gap_s: float
@@ -275,6 +280,7 @@ def _window(recording: Recording, sample: int, burst: Burst, idle: Idle, origin_
         net_energy_per_inference_mj=gross_mj - idle.average_power_mw * latency_s,
         energy_delay_mj_ms=gross_mj * latency_s * 1000,
         rails_mw=recording.rails_mw(burst.start_ns, burst.end_ns),
+        cpu_share=burst.cpu_share,
         samples=integral.samples,
         gaps=integral.gaps,
         gap_s=integral.gap_s,
@@ -310,6 +316,12 @@ def _invalid_because(recording: Recording, idle: Idle, windows: list[Window]) ->
             reasons.append(
                 f"{name}: {span.gap_s:.1f} of {length_s:.1f} s without samples"
                 + (f" ({recording.last_failure})" if recording.last_failure else "")
+            )
+    for number, window in enumerate(windows, 1):
+        if window.cpu_share < _LEAST_CPU_SHARE:
+            reasons.append(
+                f"window {number}: the network had the CPU for {window.cpu_share:.0%} of the time; "
+                "the energy is other programs', too"
             )
     if any(window.average_power_mw < (1 - _NOISE) * idle.average_power_mw for window in windows):
         reasons.append("the board drew less at work than idle: something else was running before")

@@ -18,6 +18,7 @@ from .watch import Watch
 _KEPT = 4000
 _FEWEST_ROUNDS = 3
 _MOST_REPEATS = 1000
+_LEAST_CPU_SHARE = 0.95
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ class Latency:
     """Gated networks do not take the same time for every input."""
     latencies_us: list[float]
     """In the order taken; evenly thinned where there are thousands."""
+    cpu_share: float
+    """Of the time of all runs, how much of it the network had a CPU for."""
     layers: list[LayerTime]
     layer_sum_us: float
     """Sum of the layers' medians; above the whole by what looking at the clock costs."""
@@ -87,6 +90,15 @@ class Latency:
     """Gate -> active channels for each input."""
     done_macs: list[int]
     dense_macs: int
+
+    def warnings(self) -> list[str]:
+        """What makes the figures less certain."""
+        if self.cpu_share >= _LEAST_CPU_SHARE:
+            return []
+        return [
+            f"the network had the CPU for {self.cpu_share:.0%} of the time only; stop other "
+            "programs, or choose a CPU with --cpus"
+        ]
 
 
 def measure_latency(network: Network, plan: Plan, watch: Watch) -> Latency:
@@ -106,10 +118,12 @@ def measure_latency(network: Network, plan: Plan, watch: Watch) -> Latency:
     count, repeat = _fitting(first, plan, inputs)
     rounds: list[list[list[int]]] = []
     layer_rounds: list[list[list[list[int]]]] = []
+    cpu_s = 0.0
     for _ in range(count):
         with watch.watch():
             done = network.run(repeat=repeat, warmup=plan.warmup, times=True)
         rounds.append(done.times_ns)
+        cpu_s += done.cpu_s
     for _ in range(count):
         with watch.watch():
             done = network.run(repeat=repeat, warmup=plan.warmup, layers=True)
@@ -131,6 +145,7 @@ def measure_latency(network: Network, plan: Plan, watch: Watch) -> Latency:
             for index in range(inputs)
         ],
         latencies_us=in_order[::step],
+        cpu_share=min(1.0, cpu_s / (sum(in_order) / 1e6)),
         layers=layers,
         layer_sum_us=sum(layer.median_us for layer in layers),
         gates=active_channels(network, first),

@@ -34,4 +34,7 @@ class NetworkLoad:
             done = running.result()
         total_ns = sum(done.times_ns[0])
         # The process ends right after the last inference, and loading lies before the first.
-        return Burst(done.ended_ns - total_ns, done.ended_ns, inferences, total_ns / 1e9)
+        inference_s = total_ns / 1e9
+        # Loading is in the CPU's time as well, and several threads have more than one CPU.
+        cpu_share = min(1.0, done.cpu_s / inference_s)
+        return Burst(done.ended_ns - total_ns, done.ended_ns, inferences, inference_s, cpu_share)

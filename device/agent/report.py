@@ -60,6 +60,8 @@ class Report:
         after = self.after or self.before
         reasons = self.invalid_because()
         warnings = self.warnings + context_warnings(self.before, after)
+        if isinstance(self.latency, Latency):
+            warnings += self.latency.warnings()
         if isinstance(self.energy, Energy):
             warnings += [f"energy: {warning}" for warning in self.energy.warnings]
         document = {

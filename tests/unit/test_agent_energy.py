@@ -29,6 +29,7 @@ class Work:
         self.guess = guess
         self.spans: list[tuple[int, int]] = []
         self.samples: list[int] = []
+        self.cpu_share = 1.0
 
     def inference_s(self, sample: int) -> float:
         return self.latencies_s[sample] * self.guess
@@ -46,7 +47,7 @@ class Work:
             return self.system.now_ns >= end
 
         during(wait)
-        return Burst(start, end, inferences, (end - start) / 1e9)
+        return Burst(start, end, inferences, (end - start) / 1e9, self.cpu_share)
 
     @property
     def busy(self) -> bool:
@@ -242,6 +243,16 @@ def test_a_busy_board_before_the_run_makes_net_energy_invalid(tmp_path: Path) ->
     follow(system, lambda: 5000 if not work.spans else 3000)
     (reason,) = measure_energy(work, 1, sensor, system).invalid_because
     assert reason.startswith("the board drew less at work than idle")
+
+
+def test_a_window_shared_with_other_programs_is_invalid(tmp_path: Path) -> None:
+    system, sensor = board(tmp_path)
+    work = Work(system, 0.004)
+    work.cpu_share = 0.6
+    energy = measure_energy(work, 1, sensor, system, Plan(windows=1))
+    assert energy.invalid_because == [
+        "window 1: the network had the CPU for 60% of the time; the energy is other programs', too"
+    ]
 
 
 def test_too_few_samples_are_invalid(tmp_path: Path) -> None:

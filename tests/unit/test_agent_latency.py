@@ -61,6 +61,21 @@ def test_runs_are_as_many_as_fit_the_budget(path: Path, tmp_path: Path) -> None:
     assert (found.rounds, found.repeat) == (2, 6)
 
 
+def test_time_without_a_cpu_is_told(path: Path, tmp_path: Path) -> None:
+    spin = "deadline = time.process_time() + 0.6\nwhile time.process_time() < deadline: pass"
+    save_bundle(tmp_path / "busy.hgb", base_us=100, extra=spin)
+    shares = []
+    for name in (path, tmp_path / "busy.hgb"):
+        # 0.4 s by the scripted clock: asleep but for Python's own start, or 0.6 s of work.
+        with Network(open_bundle(name)) as network:
+            watch = Watch(System(tmp_path), ())
+            found = measure_latency(network, Plan(rounds=1, repeat=200), watch)
+        shares.append(found.cpu_share)
+        assert bool(found.warnings()) == (found.cpu_share < 0.95)
+    assert shares[0] < 0.95
+    assert shares[1] == 1.0
+
+
 def test_a_slow_network_has_fewer_rounds(path: Path, tmp_path: Path) -> None:
     with Network(open_bundle(path)) as network:
         watch = Watch(System(tmp_path), ())

@@ -78,6 +78,20 @@ def test_a_meters_clock_that_is_set_is_noticed_and_followed() -> None:
     assert clock.jumps == 2
 
 
+@pytest.mark.parametrize("speed", [0.97, 1.03])
+def test_a_meters_clock_that_runs_fast_or_slow_is_followed(speed: float) -> None:
+    clock = MeterClock()
+    previous = 0
+    for step in range(6000):  # a minute of 10 ms
+        now = step * 10_000_000
+        mapped = clock.to_monotonic(round(now * speed), now + (step * 7919) % 3_000_000)
+        # Behind by what the clock lost in ten seconds, at most.
+        assert abs(mapped - now) < 0.31 * S
+        assert mapped > previous or step == 0
+        previous = mapped
+    assert clock.jumps == 0
+
+
 def gather(sensor: Sensor, enough: Callable[[list[Sample]], bool]) -> list[Sample]:
     """Samples until there are enough; five seconds at most."""
     samples: list[Sample] = []

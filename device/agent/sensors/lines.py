@@ -33,32 +33,41 @@ _POWER = {"_uw": 1e3, "_mw": 1.0, "_w": 1e-3}
 _VOLTS = {"_uv": 1e6, "_mv": 1e3, "_v": 1.0}
 _AMPERES = {"_ua": 1e6, "_ma": 1e3, "_a": 1.0}
 _CLOCK_JUMP_NS = 1_000_000_000
+_OFFSET_AGE_NS = 5_000_000_000
 _FIRST_LINE_S = 10.0
 
 
 class MeterClock:
     """Maps a meter's own timestamps to the board's monotonic clock.
 
-    Lines arrive late by what the transport takes, never early, so the smallest difference seen
-    is the offset. When a line is off by more than a second, the meter's clock has been set:
-    that is counted, and the offset is found anew.
+    Lines arrive late by what the transport takes, never early, so the smallest difference of the
+    last five to ten seconds is the offset: old enough to have met a quick line, young enough to
+    follow a clock that runs fast or slow. When a line is off by more than a second, the meter's
+    clock has been set: that is counted, and the offset is found anew.
     """
 
     def __init__(self) -> None:
         self.jumps = 0
-        self._offset_ns: int | None = None
+        self._earlier_ns: int | None = None
+        self._latest_ns: int | None = None
+        self._since_ns = 0
 
     def to_monotonic(self, meter_ns: int, arrived_ns: int) -> int:
         """Board time of a sample."""
-        offset = arrived_ns - meter_ns
-        if self._offset_ns is None:
-            self._offset_ns = offset
-        elif abs(offset - self._offset_ns) > _CLOCK_JUMP_NS:
+        late = arrived_ns - meter_ns
+        known = [offset for offset in (self._earlier_ns, self._latest_ns) if offset is not None]
+        if known and abs(late - min(known)) > _CLOCK_JUMP_NS:
             self.jumps += 1
-            self._offset_ns = offset
-        else:
-            self._offset_ns = min(self._offset_ns, offset)
-        return meter_ns + self._offset_ns
+            self._earlier_ns = self._latest_ns = None
+            known = []
+        if not known or arrived_ns - self._since_ns > _OFFSET_AGE_NS:
+            self._earlier_ns, self._latest_ns = self._latest_ns, late
+            self._since_ns = arrived_ns
+        assert self._latest_ns is not None
+        self._latest_ns = min(self._latest_ns, late)
+        if self._earlier_ns is None:
+            return meter_ns + self._latest_ns
+        return meter_ns + min(self._earlier_ns, self._latest_ns)
 
 
 @dataclass(frozen=True)
