@@ -22,7 +22,7 @@ from headgate.profiling.source import open_source
 from headgate.profiling.statistics import Distribution
 from headgate.train.data import Preprocess
 
-PROFILED_IMAGES = 50
+PROFILED_IMAGES, PROFILED_ROUNDS = 50, 8
 LARGEST_GAP = 0.002  # in accuracy, between a bundle here and what training wrote down
 
 
@@ -84,7 +84,11 @@ def measure(
             accuracies[one.name] = _accuracy(folder / one.file, inputs, images.labels)
     rows = make_rows(network, entries, comparison, efforts, accuracies, file_sizes(entries, folder))
     profiles = [
-        profile(source.bundle, images=preprocess(timed.pixels[:PROFILED_IMAGES]))
+        profile(
+            source.bundle,
+            images=preprocess(timed.pixels[:PROFILED_IMAGES]),
+            repeat=PROFILED_ROUNDS,
+        )
         for source in bundles.values()
     ]
     return Findings(
