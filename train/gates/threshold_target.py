@@ -102,8 +102,8 @@ class ThresholdTarget(Procedure):
         calibration_images: how many training images the share is measured on.
 
     Raises:
-        RecipeError: not numbers, epochs that do not rise from 0, another target at the end, a
-            share outside [0, 1), a schedule beside a share.
+        RecipeError: epochs that do not rise from 0, another target at the end, a share outside
+            [0, 1), a schedule beside a share.
     """
 
     def __init__(
@@ -114,26 +114,22 @@ class ThresholdTarget(Procedure):
         calibration_images: int = 1000,
     ) -> None:
         stages = schedule or [[0, target]]
-        if not isinstance(stages, Sequence) or not all(map(_is_stage, stages)):
+        epochs = [stage[0] for stage in stages]
+        rising = epochs[0] == 0 and epochs == sorted(set(epochs))
+        if not rising or any(len(stage) != 2 for stage in stages) or stages[-1][1] != target:
             raise RecipeError(
-                f"recipe: gate_training needs numbers, target = {target!r} and "
-                f"schedule = {schedule!r}, a list of [first epoch, target]"
+                f"recipe: gate_training.schedule = {schedule!r}, but must be pairs of [first "
+                f"epoch, target] that begin at epoch 0, rise, and end with target = {target:g}"
             )
-        epochs = [first for first, _ in stages]
-        if epochs[0] != 0 or epochs != sorted(set(epochs)) or stages[-1][1] != target:
-            raise RecipeError(
-                f"recipe: gate_training.schedule = {schedule!r} must begin at epoch 0, rise, and "
-                f"end with target = {target!r}"
-            )
-        if not _is_number(kept) or not 0 <= kept < 1 or (kept and schedule):
+        if not 0 <= kept < 1 or (kept and schedule):
             raise RecipeError(
                 f"recipe: gate_training.kept = {kept!r}, but must be a share at least 0 and below "
                 "1, and without a schedule"
             )
-        if type(calibration_images) is not int or calibration_images < 1:
+        if calibration_images < 1:
             raise RecipeError(
                 f"recipe: gate_training.calibration_images = {calibration_images!r}, but must be "
-                "a whole number, at least 1"
+                "at least 1"
             )
         self.stages, self.kept, self.images = stages, kept, calibration_images
 
@@ -162,11 +158,3 @@ class ThresholdTarget(Procedure):
     def _find_shift(self, moment: Moment) -> float:
         images = TrainingImages(moment.problem, self.images)
         return find_shift(moment.module, self.kept, images)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_stage(stage: object) -> bool:
-    return isinstance(stage, Sequence) and len(stage) == 2 and all(map(_is_number, stage))
