@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import statistics
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from headgate.device.agent.bundle import open_bundle
 from headgate.device.agent.check import Check, check_outputs
 from headgate.device.agent.errors import AgentError, UsageError
 from headgate.device.agent.latency import Plan, measure_latency
+from headgate.device.agent.load import NetworkLoad
 from headgate.device.agent.percentiles import percentile, summarize
 from headgate.device.agent.runner import Network
 from headgate.device.agent.system import System
@@ -74,6 +77,25 @@ def test_time_without_a_cpu_is_told(path: Path, tmp_path: Path) -> None:
         assert bool(found.warnings()) == (found.cpu_share < 0.95)
     assert shares[0] < 0.95
     assert shares[1] == 1.0
+
+
+def wait_for_end(wait: Callable[[float], bool]) -> None:
+    while not wait(0.01):
+        pass
+
+
+def test_a_burst_is_the_end_of_its_process(path: Path, tmp_path: Path) -> None:
+    with Network(open_bundle(path)) as network:
+        load = NetworkLoad(network, Watch(System(tmp_path), ()))
+        assert load.inference_s(1) == pytest.approx(102e-6)
+        before = time.monotonic_ns()
+        burst = load.burst(1, 100, wait_for_end)
+        after = time.monotonic_ns()
+    # Input 1 alone is sample 0 of that process: 100 + r microseconds.
+    assert burst.inference_s == pytest.approx(14.95e-3)
+    assert burst.end_ns - burst.start_ns == 14_950_000
+    assert before < burst.start_ns < burst.end_ns < after
+    assert burst.inferences == 100
 
 
 def test_a_slow_network_has_fewer_rounds(path: Path, tmp_path: Path) -> None:
