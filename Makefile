@@ -12,11 +12,11 @@ TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)",*$$/\1/p' pyproject.toml)
 PACKAGES := headgate train compile device profiling
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint format typecheck unit integration hardware clean
+.PHONY: help demo test bench comparison realised lint format typecheck unit integration litert-arm64 hardware clean
 .DELETE_ON_ERROR:
 
 help: ## what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/compile.stamp ## compile, check and compare the shipped networks; leaves runs/demo/report.html
 	$(BIN)/headgate demo
@@ -26,6 +26,12 @@ test: lint typecheck $(VENV)/dev.stamp ## ruff, mypy, then all tests that need n
 
 bench: $(VENV)/peers.stamp ## every figure of README.md's tables, peers included (about an hour)
 	$(BIN)/python -m headgate.profiling.bench
+
+comparison: $(VENV)/peers.stamp ## the methods side by side: README.md's table, build/methods/*/report.html
+	$(BIN)/python -m headgate.profiling.methods
+
+realised: $(VENV)/peers.stamp ## how much of the saved arithmetic each method's kernels turn into time
+	$(BIN)/python -m headgate.profiling.realised
 
 lint: $(VENV)/dev.stamp ## ruff check and ruff format --check
 	$(BIN)/ruff check .
@@ -47,6 +53,9 @@ unit: $(VENV)/dev.stamp ## the tests that take seconds and need no toolchain
 
 integration: $(VENV)/dev.stamp ## the tests that compile, and run under QEMU
 	$(BIN)/python -m pytest tests/integration
+
+litert-arm64: $(VENV)/dev.stamp ## fetch LiteRT for emulated boards; tests that need it are skipped without
+	$(BIN)/headgate fetch litert-arm64
 
 hardware: $(VENV)/dev.stamp ## the tests that need a board: HEADGATE_BOARD=user@host make hardware
 	$(BIN)/python -m pytest tests/hardware

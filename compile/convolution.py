@@ -47,7 +47,7 @@ def convolution(work: Workspace, node: Node) -> None:
     }
     if placed:
         arguments["constant"] = work.constant(node, "constant", node["constant"])
-        arguments["out_list"] = Constant(f"{node.name}.placed", _placed_first(node))
+        arguments["out_list"] = work.constant(node, "placed", _placed_first(node), np.int32)
     if out_list is not None:
         arguments |= {
             "gate": work.of(node.inputs[1]).buffer,
@@ -101,7 +101,7 @@ def _bias(node: Node) -> np.ndarray:
 def _placed_first(node: Node) -> np.ndarray:
     """All channels of the result, those that are computed first."""
     others = sorted(set(range(node.output.channels)) - set(node["placed"]))
-    return np.array([*node["placed"], *others], np.int32)
+    return np.array([*node["placed"], *others])
 
 
 def _list_active(work: Workspace, node: Node) -> ActiveList:

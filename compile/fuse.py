@@ -42,7 +42,7 @@ def _fold_affine(graph: Graph) -> None:
         if node.kind != "affine" or producer is None or graph.uses()[node.inputs[0]] != 1:
             continue
         scale, shift = node["scale"], node["shift"]
-        if producer.kind in ("conv2d", "linear") and "placed" not in producer.attributes:
+        if producer.kind in ("conv2d", "linear"):
             rows = scale.reshape(-1, *([1] * (producer["weight"].ndim - 1)))
             producer.attributes["weight"] = producer["weight"] * rows
             producer.attributes["bias"] = producer["bias"] * scale + shift

@@ -10,14 +10,20 @@ from headgate.compile.schedules.pixel_gated import PixelGate, PixelGatedConv
 from headgate.compile.schedules.tiling import choose_tiling
 from headgate.compile.steps import Buffer
 from headgate.compile.workspace import Workspace
+from headgate.errors import CompileError
 
 _FLOATS = ("weight", "gate_scale", "gate_bias", "base_scale", "base_bias", "full_scale")
 
 
 def pixel_gated(work: Workspace, node: Node) -> None:
-    """Adds the step of a ``pixel_gated_conv2d`` node."""
+    """Adds the step of a ``pixel_gated_conv2d`` node.
+
+    Raises:
+        CompileError: its blocks do not consist of whole register tiles.
+    """
     shape = window_shape(node)
     gate = PixelGate(node["partitions"], node["grouped"], node["shuffle"], node["block"])
+    _check_block(node, shape.out_channels // (gate.partitions if gate.grouped else 1))
     x = work.dense(node.inputs[0])
     residual = work.dense(node.inputs[-1]) if node["residual"] else None
     kind = None
@@ -51,3 +57,14 @@ def pixel_gated(work: Workspace, node: Node) -> None:
     step = work.add(node.name, node.kind, kernel, arguments, (rest, 1, numbers), (None, count))
     step.base_macs = shape.taps * share * numbers
     step.pixel_tile = (gate.rows, tiling.lanes)
+
+
+def _check_block(node: Node, chunk: int) -> None:
+    channels, pixels = node["block"]
+    whole = channels % 4 == 0 and chunk % channels == 0 and pixels % 16 == 0
+    if (channels, pixels) != (1, 1) and not whole:
+        raise CompileError(
+            f"The pixel gate of module {node.name!r} decides by {channels} channels x {pixels} "
+            f"pixels; use 1 x 1, or a multiple of 4 channels that divides {chunk} by a multiple "
+            "of 16 pixels."
+        )

@@ -103,7 +103,7 @@ class Step:
 
     def manifest(self) -> dict[str, Any]:
         """This step's row of the manifest's ``layers``."""
-        gated = {"base_macs": self.base_macs, "pixel_tile": self.pixel_tile}
+        tile = list(self.pixel_tile or ())
         return {
             "name": self.path,
             "operator": self.operator,
@@ -113,7 +113,7 @@ class Step:
             "out_channels": self.out_channels,
             "in_gate": self.in_list.index if self.in_list else None,
             "out_gate": self.out_list.index if self.out_list else None,
-            **(gated if self.pixel_tile else {}),
+            **({"base_macs": self.base_macs, "pixel_tile": tile} if tile else {}),
         }
 
 

@@ -137,9 +137,11 @@ class Workspace:
         """The operator's name in reports; what exists only for a gate counts as gate."""
         return "gate" if node in self.gate_nodes else operator or node.kind
 
-    def constant(self, node: Node, name: str, data: np.ndarray) -> Constant:
+    def constant(
+        self, node: Node, name: str, data: np.ndarray, dtype: type[np.generic] = np.float32
+    ) -> Constant:
         """A weight; a module that is called twice keeps one copy."""
-        data = np.asarray(data, np.float32)
+        data = np.asarray(data, dtype)
         stem = f"{node.name}.{name}"
         for key in _numbered(stem):
             known = self.constants.setdefault(key, data)

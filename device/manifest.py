@@ -107,6 +107,10 @@ def _check_layer(place: str, layer: Any, gate_count: int) -> None:
         _integer(layer, key, f"{place}.", largest=_MAX_BYTES)
     if "base_macs" in layer:
         _integer(layer, "base_macs", f"{place}.", largest=_MAX_BYTES)
+    if "pixel_tile" in layer:
+        tile = _list(layer, "pixel_tile", f"{place}.")
+        if len(tile) != 2 or not all(type(size) is int and size > 0 for size in tile):
+            raise _wrong(f"{place}.pixel_tile", "a number of channels and one of pixels", tile)
     for key in ("in_gate", "out_gate"):
         if _get(layer, key, f"{place}.") is not None:
             _integer(layer, key, f"{place}.", largest=gate_count - 1)

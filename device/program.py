@@ -141,6 +141,8 @@ class Program(ABC):
     def active_counts(self) -> dict[str, np.ndarray]:
         """Active channels of each gate in the last run: name -> (N,) int32.
 
+        Of a pixel gate, the numbers of its tensor that were computed from all inputs.
+
         Raises:
             UsageError: nothing was run yet.
         """

@@ -64,7 +64,9 @@ def demo(folder: Path, say: Say) -> Demo:
         HeadgateError: as compiling, loading and measuring do.
     """
     from headgate.profiling import compare, profile
+    from headgate.profiling.effort import measure_efforts
     from headgate.profiling.report import build_report, write_report
+    from headgate.profiling.source import open_source
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -89,12 +91,16 @@ def demo(folder: Path, say: Say) -> Demo:
     for one in built:
         say(f"profiling {one.network.name} layer by layer")
         profiles.append(profile(one.host, images=images[:PROFILED_IMAGES]))
+    say(f"counting the work for each of {len(pixels)} images")
+    sources = {one.network.name: open_source(one.host) for one in built}
+    efforts = measure_efforts(sources, images, labels)
     report = folder / "report.html"
     counts = {one.network.name: one.instructions for one in built if one.instructions}
     data = build_report(
         "ResNet-8 with gated channels",
         comparison=comparison,
         profiles=profiles,
+        efforts=[efforts[name] for name, one in sources.items() if one.manifest["gates"]],
         instructions=counts,
         reproduce=["make demo"],
     )

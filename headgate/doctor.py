@@ -16,6 +16,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from headgate.profiling.peers import arm64
+from headgate.profiling.peers.interpreter import runtime
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -44,7 +47,7 @@ _PACKAGES = [
     ("apache-tvm", "compile", "compiling"),
     ("ziglang", "compile", "C compiler and linker"),
     ("tensorflow-cpu", "tflite", "converting to TFLite"),
-    ("ai-edge-litert", "tflite", "LiteRT as a peer"),
+    ("ai-edge-litert", "tflite", "running .tflite files"),
     ("onnx", "peers", "converting to ONNX"),
     ("onnxruntime", "peers", "ONNX Runtime as a peer"),
     ("ncnn", "peers", "ncnn as a peer"),
@@ -69,6 +72,7 @@ def examine() -> list[Finding]:
         _python(),
         *(_package(*row) for row in _PACKAGES),
         *(_program(*row) for row in _PROGRAMS),
+        _litert_arm64(),
         _cpu(),
     ]
 
@@ -88,12 +92,23 @@ def _package(name: str, extra: str, purpose: str) -> Finding:
     try:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return Finding(name, extra, purpose, False, None, remedy)
+        return _substitute(name, extra, purpose) or Finding(
+            name, extra, purpose, False, None, remedy
+        )
     wanted = _pins().get(name)
     # A local part such as +cpu names a build of the same version.
     differs = wanted is not None and version.partition("+")[0] != wanted
     remark = f"{version} is installed, headgate is tested with {wanted}" if differs else None
     return Finding(name, extra, purpose, True, version, remedy, remark)
+
+
+def _substitute(name: str, extra: str, purpose: str) -> Finding | None:
+    """What stands for a package under another name."""
+    found = runtime()
+    if name != "ai-edge-litert" or found is None:
+        return None
+    version = importlib.metadata.version(found[1])
+    return Finding(found[1], extra, purpose, True, version, "", f"in place of {name}")
 
 
 def _pins() -> dict[str, str]:
@@ -130,6 +145,16 @@ def _plugins(qemu: str) -> str | None:
     if "-plugin" in done.stdout + done.stderr:
         return "can load plugins, so instructions can be counted"
     return "built without plugins: instructions cannot be counted"
+
+
+def _litert_arm64() -> Finding:
+    """LiteRT for emulated boards, which no package manager knows of."""
+    folder = arm64.arm64_folder()
+    found = arm64.missing() is None
+    version = arm64.WHEELS[0].partition("==")[2] if found else None
+    purpose = ".tflite files on emulated boards"
+    remark = f"in {folder}" if found else None
+    return Finding("litert-arm64", "system", purpose, found, version, arm64.FETCH, remark)
 
 
 def _cpu() -> Finding:

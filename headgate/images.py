@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from headgate.device.bundle import Bundle
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
+
+
+class Described(Protocol):
+    """What says how images have to be: a bundle, a ``.tflite`` file's description, a network.
+
+    Its manifest has ``inputs``, the first with a ``shape`` [1, C, H, W], and ``preprocess``.
+    """
+
+    @property
+    def manifest(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -48,23 +58,23 @@ def vectors_of(bundle: Bundle) -> Batch:
     return Batch(inputs[0], names, np.full(count, -1, np.int64))
 
 
-def read_images(sources: Sequence[str], bundle: Bundle) -> Batch:
-    """Reads images as the bundle's first input takes them.
+def read_images(sources: Sequence[str], described: Described) -> Batch:
+    """Reads images as a network's first input takes them.
 
     Args:
         sources: each ``sample`` (the 200 CIFAR-10 test images of the package), an image file, a
             folder of image files, or a ``.npy`` file. A uint8 array is taken as NHWC pixels
-            and preprocessed as the bundle says, a float32 one as NCHW values, ready to use.
-        bundle: says the shape and the preprocessing.
+            and preprocessed as the network wants, a float32 one as NCHW values, ready to use.
+        described: says the shape and the preprocessing.
 
     Raises:
         InputError: a shape or type other than the network's, or a file that cannot be decoded.
         MissingFile: a source that is not there, or a folder without images.
     """
-    _, *shape = bundle.manifest["inputs"][0]["shape"]
+    _, *shape = described.manifest["inputs"][0]["shape"]
     parts = [part for source in sources for part in _read(source)]
     arrays = [
-        _prepare(name, array, tuple(shape), bundle.manifest["preprocess"])
+        _prepare(name, array, tuple(shape), described.manifest["preprocess"])
         for name, array, _ in parts
     ]
     names = [
@@ -134,7 +144,7 @@ def _prepare(
     if array.dtype == np.uint8:
         if normalisation is None:
             raise InputError(
-                f"{name} holds pixels, but the bundle does not say how to preprocess them; give a "
+                f"{name} holds pixels, but the file does not say how to preprocess them; give a "
                 "float32 .npy file"
             )
         given = (array.shape[3], *array.shape[1:3])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,17 @@ class Network:
     preprocess: Preprocess | None = None
     classes: list[str] | None = None
     test_accuracy: float | None = None
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """What a file made of this network says about its input and output."""
+        preprocess = self.preprocess
+        return {
+            "name": self.name,
+            "inputs": [{"name": "input", "shape": [1, *self.input_shape], "dtype": "float32"}],
+            "preprocess": preprocess and {"mean": preprocess.mean, "std": preprocess.std},
+            "classes": self.classes,
+        }
 
     def example(self) -> Tensor:
         """One input [1, C, H, W], to trace the module with."""
@@ -107,6 +119,45 @@ def compile_network(network: Network, target: str) -> Bundle:
         preprocess=network.preprocess,
         classes=network.classes,
     )
+
+
+def convert_to_tflite(
+    network: Network, calibration: NDArray[np.float32] | None = None, calibrated_on: str = ""
+) -> bytes:
+    """The ``.tflite`` file of ``network``, with its description.
+
+    Args:
+        network: dense or statically pruned.
+        calibration: [N, C, H, W], for int8; fp32 without them.
+        calibrated_on: where they are from, recorded in the file.
+
+    Raises:
+        ToolMissing: TensorFlow is not installed.
+        CompileError: it cannot be translated; UnsupportedOperator names what, gates for one.
+    """
+    from headgate.compile.tflite import Description, convert, tool_versions
+    from headgate.compile.tflite.description import SCHEMA
+    from headgate.train.macs import count_macs
+
+    model = convert(network.module, network.example(), calibration)
+    quantized = calibration is not None and {"images": len(calibration), "from": calibrated_on}
+    manifest = {
+        "schema": SCHEMA,
+        **network.manifest,
+        "quantization": "int8" if quantized else None,
+        "calibration": quantized or None,
+        "dense_macs": count_macs(network.module, network.example()).dense,
+        "tools": tool_versions(),
+    }
+    return Description(manifest).attach(model)
+
+
+def test_vectors(network: Network) -> NDArray[np.float32]:
+    """Inputs [N, C, H, W] to check a file with: the network's own, or a few random ones."""
+    if network.vectors is not None:
+        return network.vectors
+    shape = (VECTORS, *network.input_shape)
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
 
 def pytorch_outputs(network: Network, images: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -8,27 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from headgate.device.agent.absent import NotMeasured, is_measured
 
-@dataclass(frozen=True)
-class NotMeasured:
-    """Stands where a value would be."""
-
-    reason: str
-
-    def __str__(self) -> str:
-        return f"not measured: {self.reason}"
-
-
-def is_measured(value: object) -> bool:
-    """False for :class:`NotMeasured`, whether live or read back from JSON."""
-    if isinstance(value, Mapping):
-        return set(value) != {"not_measured"}
-    return not isinstance(value, NotMeasured)
+__all__ = ["NotMeasured", "is_measured", "to_json"]
 
 
 def to_json(value: Any) -> Any:

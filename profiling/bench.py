@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from headgate.device.bundle import Bundle
-from headgate.device.files import atomic_write
 from headgate.errors import HeadgateError, UsageError, suggest
 from headgate.profiling import bench_table
 from headgate.profiling.absent import NotMeasured, to_json
@@ -26,10 +25,9 @@ from headgate.profiling.bench_networks import DENSITY, ENTRIES, Entry, prepare
 from headgate.profiling.compare import compare
 from headgate.profiling.instructions import count_instructions
 from headgate.profiling.profile import profile
+from headgate.profiling.publish import publish, with_earlier, without_runs
 from headgate.profiling.report import build_report, write_report
 
-RESULTS = Path("profiling/results")
-README = Path("README.md")
 BUILD = Path("build/bench")
 COMMANDS = ("make bench",)
 
@@ -62,22 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(entries: Sequence[Entry], rounds: int | None) -> None:
     """Time and count what was prepared, and write the results."""
-    results: dict[str, Any] = {"schema": 1, "density": DENSITY, "networks": {}}
-    previous = RESULTS / "bench.json"
-    if len(entries) < len(ENTRIES) and previous.is_file():
-        results["networks"] = json.loads(previous.read_text())["networks"]
-    for entry in entries:
-        results["networks"][entry.network] = _measure(entry, rounds)
+    networks = {entry.network: _measure(entry, rounds) for entry in entries}
     known = [entry.network for entry in ENTRIES]
-    results["networks"] = {
-        name: results["networks"][name] for name in known if name in results["networks"]
+    results = {
+        "schema": 1,
+        "density": DENSITY,
+        "networks": with_earlier("bench", networks, known),
     }
     table = bench_table.render(results)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    _write(previous, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    _write(RESULTS / "bench.md", table)
-    if README.is_file():
-        _write(README, bench_table.replace_between_markers(README.read_text(), table))
+    publish("bench", results, table)
     print(table)
 
 
@@ -113,7 +104,7 @@ def _measure(entry: Entry, rounds: int | None) -> dict[str, Any]:
     for warning in comparison.warnings:
         _say(f"warning: {warning}")
     return {
-        "comparison": _without_runs(comparison.to_json()),
+        "comparison": without_runs(comparison.to_json()),
         "instructions": to_json(counts),
         "missing_peers": plan["missing"],
     }
@@ -126,26 +117,12 @@ def _count(bundle: Path, image: np.ndarray, machine: str) -> Any:
         return NotMeasured(str(error))
 
 
-def _without_runs(comparison: dict[str, Any]) -> dict[str, Any]:
-    """The comparison without its thousands of single runs, which are in the HTML report's JSON."""
-    standings = [
-        {key: value for key, value in one.items() if key != "latencies_us"}
-        for one in comparison["standings"]
-    ]
-    return {**comparison, "standings": standings}
-
-
 def _entries(names: Sequence[str]) -> list[Entry]:
     known: Mapping[str, Entry] = {entry.network: entry for entry in ENTRIES}
     for name in names:
         if name not in known:
             raise UsageError(f"no benchmark of {name!r}.{suggest(name, known)}")
     return [known[name] for name in names] if names else list(ENTRIES)
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_write(path) as file:
-        file.write(text.encode())
 
 
 def _say(line: str) -> None:

@@ -1,8 +1,7 @@
 """The networks of `make bench`, compiled by headgate and converted for every peer.
 
 Shipped checkpoints are taken where there is one. Other networks get random weights, with batch
-norms that have seen random data: the time does not depend on the values, but it would on values
-that overflow or underflow.
+norms that have seen random data.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from headgate.device.files import atomic_write
 from headgate.profiling.peers import PEERS
+from headgate.profiling.settle import random_images, settle
 
 if TYPE_CHECKING:
     import torch
@@ -98,21 +98,9 @@ def _modules(name: str) -> tuple[torch.nn.Module, torch.nn.Module, dict[str, flo
         dense, gated = trained.values()
         return dense, gated, accuracies
     torch.manual_seed(0)
-    dense = trained.get(name) or _settled(create_model(name), input_shape(name))
-    return dense, _settled(gate(dense, density=DENSITY), input_shape(name)), accuracies
-
-
-def _settled(module: torch.nn.Module, shape: tuple[int, int, int]) -> torch.nn.Module:
-    """The module in evaluation mode, its batch norms with the statistics of random images."""
-    import torch
-
-    norms = [one for one in module.modules() if isinstance(one, torch.nn.BatchNorm2d)]
-    for norm in norms:
-        norm.momentum = 1.0  # one batch decides
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        module.train()(torch.randn(8, *shape, generator=generator))
-    return module.eval()
+    seen = random_images(8, input_shape(name))
+    dense = trained.get(name) or settle(create_model(name), seen)
+    return dense, settle(gate(dense, density=DENSITY), seen), accuracies
 
 
 def _images(entry: Entry) -> NDArray[np.float32]:

@@ -7,9 +7,8 @@ from typing import Any
 
 from headgate.profiling import units
 from headgate.profiling.absent import is_measured
+from headgate.profiling.markdown import circumstances, table
 from headgate.profiling.peers import PEERS
-
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 
 def render(results: Mapping[str, Any]) -> str:
@@ -19,13 +18,6 @@ def render(results: Mapping[str, Any]) -> str:
     contexts = [one["comparison"]["context"] for one in networks.values()]
     parts.append(_circumstances(contexts, networks))
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def replace_between_markers(text: str, table: str) -> str:
-    """``text`` with ``table`` between the benchmark's markers; unchanged if it has none."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    return f"{before}{begin}\n{table}{end}{after}" if begin and end else text
 
 
 def _latencies(networks: Mapping[str, Any], density: float) -> str:
@@ -51,7 +43,7 @@ def _latencies(networks: Mapping[str, Any], density: float) -> str:
                 f"**{realised['median']:.2f}**" if is_measured(realised) else "",
             ]
         )
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _instructions(networks: Mapping[str, Any]) -> str:
@@ -73,19 +65,13 @@ def _instructions(networks: Mapping[str, Any]) -> str:
                 ]
             )
     header = ["executed instructions", "target", "per inference", "MACs done", "per MAC", "fewer"]
-    return _table(header, rows) if rows else ""
+    return table(header, rows) if rows else ""
 
 
 def _circumstances(contexts: Sequence[Mapping[str, Any]], networks: Mapping[str, Any]) -> str:
-    first = contexts[0]
-    cpu = first["cpu"] if is_measured(first["cpu"]) else first["architecture"]
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(first["versions"].items()))
-    loads = [one["load_1min"] for one in contexts if is_measured(one["load_1min"])]
-    load = f", load {min(loads):.1f} to {max(loads):.1f}" if loads else ""
     lines = [
-        f"{cpu} ({first['cpu_count']} CPUs{load}), {first['kernel']}, {first['taken_utc'][:10]}; "
-        f"{versions}. One thread, fp32, batch 1, median over rounds in turn. Instructions are "
-        "counted under QEMU and are not a time."
+        f"{circumstances(contexts)} One thread, fp32, batch 1, median over rounds in turn. "
+        "Instructions are counted under QEMU and are not a time."
     ]
     missing = {title for result in networks.values() for title in result["missing_peers"]}
     if missing:
@@ -95,8 +81,3 @@ def _circumstances(contexts: Sequence[Mapping[str, Any]], networks: Mapping[str,
 
 def _milliseconds(standing: Mapping[str, Any] | None) -> str:
     return units.three_digits(standing["latency_us"]["median"] / 1000) if standing else ""
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

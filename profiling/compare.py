@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +29,12 @@ from headgate.profiling.timing import Timed, fitting_rounds, time_burst
 
 BURST_RUNS = 3
 BUDGET_S = 10.0
+SAME_TOP1_OF_INTEGERS = 0.9
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """One program to time. Peers run the dense network and have no MACs of their own."""
+    """One program to time. Of a peer's MACs only some files tell (``.tflite`` of ours)."""
 
     name: str
     program: Timed
@@ -43,6 +44,8 @@ class Contestant:
     dense_macs: int | None = None
     accuracy: float | None = None
     packages: tuple[str, ...] = ()
+    quantized: bool = False
+    """In integers, so that a few images may get another class."""
 
 
 def compare(
@@ -81,7 +84,7 @@ def compare(
         contestants.append(contestant)
         vectors = own if vectors is None else vectors
     if vectors is None:
-        raise InputError("no bundle to take test images from: give images")
+        raise InputError("no bundle to take test images from: give images (--images sample)")
     return compare_programs(contestants, vectors, labels=labels, baseline=baseline, rounds=rounds)
 
 
@@ -94,7 +97,7 @@ def compare_programs(
     rounds: int | None = None,
 ) -> Comparison:
     """Time programs that are already loaded; see :func:`compare`."""
-    base = _choose_baseline(contestants, baseline)
+    base = choose(contestants, baseline)
     outputs = {one.name: np.asarray(one.program.run(images)) for one in contestants}
     done = {one.name: _done_macs(one) for one in contestants}
     with pinned() as cpu:
@@ -117,7 +120,7 @@ def compare_programs(
         context=context,
         convention=CONVENTION,
         mac_convention=layer_table.CONVENTION,
-        warnings=_warnings(standings, base, context),
+        warnings=_warnings(contestants, standings, base, context),
     )
 
 
@@ -131,7 +134,13 @@ def _contestant(entry: Any, name: str | None) -> tuple[Contestant, NDArray[np.fl
         loaded = peer(Path(entry))
         own_name = f"{loaded.path.name.removesuffix(loaded.suffix)} on {loaded.title}"
         contestant = Contestant(
-            name or own_name, loaded, "peer", loaded.sha256, packages=loaded.packages
+            name or own_name,
+            loaded,
+            "peer",
+            loaded.sha256,
+            dense_macs=loaded.dense_macs,
+            quantized=loaded.quantized,
+            packages=loaded.packages,
         )
         return contestant, None
     source = open_source(entry)
@@ -146,20 +155,46 @@ def _contestant(entry: Any, name: str | None) -> tuple[Contestant, NDArray[np.fl
     return contestant, source.vectors()
 
 
-def _choose_baseline(contestants: Sequence[Contestant], name: str | None) -> Contestant:
+class Named(Protocol):
+    """What a baseline is chosen among."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kind(self) -> str: ...
+
+
+One = TypeVar("One", bound=Named)
+
+
+def choose(contestants: Sequence[One], name: str | None) -> One:
+    """The baseline called ``name``; the first dense one, or the first, when None.
+
+    Raises:
+        UsageError: There is none, or two have the same name.
+    """
     if not contestants:
         raise UsageError("nothing to compare: give at least one bundle")
-    by_name = {one.name: one for one in contestants}
-    if len(by_name) != len(contestants):
-        names = [one.name for one in contestants]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UsageError(f"two contestants are called {twice!r}; give one file another name")
+    check_names([one.name for one in contestants])
     if name is not None:
+        by_name = {one.name: one for one in contestants}
         if name not in by_name:
             raise UsageError(f"no contestant is called {name!r}.{suggest(name, by_name)}")
         return by_name[name]
     dense = [one for one in contestants if one.kind == "dense"]
     return (dense or list(contestants))[0]
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Make sure that no two are equal.
+
+    Raises:
+        UsageError: Two are.
+    """
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"two contestants are called {twice!r}; give one file another name")
 
 
 def _time_in_turn(
@@ -181,9 +216,9 @@ def _time_in_turn(
 
 
 def _done_macs(one: Contestant) -> float | None:
-    """Mean MACs per image of the run just made; None for a peer."""
+    """Mean MACs per image of the run just made; a peer's are the same for every image."""
     if not isinstance(one.program, Program):
-        return None
+        return None if one.dense_macs is None else float(one.dense_macs)
     return float(one.program.executed_macs().mean())
 
 
@@ -251,21 +286,34 @@ def _realised(speedup: Ratio, saved: float | NotMeasured) -> Ratio | NotMeasured
     )
 
 
-def _warnings(standings: list[Standing], base: Contestant, context: Context) -> list[str]:
+def _warnings(
+    contestants: Sequence[Contestant],
+    standings: list[Standing],
+    base: Contestant,
+    context: Context,
+) -> list[str]:
     found = load_warnings(context)
-    for one in standings:
+    for contestant, one in zip(contestants, standings, strict=True):
         if one.latency_us.drifted:
             found.append(
                 f"{one.name}: the last third of the runs took {one.latency_us.drift:+.1%} against "
                 "the first; ratios are taken round by round and still hold"
             )
-        if one.kind == "peer" and base.kind == "dense" and one.top1_agreement < 1:
+        same_macs = contestant.dense_macs in (None, base.dense_macs)
+        agreement = SAME_TOP1_OF_INTEGERS if contestant.quantized else 1
+        if (
+            one.kind == "peer"
+            and base.kind == "dense"
+            and same_macs
+            and one.top1_agreement < agreement
+        ):
             found.append(
                 f"{one.name} names another class than {base.name} on "
                 f"{1 - one.top1_agreement:.0%} of the images: is it the same network?"
             )
+        # Not those without gates: a pruned network rightly has fewer.
         if (
-            one.kind != "peer"
+            one.kind == "gated"
             and base.dense_macs is not None
             and isinstance(one.dense_macs, int)
             and abs(one.dense_macs / base.dense_macs - 1) > 0.01

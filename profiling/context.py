@@ -15,16 +15,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from headgate.device.agent import affinity
+from headgate.device.agent.affinity import choose_cpus
+from headgate.device.agent.context import board_model, cpu_model, load_1min, temperatures_celsius
+from headgate.device.agent.system import System
 from headgate.profiling.absent import NotMeasured
 
-# arm64's /proc/cpuinfo gives numbers; these are the cores of the boards we know
-_ARM_CORES = {
-    "0xd03": "Cortex-A53",
-    "0xd07": "Cortex-A57",
-    "0xd08": "Cortex-A72",
-    "0xd0b": "Cortex-A76",
-    "0xd42": "Cortex-A78AE",
-}
 _PACKAGES = ("headgate", "numpy")
 
 
@@ -62,18 +58,24 @@ def read_context(
 ) -> Context:
     """Read the run context; never fails, absent values carry their reason."""
     pinned = NotMeasured("not pinned") if pinned_cpu is None else pinned_cpu
+    system = System(root)
+    temperatures = temperatures_celsius(system)
     return Context(
         taken_utc=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         machine=machine,
         architecture=platform.machine(),
-        board=_text(root, "proc/device-tree/model"),
-        cpu=_cpu_model(root),
+        board=board_model(system),
+        cpu=cpu_model(system),
         cpu_count=os.cpu_count() or 1,
-        governor=_text(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        frequency_mhz=_frequency_mhz(root),
-        temperature_celsius=_temperature_celsius(root),
-        throttled=_text(root, "sys/devices/platform/soc/soc:firmware/get_throttled"),
-        load_1min=_load(root),
+        governor=system.text("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        frequency_mhz=_frequency_mhz(system),
+        temperature_celsius=(
+            max(temperatures.values())
+            if temperatures
+            else NotMeasured("no zone in /sys/class/thermal")
+        ),
+        throttled=system.text("sys/devices/platform/soc/soc:firmware/get_throttled"),
+        load_1min=load_1min(system),
         kernel=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         pinned_cpu=pinned,
@@ -89,66 +91,22 @@ def pinned(cpu: int | None = None) -> Iterator[int | None]:
     The default is the highest CPU allowed, because interrupts mostly land on the lowest. Where
     the system has no affinity call, nothing happens and None is yielded.
     """
-    if not hasattr(os, "sched_setaffinity"):
-        yield None
-        return
-    before = os.sched_getaffinity(0)
-    chosen = max(before) if cpu is None else cpu
-    os.sched_setaffinity(0, {chosen})
-    try:
-        yield chosen
-    finally:
-        os.sched_setaffinity(0, before)
+    cpus = choose_cpus(1, None if cpu is None else frozenset({cpu}))
+    with affinity.pinned(cpus):
+        yield max(cpus, default=None)
 
 
-def _text(root: Path, name: str) -> str | NotMeasured:
-    try:
-        return (root / name).read_text(errors="replace").strip("\0 \n")
-    except OSError:
-        return NotMeasured(f"no /{name}")
-
-
-def _cpu_model(root: Path) -> str | NotMeasured:
-    text = _text(root, "proc/cpuinfo")
-    if isinstance(text, NotMeasured):
-        return text
-    facts: dict[str, str] = {}
-    for line in text.splitlines():
-        key, _, value = line.partition(":")
-        facts.setdefault(key.strip(), value.strip())
-    if facts.get("model name"):
-        return facts["model name"]
-    if part := facts.get("CPU part"):
-        return _ARM_CORES.get(part, f"ARM part {part}")
-    return NotMeasured("/proc/cpuinfo names no model")
-
-
-def _frequency_mhz(root: Path) -> float | NotMeasured:
-    khz = _text(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq")
-    if isinstance(khz, str) and khz.isdigit():
-        return int(khz) / 1000
-    text = _text(root, "proc/cpuinfo")
+def _frequency_mhz(system: System) -> float | NotMeasured:
+    khz = system.number("sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq")
+    if isinstance(khz, int):
+        return khz / 1000
+    text = system.text("proc/cpuinfo")
     if isinstance(text, str):
         for line in text.splitlines():
             key, _, value = line.partition(":")
             if key.strip() == "cpu MHz":
                 return float(value)
     return NotMeasured("neither cpufreq nor /proc/cpuinfo tells")
-
-
-def _temperature_celsius(root: Path) -> float | NotMeasured:
-    readings = []
-    for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*/temp")):
-        try:
-            readings.append(int(zone.read_text()) / 1000)
-        except (OSError, ValueError):  # a zone that is switched off answers with an error
-            continue
-    return max(readings) if readings else NotMeasured("no zone in /sys/class/thermal")
-
-
-def _load(root: Path) -> float | NotMeasured:
-    text = _text(root, "proc/loadavg")
-    return text if isinstance(text, NotMeasured) else float(text.split()[0])
 
 
 def _versions(packages: Iterable[str]) -> dict[str, str]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -26,6 +26,7 @@ from headgate.device.manifest import RUNNER, WEIGHTS
 from headgate.device.qemu import Qemu
 from headgate.errors import BundleError, DeviceError, ToolMissing
 from headgate.profiling import layers as layer_table
+from headgate.profiling.cache import cache_folder
 
 TIMEOUT_S = 900
 _ADDR_NO_RANDOMIZE = 0x0040000
@@ -82,25 +83,71 @@ def count_instructions(
     with load(opened, machine) as program:
         program.run(chosen)
         done_macs = int(program.executed_macs()[0])
-    emulator = [*Qemu(machine.removeprefix("qemu:")).command(), "-plugin", str(build_plugin())]
+    emulator = Qemu(machine.removeprefix("qemu:")).command()
     with tempfile.TemporaryDirectory(prefix="headgate-count-") as name:
         folder = Path(name)
         for member, file in ((RUNNER, "runner"), (WEIGHTS, "weights")):
             (folder / file).write_bytes(opened.members[member])
         (folder / "runner").chmod(0o755)
         np.ascontiguousarray(chosen, dtype="<f4").tofile(folder / "input")
-        totals = [_run(emulator, folder, repeat) for repeat in (1, 2, 3)]
-    first, second = np.diff(totals)
+        command = ["./runner", "--weights", "weights", "--input", "input", "--output", "output"]
+        totals = count_totals(emulator, [*command, "--repeat"], folder, {})
     return InstructionCount(
-        instructions=int(second),
-        start_up=int(totals[0] - second),
+        instructions=totals.instructions,
+        start_up=totals.start_up,
         done_macs=done_macs,
         dense_macs=layer_table.dense_macs(opened.manifest),
-        exact=bool(first == second),
+        exact=totals.exact,
         machine=machine,
         cpu=emulator[emulator.index("-cpu") + 1],
-        tool=_version(emulator[0]),
+        tool=totals.tool,
     )
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What whole runs of a program with one, two and three repeats tell of one repeat."""
+
+    first: int
+    """Instructions that the second repeat added; ``second`` those of the third."""
+    second: int
+    start_up: int
+    """Instructions of everything but the repeats."""
+    tool: str
+
+    @property
+    def instructions(self) -> int:
+        """Of one repeat."""
+        return self.second
+
+    @property
+    def exact(self) -> bool:
+        """The two differences agree to the last instruction."""
+        return self.first == self.second
+
+
+def count_totals(
+    emulator: Sequence[str],
+    program: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+) -> Totals:
+    """Count the instructions of one repeat of an aarch64 program.
+
+    Args:
+        emulator: qemu-aarch64 and its options.
+        program: The command line but for its last argument, which is how often to repeat.
+        folder: Where it runs; gets the log.
+        environment: All of it: its size changes how many instructions are executed.
+
+    Raises:
+        ToolMissing: QEMU or its plugin support is not there.
+        DeviceError: The program failed under QEMU.
+    """
+    counting = [*emulator, "-plugin", str(build_plugin()), "-d", "plugin", "-D", "log"]
+    totals = [_run([*counting, *program, str(n)], folder, environment) for n in (1, 2, 3)]
+    first, second = np.diff(totals)
+    return Totals(int(first), int(second), int(totals[0] - second), _version(emulator[0]))
 
 
 def build_plugin() -> Path:
@@ -112,8 +159,7 @@ def build_plugin() -> Path:
     """
     source = files("headgate.profiling").joinpath("qemu/count.c").read_bytes()
     digest = hashlib.sha256(source).hexdigest()[:16]
-    base = os.environ.get("XDG_CACHE_HOME")
-    cache = (Path(base) if base else Path.home() / ".cache") / "headgate"
+    cache = cache_folder()
     plugin = cache / f"qemu-count-{digest}.so"
     if plugin.is_file():
         return plugin
@@ -133,16 +179,14 @@ def build_plugin() -> Path:
     return plugin
 
 
-def _run(emulator: list[str], folder: Path, repeat: int) -> int:
-    """Instructions of a whole run of the runner with ``repeat`` inferences."""
-    command = [*emulator, "-d", "plugin", "-D", "log", "./runner", "--weights", "weights"]
-    command += ["--input", "input", "--output", "output", "--repeat", str(repeat)]
+def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
+    """Instructions of a whole run."""
     libc = ctypes.CDLL(None)
     try:
         done = subprocess.run(
             command,
             cwd=folder,
-            env={},
+            env=dict(environment),
             # Random addresses change start-up by a few instructions. Where a container forbids
             # this call nothing happens, and a count that is not exact says so.
             preexec_fn=lambda: libc.personality(_ADDR_NO_RANDOMIZE),
@@ -158,12 +202,12 @@ def _run(emulator: list[str], folder: Path, repeat: int) -> int:
     if "instructions:" not in text:
         if done.returncode < 0 or "uncaught target signal" in message:
             raise DeviceError(
-                f"the runner died under {' '.join(emulator[:3])}: {_last_line(message)}; "
-                "is the bundle for this machine?"
+                f"the program died under {' '.join(command[:3])}: {_last_line(message)}; "
+                "is it for this machine?"
             )
-        raise ToolMissing(f"{emulator[0]} takes no plugins ({_last_line(message)}); {_INSTALL}")
+        raise ToolMissing(f"{command[0]} takes no plugins ({_last_line(message)}); {_INSTALL}")
     if done.returncode != 0:
-        raise DeviceError(f"the runner failed under QEMU: {_last_line(message)}")
+        raise DeviceError(f"the program failed under QEMU: {_last_line(message)}")
     return int(text.partition("instructions:")[2].split()[0])
 
 

@@ -77,8 +77,19 @@ def _profile(profile: Data, reference: Data | None) -> dict[str, Any]:
             units.percent(gate_time / total, 1) if is_measured(total) and total else units.ABSENT
         ),
         "has_gates": kind_of(profile) == "gated",
+        "macs_spread": _spread(profile["macs_per_image"]),
         "hidden": sum(not one["is_gate"] and not _is_shown(one) for one in profile["layers"]),
     }
+
+
+def _spread(macs: Data) -> str:
+    """Least, mean, 95th percentile and most of the MACs done for an image."""
+    if macs["minimum"] == macs["maximum"]:
+        return f"{units.macs(macs['mean'])} for every image"
+    return (
+        f"{units.macs(macs['minimum'])} at least, {units.macs(macs['mean'])} in the mean, "
+        f"{units.macs(macs['p95'])} at the 95th percentile, {units.macs(macs['maximum'])} at most"
+    )
 
 
 def with_gates_summed(layers: Sequence[Data]) -> list[Data]:
@@ -157,8 +168,12 @@ def _breakable(name: str) -> Markup:
 
 def _active_text(active: Sequence[int], channels: int) -> str:
     if min(active) == max(active):
-        return f"{active[0]} of {channels}"
-    return f"{np.mean(active):.0f} of {channels} ({min(active)} to {max(active)})"
+        return f"{active[0]:,} of {channels:,}"
+    p95 = np.percentile(active, 95)
+    return (
+        f"{np.mean(active):,.0f} of {channels:,} "
+        f"({min(active):,} to {max(active):,}, p95 {p95:,.0f})"
+    )
 
 
 def _is_shown(layer: Data) -> bool:

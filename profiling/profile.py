@@ -22,7 +22,7 @@ from headgate.profiling.absent import NotMeasured, to_json
 from headgate.profiling.context import Context, pinned, read_context
 from headgate.profiling.instructions import InstructionCount, count_instructions
 from headgate.profiling.source import Source, open_source
-from headgate.profiling.statistics import Summary, summarize, thin
+from headgate.profiling.statistics import Distribution, Summary, distribution, summarize, thin
 from headgate.profiling.timing import BURST_WARMUP, fitting_rounds, time_burst
 
 BURST_RUNS = 3
@@ -43,8 +43,10 @@ class LayerProfile:
     done_macs: float
     """Mean over the images."""
     channels: int | None
-    """Output channels of a gated layer, None where the output is not gated."""
+    """What the gate decides on: output channels, or pixels times channels where it decides on
+    each of them; None where the output is not gated."""
     active_channels: list[int] | None
+    """How many of them were computed."""
     active_inputs: float | None
     """Mean share of input channels that were active, None where the input is not gated."""
 
@@ -66,6 +68,8 @@ class Profile:
     dense_macs: int
     done_macs: float
     """Mean over the images, the gates' own cost included."""
+    macs_per_image: Distribution
+    """Done MACs over the images."""
     gate_macs: float
     gate_time_us: float | NotMeasured
     """Sum of the medians of the layers that exist only because of gating."""
@@ -122,13 +126,13 @@ def profile_source(
     """Measure a bundle that is already loaded; see :func:`profile`."""
     source.program.run(images)
     counts = source.program.active_counts
-    done = source.program.layer_macs().mean(axis=0)
+    macs = source.program.layer_macs()
     whole, per_layer = np.empty(0), None
     with pinned() as cpu:
         if not source.emulated:
             whole, per_layer = _time(source.program, images, repeat)
         context = read_context(source.machine, bundles={source.name: source.sha256}, pinned_cpu=cpu)
-    layers = _join(source.manifest, counts, done, per_layer)
+    layers = _join(source.manifest, counts, macs.mean(axis=0), per_layer)
     latency = summarize(whole) if whole.size else NotMeasured(EMULATED)
     return Profile(
         name=source.name,
@@ -142,6 +146,7 @@ def profile_source(
         layers=layers,
         dense_macs=layer_table.dense_macs(source.manifest),
         done_macs=sum(layer.done_macs for layer in layers),
+        macs_per_image=distribution(macs.sum(axis=1)),
         gate_macs=sum(layer.done_macs for layer in layers if layer.is_gate),
         gate_time_us=_total_time([layer for layer in layers if layer.is_gate], per_layer),
         layer_time_us=_total_time(layers, per_layer),
@@ -190,10 +195,16 @@ def _join(
                 time_us=NotMeasured(EMULATED) if per_layer is None else float(per_layer[index]),
                 dense_macs=int(layer["dense_macs"]),
                 done_macs=float(done[index]),
-                channels=None if outputs is None else int(layer["out_channels"]),
+                channels=(
+                    None
+                    if outputs is None
+                    else int(manifest["gates"][layer["out_gate"]]["channels"])
+                ),
                 active_channels=None if outputs is None else outputs.tolist(),
                 active_inputs=(
-                    None if inputs is None else float(inputs.mean() / layer["in_channels"])
+                    None
+                    if inputs is None
+                    else float(inputs.mean() / manifest["gates"][layer["in_gate"]]["channels"])
                 ),
             )
         )

@@ -1,4 +1,4 @@
-"""What is said about a series of timings: centre, tail, spread, certainty, drift.
+"""What is said about a series: centre, tail, spread, certainty, drift, correlation.
 
 Timings have a hard floor and a long tail, so the centre is the median, the spread the distance
 between the quartiles, and the certainty a percentile bootstrap of the median (Efron 1979).
@@ -112,13 +112,60 @@ def measure_drift(
     return drift, bool(abs(drift) > threshold and apart)
 
 
+@dataclass(frozen=True)
+class Distribution:
+    """What a quantity is over images: where it lies and how bad it gets."""
+
+    minimum: float
+    mean: float
+    p95: float
+    maximum: float
+
+
+def distribution(values: Sequence[float] | NDArray[np.number]) -> Distribution:
+    """Describe a quantity over images.
+
+    Raises:
+        ValueError: There are no values, or one is not finite.
+    """
+    series = _checked(values)
+    return Distribution(
+        minimum=float(series.min()),
+        mean=float(series.mean()),
+        p95=float(np.percentile(series, 95)),
+        maximum=float(series.max()),
+    )
+
+
+def rank_correlation(
+    first: Sequence[float] | NDArray[np.number], second: Sequence[float] | NDArray[np.number]
+) -> float | None:
+    """Spearman's rank correlation in -1..1, ties at their mean rank; None if one is constant.
+
+    Raises:
+        ValueError: The series are empty or a value is not finite.
+    """
+    one, other = _ranks(_checked(first)), _ranks(_checked(second))
+    spread = float(one.std() * other.std())
+    if spread == 0:
+        return None
+    return float(((one - one.mean()) * (other - other.mean())).mean()) / spread
+
+
+def _ranks(series: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, group, sizes = np.unique(series, return_inverse=True, return_counts=True)
+    last = np.cumsum(sizes)
+    mean_ranks: NDArray[np.float64] = last - (sizes - 1) / 2
+    return mean_ranks[group]
+
+
 def thin(values: NDArray[np.floating], limit: int = 4000) -> list[float]:
     """At most ``limit`` values, evenly spaced and rounded to three decimals, to be stored."""
     step = max(1, -(-values.size // limit))
     return [round(float(value), 3) for value in values[::step]]
 
 
-def _checked(values: Sequence[float] | NDArray[np.floating]) -> NDArray[np.float64]:
+def _checked(values: Sequence[float] | NDArray[np.number]) -> NDArray[np.float64]:
     series = np.asarray(values, dtype=np.float64).ravel()
     if series.size == 0:
         raise ValueError("no values to summarize")

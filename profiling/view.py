@@ -9,7 +9,9 @@ import numpy as np
 
 from headgate.profiling import charts, units
 from headgate.profiling.absent import is_measured
+from headgate.profiling.effort_view import effort_sections
 from headgate.profiling.layer_view import kind_of, layer_tables
+from headgate.profiling.plot_view import method_rows, trade_offs
 
 Data = Mapping[str, Any]
 
@@ -44,6 +46,9 @@ def build_view(data: Data) -> dict[str, Any]:
         "standings": _standings(comparison) if comparison else [],
         "comparison": comparison,
         "distributions": _distributions(comparison, profiles),
+        "trade_offs": trade_offs(data),
+        "methods": method_rows(data),
+        **effort_sections(data.get("efforts", [])),
         "profiles": layer_tables(profiles),
         "instructions": _instructions(data.get("instructions", {})),
         "context": _context(context) if context else [],

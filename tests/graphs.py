@@ -43,6 +43,34 @@ def _padded(node: Node, x: Tensor, value: float) -> Tensor:
     return F.pad(x, (left, right, top, bottom), value=value)
 
 
+def _place_channels(node: Node, x: Tensor, channels: str = "channels") -> Tensor:
+    y = _wide(node["constant"], x).repeat(len(x), 1, *x.shape[2:])
+    y[:, list(node[channels])] = x
+    return y
+
+
+def _pixel_gated_conv2d(node: Node, x: Tensor, *residual: Tensor) -> Tensor:
+    top, left, *_ = node["padding"]
+    y = torch.ops.headgate.pixel_gated_conv2d(
+        x,
+        *(torch.from_numpy(np.ascontiguousarray(node[key])).double() for key in _PIXEL_GATE),
+        node["stride"],
+        (top, left),
+        node["dilation"],
+        node["partitions"],
+        node["grouped"],
+        node["shuffle"],
+        node["block"],
+    )
+    return y + residual[0] if residual else y
+
+
+_PIXEL_GATE = (
+    *("weight", "gate_scale", "gate_bias"),
+    *("base_scale", "base_bias", "full_scale", "full_bias"),
+)
+
+
 def _conv2d(node: Node, x: Tensor, *residual: Tensor) -> Tensor:
     y = F.conv2d(
         _padded(node, x, 0.0),
@@ -53,6 +81,8 @@ def _conv2d(node: Node, x: Tensor, *residual: Tensor) -> Tensor:
         node["dilation"],
         node["groups"],
     )
+    if "placed" in node.attributes:
+        y = _place_channels(node, y, "placed")
     return y + residual[0] if residual else y
 
 
@@ -96,6 +126,8 @@ def _channel_mean(node: Node, x: Tensor) -> Tensor:
 _COMPUTE: dict[str, Any] = {
     "conv2d": _conv2d,
     "gated_conv2d": _gated_conv2d,
+    "pixel_gated_conv2d": _pixel_gated_conv2d,
+    "place_channels": _place_channels,
     "affine": _affine,
     "linear": _linear,
     "max_pool2d": _max_pool2d,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
+from headgate.compile.schedules.tiling import ConvShape, Tiling
 from tests.kernel_calls import host_targets
 
 SENTINEL = 7.5
@@ -78,7 +80,7 @@ def spatial(draw: st.DrawFn, largest: int = 7) -> dict[str, Any]:
     """Kernel, stride, padding, dilation and an image that they fit on."""
     kernel = draw(st.tuples(st.integers(1, largest), st.integers(1, largest)))
     if draw(st.booleans()):
-        kernel = draw(st.sampled_from([(1, 1), (3, 3), (5, 5)]))
+        kernel = draw(st.sampled_from([k for k in ((1, 1), (3, 3), (5, 5)) if k[0] <= largest]))
     stride = draw(st.sampled_from([(1, 1), (1, 1), (2, 2), (3, 3), (1, 2), (3, 1)]))
     dilation = draw(st.sampled_from([(1, 1), (1, 1), (2, 2), (1, 3)]))
     span = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
@@ -96,3 +98,31 @@ def spatial(draw: st.DrawFn, largest: int = 7) -> dict[str, Any]:
         "padding": padding,
         "dilation": dilation,
     }
+
+
+@st.composite
+def tilings(
+    draw: st.DrawFn, shape: ConvShape, rows: Sequence[int] = (4, 8), run_pixels: int | None = None
+) -> Tiling:
+    """Any that is right, whatever it costs."""
+    lanes, height = draw(st.sampled_from([4, 8])), shape.out_height
+    modes = ["direct"] if shape.pointwise else ["columns"]
+    if shape.stride == (1, 1) and not shape.pointwise:
+        modes = ["padded", "padded", "columns"]
+        if run_pixels is not None and shape.out_width % lanes:
+            modes = ["columns"]
+    mode = draw(st.sampled_from(modes))
+    # A chunk of columns ends where a vector does, one of runs where a run does.
+    run = 1 if mode == "padded" else lanes
+    run = max(run, run_pixels or 1, 1 if run_pixels is None else lanes)
+    heights = [height]
+    if mode != "direct":
+        heights += [r for r in range(1, height) if r * shape.out_width % run == 0]
+    return Tiling(
+        mode,
+        draw(st.sampled_from(rows)),
+        draw(st.integers(1, 2)),
+        lanes,
+        draw(st.sampled_from(heights)),
+        draw(st.booleans()),
+    )

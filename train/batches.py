@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from headgate.errors import RecipeError
+from headgate.train.data import crops
 from headgate.train.data.augment import Augmentation
+from headgate.train.data.image_files import ahead, read
 from headgate.train.problem import Problem
 from headgate.train.recipe import Recipe
 
@@ -63,11 +65,24 @@ class Batches:
         """
         images, labels = self.problem.train_images, self.problem.train_labels
         order = np.random.default_rng([self.recipe.seed, epoch]).permutation(len(images))
+        rows = []
         for batch in range(start, self.count):
             first = batch * self.recipe.batch_size + self.rank * self.share
-            chosen = torch.from_numpy(order[first : first + self.share]).to(images.device)
-            entropy = np.random.SeedSequence([self.recipe.seed, epoch, batch, self.rank])
+            rows.append(torch.from_numpy(order[first : first + self.share]))
+
+        def fetch(batch: int) -> Tensor:
+            chosen, smallest = rows[batch - start], self.recipe.crop_scale
+            draws = crops.draw(len(chosen), self._entropy(epoch, batch)) if smallest else None
+            return read(images, chosen, draws, smallest)
+
+        numbers = range(start, self.count)
+        for batch, pixels in zip(numbers, ahead(images, fetch, numbers), strict=True):
+            entropy = np.random.SeedSequence(self._entropy(epoch, batch))
             seed = int(entropy.generate_state(1, np.uint64)[0] >> 1)
             self.generator.manual_seed(seed)
             torch.manual_seed(seed)
-            yield self.augment(images[chosen], self.mean, self.std, self.generator), labels[chosen]
+            augmented = self.augment(pixels, self.mean, self.std, self.generator)
+            yield augmented, labels[rows[batch - start].to(labels.device)]
+
+    def _entropy(self, epoch: int, batch: int) -> list[int]:
+        return [self.recipe.seed, epoch, batch, self.rank]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from headgate.train.data.image_files import Images, ahead
 from headgate.train.data.preprocess import Preprocess
 from headgate.train.evaluating import evaluating
 
+# Images a batch: so many, or fewer if together they had more pixels than that.
 BATCH = 500
+BATCH_PIXELS = 1 << 23
 
 
 def to_network_input(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -16,26 +19,41 @@ def to_network_input(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return ((images.float() / 255.0 - mean) / std).permute(0, 3, 1, 2)
 
 
+def batch_size(images: Images) -> int:
+    """How many of ``images`` (N, H, W, 3) are evaluated at once."""
+    return min(BATCH, max(1, BATCH_PIXELS // (images.shape[1] * images.shape[2])))
+
+
 @torch.no_grad()
-def count_correct(module: nn.Module, images: Tensor, labels: Tensor, preprocess: Preprocess) -> int:
+def count_correct(
+    module: nn.Module,
+    images: Images,
+    labels: Tensor,
+    preprocess: Preprocess,
+    rank: int = 0,
+    processes: int = 1,
+) -> int:
     """How many of the images ``module`` puts into their class.
 
     Args:
         module: takes float32 (N, 3, H, W), gives logits (N, classes).
-        images: uint8 (N, H, W, 3), on the module's device.
+        images: uint8 (N, H, W, 3), on the module's device, or files of that shape.
         labels: int64 (N,).
+        rank: only every image whose number leaves this remainder on division by ``processes``.
+        processes: over how many the images are spread.
     """
     mean = torch.tensor(preprocess.mean, device=images.device)
     std = torch.tensor(preprocess.std, device=images.device)
+    step = batch_size(images) * processes
+    parts = [slice(i, i + step, processes) for i in range(rank, len(images), step)]
     correct = 0
     with evaluating(module):
-        for start in range(0, len(images), BATCH):
-            batch = to_network_input(images[start : start + BATCH], mean, std)
-            predicted = module(batch).argmax(dim=1)
-            correct += int((predicted == labels[start : start + BATCH]).sum())
+        for part, pixels in zip(parts, ahead(images, images.__getitem__, parts), strict=True):
+            predicted = module(to_network_input(pixels, mean, std)).argmax(dim=1)
+            correct += int((predicted == labels[part]).sum())
     return correct
 
 
-def accuracy(module: nn.Module, images: Tensor, labels: Tensor, preprocess: Preprocess) -> float:
+def accuracy(module: nn.Module, images: Images, labels: Tensor, preprocess: Preprocess) -> float:
     """Share of right answers in 0..1; arguments as for :func:`count_correct`."""
     return count_correct(module, images, labels, preprocess) / max(len(images), 1)

@@ -23,7 +23,7 @@ from headgate.errors import RecipeError
 from headgate.train import diagnose, network, schedule, state
 from headgate.train.average import Average
 from headgate.train.batches import Batches
-from headgate.train.checkpoints import load_checkpoint, save_checkpoint
+from headgate.train.checkpoints import describe, load_checkpoint, save_checkpoint
 from headgate.train.determinism import deterministic
 from headgate.train.evaluate import count_correct
 from headgate.train.gates import gate_loss
@@ -101,13 +101,16 @@ class Run:
             raise RecipeError(
                 f"recipe: teacher = {self.recipe.teacher!r} takes images scaled in another way"
             )
+        if describe(self.recipe.teacher)["num_classes"] != len(self.problem.classes):
+            raise RecipeError(f"recipe: teacher = {self.recipe.teacher!r} knows other classes")
         return module
 
     def _open_folder(self, resume: bool) -> None:
         if resume and (found := state.load_state(self.folder)) is not None:
             self.position, tensors, recipe = found
-            wanted = asdict(self.recipe)
-            changed = [key for key in wanted if recipe.get(key) != wanted[key]]
+            # An option that is newer than the run had its default's effect.
+            wanted, had = asdict(self.recipe), asdict(Recipe()) | recipe
+            changed = [key for key in wanted if had[key] != wanted[key]]
             if changed:
                 raise RecipeError(
                     f"the run in {self.folder} was started with another {', '.join(changed)}: "
@@ -273,9 +276,11 @@ class Run:
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         mine = count_correct(
             self.evaluated,
-            self.problem.test_images[rank::processes],
-            self.problem.test_labels[rank::processes],
+            self.problem.test_images,
+            self.problem.test_labels,
             self.problem.preprocess,
+            rank,
+            processes,
         )
         total = self.accelerator.reduce(torch.tensor(mine, device=self.device), reduction="sum")
         return int(total)

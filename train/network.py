@@ -11,11 +11,12 @@ from headgate.errors import RecipeError
 from headgate.train.checkpoints import add_gates, describe, load_checkpoint
 from headgate.train.gates import gates, set_density
 from headgate.train.models import create_model
+from headgate.train.pruning import add_masks, choose_layers, kept_channels
 from headgate.train.recipe import Recipe
 
 
 def make(recipe: Recipe, num_classes: int = 10) -> nn.Module:
-    """The recipe's network in training mode: fresh or from a checkpoint, gated if asked for.
+    """The recipe's network in training mode: fresh or from a checkpoint, gated or masked.
 
     Raises:
         RecipeError: a checkpoint of another architecture, or gated in another way.
@@ -23,17 +24,22 @@ def make(recipe: Recipe, num_classes: int = 10) -> nn.Module:
     """
     if not recipe.start_from:
         module = create_model(recipe.model, num_classes, **recipe.model_options)
-        return _with_gates(module, recipe)
+        return _prepare(module, recipe)
     described = describe(recipe.start_from)
     if described["architecture"] != recipe.model:
         raise RecipeError(
             f"recipe: start_from = {recipe.start_from!r} is a {described['architecture']}, "
             f"but model = {recipe.model!r}"
         )
+    if described["num_classes"] != num_classes:
+        raise RecipeError(
+            f"recipe: start_from = {recipe.start_from!r} tells {described['num_classes']} classes "
+            f"apart, but the data set has {num_classes}"
+        )
     module = load_checkpoint(recipe.start_from).module.train()
     there, wanted = described["gate"], gating_of(recipe)
     if there is None:
-        return _with_gates(module, recipe)
+        return _prepare(module, recipe)
     if wanted is None or there | {"density": recipe.density} != wanted:
         raise RecipeError(
             f"recipe: start_from = {recipe.start_from!r} is gated with gate = {there['method']!r}, "
@@ -43,7 +49,9 @@ def make(recipe: Recipe, num_classes: int = 10) -> nn.Module:
     return module
 
 
-def _with_gates(module: nn.Module, recipe: Recipe) -> nn.Module:
+def _prepare(module: nn.Module, recipe: Recipe) -> nn.Module:
+    if recipe.prune:
+        return add_masks(module, choose_layers(module, recipe.prune_layers).values())
     gating = gating_of(recipe)
     return module if gating is None else add_gates(module, gating)
 
@@ -58,6 +66,17 @@ def gating_of(recipe: Recipe) -> dict[str, Any] | None:
         "layers": recipe.gate_layers,
         "options": recipe.gate_options,
     }
+
+
+def pruning_of(recipe: Recipe, module: nn.Module) -> dict[str, Any] | None:
+    """The "pruning" entry of the recipe's result: what is left of layers that were shrunk.
+
+    Shrunk by the recipe's own method, or before, in the checkpoint that it starts from.
+    """
+    if not (channels := kept_channels(module)):
+        return None
+    method = recipe.prune or describe(recipe.start_from)["pruning"]["method"]
+    return {"method": method, "channels": channels}
 
 
 def make_optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.SGD:
@@ -76,6 +95,6 @@ def make_optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.SGD:
 
 
 def kept_share(module: nn.Module) -> float:
-    """Mean over the gated layers of the share of channels kept in the last forward."""
+    """Mean over the gated layers of the share computed in the last forward."""
     last = [layer.last_gate for layer in gates(module).values() if layer.last_gate is not None]
-    return float(torch.stack([(gate != 0).float().mean() for gate in last]).mean())
+    return float(torch.stack([torch.count_nonzero(gate) / gate.numel() for gate in last]).mean())

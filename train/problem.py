@@ -1,67 +1,105 @@
-"""What a run learns from: images and labels as tensors on its device."""
+"""What a run learns from: images and labels, on its device or decoded onto it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from headgate.train.data.cifar import CLASSES, PREPROCESS, cifar10
+from headgate.errors import RecipeError
+from headgate.train.data import cifar, cifar100, folders
 from headgate.train.data.dataset import Dataset
+from headgate.train.data.folders import ImageFolder, Split, image_folder
+from headgate.train.data.image_files import ImageFiles, Images
+from headgate.train.data.imagenet import imagenet
+from headgate.train.data.places365 import places365
 from headgate.train.data.preprocess import Preprocess
+from headgate.train.data.store import data_folder
+from headgate.train.data.synthetic import synthetic
+from headgate.train.models import input_shape
 from headgate.train.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Images uint8 (N, H, W, 3), labels int64 (N,), and how the images are scaled."""
+    """Images and labels int64 (N,) for training and testing, and how the images are scaled.
 
-    train_images: Tensor
+    Images are a uint8 tensor (N, H, W, 3), or :class:`ImageFiles`, which is indexed like one and
+    decodes what is asked for: take batches of them, not all at once.
+    """
+
+    train_images: Images
     train_labels: Tensor
-    test_images: Tensor
+    test_images: Images
     test_labels: Tensor
     classes: tuple[str, ...]
     preprocess: Preprocess
 
 
 def load_problem(recipe: Recipe, device: torch.device) -> Problem:
-    """The recipe's data set on ``device``.
+    """The recipe's data set: small ones on ``device``, image files as they lie on disk.
 
     Raises:
-        DataError: if the data set is absent or altered, with the command that fetches it.
+        DataError: if the data set is absent, incomplete or altered, with what to do.
+        RecipeError: images of another size than the data set has.
     """
-    folder = recipe.data_folder or None
-    dataset = synthetic() if recipe.dataset == "synthetic" else cifar10(folder)
+    folder = Path(recipe.data_folder) if recipe.data_folder else None
+    if recipe.dataset in _IN_FILES:
+        place = data_folder() / recipe.dataset if folder is None else folder
+        return _from_files(recipe, _IN_FILES[recipe.dataset](place), device)
+    load, classes, preprocess = _IN_MEMORY[recipe.dataset]
+    return _in_memory(recipe, load(folder), classes, preprocess, device)
+
+
+# Name in a recipe: how it is read, its classes, its scaling.
+_IN_MEMORY: dict[str, tuple[Callable[[Path | None], Dataset], tuple[str, ...], Preprocess]] = {
+    "cifar10": (cifar.cifar10, cifar.CLASSES, cifar.PREPROCESS),
+    "cifar100": (cifar100.cifar100, cifar100.CLASSES, cifar100.PREPROCESS),
+    "synthetic": (lambda folder: synthetic(), cifar.CLASSES, cifar.PREPROCESS),
+}
+_IN_FILES: dict[str, Callable[[Path], ImageFolder]] = {
+    "imagenet": imagenet,
+    "places365": places365,
+    "folder": image_folder,
+}
+
+
+def _in_memory(
+    recipe: Recipe,
+    dataset: Dataset,
+    classes: tuple[str, ...],
+    preprocess: Preprocess,
+    device: torch.device,
+) -> Problem:
+    side = dataset.train_images.shape[1]
+    if recipe.image_size not in (0, side):
+        raise RecipeError(
+            f"recipe: image_size = {recipe.image_size}, but {recipe.dataset} has images of {side} "
+            "pixels: leave it out"
+        )
     train, test = recipe.limit_train or None, recipe.limit_test or None
     return Problem(
         train_images=torch.from_numpy(dataset.train_images[:train]).to(device),
         train_labels=torch.from_numpy(dataset.train_labels[:train]).long().to(device),
         test_images=torch.from_numpy(dataset.test_images[:test]).to(device),
         test_labels=torch.from_numpy(dataset.test_labels[:test]).long().to(device),
-        classes=CLASSES,
-        preprocess=PREPROCESS,
+        classes=classes,
+        preprocess=preprocess,
     )
 
 
-def synthetic(train: int = 512, test: int = 128) -> Dataset:
-    """Ten classes of coloured stripes under noise, in CIFAR-10's format.
+def _from_files(recipe: Recipe, found: ImageFolder, device: torch.device) -> Problem:
+    size = recipe.image_size or input_shape(recipe.model)[1]
 
-    For tests and first tries without a download: a small network learns it in an epoch or two.
-    """
-    random = np.random.default_rng(0)
-    columns = np.arange(32)
+    def open_split(files: Split, limit: int) -> tuple[ImageFiles, Tensor]:
+        names, labels = files.names[: limit or None], files.labels[: limit or None]
+        return ImageFiles(files.folder, names, size, device), torch.from_numpy(labels).to(device)
 
-    def make(count: int) -> tuple[np.ndarray, np.ndarray]:
-        labels = (np.arange(count) % 10).astype(np.uint8)
-        stripes = np.sin(columns[None] * (1 + labels[:, None] % 5) * 0.4) * 60
-        images = np.full((count, 32, 32, 3), 128.0)
-        channel = np.where(labels < 5, 0, 2)
-        images[np.arange(count), :, :, channel] += stripes[:, None, :]
-        images += random.normal(0.0, 20.0, images.shape)
-        return images.clip(0, 255).astype(np.uint8), labels
-
-    train_images, train_labels = make(train)
-    test_images, test_labels = make(test)
-    return Dataset(train_images, train_labels, test_images, test_labels)
+    train_images, train_labels = open_split(found.train, recipe.limit_train)
+    test_images, test_labels = open_split(found.test, recipe.limit_test)
+    return Problem(
+        train_images, train_labels, test_images, test_labels, found.classes, folders.PREPROCESS
+    )

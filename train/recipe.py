@@ -6,7 +6,7 @@ import contextlib
 import functools
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
@@ -26,8 +26,12 @@ class Recipe:
     name: Annotated[str, "name of the run and its checkpoint; empty: the model's"] = ""
     model: Annotated[str, "network, one of headgate's model names"] = "resnet8"
     model_options: Annotated[Table, "the network's own options"] = field(default_factory=dict)
-    dataset: Annotated[Literal["cifar10", "synthetic"], "what to train on"] = "cifar10"
+    dataset: Annotated[
+        Literal["cifar10", "cifar100", "imagenet", "places365", "folder", "synthetic"],
+        "what to train on",
+    ] = "cifar10"
     data_folder: Annotated[str, "where the data set lies; empty: HEADGATE_DATA or the cache"] = ""
+    image_size: Annotated[int, "side of the squares made of image files; 0: the network's"] = 0
     limit_train: Annotated[int, "use only so many training images; 0: all"] = 0
     limit_test: Annotated[int, "use only so many test images; 0: all"] = 0
 
@@ -70,6 +74,9 @@ class Recipe:
     ema_decay: Annotated[float, "decay of averaged weights, if they are the result"] = 0.0
 
     crop_padding: Annotated[int, "pixels of padding before the random crop"] = 4
+    crop_scale: Annotated[
+        float, "smallest share of the area in a random resized crop; 0: no such crop"
+    ] = 0.0
     flip: Annotated[bool, "mirror half of the images"] = True
     cutout: Annotated[int, "side of the square blotted out, in pixels"] = 0
     brightness: Annotated[float, "largest brightness shift, in 0..1"] = 0.0
@@ -86,7 +93,7 @@ class Recipe:
         if not self.name:
             object.__setattr__(self, "name", self.model)
         for key, kind in option_types().items():
-            _check_type(key, getattr(self, key), kind)
+            check_type(key, getattr(self, key), kind)
         _check_ranges(self)
 
 
@@ -100,7 +107,7 @@ def _matches(value: Any, kind: Any) -> bool:
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Literal:
         return value in inner
-    if origin is list:
+    if origin in (list, Sequence):
         return isinstance(value, list) and all(_matches(entry, inner[0]) for entry in value)
     if origin is dict:
         return isinstance(value, dict)
@@ -109,7 +116,12 @@ def _matches(value: Any, kind: Any) -> bool:
     return type(value) is kind
 
 
-def _check_type(key: str, value: Any, kind: Any) -> None:
+def check_type(key: str, value: Any, kind: Any) -> None:
+    """Refuses an option's value that is not of the type annotated.
+
+    Raises:
+        RecipeError: naming the option, with a suggestion where the type lists the choices.
+    """
     if _matches(value, kind):
         return
     if get_origin(kind) is Literal:
@@ -132,7 +144,7 @@ def _check_ranges(recipe: Recipe) -> None:
     demand(recipe.learning_rate > 0, "learning_rate", "above 0")
     demand(recipe.teacher_temperature > 0, "teacher_temperature", "above 0")
     demand(0 < recipe.density <= 1, "density", "above 0 and at most 1")
-    for key in ("teacher_weight", "hue"):
+    for key in ("teacher_weight", "hue", "crop_scale"):
         demand(0 <= getattr(recipe, key) <= 1, key, "in 0..1")
     for key in ("momentum", "label_smoothing", "ema_decay"):
         demand(0 <= getattr(recipe, key) < 1, key, "at least 0 and below 1")
@@ -157,6 +169,13 @@ def _check_ranges(recipe: Recipe) -> None:
     gated = recipe.density < 1 or schedule or recipe.gate_layers
     if gated and not recipe.gate:
         raise RecipeError("recipe: densities and gate_layers need a gate, for example gate = 'fbs'")
+    if (recipe.prune_layers or recipe.prune_options) and not recipe.prune:
+        raise RecipeError("recipe: prune_layers and prune_options need prune, for example 'frs'")
+    if recipe.prune and recipe.gate:
+        raise RecipeError(
+            "recipe: prune and gate cannot train together: prune first, then gate from the "
+            "checkpoint of that run (start_from)"
+        )
 
 
 def recipe_names() -> list[str]:

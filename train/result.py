@@ -11,17 +11,22 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from headgate.train.evaluate import accuracy, to_network_input
+from headgate.train.gates.cgnet import CHANNEL_TILE, PIXEL_TILE
 from headgate.train.history import CSV_NAME
-from headgate.train.macs import count_macs
-from headgate.train.network import gating_of
+from headgate.train.macs import MacCount, count_macs
+from headgate.train.models import create_model
+from headgate.train.network import gating_of, pruning_of
 from headgate.train.problem import Problem
+from headgate.train.pruning import kept_channels
 from headgate.train.recipe import Recipe
 from headgate.train.state import Position
 
-COUNTED_IMAGES = 1000  # enough for a mean; FBS keeps the same number for nearly every image
+# Enough for a mean; of large images fewer, so that together they stay below so many pixels.
+COUNTED_IMAGES = 1000
+COUNTED_PIXELS = 1 << 24
 
 
 def describe_result(
@@ -31,16 +36,7 @@ def describe_result(
     problem: Problem,
     accelerator: Accelerator,
 ) -> dict[str, Any]:
-    """The JSON that goes beside a checkpoint's weights.
-
-    The accuracy is measured here, in float32, over the problem's whole test set; executed MACs
-    are a mean over the first 1,000 test images.
-    """
-    right = accuracy(module, problem.test_images, problem.test_labels, problem.preprocess)
-    mean = torch.tensor(problem.preprocess.mean, device=problem.test_images.device)
-    std = torch.tensor(problem.preprocess.std, device=problem.test_images.device)
-    images = to_network_input(problem.test_images[:COUNTED_IMAGES], mean, std)
-    macs = count_macs(module, images[:1], images)
+    """The JSON that goes beside a checkpoint's weights: what was asked for and :func:`measure`."""
     return {
         "name": recipe.name,
         "architecture": recipe.model,
@@ -48,16 +44,9 @@ def describe_result(
         "num_classes": len(problem.classes),
         "classes": list(problem.classes),
         "gate": gating_of(recipe),
+        "pruning": pruning_of(recipe, module),
         "preprocess": {"mean": problem.preprocess.mean, "std": problem.preprocess.std},
-        "test_accuracy": right,
-        "test_images": len(problem.test_images),
-        "macs": {
-            "dense": macs.dense,
-            "executed": round(macs.executed),
-            "gate": macs.gate,
-            "images": len(images),
-            "convention": macs.convention,
-        },
+        **measure(recipe, module, problem),
         "recipe": asdict(recipe),
         "seed": recipe.seed,
         "epochs": recipe.epochs,
@@ -66,6 +55,55 @@ def describe_result(
         "versions": {name: version(name) for name in ("torch", "accelerate", "numpy")},
         "log": CSV_NAME,
     }
+
+
+def measure(recipe: Recipe, module: nn.Module, problem: Problem) -> dict[str, Any]:
+    """Accuracy in float32 over the whole test set, and MACs per image.
+
+    Executed MACs are a mean over the first :data:`COUNTED_IMAGES` test images; what single ones of
+    them cost is there as minimum, maximum and the percentiles 5 and 95. Of pixel gates there is
+    also the mean that a kernel executes, which computes tiles of channels and pixels.
+    """
+    right = accuracy(module, problem.test_images, problem.test_labels, problem.preprocess)
+    mean = torch.tensor(problem.preprocess.mean, device=problem.test_images.device)
+    std = torch.tensor(problem.preprocess.std, device=problem.test_images.device)
+    _, height, width, _ = problem.test_images.shape
+    counted = min(COUNTED_IMAGES, max(1, COUNTED_PIXELS // (height * width)))
+    images = to_network_input(problem.test_images[:counted], mean, std)
+    macs = count_macs(module, images[:1], images)
+    dense = macs.dense
+    if kept_channels(module):
+        whole = create_model(recipe.model, len(problem.classes), **recipe.model_options)
+        dense = count_macs(whole, images[:1]).dense
+    return {
+        "test_accuracy": right,
+        "test_images": len(problem.test_images),
+        "macs": {
+            "dense": dense,
+            "executed": round(macs.executed),
+            **_in_tiles(module, images, macs),
+            **_spread(macs.executed_per_image),
+            "gate": macs.gate,
+            "images": len(images),
+            "convention": macs.convention,
+        },
+    }
+
+
+def _in_tiles(module: nn.Module, images: Tensor, macs: MacCount) -> dict[str, Any]:
+    if "pixel_gated_conv2d" not in macs.by_operator:
+        return {}
+    tile = (CHANNEL_TILE, PIXEL_TILE)
+    executed = count_macs(module, images[:1], images, pixel_tile=tile).executed
+    return {"executed_in_tiles": round(executed), "tile": list(tile)}
+
+
+def _spread(executed: Tensor) -> dict[str, int]:
+    """Executed MACs per image (M,): the least, the most, and what 5 and 95 % of them stay below."""
+    shares = {"min": 0.0, "p5": 0.05, "p95": 0.95, "max": 1.0}
+    wanted = torch.tensor(list(shares.values()), dtype=torch.float64)
+    found = executed.double().quantile(wanted, interpolation="nearest")
+    return {f"executed_{name}": int(n) for name, n in zip(shares, found.tolist(), strict=True)}
 
 
 def hardware(accelerator: Accelerator) -> str:

@@ -1,91 +1,89 @@
-"""The table of shipped networks: ``python -m headgate.train.results [RUN ...]``.
+"""Networks that were trained: ``python -m headgate.train.results [--half] [RUN ...]``.
 
-Each folder of a finished run that is named goes into the package (weights, description, log);
-then RESULTS.md is written from the descriptions alone.
+Each folder of a finished run that is named goes into the repository: description, log and, unless
+they are too large, weights. Then RESULTS.md is written from the descriptions alone.
 """
 
 from __future__ import annotations
 
+import argparse
+import copy
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from headgate.device.files import atomic_write
-from headgate.train.checkpoints import describe, list_checkpoints
+from headgate.errors import ModelError
+from headgate.train.checkpoints import describe, load_checkpoint, save_checkpoint
+from headgate.train.checkpoints.store import rounded
 from headgate.train.history import CSV_NAME
 from headgate.train.loop import RESULT_NAME
-from headgate.train.recipe import recipe_names
+from headgate.train.problem import load_problem
+from headgate.train.recipe import recipe_from
+from headgate.train.result import measure
+from headgate.train.results_text import results_text
 
 HERE = Path(__file__).parent
-
-INTRODUCTION = """# Trained networks
-
-Written by `python -m headgate.train.results` from checkpoints/*.json.
-
-Accuracy: top-1 on the 10,000 test images of CIFAR-10, in float32, of the weights after the last
-epoch; no epoch was picked by its test accuracy. MACs: per image, see the convention below;
-executed MACs include the gates' own and are a mean over the first 1,000 test images.
-"""
+LARGEST_BYTES = 8_000_000  # weights above that do not travel with the package
+ACCURACY_LOST = 5e-4  # 5 of 10,000 images: half precision may not cost more
 
 
-def ship(run: Path) -> str:
-    """Copies a finished run's checkpoint and log into the package; returns its name."""
-    described = describe(run)
+def ship(run: Path, half: bool = False) -> str:
+    """Copies a finished run's description, log and weights into the package; returns its name.
+
+    Of weights above :data:`LARGEST_BYTES` only the description is kept, beside the log.
+
+    Args:
+        run: the folder of the run.
+        half: convolution and linear weights in half precision; accuracy and MACs are measured
+            again with them.
+
+    Raises:
+        ModelError: an accuracy that half precision would spoil.
+    """
+    described = describe(run) | {"log": f"train/logs/{describe(run)['name']}.csv"}
+    module = load_checkpoint(run).module
+    if half:
+        described |= _measured_in_half(module, described)
     name = described["name"]
-    described["log"] = f"train/logs/{name}.csv"
     _write(HERE / "logs" / f"{name}.csv", (run / CSV_NAME).read_bytes())
-    _write(HERE / "checkpoints" / f"{name}.safetensors", (run / RESULT_NAME).read_bytes())
-    text = json.dumps(described, indent=1, sort_keys=True) + "\n"
-    _write(HERE / "checkpoints" / f"{name}.json", text.encode())
+    size = (run / RESULT_NAME).stat().st_size // (2 if half else 1)
+    if size > LARGEST_BYTES:
+        text = json.dumps(described, indent=1, sort_keys=True) + "\n"
+        _write(HERE / "logs" / f"{name}.json", text.encode())
+    else:
+        save_checkpoint(HERE / "checkpoints" / f"{name}.safetensors", module, described, half)
     return name
 
 
+def _measured_in_half(module: nn.Module, described: dict[str, Any]) -> dict[str, Any]:
+    """What the description says with rounded weights."""
+    recipe = recipe_from(described["recipe"])
+    problem = load_problem(recipe, torch.device("cpu"))
+    stored = copy.deepcopy(module)
+    stored.load_state_dict({name: rounded(t) for name, t in module.state_dict().items()})
+    measured = measure(recipe, stored, problem)
+    lost = described["test_accuracy"] - measured["test_accuracy"]
+    if lost > ACCURACY_LOST:
+        raise ModelError(
+            f"{described['name']} loses {lost:.2%} of accuracy in half precision, more than "
+            f"{ACCURACY_LOST:.2%}: ship it without --half"
+        )
+    return measured | {"weights": "float16"}
+
+
+def all_results() -> dict[str, dict[str, Any]]:
+    """The descriptions of every network trained, by name: those shipped and the large ones."""
+    paths = [*(HERE / "checkpoints").glob("*.json"), *(HERE / "logs").glob("*.json")]
+    return {path.stem: describe(path) for path in sorted(paths, key=lambda path: path.stem)}
+
+
 def results() -> str:
-    """RESULTS.md: one row a checkpoint, how to repeat it, and the recipes nobody has run."""
-    names = list_checkpoints()
-    described = {name: describe(name) for name in names}
-    lines = [
-        INTRODUCTION,
-        "| checkpoint | gated layers | density | accuracy | dense MACs | executed MACs | "
-        "fewer MACs | of them gates |",
-        "|---|---|---|---|---|---|---|---|",
-        *(_arithmetic(name, described[name]) for name in names),
-        "",
-        "| checkpoint | starts from | epochs | hours | seed | precision | hardware | log |",
-        "|---|---|---|---|---|---|---|---|",
-        *(_effort(name, described[name]) for name in names),
-        "",
-        "Repeat one: `headgate train NAME`. Hours are wall-clock on a machine that had other work "
-        "to do as well.",
-        "",
-    ]
-    lines += [described[name]["macs"]["convention"] for name in names[:1]]
-    unrun = sorted(set(recipe_names()) - set(names))
-    if unrun:
-        lines += ["", f"Recipes that have not been run yet, for want of a GPU: {', '.join(unrun)}."]
-    return "\n".join(lines) + "\n"
-
-
-def _arithmetic(name: str, described: dict[str, Any]) -> str:
-    gate, macs = described["gate"], described["macs"]
-    layers = ", ".join(gate["layers"]) or "all" if gate else "none"
-    density = gate["density"] if gate else ""
-    return (
-        f"| {name} | {layers} | {density} | {described['test_accuracy']:.2%} "
-        f"| {macs['dense'] / 1e6:.2f} M | {macs['executed'] / 1e6:.2f} M "
-        f"| {macs['dense'] / macs['executed']:.2f}x | {macs['gate'] / 1e6:.3f} M |"
-    )
-
-
-def _effort(name: str, described: dict[str, Any]) -> str:
-    recipe, log = described["recipe"], Path(described["log"])
-    precision = "fp32" if recipe["precision"] == "no" else recipe["precision"]
-    return (
-        f"| {name} | {recipe['start_from'] or 'scratch'} | {described['epochs']} "
-        f"| {described['hours']:.2f} | {described['seed']} | {precision} "
-        f"| {described['hardware']} | [{log.name}](logs/{log.name}) |"
-    )
+    """RESULTS.md."""
+    return results_text(all_results())
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -93,8 +91,17 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-if __name__ == "__main__":
-    for folder in sys.argv[1:]:
-        print(f"shipped {ship(Path(folder))}")
+def main() -> None:
+    """Ships what the command line names, then writes RESULTS.md."""
+    parser = argparse.ArgumentParser(prog="python -m headgate.train.results")
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folder of a run")
+    parser.add_argument("--half", action="store_true", help="weights in half precision")
+    arguments = parser.parse_args()
+    for run in arguments.runs:
+        print(f"shipped {ship(run, arguments.half)}")
     _write(HERE / "RESULTS.md", results().encode())
     print(f"wrote {HERE / 'RESULTS.md'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,10 @@
-"""Dense CNNs from PyTorch to TFLite files: the baseline that everybody can run.
+"""CNNs from PyTorch to TFLite files, dense or statically pruned: the baseline everybody can run.
 
 A network is exported by ``torch.export``, translated node by node into TensorFlow in NHWC layout
 and converted by TensorFlow's own converter. TensorFlow is imported when :func:`convert` is called.
 """
 
-from headgate.compile.tflite.convert import convert
+from headgate.compile.tflite.convert import convert, tool_versions
+from headgate.compile.tflite.description import Description
 
-__all__ = ["convert"]
+__all__ = ["Description", "convert", "tool_versions"]

@@ -1,15 +1,20 @@
-"""From an eval-mode PyTorch CNN to the bytes of a ``.tflite`` file."""
+"""From an eval-mode PyTorch CNN to the bytes of a ``.tflite`` file, in fp32 or int8."""
 
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from headgate.compile.tflite.fold import BatchNorm, fold
 from headgate.compile.tflite.operators import HANDLERS, Untranslatable
 from headgate.compile.tflite.quiet import quiet_stderr
 from headgate.compile.tflite.value import Value
-from headgate.errors import CompileError, ToolMissing, UnsupportedOperator
+from headgate.errors import CompileError, InputError, ToolMissing, UnsupportedOperator
 
 if TYPE_CHECKING:
     import torch
@@ -20,23 +25,38 @@ _CONVOLUTIONS = ("aten.conv2d", "aten.convolution")
 _NORMS = ("aten.batch_norm", "aten._native_batch_norm_legit_no_training")
 
 
-def convert(module: torch.nn.Module, example: torch.Tensor) -> bytes:
-    """Translate a dense CNN with one input and one output to TFLite in fp32.
+_GATED = ("headgate.gated_conv2d", "headgate.pixel_gated_conv2d")
 
-    The input of the result is (1,H,W,C) where the module takes (1,C,H,W); its output is the
-    module's. Numbers agree with PyTorch to rounding.
+
+def convert(
+    module: torch.nn.Module,
+    example: torch.Tensor,
+    calibration: NDArray[np.float32] | None = None,
+) -> bytes:
+    """Translate a CNN with one input and one output, dense or statically pruned, to TFLite.
+
+    The input of the result is float32 (1,H,W,C) where the module takes (1,C,H,W); its output is
+    the module's, float32. Without ``calibration`` everything is fp32 and numbers agree with
+    PyTorch to rounding. With it, weights (one scale per output channel) and activations (one
+    scale per tensor, from the ranges seen on these images) are int8, as is all arithmetic
+    between the first and the last operator.
 
     Args:
         module: The network; it is exported in evaluation mode.
         example: One input (1,C,H,W).
+        calibration: Real images (N,C,H,W), preprocessed, for int8.
 
     Raises:
         ToolMissing: TensorFlow is not installed.
-        UnsupportedOperator: An operator, or an option of one, has no translation.
+        UnsupportedOperator: An operator, or an option of one, has no translation; or the network
+            has gates.
+        InputError: The calibration images do not have the example's shape.
         CompileError: The network cannot be exported, or TensorFlow's converter refuses it.
     """
     import torch
 
+    if calibration is not None:
+        _check_calibration(calibration, tuple(example.shape))
     tf = _import_tensorflow()
     training = module.training
     try:
@@ -45,17 +65,53 @@ def convert(module: torch.nn.Module, example: torch.Tensor) -> bytes:
         raise CompileError(f"torch.export cannot trace the network: {error}") from error
     finally:
         module.train(training)
+    _refuse_gates(program.graph)
     translator = _Translator(tf, program)
     batch, channels, height, width = example.shape
     signature = tf.TensorSpec((batch, height, width, channels), tf.float32, name="input")
     function = tf.function(translator.translate, input_signature=[signature])
     concrete = function.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], concrete.graph)
+    if calibration is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: _one_by_one(calibration)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     try:
-        with quiet_stderr():
+        with quiet_stderr(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Statistics for quantized inputs")
             return bytes(converter.convert())
     except Exception as error:
         raise CompileError(f"TensorFlow's TFLite converter failed: {error}") from error
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions of the packages that a conversion goes through."""
+    import torch
+
+    return {"torch": torch.__version__, "tensorflow": _import_tensorflow().__version__}
+
+
+def _check_calibration(images: NDArray[np.float32], example: tuple[int, ...]) -> None:
+    if images.dtype != np.float32 or images.shape[1:] != example[1:] or not len(images):
+        raise InputError(
+            f"calibration images are {images.dtype} {images.shape}, the network takes float32 "
+            f"(N, {', '.join(map(str, example[1:]))}) with N of 1 or more"
+        )
+
+
+def _one_by_one(images: NDArray[np.float32]) -> Iterator[list[NDArray[np.float32]]]:
+    for image in images.transpose(0, 2, 3, 1):
+        yield [np.ascontiguousarray(image[None])]
+
+
+def _refuse_gates(graph: torch.fx.Graph) -> None:
+    for node in graph.nodes:
+        if node.op == "call_function" and operator_name(node) in _GATED:
+            raise UnsupportedOperator(
+                f"module {_path(node)} has a gate that decides per image, which TFLite cannot "
+                "express; convert the dense network or a statically pruned one, and compile this "
+                "one to a bundle (--backend headgate)"
+            )
 
 
 class _Translator:

@@ -36,7 +36,9 @@ typedef struct {
     const char *operator_name; /* such as gated_conv2d */
 } headgate_layer;
 
-/* A channel gate. After a run the int32_t at arena + count_offset is its active channels. */
+/* A gate. After a run the int32_t at arena + count_offset says how many of its channels were
+ * active. A pixel gate decides on single numbers: its channels are those of the whole tensor,
+ * C * H * W, and its count is of the numbers that were computed from all inputs. */
 typedef struct {
     const char *name;
     int32_t channels;

@@ -10,10 +10,10 @@ from headgate import __version__
 from headgate.cli import Settings
 from headgate.cli.compare import compare
 from headgate.cli.compile import compile_
-from headgate.cli.convert import convert
 from headgate.cli.data import data
 from headgate.cli.demo import demo
 from headgate.cli.doctor import doctor
+from headgate.cli.fetch import fetch
 from headgate.cli.lists import checkpoints, models, targets
 from headgate.cli.profile import profile
 from headgate.cli.report import report
@@ -60,11 +60,11 @@ app.command(rich_help_panel=LOOK)(models)
 app.command(rich_help_panel=LOOK)(checkpoints)
 app.command(rich_help_panel=LOOK)(targets)
 app.add_typer(data, name="data", rich_help_panel=MAKE)
+app.add_typer(fetch, name="fetch", rich_help_panel=CHECK)
 app.command(rich_help_panel=MAKE)(train)
 app.command("compile", rich_help_panel=MAKE)(compile_)
 app.command(rich_help_panel=CHECK)(run)
 app.command(rich_help_panel=CHECK)(validate)
 app.command(rich_help_panel=MEASURE)(profile)
-app.command(rich_help_panel=MEASURE)(convert)
 app.command(rich_help_panel=MEASURE)(compare)
 app.command(rich_help_panel=MEASURE)(report)

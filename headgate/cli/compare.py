@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from headgate.cli.options import Images, Json
 from headgate.cli.output import next_step, print_json, print_line, print_table, working
 from headgate.errors import UsageError
-from headgate.profiling.absent import NotMeasured
+from headgate.profiling.absent import NotMeasured, is_measured
 
 if TYPE_CHECKING:
     from headgate.images import Batch
@@ -22,10 +24,19 @@ def compare(
         list[Path],
         typer.Argument(
             metavar="FILE...",
-            help="Bundles (.hgb) for this machine, and networks that `headgate convert` wrote for "
-            "peers (.tflite, .onnx, .ncnn.param).",
+            help="Bundles (.hgb) for this machine, and networks for peers (.tflite, .onnx, "
+            ".ncnn.param), which `headgate compile --backend` wrote.",
         ),
     ],
+    machine: Annotated[
+        str,
+        typer.Option(
+            "--on",
+            metavar="MACHINE",
+            help="host; or an emulated board such as qemu:rpi4, where instructions are counted "
+            "instead of time, of bundles for it and of .tflite files.",
+        ),
+    ] = "host",
     images: Images = None,
     baseline: Annotated[
         str | None,
@@ -36,13 +47,16 @@ def compare(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Time several programs in turn on this machine, and compare them."""
+    """Time several programs in turn on this machine, or count their instructions, and compare."""
     from headgate.profiling import compare as measure
 
     batch = labelled_images(images, files)
     array, labels = (
         (batch.array, batch.labels if batch.labelled else None) if batch else (None,) * 2
     )
+    if machine != "host":
+        _on_board(files, machine, array, labels, baseline, json)
+        return
     with working(f"timing {len(files)} programs in turn"):
         result = measure(files, images=array, labels=labels, baseline=baseline, rounds=rounds)
     if json:
@@ -52,21 +66,67 @@ def compare(
     next_step(f"headgate report {' '.join(map(str, files))}")
 
 
+def _on_board(
+    files: list[Path],
+    machine: str,
+    images: NDArray[np.float32] | None,
+    labels: NDArray[np.int64] | None,
+    baseline: str | None,
+    json: bool,
+) -> None:
+    from headgate.device.machine import find_machine
+    from headgate.profiling import compare_counted
+
+    find_machine(machine)
+    with working(f"running {len(files)} programs on {machine}"):
+        result = compare_counted(files, machine, images=images, labels=labels, baseline=baseline)
+    if json:
+        print_json(result)
+        return
+    print_table(
+        f"Instructions on {machine} ({result.cpu}), first of {result.images} images",
+        ["name", "instructions", "fewer", "a MAC", "M MACs", "saved", "same top-1", "accuracy"],
+        [
+            (
+                one.name,
+                _show(one.instructions, "{:,}"),
+                _show(one.fewer, "{:.2f}x"),
+                _show(one.per_mac, "{:.3f}"),
+                f"{one.done_macs / 1e6:.2f}",
+                f"{one.macs_saved:.1%}",
+                f"{one.top1_agreement:.1%}",
+                _show(one.accuracy_on_images, "{:.1%}"),
+            )
+            for one in result.standings
+        ],
+    )
+    print_line(f"fewer: against {result.baseline}; instructions are not a time")
+    for reason in sorted(
+        {str(one.instructions) for one in result.standings if not is_measured(one.instructions)}
+    ):
+        print_line(f"instructions: {reason}")
+
+
 def labelled_images(images: list[str] | None, files: list[Path]) -> Batch | None:
-    """What ``--images`` names, as the first bundle among ``files`` takes it; None if unset.
+    """What ``--images`` names, as the first of ``files`` that tells takes it; None if unset.
 
     Raises:
-        UsageError: no bundle says how to preprocess them.
+        UsageError: no file says how to preprocess them.
     """
     from headgate import Bundle
+    from headgate.compile.tflite.description import Description
     from headgate.images import read_images
 
     if not images:
         return None
-    bundles = [file for file in files if file.suffix == ".hgb"]
-    if not bundles:
-        raise UsageError("--images needs a bundle (.hgb) that says how to preprocess them")
-    return read_images(images, Bundle.open(bundles[0]))
+    for file in files:
+        if file.suffix == ".hgb":
+            return read_images(images, Bundle.open(file))
+        if file.suffix == ".tflite" and file.is_file() and (told := Description.read(file)):
+            return read_images(images, told)
+    raise UsageError(
+        "--images needs a file of ours (.hgb or .tflite) that says how to preprocess them"
+    )
 
 
 def print_comparison(result: Comparison) -> None:
@@ -82,20 +142,21 @@ def print_comparison(result: Comparison) -> None:
 
 
 def _row(one: Standing) -> tuple[object, ...]:
-    def show(value: object, text: str) -> str:
-        return "" if isinstance(value, NotMeasured) else text.format(value)
-
-    done = one.done_macs if isinstance(one.done_macs, NotMeasured) else one.done_macs / 1e6
     realised = one.realised if isinstance(one.realised, NotMeasured) else one.realised.median
     images, test = one.accuracy_on_images, one.accuracy
-    accuracy = test if isinstance(images, NotMeasured) else images
     return (
         one.name,
         f"{one.latency_us.median:.1f}",
         f"{one.latency_us.p95:.1f}",
         f"{one.speedup.median:.2f}x",
-        show(done, "{:.2f}"),
-        show(one.macs_saved, "{:.1%}"),
-        show(realised, "{:.2f}"),
-        show(accuracy, "{:.1%}"),
+        _show(one.done_macs, "{:.2f}", 1e6),
+        _show(one.macs_saved, "{:.1%}"),
+        _show(realised, "{:.2f}"),
+        _show(test if isinstance(images, NotMeasured) else images, "{:.1%}"),
     )
+
+
+def _show(value: float | NotMeasured, text: str, unit: float | None = None) -> str:
+    if isinstance(value, NotMeasured):
+        return ""
+    return text.format(value / unit if unit else value)

@@ -1,15 +1,22 @@
-"""`headgate compile`: a network to a bundle."""
+"""`headgate compile`: a network to a bundle, or to the file of another program."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headgate.cli.options import Json
 from headgate.cli.output import next_step, on_machine, print_json, print_line, working
+from headgate.errors import UsageError, suggest
+
+if TYPE_CHECKING:
+    from headgate.networks import Network
+    from headgate.profiling.peers import Peer
+
+QUANTIZATIONS = ("int8",)
 
 
 def compile_(
@@ -22,11 +29,32 @@ def compile_(
         ),
     ],
     target: Annotated[
-        str, typer.Option("--target", "-t", help="One of `headgate targets`.")
-    ] = "host",
+        str | None,
+        typer.Option("--target", "-t", help="One of `headgate targets`; host by default."),
+    ] = None,
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="headgate makes a bundle; tflite, onnx and ncnn make files for LiteRT, ONNX "
+            "Runtime and ncnn, which know no gates and run on every target."
+        ),
+    ] = "headgate",
+    quantize: Annotated[
+        str | None,
+        typer.Option(metavar="TYPE", help="With --backend tflite: int8; fp32 by default."),
+    ] = None,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="Real images to find int8's ranges on: 'sample' (the default) for the 200 "
+            "CIFAR-10 test images of the package, 'cifar10' for 1,000 training images, a folder "
+            "of images, or a .npy array as for --images.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The bundle to write; MODEL-TARGET.hgb by default."),
+        typer.Option("--output", "-o", help="The file to write; named after MODEL by default."),
     ] = None,
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Untrained: for timing, not for predictions.")
@@ -39,25 +67,102 @@ def compile_(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Compile a network into a bundle for one target."""
-    from headgate.compile.targets import get_target
-    from headgate.networks import compile_network, find_network
+    """Compile a network for headgate's own runtime, or for LiteRT, ONNX Runtime or ncnn."""
+    # What can be wrong is looked at first: loading TVM or TensorFlow takes seconds.
+    peer = _check(backend, target, quantize, calibrate)
+    from headgate.networks import find_network
 
-    # What can be wrong is looked at first: loading TVM takes seconds.
-    get_target(target)
     network = find_network(model, random_weights=random_weights, method=method, density=density)
-    path = output or Path(f"{network.name}-{target}.hgb")
-    with working(f"compiling {network.name} for {target}"):
-        bundle = compile_network(network, target)
-    bundle.save(path)
-    figures = _figures(path, bundle.manifest)
+    if peer is None:
+        figures, following = _bundle(network, target or "host", output)
+    else:
+        _refuse_gates(network, model, backend)
+        figures = _file(network, peer, quantize, calibrate or "sample", output)
+        following = f"headgate compare {network.name}-host.hgb {figures['file']}"
+        if backend == "tflite" and not random_weights:
+            following = f"headgate validate {figures['file']}"
+            following += "" if model == network.name else f" --model {model}"
     if json:
         print_json(figures)
         return
     for name, value in figures.items():
         print_line(f"{name:14} {value:,}" if isinstance(value, int) else f"{name:14} {value}")
+    next_step(following)
+
+
+def _check(
+    backend: str, target: str | None, quantize: str | None, calibrate: str | None
+) -> type[Peer] | None:
+    """The peer to make a file for, None for a bundle."""
+    from headgate.compile.targets import get_target
+    from headgate.profiling.peers import peer_for_backend
+
+    if backend != "tflite" and (quantize or calibrate):
+        raise UsageError("--quantize and --calibrate are for --backend tflite")
+    if backend == "headgate":
+        get_target(target or "host")
+        return None
+    peer = peer_for_backend(backend)
+    if target is not None:
+        raise UsageError(
+            f"a {peer.suffix} file is the same for every target; leave --target {target} away"
+        )
+    if quantize is not None and quantize not in QUANTIZATIONS:
+        raise UsageError(f"unknown --quantize {quantize!r}.{suggest(quantize, QUANTIZATIONS)}")
+    if calibrate and not quantize:
+        raise UsageError("--calibrate is for --quantize int8; fp32 needs no ranges")
+    peer.check_converters()
+    return peer
+
+
+def _refuse_gates(network: Network, model: str, backend: str) -> None:
+    from headgate.train.gates import gates
+
+    if gates(network.module):
+        raise UsageError(
+            f"{model} has gates that decide per image, which {backend} cannot express; give the "
+            "dense or a statically pruned network, or compile this one with --backend headgate"
+        )
+
+
+def _bundle(network: Network, target: str, output: Path | None) -> tuple[dict[str, Any], str]:
+    from headgate.networks import compile_network
+
+    path = output or Path(f"{network.name}-{target}.hgb")
+    with working(f"compiling {network.name} for {target}"):
+        bundle = compile_network(network, target)
+    bundle.save(path)
     machine = "host" if target == "host" else f"qemu:{target}"
-    next_step(on_machine(f"headgate validate {path}", machine))
+    return _figures(path, bundle.manifest), on_machine(f"headgate validate {path}", machine)
+
+
+def _file(
+    network: Network, peer: type[Peer], quantize: str | None, calibrate: str, output: Path | None
+) -> dict[str, Any]:
+    """Makes a peer's file; its figures."""
+    stem = f"{network.name}-{quantize}" if quantize else network.name
+    path = output or Path(stem + peer.suffix)
+    if not path.name.endswith(peer.suffix):
+        path = path.with_name(path.name + peer.suffix)
+    with working(f"compiling {network.name} for {peer.title}"):
+        if peer.backend == "tflite":
+            _write_tflite(network, quantize, calibrate, path)
+        else:
+            base = path.with_name(path.name.removesuffix(peer.suffix))
+            peer.prepare(network.module, network.example(), base)
+    figures = {"file": path, "file_bytes": path.stat().st_size, "sha256": _digest(path)}
+    return figures | ({"quantization": quantize, "calibrated_on": calibrate} if quantize else {})
+
+
+def _write_tflite(network: Network, quantize: str | None, calibrate: str, path: Path) -> None:
+    from headgate.calibration import calibration_images
+    from headgate.device.files import atomic_write
+    from headgate.networks import convert_to_tflite
+
+    images = calibration_images(network, calibrate) if quantize else None
+    model = convert_to_tflite(network, images, calibrate)
+    with atomic_write(path) as file:
+        file.write(model)
 
 
 def _figures(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +172,7 @@ def _figures(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     return {
         "bundle": path,
         "bundle_bytes": path.stat().st_size,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": _digest(path),
         "target": manifest["target"]["name"],
         "layers": len(manifest["layers"]),
         "gates": len(manifest["gates"]),
@@ -76,3 +181,7 @@ def _figures(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
         "weights_bytes": manifest["weights_bytes"],
         "runner_bytes": sizes.get("code/runner"),
     }
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

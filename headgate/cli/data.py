@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headgate.cli.options import Json
-from headgate.cli.output import next_step, print_json
+from headgate.cli.output import next_step, print_json, print_line
 
-data = typer.Typer(help="Fetch data sets.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from headgate.train.data.folders import ImageFolder
+    from headgate.train.data.store import Store
 
+data = typer.Typer(help="Fetch data sets, or check those you have.", no_args_is_help=True)
 
-@data.callback()
-def before_the_data_set() -> None:
-    """Fetch data sets."""
+Kept = Annotated[
+    Path | None,
+    typer.Option(help="Where to keep it; $HEADGATE_DATA or ~/.cache/headgate by default."),
+]
+Place = Annotated[Path | None, typer.Argument(metavar="[FOLDER]", help="Where it lies.")]
+All = Annotated[bool, typer.Option("--decode", help="Decode every image, not only list them.")]
 
 
 @data.command()
 def cifar10(
-    folder: Annotated[
-        Path | None,
-        typer.Option(help="Where to keep it; $HEADGATE_DATA or ~/.cache/headgate by default."),
-    ] = None,
+    folder: Kept = None,
     own: Annotated[
         Path | None,
         typer.Option(
@@ -35,10 +38,78 @@ def cifar10(
     json: Json = False,
 ) -> None:
     """Fetch CIFAR-10 and verify it; does nothing when it is there."""
-    from headgate.train.data import fetch
+    from headgate.train.data.cifar import STORE
 
-    path = fetch(own_folder=own, folder=folder)
+    _fetch(STORE, own, folder, json, "headgate train resnet8")
+
+
+@data.command()
+def cifar100(
+    folder: Kept = None,
+    own: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FOLDER", help="Your folder with train.bin and test.bin."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Fetch CIFAR-100 and verify it; does nothing when it is there."""
+    from headgate.train.data.cifar100 import STORE
+
+    _fetch(STORE, own, folder, json, "headgate train resnet20-cifar100")
+
+
+@data.command()
+def imagenet(folder: Place = None, decode: All = False, json: Json = False) -> None:
+    """Check your ImageNet: train/WNID/*.JPEG, and val/ sorted or with a list."""
+    from headgate.train.data.imagenet import imagenet
+
+    place = _place(folder, "imagenet")
+    _report(imagenet(place), place, decode, json, "headgate train resnet18")
+
+
+@data.command()
+def places365(folder: Place = None, decode: All = False, json: Json = False) -> None:
+    """Check your Places365-Standard, in folders or with its lists."""
+    from headgate.train.data.places365 import places365
+
+    place = _place(folder, "places365")
+    _report(places365(place), place, decode, json, "headgate train resnet50-places365")
+
+
+@data.command(name="folder")
+def image_folder(folder: Path, decode: All = False, json: Json = False) -> None:
+    """Check your own images: train/CLASS/ and val/CLASS/, JPEG or PNG."""
+    from headgate.train.data.folders import image_folder
+
+    step = f"headgate train resnet18 --set dataset=folder --set data_folder={folder}"
+    _report(image_folder(folder), folder, decode, json, step)
+
+
+def _fetch(store: Store, own: Path | None, folder: Path | None, json: bool, step: str) -> None:
+    path = store.fetch(own, folder)
     if json:
         print_json({"path": path})
     else:
-        next_step("headgate train resnet8")
+        next_step(step)
+
+
+def _place(folder: Path | None, name: str) -> Path:
+    from headgate.train.data.store import data_folder
+
+    return data_folder() / name if folder is None else folder
+
+
+def _report(found: ImageFolder, place: Path, decode: bool, json: bool, step: str) -> None:
+    if decode:
+        from headgate.train.data.image_files import decode_all
+
+        decode_all(found)
+    sides = {"train": len(found.train.names), "test": len(found.test.names)}
+    if json:
+        print_json({"path": place, "classes": len(found.classes), "images": sides})
+        return
+    print_line(
+        f"{place}: {len(found.classes)} classes, {sides['train']} training and {sides['test']} "
+        f"test images{', all of them decode' if decode else ''}"
+    )
+    next_step(step)

@@ -10,7 +10,10 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs, and nothing else.")]
 
 BundleFile = Annotated[
-    Path, typer.Argument(metavar="BUNDLE", help="A .hgb file that `headgate compile` wrote.")
+    Path,
+    typer.Argument(
+        metavar="BUNDLE", help="A .hgb file that `headgate compile` wrote, or a .tflite file."
+    ),
 ]
 
 Machine = Annotated[

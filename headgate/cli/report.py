@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,13 @@ from headgate.cli.compare import labelled_images
 from headgate.cli.options import Images, Json
 from headgate.cli.output import next_step, print_json, print_line, working
 from headgate.errors import InputError, MissingFile
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from headgate.profiling.effort import Effort
+    from headgate.profiling.source import Source
 
 
 def report(
@@ -64,9 +71,11 @@ def _measure(files: list[Path], title: str, images: list[str] | None) -> dict[st
     from headgate.device.cpu import host_architecture
     from headgate.profiling import compare, count_instructions, profile
     from headgate.profiling.report import build_report
+    from headgate.profiling.source import open_source
 
     batch = labelled_images(images, files)
     array = batch.array if batch else None
+    labels = batch.labels if batch and batch.labelled else None
     bundles = {file: Bundle.open(file) for file in files if file.suffix == ".hgb"}
     foreign = {
         file: bundle
@@ -77,9 +86,8 @@ def _measure(files: list[Path], title: str, images: list[str] | None) -> dict[st
     comparison = None
     if here:
         with working(f"timing {len(here)} programs in turn"):
-            labels = batch.labels if batch and batch.labelled else None
             comparison = compare(here, images=array, labels=labels)
-    profiles, counts = [], {}
+    profiles, sources, counts = [], {}, {}
     for file in bundles:
         if file in foreign:
             machine = f"qemu:{foreign[file].target['name']}"
@@ -89,10 +97,30 @@ def _measure(files: list[Path], title: str, images: list[str] | None) -> dict[st
         else:
             with working(f"profiling {file}"):
                 profiles.append(profile(file, images=array))
+            sources[file.stem] = open_source(file)
+    efforts = _efforts(sources, array, labels)
     return build_report(
         title,
         comparison=comparison,
         profiles=profiles,
+        efforts=efforts,
         instructions=counts,
         reproduce=[shlex.join(["headgate", "report", *map(str, files)])],
     )
+
+
+def _efforts(
+    sources: dict[str, Source],
+    images: NDArray[np.float32] | None,
+    labels: NDArray[np.integer[Any]] | None,
+) -> list[Effort]:
+    """Work per image of the dynamic networks among the bundles; by default on their vectors."""
+    from headgate.profiling.effort import measure_efforts
+
+    gated = [name for name, source in sources.items() if source.manifest["gates"]]
+    if not gated:
+        return []
+    array = sources[gated[0]].vectors() if images is None else images
+    with working(f"counting the work of {len(gated)} networks per image"):
+        found = measure_efforts(sources, array, labels)
+    return [found[name] for name in gated]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -11,6 +12,10 @@ from numpy.typing import NDArray
 
 from headgate.cli.options import BundleFile, Images, Json, Machine
 from headgate.cli.output import next_step, on_machine, print_json, print_line, print_table
+from headgate.errors import UsageError
+
+if TYPE_CHECKING:
+    from headgate.images import Batch
 
 SHOWN_IMAGES = 12
 
@@ -26,53 +31,102 @@ def run(
     json: Json = False,
 ) -> None:
     """Run a bundle on images, or on its own test vectors, and show what it computed."""
-    from headgate import Bundle, load
     from headgate.device.files import atomic_write
-    from headgate.images import Batch, read_images, vectors_of
-    from headgate.profiling.layers import dense_macs
 
-    opened = Bundle.open(bundle)
-    batch: Batch = read_images(images, opened) if images else vectors_of(opened)
-    with load(opened, machine) as program:
-        scores = program.run(batch.array)
+    figures, batch, manifest, scores = (
+        _tflite(bundle, machine, images)
+        if bundle.suffix == ".tflite"
+        else _bundle(bundle, machine, images)
+    )
     if output is not None:
         with atomic_write(output) as file:
             np.save(file, scores)
-    predicted = scores.reshape(len(scores), -1).argmax(axis=1)
-    figures = {
-        "bundle": bundle,
-        "machine": machine,
-        "images": len(batch.names),
-        "accuracy": batch.accuracy(predicted),
-        "dense_macs": dense_macs(opened.manifest),
-        "executed_macs": program.executed_macs().tolist(),
-        "predicted": predicted.tolist(),
-        "active_counts": program.active_counts,
-    }
     if json:
         print_json(figures)
         return
-    _print(figures, batch.names, opened.manifest, scores)
+    _print(figures, batch.names, manifest, scores)
     next_step(on_machine(f"headgate profile {bundle}", machine))
 
 
+Outcome = tuple[dict[str, Any], "Batch", Mapping[str, Any], NDArray[np.float32]]
+
+
+def _bundle(path: Path, machine: str, images: list[str] | None) -> Outcome:
+    """Figures, images, manifest and scores of a bundle."""
+    from headgate import Bundle, load
+    from headgate.images import read_images, vectors_of
+    from headgate.profiling.layers import dense_macs
+
+    opened = Bundle.open(path)
+    batch = read_images(images, opened) if images else vectors_of(opened)
+    with load(opened, machine) as program:
+        scores = program.run(batch.array)
+    figures = {
+        **_common("bundle", path, machine, batch, scores),
+        "dense_macs": dense_macs(opened.manifest),
+        "executed_macs": program.executed_macs().tolist(),
+        "active_counts": program.active_counts,
+    }
+    return figures, batch, opened.manifest, scores
+
+
+def _tflite(path: Path, machine: str, images: list[str] | None) -> Outcome:
+    """Figures, images, manifest and scores of a ``.tflite`` file."""
+    from headgate.images import read_images
+    from headgate.profiling.peers import open_tflite
+
+    opened = open_tflite(path, machine)
+    if not images:
+        raise UsageError("a .tflite file carries no test vectors; add --images, say sample")
+    batch = read_images(images, opened)
+    scores = opened.run(batch.array)
+    figures = {
+        **_common("file", path, machine, batch, scores),
+        "quantization": opened.manifest["quantization"],
+        "dense_macs": opened.manifest["dense_macs"],
+    }
+    return figures, batch, opened.manifest, scores
+
+
+def _common(
+    what: str, path: Path, machine: str, batch: Batch, scores: NDArray[np.float32]
+) -> dict[str, Any]:
+    predicted = scores.reshape(len(scores), -1).argmax(axis=1)
+    return {
+        what: path,
+        "machine": machine,
+        "images": len(batch.names),
+        "accuracy": batch.accuracy(predicted),
+        "predicted": predicted.tolist(),
+    }
+
+
 def _print(
-    figures: dict[str, Any], names: list[str], manifest: dict[str, Any], scores: NDArray[np.float32]
+    figures: dict[str, Any],
+    names: list[str],
+    manifest: Mapping[str, Any],
+    scores: NDArray[np.float32],
 ) -> None:
     classes = manifest["classes"]
+    done = figures.get("executed_macs")
     rows = [
-        (name, classes[best] if classes else best, float(row.ravel()[best]), macs)
+        (name, classes[best] if classes else best, float(row.ravel()[best]), *macs)
         for name, best, row, macs in zip(
-            names, figures["predicted"], scores, figures["executed_macs"], strict=True
+            names,
+            figures["predicted"],
+            scores,
+            [(count,) for count in done] if done else [()] * len(names),
+            strict=True,
         )
     ]
-    columns = ["image", "prediction", "score", "MACs done"]
+    columns = ["image", "prediction", "score", *(["MACs done"] if done else [])]
     print_table(f"{manifest['name']} on {figures['machine']}", columns, rows[:SHOWN_IMAGES])
     if len(rows) > SHOWN_IMAGES:
         print_line(f"... and {len(rows) - SHOWN_IMAGES} more images")
     if figures["accuracy"] is not None:
         print_line(f"accuracy: {figures['accuracy']:.1%} of {figures['images']} images")
-    done, dense = float(np.mean(figures["executed_macs"])), figures["dense_macs"]
-    print_line(
-        f"MACs done: {done:,.0f} of {dense:,} dense ({done / dense:.1%}), mean of the images"
-    )
+    if done:
+        mean, dense = float(np.mean(done)), figures["dense_macs"]
+        print_line(
+            f"MACs done: {mean:,.0f} of {dense:,} dense ({mean / dense:.1%}), mean of the images"
+        )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from headgate.errors import UsageError, suggest
 from headgate.profiling.peers.base import Peer
+from headgate.profiling.peers.emulated import EmulatedLiteRT
 from headgate.profiling.peers.litert import LiteRT
 from headgate.profiling.peers.ncnn_peer import Ncnn
 from headgate.profiling.peers.onnx_runtime import OnnxRuntime
@@ -16,15 +17,28 @@ from headgate.profiling.peers.onnx_runtime import OnnxRuntime
 PEERS: dict[str, type[Peer]] = {peer.name: peer for peer in (LiteRT, OnnxRuntime, Ncnn)}
 
 
-def get_peer(name: str) -> type[Peer]:
-    """The peer of that name.
+def peer_for_backend(backend: str) -> type[Peer]:
+    """The peer that runs what ``headgate compile --backend`` makes.
 
     Raises:
         UsageError: There is none.
     """
-    if name not in PEERS:
-        raise UsageError(f"unknown peer {name!r}.{suggest(name, PEERS)}")
-    return PEERS[name]
+    known = {peer.backend: peer for peer in PEERS.values()}
+    if backend not in known:
+        raise UsageError(f"unknown backend {backend!r}.{suggest(backend, ['headgate', *known])}")
+    return known[backend]
+
+
+def open_tflite(path: Path, machine: str = "host") -> LiteRT | EmulatedLiteRT:
+    """A ``.tflite`` file on this machine or an emulated board, ready to run.
+
+    Raises:
+        UsageError: There is no such machine.
+        ToolMissing: LiteRT is not there, or QEMU.
+        MissingFile: There is no such file.
+        BundleError: It is damaged.
+    """
+    return LiteRT(path) if machine == "host" else EmulatedLiteRT(path, machine)
 
 
 def peer_for_file(path: Path) -> type[Peer] | None:
@@ -35,4 +49,14 @@ def peer_for_file(path: Path) -> type[Peer] | None:
     return None
 
 
-__all__ = ["PEERS", "LiteRT", "Ncnn", "OnnxRuntime", "Peer", "get_peer", "peer_for_file"]
+__all__ = [
+    "PEERS",
+    "EmulatedLiteRT",
+    "LiteRT",
+    "Ncnn",
+    "OnnxRuntime",
+    "Peer",
+    "open_tflite",
+    "peer_for_backend",
+    "peer_for_file",
+]

@@ -27,13 +27,17 @@ class Peer(ABC):
     """
 
     name: ClassVar[str]
+    backend: ClassVar[str]
+    """What `headgate compile --backend` calls the kind of file it runs."""
     title: ClassVar[str]
     suffix: ClassVar[str]
     """How the names of its prepared files end."""
-    packages: ClassVar[tuple[str, ...]]
-    """Distributions needed to run, with which versions are reported."""
+    packages: tuple[str, ...]
+    """Distributions that run it, whose versions are reported."""
     converters: ClassVar[tuple[str, ...]]
     """Importable modules needed to prepare a network."""
+    extra: ClassVar[str] = "peers"
+    """The extra of headgate that brings them all."""
     modules: ClassVar[tuple[str, ...]]
     """Importable modules needed to run."""
 
@@ -59,6 +63,16 @@ class Peer(ABC):
         return cls._missing(cls.modules, "run")
 
     @classmethod
+    def check_converters(cls) -> None:
+        """Look for what :meth:`prepare` needs, without loading it.
+
+        Raises:
+            ToolMissing: A converter is not installed; the message says how to get it.
+        """
+        if reason := cls._missing(cls.converters, "compile a network for"):
+            raise ToolMissing(reason)
+
+    @classmethod
     def prepare(cls, module: torch.nn.Module, example: torch.Tensor, path: Path) -> Path:
         """Convert an eval-mode dense CNN for this peer; returns the written file.
 
@@ -71,8 +85,7 @@ class Peer(ABC):
             ToolMissing: A converter is not installed.
             UnsupportedOperator: The network has an operator the converter cannot translate.
         """
-        if reason := cls._missing((*cls.converters, *cls.modules), "prepare a network for"):
-            raise ToolMissing(reason)
+        cls.check_converters()
         target = path.with_name(path.name + cls.suffix)
         cls._convert(module, example, target)
         return target
@@ -107,8 +120,18 @@ class Peer(ABC):
             return None
         return (
             f"{', '.join(absent)} is not installed, needed to {purpose} {cls.title}; "
-            "pip install 'headgate[peers]'"
+            f"pip install 'headgate[{cls.extra}]'"
         )
+
+    @property
+    def dense_macs(self) -> int | None:
+        """MACs per image, where the file tells."""
+        return None
+
+    @property
+    def quantized(self) -> bool:
+        """Whether it computes in integers."""
+        return False
 
     @classmethod
     @abstractmethod

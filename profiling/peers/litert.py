@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headgate.compile.tflite.description import Description
 from headgate.compile.tflite.quiet import quiet_stderr
+from headgate.errors import BundleError
 from headgate.profiling.peers.base import Peer
+from headgate.profiling.peers.interpreter import TFLiteNetwork, runtime
 
 if TYPE_CHECKING:
     import torch
@@ -19,11 +23,22 @@ class LiteRT(Peer):
     """A ``.tflite`` file; the XNNPACK delegate is LiteRT's default on CPUs."""
 
     name = "litert"
+    backend = "tflite"
     title = "LiteRT"
     suffix = ".tflite"
     packages = ("ai-edge-litert",)
     converters = ("torch", "tensorflow")
+    extra = "compile,tflite"
     modules = ("ai_edge_litert",)
+
+    @classmethod
+    def available(cls) -> str | None:
+        if runtime() is not None:
+            return None
+        return (
+            "neither ai-edge-litert nor tflite-runtime is installed, one of which runs .tflite "
+            "files; pip install 'headgate[tflite]'"
+        )
 
     @classmethod
     def _convert(cls, module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
@@ -34,19 +49,46 @@ class LiteRT(Peer):
             file.write(convert(module, example))
 
     def _load(self) -> None:
-        from ai_edge_litert.interpreter import Interpreter
+        found = runtime()
+        assert found is not None  # available() has said so
+        package, distribution = found
+        self.packages = (distribution,)
+        try:
+            with quiet_stderr():
+                self._network = TFLiteNetwork(str(self.path), package)
+        except (ValueError, RuntimeError) as error:
+            raise BundleError(f"{distribution} cannot load {self.path}: {error}") from error
+        self._description = Description.read(self.path)
 
-        with quiet_stderr():
-            self._interpreter: Any = Interpreter(model_path=str(self.path), num_threads=1)
-            self._interpreter.allocate_tensors()
-        self._input = self._interpreter.get_input_details()[0]["index"]
-        self._output = self._interpreter.get_output_details()[0]["index"]
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """What the file says about itself; of somebody else's file, what the interpreter knows."""
+        if self._description is not None:
+            return self._description.manifest
+        batch, *sides, channels = self._network.input_shape
+        shape = [batch, channels, *sides]
+        return {
+            "name": self.path.stem,
+            "inputs": [{"name": self._network.input_name, "shape": shape, "dtype": "float32"}],
+            "preprocess": None,
+            "classes": None,
+            "quantization": "int8" if self._network.is_quantized else None,
+            "dense_macs": None,
+        }
+
+    @property
+    def dense_macs(self) -> int | None:
+        return self.manifest["dense_macs"]
+
+    @property
+    def quantized(self) -> bool:
+        return self._network.is_quantized
 
     def _feed(self, image: NDArray[np.float32]) -> None:
-        self._interpreter.set_tensor(self._input, image.transpose(0, 2, 3, 1))
+        self._network.feed(image)
 
     def _infer(self) -> Any:
-        self._interpreter.invoke()
+        self._network.infer()
 
     def _fetch(self) -> NDArray[np.float32]:
-        return np.array(self._interpreter.get_tensor(self._output))
+        return self._network.fetch()

@@ -25,6 +25,7 @@ class Ncnn(Peer):
     """A ``.ncnn.param`` file with its weights in ``.ncnn.bin`` beside it, written by pnnx."""
 
     name = "ncnn"
+    backend = "ncnn"
     title = "ncnn"
     suffix = ".ncnn.param"
     packages = ("ncnn",)

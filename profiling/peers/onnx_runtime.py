@@ -20,6 +20,7 @@ class OnnxRuntime(Peer):
     """A ``.onnx`` file written by torch's own exporter; input and output stay bound in memory."""
 
     name = "onnxruntime"
+    backend = "onnx"
     title = "ONNX Runtime"
     suffix = ".onnx"
     packages = ("onnxruntime",)

@@ -41,6 +41,7 @@ from tests.kernel_cases import (
     one,
     padded,
     spatial,
+    tilings,
 )
 
 
@@ -81,33 +82,6 @@ def conv_cases(draw: st.DrawFn, depthwise: bool = False) -> ConvCase:
         draw(st.sampled_from(CLAMPS)),
         draw(SEEDS),
         tiling,
-    )
-
-
-@st.composite
-def tilings(draw: st.DrawFn, shape: ConvShape) -> Tiling:
-    """Any that is right, whatever it costs."""
-    modes = ["direct"] if shape.pointwise else ["columns"]
-    if shape.stride == (1, 1) and not shape.pointwise:
-        modes = ["padded", "padded", "columns"]
-    mode, lanes, height = (
-        draw(st.sampled_from(modes)),
-        draw(st.sampled_from([4, 8])),
-        shape.out_height,
-    )
-    rows = [height]
-    if mode == "padded":
-        rows = list(range(1, height + 1))
-    if mode == "columns":
-        # A chunk ends where a vector does.
-        rows += [r for r in range(1, height) if r * shape.out_width % lanes == 0]
-    return Tiling(
-        mode,
-        draw(st.sampled_from([4, 8])),
-        draw(st.integers(1, 2)),
-        lanes,
-        draw(st.sampled_from(rows)),
-        draw(st.booleans()),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from headgate.errors import InputError, MissingFile, UnsupportedOperator
-from headgate.profiling.peers import PEERS, Peer, get_peer, peer_for_file
+from headgate.profiling.peers import PEERS, LiteRT, Peer, peer_for_file
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 nn = torch.nn
@@ -17,7 +17,7 @@ TOLERANCE = 1e-4  # of the output's scale
 
 @pytest.fixture(params=sorted(PEERS))
 def peer(request: pytest.FixtureRequest) -> type[Peer]:
-    chosen = get_peer(request.param)
+    chosen = PEERS[request.param]
     missing = chosen.available() or chosen._missing(chosen.converters, "prepare a network for")
     if missing:
         pytest.skip(missing)
@@ -116,11 +116,10 @@ def test_tflite_names_an_option_it_cannot_translate() -> None:
 
 
 def test_tflite_of_a_flattened_output_has_pytorchs_order(tmp_path: Path) -> None:
-    litert = get_peer("litert")
-    if missing := litert.available():
+    if missing := LiteRT.available():
         pytest.skip(missing)
     pytest.importorskip("tensorflow", reason="tensorflow is not installed")
-    check(litert, nn.Sequential(nn.Conv2d(3, 5, 3), nn.Flatten()).eval(), (3, 6, 7), tmp_path)
+    check(LiteRT, nn.Sequential(nn.Conv2d(3, 5, 3), nn.Flatten()).eval(), (3, 6, 7), tmp_path)
 
 
 def test_tflite_keeps_the_modules_mode() -> None:

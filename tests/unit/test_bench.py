@@ -6,8 +6,10 @@ import pytest
 
 from headgate.errors import UsageError
 from headgate.profiling import Contestant, bench_table, compare
-from headgate.profiling.bench import _entries, _without_runs
+from headgate.profiling.bench import _entries
 from headgate.profiling.bench_networks import ENTRIES
+from headgate.profiling.markdown import replace_between_markers
+from headgate.profiling.publish import without_runs
 from tests import fake_bundle
 from tests.fake_program import ScriptedProgram
 
@@ -40,7 +42,7 @@ def results() -> dict[str, Any]:
     count = {"machine": "qemu:rpi4", "instructions": 40, "done_macs": 96}
     counts = {"net": count, "net-fbs-0.5": {**count, "instructions": 10, "done_macs": 40}}
     network = {
-        "comparison": _without_runs(comparison.to_json()),
+        "comparison": without_runs(comparison.to_json()),
         "instructions": counts,
         "missing_peers": {"ncnn": "ncnn is not installed"},
     }
@@ -68,10 +70,11 @@ def test_table_of_instructions(results: dict[str, Any]) -> None:
 
 def test_readme_keeps_what_is_outside_the_markers() -> None:
     page = "before\n<!-- bench:begin -->\nold\n<!-- bench:end -->\nafter\n"
-    once = bench_table.replace_between_markers(page, "new\n")
+    once = replace_between_markers(page, "bench", "new\n")
     assert once == page.replace("old", "new")
-    assert bench_table.replace_between_markers(once, "new\n") == once
-    assert bench_table.replace_between_markers("no markers", "new") == "no markers"
+    assert replace_between_markers(once, "bench", "new\n") == once
+    assert replace_between_markers(once, "methods", "other") == once
+    assert replace_between_markers("no markers", "bench", "new") == "no markers"
 
 
 def test_single_runs_are_not_kept(results: dict[str, Any]) -> None:

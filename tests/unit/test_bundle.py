@@ -222,7 +222,13 @@ CHANGES: list[tuple[tuple[Any, ...], Any]] = [
     (("gates", 0, "channels"), 0),
     (("layers", 0, "in_gate"), 1),
     (("layers", 1, "out_gate"), -1),
+    (("gates", 0, "list_offset"), "68"),
     (("layers", 0, "macs_per_pair"), None),
+    (("layers", 0, "base_macs"), -1),
+    (("layers", 0, "base_macs"), None),
+    (("layers", 0, "pixel_tile"), 8),
+    (("layers", 0, "pixel_tile"), [8]),
+    (("layers", 0, "pixel_tile"), [8, 0]),
     (("preprocess",), {"mean": [0.5]}),
     (("classes",), [1]),
     (("tolerance",), 0),
@@ -249,6 +255,16 @@ def test_manifest_with_a_wrong_value(saved: Path, where: tuple[Any, ...], value:
     with pytest.raises(BundleError, match="recompile") as caught:
         Bundle.open(saved)
     assert "\n" not in str(caught.value)
+
+
+def test_a_pixel_gate_keeps_no_list(saved: Path) -> None:
+    manifest = copy.deepcopy(bundle(CODE).manifest)
+    manifest["gates"][0]["list_offset"] = None
+    manifest["layers"][1] |= {"base_macs": 24, "pixel_tile": [8, 16]}
+    bundle(CODE, gates=manifest["gates"], layers=manifest["layers"]).save(saved)
+    opened = Bundle.open(saved).manifest
+    assert opened["gates"] == manifest["gates"]
+    assert opened["layers"] == manifest["layers"]
 
 
 def paths(value: Any, where: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

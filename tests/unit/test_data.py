@@ -8,7 +8,8 @@ import io
 import json
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -27,12 +28,12 @@ from headgate.train.data import (
     cifar,
     cifar10,
     data_folder,
-    fetch,
     package,
     sample_images,
     sources,
 )
 from headgate.train.data.augment import Augmentation
+from headgate.train.data.store import Store
 from headgate.train.evaluate import to_network_input
 
 
@@ -102,6 +103,11 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Dataset:
     return dataset
 
 
+def store_with(*sources: Callable[[Path], Dataset]) -> Store:
+    """CIFAR-10's store with other sources."""
+    return replace(cifar.STORE, sources=sources)
+
+
 # Decoding
 
 
@@ -110,7 +116,7 @@ def test_a_record_is_a_label_then_red_green_and_blue_planes() -> None:
     record[0] = 7
     record[1 + 32 * 2 + 5] = 10  # red, row 2, column 5
     record[1 + 1024 * 2 + 32 * 31 + 0] = 20  # blue, row 31, column 0
-    images, labels = binary.parse_batch(bytes(record), "b")
+    images, labels = binary.parse_batch(bytes(record), "b", binary.CIFAR10)
     assert labels.tolist() == [7]
     assert images[0, 2, 5].tolist() == [10, 0, 0]
     assert images[0, 31, 0].tolist() == [0, 0, 20]
@@ -120,7 +126,7 @@ def test_a_record_is_a_label_then_red_green_and_blue_planes() -> None:
 @pytest.mark.parametrize("length", [0, 3072, 3074])
 def test_a_truncated_batch_is_refused_by_name(length: int) -> None:
     with pytest.raises(DataError, match="my_batch has"):
-        binary.parse_batch(bytes(length), "my_batch")
+        binary.parse_batch(bytes(length), "my_batch", binary.CIFAR10)
 
 
 def test_every_source_gives_the_same_arrays(tmp_path: Path, tiny: Dataset) -> None:
@@ -128,8 +134,8 @@ def test_every_source_gives_the_same_arrays(tmp_path: Path, tiny: Dataset) -> No
         (tmp_path / name).write_bytes(content)
     archive = tar(tmp_path / "a.tgz", binary_files(tiny), "cifar-10-batches-bin/")
     npm = tar(tmp_path / "p.tgz", package_files(tiny))
-    assert equal(binary.from_folder(tmp_path), tiny)
-    assert equal(binary.from_archive(archive), tiny)
+    assert equal(binary.from_folder(tmp_path, binary.CIFAR10), tiny)
+    assert equal(binary.from_archive(archive, binary.CIFAR10), tiny)
     assert equal(package.from_package(npm), tiny)
 
 
@@ -208,17 +214,17 @@ def test_fetch_falls_through_stores_and_is_then_a_no_op(
         (folder / "leftover").write_bytes(b"x")
         return tiny
 
-    monkeypatch.setattr(cifar, "SOURCES", (unreachable, works))
+    store = store_with(unreachable, works)
     monkeypatch.setenv("HEADGATE_DATA", str(tmp_path / "cache"))
-    stored = fetch()
+    stored = store.fetch()
     assert "trying the next source" in capsys.readouterr().err
     assert equal(cifar10(), tiny)
     assert [path.name for path in data_folder().iterdir()] == [stored.name]
-    assert fetch() == stored
+    assert store.fetch() == stored
     assert len(calls) == 1
 
     stored.write_bytes(stored.read_bytes()[:-1] + b"\0")  # altered on disk: fetched again
-    assert fetch() == stored
+    assert store.fetch() == stored
     assert len(calls) == 2
     assert equal(cifar10(), tiny)
 
@@ -232,10 +238,10 @@ def test_fetch_gives_every_reason_when_no_source_works(
     def unreachable(folder: Path) -> Dataset:
         raise DataError("example.org cannot be reached")
 
-    monkeypatch.setattr(cifar, "SOURCES", (altered, unreachable))
+    store = store_with(altered, unreachable)
     with pytest.raises(DataError, match=r"SHA-256 of train_images.*example\.org"):
-        fetch(folder=tmp_path)
-    assert not (tmp_path / cifar.FILE_NAME).exists()
+        store.fetch(folder=tmp_path)
+    assert not (tmp_path / cifar.STORE.file_name).exists()
 
 
 def test_an_interrupted_fetch_leaves_nothing_that_counts(
@@ -245,13 +251,11 @@ def test_an_interrupted_fetch_leaves_nothing_that_counts(
         (folder / "half.tgz").write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cifar, "SOURCES", (interrupted,))
     with pytest.raises(KeyboardInterrupt):
-        fetch(folder=tmp_path)
+        store_with(interrupted).fetch(folder=tmp_path)
     with pytest.raises(DataError, match="headgate data cifar10"):
         cifar10(tmp_path)
-    monkeypatch.setattr(cifar, "SOURCES", (lambda folder: tiny,))
-    fetch(folder=tmp_path)
+    store_with(lambda folder: tiny).fetch(folder=tmp_path)
     assert equal(cifar10(tmp_path), tiny)
 
 
@@ -260,11 +264,11 @@ def test_fetch_accepts_an_own_folder(tmp_path: Path, tiny: Dataset) -> None:
     own.mkdir()
     for name, content in binary_files(tiny).items():
         (own / name).write_bytes(content)
-    fetch(own_folder=own, folder=tmp_path / "cache")
+    cifar.STORE.fetch(own, folder=tmp_path / "cache")
     assert equal(cifar10(tmp_path / "cache"), tiny)
     (own / "test_batch.bin").write_bytes(to_binary(tiny.test_images[:3], tiny.test_labels[:3]))
     with pytest.raises(DataError, match="is not CIFAR-10: SHA-256 of test_images"):
-        fetch(own_folder=own, folder=tmp_path / "other")
+        cifar.STORE.fetch(own, folder=tmp_path / "other")
 
 
 class _Ranges(http.server.BaseHTTPRequestHandler):
@@ -305,10 +309,9 @@ def test_a_download_goes_on_where_it_stopped(tmp_path: Path, server: str) -> Non
 def test_an_archive_that_is_not_the_published_one_is_removed(
     tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "ORIGINAL_URL", server)
     digest = hashlib.md5(_Ranges.content, usedforsecurity=False).hexdigest()
     with pytest.raises(DataError, match=f"MD5 {digest}"):
-        sources.from_original(tmp_path)
+        sources.published(server, "0" * 32, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -356,7 +359,7 @@ def test_sample_images_are_the_first_of_the_test_set() -> None:
     assert images.shape == (200, 32, 32, 3)
     assert images.dtype == np.uint8
     assert labels[:5].tolist() == [3, 8, 8, 0, 6]
-    if not (data_folder() / cifar.FILE_NAME).exists():
+    if not (data_folder() / cifar.STORE.file_name).exists():
         pytest.skip("CIFAR-10 is not fetched: headgate data cifar10")
     whole = cifar10()
     assert np.array_equal(images, whole.test_images[:200])

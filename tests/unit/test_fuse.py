@@ -14,6 +14,7 @@ from headgate.compile.capture import capture
 from headgate.compile.fuse import fuse, keeps_zero
 from headgate.compile.graph import Graph
 from headgate.train.gates import gate
+from headgate.train.pruning.operators import PlaceChannels
 from tests.graphs import evaluate, kinds
 from tests.networks import conv_bn, randomise
 
@@ -139,6 +140,93 @@ def test_activation_that_moves_zero_is_not_fused_into_a_gate() -> None:
     assert kinds(fused(two(join))) == ["conv2d", "conv2d"]
     graph = fused(two(join, 0.5))
     assert "clamp" in kinds(graph)[kinds(graph).index("gated_conv2d") :]
+
+
+def pruned(join) -> nn.Module:
+    """The second layer has three channels left; a constant stands for the other."""
+    module = Two(join)
+    place = PlaceChannels(torch.tensor([0.0, 0.75, 0.0, 0.0]), [0, 2, 3])
+    module.second = nn.Sequential(*conv_bn(4, 3), place)
+    torch.manual_seed(0)
+    return randomise(module)
+
+
+def test_placing_goes_into_the_convolution() -> None:
+    """Behind batch norm, and before a residual sum and its activation."""
+    graph = fused(pruned(lambda first, second, x: F.relu(second(F.relu(first(x))) + x)))
+    assert kinds(graph) == ["conv2d", "conv2d"]
+    last = graph.nodes[1]
+    assert last["placed"] == (0, 2, 3)
+    assert last["weight"].shape[0] == 3
+    assert last["constant"].tolist() == [0.0, 0.75, 0.0, 0.0]
+    assert last["residual"]
+    assert last["clamp"] == (0.0, None)
+
+
+def test_placing_twice() -> None:
+    """Only one of both can be the convolution's own."""
+
+    class Again(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(4, 2, 1)
+            self.inner = PlaceChannels(torch.tensor([0.0, 0.5, 0.0]), [0, 2])
+            self.outer = PlaceChannels(torch.tensor([0.25, 0.0, 0.0, 0.0]), [1, 2, 3])
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.outer(self.inner(self.conv(x)))
+
+    graph = fused(Again().eval())
+    assert kinds(graph) == ["conv2d", "conv2d"]
+    assert graph.nodes[0]["placed"] == (0, 2)
+    assert "placed" not in graph.nodes[1].attributes
+
+
+class Placing(nn.Module):
+    """``join(module, x)`` with a convolution, a depthwise one and a placement of four channels."""
+
+    def __init__(self, join) -> None:
+        super().__init__()
+        self.first, self.depthwise = conv_bn(4, 4), conv_bn(4, 4, groups=4)
+        self.place = PlaceChannels(torch.tensor([0.0, 0.5, 0.0, 0.0, 0.0]), [0, 2, 3, 4])
+        self.join = join
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.join(self, x)
+
+
+def two_readers(module: Placing, x: Tensor) -> Tensor:
+    y = module.first(x)
+    return torch.cat([module.depthwise(y), module.place(y)], 1)
+
+
+@pytest.mark.parametrize(
+    ("join", "layers"),
+    [
+        (lambda module, x: module.place(F.relu(module.first(x))), []),
+        (lambda module, x: module.place(module.depthwise(x)), []),
+        (lambda module, x: module.place(module.first(x)), ["first*"]),
+        (two_readers, []),
+    ],
+    ids=["behind an activation", "depthwise", "gated", "two readers"],
+)
+def test_placing_that_no_convolution_takes_becomes_one(join, layers: list[str]) -> None:
+    torch.manual_seed(0)
+    module = randomise(Placing(join))
+    graph = fused(gate(module, layers=layers).eval() if layers else module)
+    (placing,) = (n for n in graph.nodes if n.kind == "conv2d" and n.output.channels == 5)
+    assert placing["weight"].shape == (5, 4, 1, 1)
+    assert not any("placed" in node.attributes for node in graph.nodes)
+
+
+@pytest.mark.parametrize("options", [{}, {"shuffle": True, "separate_norms": True}])
+def test_sum_and_activation_go_into_the_pixel_gate(options: dict[str, bool]) -> None:
+    module = two(lambda first, second, x: F.relu(second(F.relu(first(x))) + x))
+    module = gate(module, method="cgnet", partitions=2, **options).eval()
+    graph = fused(module)
+    assert kinds(graph) == ["pixel_gated_conv2d"] * 2
+    assert [node["clamp"] for node in graph.nodes] == [(0.0, None)] * 2
+    assert [node["residual"] for node in graph.nodes] == [False, True]
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from headgate.errors import MissingFile, RecipeError
+from headgate.train.network import make
+from headgate.train.procedures import find_procedures
 from headgate.train.recipe import (
     Recipe,
     load_recipe,
@@ -27,6 +32,30 @@ README = Path(__file__).parents[2] / "train" / "README.md"
 @pytest.mark.parametrize("name", recipe_names())
 def test_shipped_recipes_are_valid_and_named_after_their_file(name: str) -> None:
     assert load_recipe(name).name == name
+
+
+CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet": 1000, "places365": 365}
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipes_build_their_network_and_its_procedure(name: str) -> None:
+    recipe = load_recipe(name)
+    fresh = replace(recipe, start_from="", teacher="")
+    with torch.device("meta"):  # Shapes without numbers, so that VGG-16 takes no time.
+        module = make(fresh, CLASSES[recipe.dataset])
+    last = [layer for layer in module.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))][-1]
+    assert len(last.weight) == CLASSES[recipe.dataset]
+    found = find_procedures(recipe)
+    assert bool(found) == bool(recipe.gate or recipe.prune)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipes_start_from_one_that_fits(name: str) -> None:
+    recipe = load_recipe(name)
+    for other in filter(None, (recipe.start_from, recipe.teacher)):
+        before = load_recipe(other)
+        assert (before.model, before.dataset) == (recipe.model, recipe.dataset)
+        assert before.model_options == recipe.model_options
 
 
 def test_a_written_recipe_reads_back_the_same(tmp_path: Path) -> None:
@@ -124,3 +153,11 @@ def test_learning_rate_stays_in_its_range(epoch: float, warmup: float, epochs: i
 def test_readme_has_the_option_table() -> None:
     assert len(option_types()) == option_table().count("\n") - 1
     assert option_table() in README.read_text(encoding="utf-8")
+
+
+def test_options_of_a_procedure_may_be_lists_in_lists() -> None:
+    staged = {"target": 0.5, "schedule": [[0, 0.0], [2, 0.5]]}
+    (made,) = find_procedures(recipe_from({"gate": "cgnet", "gate_training": staged}))
+    assert made.stages == staged["schedule"]  # type: ignore[attr-defined]
+    with pytest.raises(RecipeError, match=r"gate_training\.schedule = 3 is not of type"):
+        find_procedures(recipe_from({"gate": "cgnet", "gate_training": {"schedule": 3}}))

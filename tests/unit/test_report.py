@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,18 @@ from hypothesis import strategies as st
 from headgate.errors import StorageError
 from headgate.profiling import Contestant, compare
 from headgate.profiling.absent import NotMeasured
-from headgate.profiling.charts import STRIP_COLUMNS, activity_strip, histogram
+from headgate.profiling.charts import activity_strip, histogram
+from headgate.profiling.charts.cells import STRIP_COLUMNS
 from headgate.profiling.instructions import InstructionCount
 from headgate.profiling.layer_view import with_gates_summed
 from headgate.profiling.profile import profile_source
-from headgate.profiling.report import (
-    build_report,
-    render_html,
-    render_layers_csv,
-    render_standings_csv,
-    write_report,
-)
+from headgate.profiling.report import build_report, render_html, write_report
+from headgate.profiling.report_csv import render_layers_csv, render_standings_csv
 from headgate.profiling.source import Source
 from headgate.profiling.units import macs, microseconds, percent, times
 from tests import fake_bundle
 from tests.fake_program import ScriptedProgram
+from tests.page_structure import page_faults
 
 NASTY = 'block."<script>alert(1)</script>"'
 COUNT = InstructionCount(96, 5000, 48, 96, True, "qemu:rpi4", "cortex-a72", "qemu-aarch64 7.2")
@@ -64,39 +60,9 @@ def data() -> dict[str, Any]:
     return dict(json.loads(json.dumps(report)))
 
 
-class Structure(HTMLParser):
-    """Checks that tags are balanced and collects what the page refers to."""
-
-    void = frozenset({"meta", "rect", "line", "wbr", "br", "link", "img"})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: set[str] = set()
-        self.references: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.references += [value or "" for name, value in attrs if name in ("src", "href")]
-        if tag not in self.void:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in self.void or (self.open and self.open[-1] == tag):
-            assert self.open.pop() == tag
-
-
 def test_page_is_whole_and_stands_alone(data: dict[str, Any]) -> None:
     page = render_html(data)
-    structure = Structure()
-    structure.feed(page)
-    assert structure.open == []
-    assert structure.references == []
-    assert "script" not in structure.tags
-    assert not re.search(r"https?://|@import|url\(", page)
+    assert page_faults(page) == []
 
 
 def test_page_is_a_function_of_the_json(data: dict[str, Any], tmp_path: Path) -> None:
@@ -209,3 +175,14 @@ def test_histogram_draws_inside_its_box(values: list[float]) -> None:
 )
 def test_numbers_read_well(text: str, expected: str) -> None:
     assert text == expected
+
+
+def test_faults_of_a_page_are_found() -> None:
+    assert page_faults('<p><a href="#"></a></p>') == ["a refers to #"]
+    assert page_faults("<p><b></p></b>") == ["</p> closes nothing", "</b> closes nothing"]
+    assert page_faults("<p>") == ["<p> is never closed"]
+    assert page_faults('<img src="data:image/png;base64,AA==">') == [
+        "a picture without an alternative"
+    ]
+    assert page_faults("<svg><rect/><path><title>t</title></path></svg><br>") == []
+    assert page_faults("<script></script>") == ["a script"]

@@ -18,6 +18,7 @@ from headgate.compile.schedules.conv2d import ConvKernel
 from headgate.compile.schedules.gating import ChannelMean, KeepTopK, ListActive, MergeLists
 from headgate.compile.schedules.linear import Linear
 from headgate.compile.schedules.microkernel import Epilogue
+from headgate.compile.schedules.pixel_gated import PixelGate, PixelGatedConv
 from headgate.compile.schedules.planes import ClearInactive
 from headgate.compile.schedules.tiling import ConvShape, Tiling
 from headgate.compile.schedules.window import Pool
@@ -37,10 +38,18 @@ def conv(shape: ConvShape, mode: str, gated: bool, weight_lanes: int = 1) -> Con
     return ConvKernel(shape, tiling, Epilogue(gated, None, RELU), gated, None, weight_lanes)
 
 
+def pixel_gated(shape: ConvShape, mode: str, gate: PixelGate) -> PixelGatedConv:
+    tiling = Tiling(mode, gate.rows, 1, 4, shape.out_height, False)
+    return PixelGatedConv(ConvKernel(shape, tiling, Epilogue(clamp=RELU), False), gate)
+
+
 KERNELS: dict[str, Kernel] = {
     "conv2x2_gated": conv(image(2), "padded", True),
     "conv2x2_dense": conv(image(2), "padded", False),
     "conv1x1_gated_neon": conv(POINTWISE, "direct", True, weight_lanes=4),
+    "conv1x1_pixel_gated": pixel_gated(
+        POINTWISE, "direct", PixelGate(2, grouped=False, shuffle=True, block=(1, 1))
+    ),
     "pool_gated": Pool(ConvShape(4, 4, 4, 4, (2, 2), (2, 2), groups=4), "max", 4, True),
     "linear_gated": Linear(8, 4, 4, gated=True, run=4),
     "channel_mean_gated": ChannelMean(4, 8, 4, gated=True),
@@ -86,6 +95,52 @@ def test_products_of_a_gated_convolution(kernel: int) -> None:
     assert around == {f"range({inputs}):"}
     assert re.search(rf"= in_list\[\w+\] \* {kernel**2}\b", "\n".join(code))
     assert f"range({outputs} // 4)" in "".join(code)
+
+
+def loops_around(code: list[str], place: int) -> list[str]:
+    """The headers of the loops that a line lies in, innermost first."""
+    found, depth = [], indent(code[place])
+    for line in reversed(code[:place]):
+        if indent(line) < depth:
+            found.append(line.strip())
+            depth = indent(line)
+    return found
+
+
+@pytest.mark.parametrize("kernel", [2, 3])
+def test_products_of_a_pixel_gated_convolution(kernel: int) -> None:
+    """The base path goes over all vectors, the conditional one over those that are listed.
+
+    Nothing is tested among the products, and vectors that are not listed get none.
+    """
+    gate = PixelGate(4, grouped=False, shuffle=False, block=(4, 16))
+    code = text(pixel_gated(image(kernel), "padded", gate)).splitlines()
+    product = re.compile(r"\+ T\.Broadcast\(\w+, 4\) \* \w+$")
+    places = [i for i, line in enumerate(code) if product.search(line)]
+    taps = kernel**2
+    assert len(places) == 2 * 4 * taps
+    base, rest = places[: 4 * taps], places[4 * taps :]
+    for path in (base, rest):
+        among = "\n".join(code[path[0] : path[-1]])
+        assert not re.search(r"\bif\b|\bfor\b|Select", among)
+
+    def ranges(place: int) -> list[str]:
+        return [line.partition(" in ")[2] for line in loops_around(code, place)]
+
+    # One input in four decides, for two units of four channels.
+    vectors = image(kernel).out_height
+    assert ranges(base[0])[:2] == [f"range({vectors}):", "range(2):"]
+    before = "\n".join(code[: rest[0]])
+    # How many are listed is counted while they are.
+    needed, order = re.findall(r"(\w+): .* = (buffer_\w+)\[0\]$", before, re.MULTILINE)[-1]
+    assert f"vectors[{order}[0]] = " in before
+    inputs, listed, *_ = ranges(rest[0])
+    assert inputs == "range(3):"
+    (name,) = re.findall(r"range\((\w+)\)", listed)
+    assert re.findall(rf"\b{name}: .* = (.*)$", before, re.MULTILINE)[-1] == needed
+    assert re.search(r"= vectors\[\w+\]$", before, re.MULTILINE)
+    after = "\n".join(code[rest[-1] :])
+    assert f"range({vectors} - {needed}):" in after
 
 
 def test_dense_convolution_knows_no_lists() -> None:

@@ -110,3 +110,17 @@ def test_large_images_are_cut_into_chunks_that_fit_the_cache(name: str) -> None:
     tiling = choose_tiling(shape, target)
     assert tiling.scratch_bytes(shape) <= 2 * target.l2_bytes
     assert len(tiling.chunks(shape)) > 1
+
+
+@given(shapes(), st.sampled_from(BOARDS), st.sampled_from([1, 16, 32, 48]), st.sampled_from([4, 8]))
+def test_runs_of_pixels_stay_whole(shape: ConvShape, name: str, run: int, rows: int) -> None:
+    """What a pixel gate decides on together is never cut by a vector's end or a chunk's."""
+    target = get_target(name)
+    tiling = choose_tiling(shape, target, rows=rows, run_pixels=run)
+    assert tiling.rows == rows
+    assert run == 1 or run % tiling.lanes == 0
+    if tiling.mode == "padded":
+        # Vectors would begin anew in each row of the image.
+        assert shape.out_width % tiling.lanes == 0
+    if len(tiling.chunks(shape)) > 1:
+        assert tiling.chunk_rows * shape.out_width % max(run, tiling.lanes) == 0

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import safetensors.torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from headgate.device.files import atomic_write
 from headgate.errors import MissingFile, ModelError, suggest
@@ -18,6 +18,7 @@ from headgate.train.data.preprocess import Preprocess
 from headgate.train.gates import gate
 from headgate.train.gates.attach import BLOCK_INNER
 from headgate.train.models import create_model
+from headgate.train.pruning import remove_channels
 
 SCHEMA = 1
 
@@ -61,6 +62,9 @@ def _find(name: str | Path) -> Path:
 def describe(name: str | Path) -> dict[str, Any]:
     """The JSON of a checkpoint: architecture, gates, accuracy, MACs, recipe, hours, hardware.
 
+    "pruning", if it is not None, has the method and the channels that are left of each convolution
+    that was shrunk, by module path.
+
     Raises:
         MissingFile: no such checkpoint, with a suggestion.
         ModelError: the JSON is damaged or of another schema.
@@ -77,7 +81,7 @@ def describe(name: str | Path) -> dict[str, Any]:
 
 
 def build(described: dict[str, Any]) -> nn.Module:
-    """The network of a description, with fresh weights.
+    """The network of a description, with fresh weights: shrunk first, then gated.
 
     Raises:
         HeadgateError: a model, gate or option that this version does not know.
@@ -85,6 +89,8 @@ def build(described: dict[str, Any]) -> nn.Module:
     module = create_model(
         described["architecture"], described["num_classes"], **described["model_options"]
     )
+    if pruning := described.get("pruning"):
+        module = remove_channels(module, pruning["channels"])
     return add_gates(module, described["gate"]) if described["gate"] else module
 
 
@@ -134,18 +140,31 @@ def load_checkpoint(name: str | Path) -> Loaded:
     return Loaded(module.eval(), test_accuracy, preprocess)
 
 
-def save_checkpoint(path: Path, module: nn.Module, described: dict[str, Any]) -> None:
+def save_checkpoint(
+    path: Path, module: nn.Module, described: dict[str, Any], half: bool = False
+) -> None:
     """Writes ``path`` (.safetensors) and the JSON beside it, each whole or not at all.
 
-    ``described`` gets the schema and the checksum added; see :func:`describe` for its keys.
+    Args:
+        path: of the weights.
+        module: the network; loaded again it is in float32 either way.
+        described: gets the schema and the checksum added; see :func:`describe` for its keys.
+        half: :func:`rounded` weights take half of the space.
 
     Raises:
         StorageError: if a file cannot be written.
     """
     tensors = {name: t.detach().cpu().contiguous() for name, t in module.state_dict().items()}
+    if half:
+        tensors = {name: rounded(tensor) for name, tensor in tensors.items()}
     content = safetensors.torch.save(tensors)
     full = described | {"schema": SCHEMA, "sha256": hashlib.sha256(content).hexdigest()}
     with atomic_write(path) as file:
         file.write(content)
     with atomic_write(path.with_suffix(".json")) as file:
         file.write((json.dumps(full, indent=1, sort_keys=True) + "\n").encode())
+
+
+def rounded(tensor: Tensor) -> Tensor:
+    """Kernels and matrices in half precision; what is per channel, and no float, as it is."""
+    return tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor

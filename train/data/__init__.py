@@ -1,9 +1,10 @@
 """Data sets, their storage, preprocessing and augmentation."""
 
-from headgate.train.data.cifar import CLASSES, PREPROCESS, cifar10, data_folder, fetch
+from headgate.train.data.cifar import CLASSES, PREPROCESS, cifar10
 from headgate.train.data.dataset import Dataset
 from headgate.train.data.preprocess import Preprocess
 from headgate.train.data.sample import sample_images
+from headgate.train.data.store import data_folder
 
 __all__ = [
     "CLASSES",
@@ -12,6 +13,5 @@ __all__ = [
     "Preprocess",
     "cifar10",
     "data_folder",
-    "fetch",
     "sample_images",
 ]

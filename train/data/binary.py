@@ -1,10 +1,11 @@
-"""The original binary layout of CIFAR-10: one label byte, then the red, green and blue planes."""
+"""The original binary layout of CIFAR: label bytes, then the red, green and blue planes."""
 
 from __future__ import annotations
 
 import io
 import tarfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,31 +13,72 @@ import numpy as np
 from headgate.errors import DataError
 from headgate.train.data.dataset import Dataset, UInt8Array
 
-TRAIN_BATCHES = tuple(f"data_batch_{index}.bin" for index in range(1, 6))
-TEST_BATCH = "test_batch.bin"
-RECORD_BYTES = 1 + 3 * 32 * 32
-BATCH_BYTES = 10_000 * RECORD_BYTES
+PIXEL_BYTES = 3 * 32 * 32
 
 
-def parse_batch(content: bytes, name: str) -> tuple[UInt8Array, UInt8Array]:
-    """Images uint8 (N, 32, 32, 3) and labels uint8 (N,) of one batch.
+@dataclass(frozen=True)
+class Layout:
+    """The files of one version.
+
+    Attributes:
+        title: the data set's name.
+        folder: where the files lie in the published archive.
+        train: file names, in order.
+        test: file name.
+        images: the most images a file has.
+        label_bytes: labels before the pixels of each image; the last one is its class.
+    """
+
+    title: str
+    folder: str
+    train: tuple[str, ...]
+    test: str
+    images: int
+    label_bytes: int
+
+    @property
+    def record_bytes(self) -> int:
+        return self.label_bytes + PIXEL_BYTES
+
+
+CIFAR10 = Layout(
+    title="CIFAR-10",
+    folder="cifar-10-batches-bin",
+    train=tuple(f"data_batch_{index}.bin" for index in range(1, 6)),
+    test="test_batch.bin",
+    images=10_000,
+    label_bytes=1,
+)
+CIFAR100 = Layout(
+    title="CIFAR-100",
+    folder="cifar-100-binary",
+    train=("train.bin",),
+    test="test.bin",
+    images=50_000,
+    label_bytes=2,  # the coarse label, then the fine one
+)
+
+
+def parse_batch(content: bytes, name: str, layout: Layout) -> tuple[UInt8Array, UInt8Array]:
+    """Images uint8 (N, 32, 32, 3) and labels uint8 (N,) of one file.
 
     Raises:
-        DataError: if the length is no multiple of a record, naming the batch.
+        DataError: if the length is no multiple of a record, naming the file.
     """
-    if not content or len(content) % RECORD_BYTES:
+    if not content or len(content) % layout.record_bytes:
         raise DataError(
-            f"{name} has {len(content)} bytes, not a multiple of {RECORD_BYTES}: "
-            "it is truncated or not a CIFAR-10 binary batch, fetch it again"
+            f"{name} has {len(content)} bytes, not a multiple of {layout.record_bytes}: "
+            f"it is truncated or no binary file of {layout.title}, fetch it again"
         )
-    records = np.frombuffer(content, dtype=np.uint8).reshape(-1, RECORD_BYTES)
-    planes = records[:, 1:].reshape(-1, 3, 32, 32)
-    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), records[:, 0].copy()
+    records = np.frombuffer(content, dtype=np.uint8).reshape(-1, layout.record_bytes)
+    planes = records[:, layout.label_bytes :].reshape(-1, 3, 32, 32)
+    labels = records[:, layout.label_bytes - 1].copy()
+    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels
 
 
-def _assemble(read: Callable[[str], bytes]) -> Dataset:
-    parts = [parse_batch(read(name), name) for name in TRAIN_BATCHES]
-    test_images, test_labels = parse_batch(read(TEST_BATCH), TEST_BATCH)
+def _assemble(layout: Layout, read: Callable[[str], bytes]) -> Dataset:
+    parts = [parse_batch(read(name), name, layout) for name in layout.train]
+    test_images, test_labels = parse_batch(read(layout.test), layout.test, layout)
     return Dataset(
         train_images=np.concatenate([images for images, _ in parts]),
         train_labels=np.concatenate([labels for _, labels in parts]),
@@ -45,11 +87,11 @@ def _assemble(read: Callable[[str], bytes]) -> Dataset:
     )
 
 
-def from_folder(folder: Path) -> Dataset:
-    """Reads data_batch_1.bin to data_batch_5.bin and test_batch.bin of a user's own folder.
+def from_folder(folder: Path, layout: Layout) -> Dataset:
+    """Reads the layout's files from a user's own folder.
 
     Raises:
-        DataError: naming the batch that is missing, unreadable or of the wrong length.
+        DataError: naming the file that is missing, unreadable or of the wrong length.
     """
 
     def read(name: str) -> bytes:
@@ -58,25 +100,25 @@ def from_folder(folder: Path) -> Dataset:
         except OSError as error:
             raise DataError(
                 f"{folder / name} cannot be read ({error.strerror}): the folder must hold "
-                f"{', '.join(TRAIN_BATCHES)} and {TEST_BATCH}"
+                f"{', '.join(layout.train)} and {layout.test}"
             ) from error
 
-    return _assemble(read)
+    return _assemble(layout, read)
 
 
-def from_archive(path: Path) -> Dataset:
-    """Reads the published cifar-10-binary.tar.gz.
+def from_archive(path: Path, layout: Layout) -> Dataset:
+    """Reads the published archive, .tar.gz.
 
     Members are matched by their full name and read into memory, never extracted, so that a
     hostile path in the archive has nowhere to go.
 
     Raises:
-        DataError: if a batch is missing, is no plain file or has the wrong size.
+        DataError: if a file is missing, is no plain file or has the wrong size.
     """
-    members = read_members(
-        path, {f"cifar-10-batches-bin/{n}": BATCH_BYTES for n in (*TRAIN_BATCHES, TEST_BATCH)}
-    )
-    return _assemble(lambda name: members[f"cifar-10-batches-bin/{name}"])
+    largest = layout.images * layout.record_bytes
+    files = (*layout.train, layout.test)
+    members = read_members(path, {f"{layout.folder}/{name}": largest for name in files})
+    return _assemble(layout, lambda name: members[f"{layout.folder}/{name}"])
 
 
 def read_members(path: Path, largest: dict[str, int]) -> dict[str, bytes]:

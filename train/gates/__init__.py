@@ -1,10 +1,13 @@
-"""Channel gates: which output channels of a convolution are worth computing for this input.
+"""Gates: which channels of a convolution, or pixels of them, are worth computing for this input.
 
-One method, one file. A new method is a subclass of :class:`GatedConv2d` and a row in ``METHODS``.
+One method, one file. A new method is a subclass of :class:`GatedLayer` (of :class:`GatedConv2d`,
+if it skips whole channels) and a row in ``METHODS``.
 """
 
 from headgate.train.gates.attach import METHODS, gate, set_density
 from headgate.train.gates.base import GatedConv2d
+from headgate.train.gates.cgnet import CGNetConv2d
+from headgate.train.gates.dcp import DCPConv2d
 from headgate.train.gates.fbs import FBSConv2d
 from headgate.train.gates.find import Convolution, find_convolutions
 from headgate.train.gates.layer import GatedLayer, gates
@@ -15,14 +18,20 @@ from headgate.train.gates.measures import (
     gate_statistics,
 )
 from headgate.train.gates.operators import gated_conv2d, keep_top_k
+from headgate.train.gates.pixel_operator import pixel_gated_conv2d
+from headgate.train.gates.threshold_target import set_target
+from headgate.train.gates.thresholds import calibrate
 
 __all__ = [
     "METHODS",
+    "CGNetConv2d",
     "Convolution",
+    "DCPConv2d",
     "FBSConv2d",
     "GateStatistics",
     "GatedConv2d",
     "GatedLayer",
+    "calibrate",
     "check_finite",
     "find_convolutions",
     "gate",
@@ -31,5 +40,7 @@ __all__ = [
     "gated_conv2d",
     "gates",
     "keep_top_k",
+    "pixel_gated_conv2d",
     "set_density",
+    "set_target",
 ]

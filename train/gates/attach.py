@@ -12,11 +12,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from headgate.errors import ModelError, UsageError, suggest
+from headgate.train.gates.cgnet import CGNetConv2d
+from headgate.train.gates.dcp import DCPConv2d
 from headgate.train.gates.fbs import FBSConv2d
 from headgate.train.gates.find import Convolution, find_convolutions
 from headgate.train.gates.layer import GatedLayer, Norm, gates
 
-METHODS: dict[str, type[GatedLayer]] = {"fbs": FBSConv2d}
+METHODS: dict[str, type[GatedLayer]] = {"cgnet": CGNetConv2d, "dcp": DCPConv2d, "fbs": FBSConv2d}
 
 BLOCK_INNER = "block-inner"
 
@@ -42,7 +44,7 @@ def gate(
 
     Args:
         module: a network with convolutions followed by batch norm; it is not changed.
-        method: "fbs".
+        method: "fbs" or "dcp" for whole channels, "cgnet" for single pixels of them.
         density: the fraction of channels that stay, in (0, 1]; by default 0.5, or 1 where the
             method takes none.
         layers: which convolutions: None for every one that can be gated; patterns of module
@@ -50,8 +52,8 @@ def gate(
             one other convolution, so that residual sums stay dense and every skipped channel
             saves on both sides.
         example_input: (N, C, H, W), needed only by networks that torch.fx cannot trace.
-        **options: the method's own; for "fbs" ``variant``, ``act``, ``normalise``,
-            ``predictor_std`` (:class:`FBSConv2d`).
+        **options: the method's own, see :class:`FBSConv2d`, :class:`DCPConv2d` and
+            :class:`CGNetConv2d`.
 
     Raises:
         UsageError: an unknown method or option, a density outside (0, 1], a pattern that matches

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headgate.errors import UsageError, suggest
-from headgate.train.gates.layer import GatedLayer, Norm, bare_norm, folded, norm_factors
+from headgate.train.gates.layer import GatedLayer, Norm, folded, norm_behind, norm_factors
 from headgate.train.gates.operators import apply_gate, gated_conv2d
 
 Variant = Literal["official", "paper"]
@@ -73,7 +73,7 @@ class GatedConv2d(GatedLayer):
         sign = torch.where(gamma < 0, -1.0, 1.0).to(weight.dtype)
         self.weight = nn.Parameter(weight * sign[:, None, None, None])
         self.shift = nn.Parameter(beta / norm_level(norm, weight) if variant == "paper" else beta)
-        self.norm = bare_norm(conv, norm)
+        self.norm = norm_behind(conv, norm)
         assert self.norm.running_mean is not None
         self.norm.running_mean *= sign
         self.set_density(density)

@@ -126,31 +126,38 @@ def norm_factors(norm: Norm, like: Tensor) -> tuple[Tensor, Tensor]:
     return norm.weight.detach().to(like, copy=True), norm.bias.detach().to(like, copy=True)
 
 
-def bare_norm(conv: nn.Conv2d, norm: Norm) -> nn.BatchNorm2d:
-    """A batch norm without factor and shift that goes on with the statistics of ``norm``.
+def norm_behind(conv: nn.Conv2d, norm: Norm, affine: bool = False) -> nn.BatchNorm2d:
+    """A batch norm that goes on with the statistics of ``norm``, and with its factors if affine.
 
     The bias of ``conv``, which batch norm removes, moves into the running mean.
     """
-    bare = nn.BatchNorm2d(
+    assert norm.running_mean is not None
+    made = nn.BatchNorm2d(
         norm.num_features,
         eps=norm.eps,
         momentum=norm.momentum,
-        affine=False,
+        affine=affine,
         device=conv.weight.device,
-        dtype=None if norm.running_mean is None else norm.running_mean.dtype,
+        dtype=norm.running_mean.dtype,
     )
-    bare.load_state_dict({k: v for k, v in norm.state_dict().items() if k in bare.state_dict()})
-    if conv.bias is not None and bare.running_mean is not None:
-        bare.running_mean -= conv.bias.detach()
-    return bare
+    known = made.state_dict()
+    # Not strict: a norm without factors has none to give.
+    made.load_state_dict({k: v for k, v in norm.state_dict().items() if k in known}, strict=False)
+    assert made.running_mean is not None
+    if conv.bias is not None:
+        made.running_mean -= conv.bias.detach()
+    return made
 
 
 def folded(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Scale and bias (C,) of a bare batch norm in evaluation: norm(v) = v * scale + bias."""
+    """Scale and bias (C,) of a batch norm in evaluation: norm(v) = v * scale + bias."""
     mean, var = norm.running_mean, norm.running_var
     assert mean is not None and var is not None
     scale = torch.rsqrt(var + norm.eps)
-    return scale, -mean * scale
+    if not norm.affine:
+        return scale, -mean * scale
+    scale = scale * norm.weight
+    return scale, norm.bias - mean * scale
 
 
 def symmetric_padding(conv: nn.Conv2d) -> list[int]:

@@ -25,6 +25,26 @@ class GateStatistics:
     mask: Tensor
     density: float
 
+    @property
+    def active(self) -> Tensor:
+        """(N,), int64: how many of the mask's entries were computed for each image."""
+        return self.mask.flatten(1).sum(1)
+
+    @property
+    def least(self) -> int:
+        """The least of ``active``: 0 if there is an image for which the layer computed nothing."""
+        return int(self.active.min())
+
+    @property
+    def mean(self) -> float:
+        """The mean of ``active``."""
+        return self.active.double().mean().item()
+
+    @property
+    def most(self) -> int:
+        """The most of ``active``, the worst case for the layer's time."""
+        return int(self.active.max())
+
 
 def _last_gates(module: nn.Module) -> dict[str, Tensor]:
     found = gates(module)

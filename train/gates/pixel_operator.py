@@ -94,14 +94,14 @@ def _pixel_gated_conv2d(
     if shuffle:
         x = F.channel_shuffle(x, partitions)
     base = base_path(x, weight, stride, padding, dilation, partitions, grouped)
-    score = base * gate_scale[:, None, None] + gate_bias[:, None, None]
-    on = spread(block_mean(score, block) > 0, block, score)
+    on = spread(pixel_score(base, gate_scale, gate_bias, block) > 0, block, base)
     full = F.conv2d(x, weight, None, stride, padding, dilation)
-    return torch.where(
+    y = torch.where(
         on,
         full * full_scale[:, None, None] + full_bias[:, None, None],
         base * base_scale[:, None, None] + base_bias[:, None, None],
     )
+    return y.contiguous()  # whatever the layout of the input, as the fake kernel says
 
 
 def base_path(
@@ -126,6 +126,11 @@ def base_path(
     return F.conv2d(x, torch.cat(diagonal), None, stride, padding, dilation, partitions)
 
 
+def pixel_score(base: Tensor, scale: Tensor, bias: Tensor, block: list[int]) -> Tensor:
+    """Block means of the folded norm of the base path (N, C, H, W): on where they are above 0."""
+    return block_mean(base * scale[:, None, None] + bias[:, None, None], block)
+
+
 def block_mean(score: Tensor, block: list[int]) -> Tensor:
     """Means over runs of ``block[0]`` channels by ``block[1]`` pixels in row-major order.
 
@@ -133,26 +138,35 @@ def block_mean(score: Tensor, block: list[int]) -> Tensor:
     shorter, its mean is over what there is. A block of [1, 1] leaves the values as they are.
     """
     channels, pixels = block
-    flat = score.flatten(2)
-    if channels > 1:
-        flat = flat.unflatten(1, (-1, channels)).mean(2)
-    if pixels == 1:
-        return flat
-    whole = flat.shape[2] // pixels * pixels
-    runs = flat[..., :whole].unflatten(2, (whole // pixels, pixels)).mean(3)
-    if whole == flat.shape[2]:
-        return runs
-    return torch.cat([runs, flat[..., whole:].mean(2, keepdim=True)], 2)
+    sums = block_sum(score, block)
+    count = score.shape[2] * score.shape[3]
+    lengths = torch.full_like(sums[0, 0], pixels, requires_grad=False)
+    lengths[-1] = count - (len(lengths) - 1) * pixels
+    return sums / (channels * lengths)
+
+
+def block_sum(values: Tensor, block: list[int]) -> Tensor:
+    """Sums over the blocks of :func:`block_mean`, single precision where values are half."""
+    channels, pixels = block
+    wide = torch.promote_types(values.dtype, torch.float32)
+    # Pixels before channels: blocks are then runs of memory in the layout that is fast. One
+    # dimension at a time, and half precision to the end of the first: an order quicker.
+    flat = values.permute(0, 2, 3, 1).flatten(1, 2)
+    if pixels > 1:
+        whole = flat.shape[1] // pixels * pixels
+        runs = [flat[:, :whole].unflatten(1, (whole // pixels, pixels)).sum(2)] if whole else []
+        rest = flat[:, whole:]
+        flat = torch.cat([*runs, rest.sum(1, keepdim=True)], 1) if rest.shape[1] else runs[0]
+    return flat.to(wide).unflatten(2, (-1, channels)).sum(3).transpose(1, 2)
 
 
 def spread(decision: Tensor, block: list[int], like: Tensor) -> Tensor:
     """Gives every element of ``like`` (N, C, H, W) the value of its block in :func:`block_mean`."""
     channels, pixels = block
-    if channels > 1:
-        decision = decision.repeat_interleave(channels, 1)
-    if pixels > 1:
-        decision = decision.repeat_interleave(pixels, 2)[..., : like.shape[2] * like.shape[3]]
-    return decision.view_as(like)
+    n, _, height, width = like.shape
+    wide = decision.transpose(1, 2).repeat_interleave(channels, 2)
+    wide = wide[:, :, None].expand(-1, -1, pixels, -1).reshape(n, -1, like.shape[1])
+    return wide[:, : height * width].unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
 
 @pixel_gated_conv2d.register_fake

@@ -14,8 +14,9 @@ from torch import Tensor, fx, nn
 
 from headgate.errors import InputError, ModelError
 from headgate.train.evaluating import evaluating
+from headgate.train.macs import pixel_gates
 from headgate.train.macs.handlers import HANDLERS, Call, Handler, Masks
-from headgate.train.macs.result import MacCount, Row
+from headgate.train.macs.result import MacCount, Row, convention
 
 # Images per run of the graph: enough to be quick, few enough for vgg16 at 224x224.
 CHUNK = 16
@@ -26,6 +27,7 @@ def count_macs(
     example_input: Tensor,
     images: Tensor | None = None,
     handlers: Mapping[str, Handler] | None = None,
+    pixel_tile: tuple[int, int] | None = None,
 ) -> MacCount:
     """The multiply-accumulates of ``module`` per image, dense and executed.
 
@@ -37,6 +39,9 @@ def count_macs(
         module: any network that ``torch.export`` takes; counted in evaluation mode.
         example_input: (N, C, H, W).
         images: (M, C, H, W), what the gates decide on; by default ``example_input``.
+        pixel_tile: (rows, lanes) of the kernel that runs pixel gates, as the bundle's manifest
+            states them: the work of a tile then counts as soon as one of its outputs is on. None
+            counts per pixel and channel.
         handlers: more rows for the table, or other ones: operator name ("aten.addmm") to handler.
 
     Raises:
@@ -66,13 +71,14 @@ def count_macs(
                 f"{type(module).__name__} cannot be exported, so its MACs cannot be counted: "
                 f"{message[0]}"
             ) from error
-        engine = _Engine(program, size, {**HANDLERS, **(handlers or {})})
+        pixel = {pixel_gates.OPERATOR: pixel_gates.pixel_gated_convolution(pixel_tile)}
+        engine = _Engine(program, size, {**HANDLERS, **pixel, **(handlers or {})})
         for chunk in images.split(size):
             # The graph is made for one batch size: fill the last chunk up, then cut the surplus.
             engine.run_chunk(
                 torch.cat([chunk, chunk[:1].expand(size - len(chunk), *chunk.shape[1:])])
             )
-    return engine.result(len(images))
+    return engine.result(len(images), convention(pixel_tile))
 
 
 class _Engine(fx.Interpreter):
@@ -114,7 +120,7 @@ class _Engine(fx.Interpreter):
             self.executed.setdefault(n, []).append(cost.executed.cpu())
         return output
 
-    def result(self, images: int) -> MacCount:
+    def result(self, images: int, stated: str) -> MacCount:
         rows = []
         for node, dense in self.dense.items():
             served = self.gate_of.get(node)
@@ -125,7 +131,7 @@ class _Engine(fx.Interpreter):
             else:
                 cost = torch.full((images,), dense, dtype=torch.int64)
                 rows.append(Row(_module_path(served), "gate", 0, cost))
-        return MacCount(tuple(rows), dict(self.unsupported))
+        return MacCount(tuple(rows), dict(self.unsupported), stated)
 
 
 def _gate_nodes(graph: fx.Graph) -> dict[fx.Node, fx.Node]:

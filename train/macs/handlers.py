@@ -235,7 +235,7 @@ KEEP = (
 LOSE = (
     "batch_norm layer_norm group_norm instance_norm rsqrt exp sigmoid hardsigmoid softmax "
     "log_softmax transpose expand select where pow rsub maximum minimum argmax topk "
-    "arange full zeros ones eq ne lt le gt ge"
+    "arange full zeros ones zeros_like eq ne lt le gt ge"
 )
 
 HANDLERS: dict[str, Handler] = {
@@ -247,6 +247,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.conv_transpose3d": transposed_convolution,
     "headgate.gated_conv2d": gated_convolution,
     "headgate.keep_top_k": free(lambda call: call.output != 0),
+    "headgate.place_channels": free(lose),
     "aten.linear": linear,
     "aten.matmul": lambda call: _product(call, call.args[0]),
     "aten.mm": lambda call: _product(call, call.args[0]),

@@ -9,15 +9,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CONVENTION = (
+RULES = (
     "One multiply-accumulate (MAC) is one multiplication with its addition, per image. Counted: "
     "convolutions, linear layers and matrix products, padding taps included; not counted: bias, "
     "batch norm, activations, pooling, sums. Executed: (active inputs) x (active outputs) of each "
     "layer, over connected pairs where it is grouped; a sum is active where any operand is, "
     "pooling and ReLU keep a mask, batch norm and unknown operators make all channels active. "
     "A gate costs its predictor, inputs x outputs, all counted as active; scaling the active "
-    "outputs by the gate is not counted."
+    "outputs by the gate is not counted. A pixel-gated convolution computes its base path, 1/p of "
+    "the inputs, for every output, and the rest {where}; that path is all its gate costs."
 )
+BY_PIXEL = "where the gate is on, counted per pixel and channel"
+BY_TILE = (
+    "in tiles of {} channels by {} pixels, for all outputs of a tile as soon as the gate is on for "
+    "one of them"
+)
+
+
+def convention(pixel_tile: tuple[int, int] | None = None) -> str:
+    """The rules of a count, with pixel gates counted one by one or in a kernel's tiles."""
+    where = BY_PIXEL if pixel_tile is None else BY_TILE.format(*pixel_tile)
+    return RULES.format(where=where)
+
+
+CONVENTION = convention()
 
 
 @dataclass(frozen=True)

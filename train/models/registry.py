@@ -32,6 +32,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "resnet56": Architecture(cifar_resnet.resnet56, CIFAR),
     "resnet110": Architecture(cifar_resnet.resnet110, CIFAR),
     "resnet18": Architecture(resnet.resnet18, IMAGENET),
+    "resnet18_cifar": Architecture(resnet.resnet18_cifar, CIFAR),
     "resnet34": Architecture(resnet.resnet34, IMAGENET),
     "resnet50": Architecture(resnet.resnet50, IMAGENET),
     "vgg16": Architecture(vgg.vgg16, CIFAR),

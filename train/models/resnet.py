@@ -1,4 +1,4 @@
-"""ResNet-18, -34 and -50 for 224x224 images.
+"""ResNet-18, -34 and -50 for 224x224 images, and ResNet-18 for 32x32.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, Table 1. State-dict names
 are torchvision's, so its published weights load; like torchvision, the bottleneck has its stride
@@ -65,18 +65,23 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """7x7 stem, maximum pool, four stages of 64, 128, 256 and 512 channels, linear classifier."""
+    """7x7 stem, maximum pool, four stages of 64, 128, 256 and 512 channels, linear classifier.
+
+    For small images the stem is a 3x3 convolution without stride, and there is no maximum pool.
+    """
 
     def __init__(
         self,
         block: type[BasicBlock] | type[Bottleneck],
         blocks: tuple[int, int, int, int],
         num_classes: int = 1000,
+        small_images: bool = False,
     ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+        kernel, stride = (3, 1) if small_images else (7, 2)
+        self.conv1 = nn.Conv2d(3, 64, kernel, stride, kernel // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
-        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        self.maxpool = nn.Identity() if small_images else nn.MaxPool2d(3, 2, 1)
         out = block.expansion
         self.layer1 = _stage(block, 64, 64, blocks[0], 1)
         self.layer2 = _stage(block, 64 * out, 128, blocks[1], 2)
@@ -117,3 +122,8 @@ def resnet34(num_classes: int = 1000) -> ResNet:
 def resnet50(num_classes: int = 1000) -> ResNet:
     """ResNet-50: 4,089 MMACs at 224x224."""
     return ResNet(Bottleneck, (3, 4, 6, 3), num_classes)
+
+
+def resnet18_cifar(num_classes: int = 10) -> ResNet:
+    """ResNet-18 for 32x32 images, as the CIFAR figures of papers have it: 555.4 MMACs."""
+    return ResNet(BasicBlock, (2, 2, 2, 2), num_classes, small_images=True)

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @torch.library.custom_op(
@@ -75,3 +75,24 @@ place_channels.register_autograd(_backward, setup_context=_setup)
 # A constant in float32 beside activations in bfloat16: one result type, the wider.
 for _device in ("cpu", "cuda"):
     place_channels.register_autocast(_device, torch.float32)
+
+
+class PlaceChannels(nn.Module):
+    """Puts K channels among C - K trainable constants; see :func:`place_channels`.
+
+    Args:
+        constant: (C,), what the channels that were removed contribute at every pixel.
+        channels: where the K kept channels go, rising.
+    """
+
+    def __init__(self, constant: Tensor, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.constant = nn.Parameter(constant)
+        self.channels = [int(channel) for channel in channels]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, K, H, W) -> (N, C, H, W)."""
+        return torch.ops.headgate.place_channels(x, self.constant, self.channels)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.channels)} of {len(self.constant)}"

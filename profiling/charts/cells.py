@@ -1,4 +1,4 @@
-"""Small inline SVG drawings, coloured by the page's CSS classes, one per table cell.
+"""Drawings for table cells.
 
 Widths stretch with the cell, so every drawing has its own coordinates and no text; numbers stand
 beside it in HTML.

@@ -1,0 +1,288 @@
+"""The agent's command line; ``--help`` shows it.
+
+Exit codes: 0 done; 1 failed; 2 a wrong option; 3 energy was asked for and cannot be measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from . import VERSION, energy, latency
+from .absent import NotMeasured, to_json
+from .affinity import choose_cpus, parse_cpus
+from .bundle import Bundle, open_bundle
+from .check import check_outputs
+from .context import read_context
+from .errors import AgentError, SensorError, UsageError
+from .frequency import governor
+from .latency import active_channels, measure_latency
+from .load import NetworkLoad
+from .report import Report, write
+from .runner import Execution, Network
+from .sensors import KINDS, Options, Sensor, choose, probe_all
+from .system import System
+from .watch import Watch
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; errors are one line on stderr."""
+    # A lost ssh connection must not leave a runner behind, unless nohup wants it to go on.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _stop)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(given)
+    options.given = given
+    try:
+        return int(options.function(options))
+    except AgentError as error:
+        print(f"headgate-agent: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("headgate-agent: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever reads has had enough; Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _stop(number: int, frame: Any) -> None:
+    raise SystemExit(128 + number)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="headgate-agent", description="measures on the board")
+    parser.add_argument("--version", action="version", version=VERSION)
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    def verb(name: str, function: Any, text: str) -> argparse.ArgumentParser:
+        made = verbs.add_parser(name, help=text, description=text)
+        made.set_defaults(function=function, verb=name)
+        made.add_argument("-o", "--report", metavar="FILE", help="JSON goes here, not to stdout")
+        made.add_argument("--root", default="/", metavar="DIR", help="stands for /, for tests")
+        return made
+
+    def network(made: argparse.ArgumentParser) -> None:
+        made.add_argument("bundle", metavar="BUNDLE.hgb")
+        made.add_argument("--cpus", metavar="LIST", help="such as 3 or 2-3 (the highest allowed)")
+        made.add_argument("--threads", type=int, default=1, metavar="N")
+        made.add_argument("--governor", metavar="NAME", help="set meanwhile; needs root")
+
+    def sensor(made: argparse.ArgumentParser, default: str | None) -> None:
+        made.add_argument(
+            "--sensor",
+            default=default,
+            metavar="KIND",
+            help=f"auto, {', '.join(KINDS)}; see README",
+        )
+        made.add_argument("--shunt-uohm", type=int, metavar="N", help="the INA's real resistor")
+        made.add_argument("--column", metavar="NAME", help="of a meter's CSV that has power")
+
+    def windows(made: argparse.ArgumentParser) -> None:
+        plan = energy.Plan()
+        made.add_argument("--window-s", type=float, default=plan.window_s, metavar="S")
+        made.add_argument("--idle-s", type=float, default=plan.idle_s, metavar="S")
+        made.add_argument("--windows", type=int, default=plan.windows, metavar="N")
+
+    made = verb("run", _run, "run the network and compare with PyTorch's outputs")
+    network(made)
+    made.add_argument("--input", action="append", metavar="FILE", help="raw float32 samples")
+    made.add_argument("--output", action="append", metavar="FILE", help="raw float32 outputs")
+
+    made = verb("profile", _profile, "latency, layers and active channels; energy with --energy")
+    network(made)
+    plan = latency.Plan()
+    made.add_argument("--rounds", type=int, default=plan.rounds, metavar="N")
+    made.add_argument("--repeat", type=int, metavar="N", help="runs of each input in a round")
+    made.add_argument("--warmup", type=int, default=plan.warmup, metavar="N")
+    made.add_argument("--budget-s", type=float, default=plan.budget_s, metavar="S")
+    made.add_argument("--energy", action="store_true", help="measure it afterwards; needs a sensor")
+    sensor(made, None)
+    windows(made)
+
+    made = verb("energy", _energy, "energy of an inference, gross and above idle")
+    network(made)
+    sensor(made, "auto")
+    windows(made)
+
+    verb("context", _context, "board, clocks, temperatures, throttling, load")
+    sensor(verb("sensors", _sensors, "the power sensors there are, and what they read"), "auto")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    with _Session(options) as session:
+        network = session.network
+        if options.output and len(options.output) != session.bundle.outputs:
+            raise UsageError(
+                f"--output given {len(options.output)} times, the network has "
+                f"{session.bundle.outputs}"
+            )
+        done = session.check(network.run())
+        for path, data in zip(options.output or [], done.outputs):
+            try:
+                with open(path, "wb") as file:
+                    file.write(data)
+            except OSError as error:
+                raise AgentError(f"cannot write {path}: {error.strerror}") from error
+        return session.finish()
+
+
+def _profile(options: argparse.Namespace) -> int:
+    plan = latency.Plan(options.rounds, options.repeat, options.warmup, options.budget_s)
+    plan.check()
+    with_energy = options.energy or options.sensor is not None
+    chosen = _choose(options) if with_energy else None
+    with _Session(options) as session:
+        session.check(session.network.run())
+        session.say(f"latency: {2 * plan.budget_s:.0f} s or more")
+        session.report.latency = measure_latency(session.network, plan, session.watch)
+        if chosen is None:
+            session.report.energy = NotMeasured("not asked for; --energy measures it")
+            return session.finish()
+        return session.measure_energy(chosen)
+
+
+def _energy(options: argparse.Namespace) -> int:
+    chosen = _choose(options)
+    with _Session(options) as session:
+        session.check(session.network.run())
+        return session.measure_energy(chosen)
+
+
+def _context(options: argparse.Namespace) -> int:
+    write(to_json(read_context(System(options.root))), options.report)
+    return 0
+
+
+def _sensors(options: argparse.Namespace) -> int:
+    """What there is, or, of one that was named, what it reads."""
+    system, settings = System(options.root), _settings(options)
+    if options.sensor == "auto":
+        found = {
+            kind: [_facts(system, sensor) for sensor in probe.sensors] or NotMeasured(probe.absent)
+            for kind, probe in probe_all(system, settings).items()
+        }
+        write(to_json(found), options.report)
+    else:
+        sensor = choose(system, options.sensor, settings)
+        sensor.start()
+        try:
+            facts = _facts(system, sensor)
+        finally:
+            sensor.stop()
+        write(to_json(facts), options.report)
+    return 0
+
+
+def _facts(system: System, sensor: Sensor) -> dict[str, Any]:
+    reading: Any
+    try:
+        samples = sensor.poll(system.monotonic_ns())
+        reading = samples[-1].values if samples else NotMeasured("nothing has arrived yet")
+    except (OSError, ValueError) as error:
+        reading = NotMeasured(str(error))
+    unit = "counter_mj" if sensor.kind == "counter" else "power_mw"
+    return {
+        "name": sensor.name,
+        "kind": sensor.kind,
+        "scope": sensor.scope,
+        "total": sensor.total,
+        "rate_hz": sensor.rate_hz,
+        "channels": sensor.channels,
+        unit: reading,
+        "warnings": sensor.warnings,
+    }
+
+
+def _settings(options: argparse.Namespace) -> Options:
+    return Options(options.shunt_uohm, options.column)
+
+
+def _choose(options: argparse.Namespace) -> Sensor:
+    """The sensor, looked for before anything is measured, so that its absence costs no time."""
+    energy.Plan(options.window_s, options.idle_s, options.windows).check()
+    return choose(System(options.root), options.sensor or "auto", _settings(options))
+
+
+class _Session:
+    """A bundle unpacked on chosen CPUs, and the report on it."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self.system = System(options.root)
+        self.bundle: Bundle = open_bundle(options.bundle)
+        if getattr(options, "input", None):
+            self.bundle = self.bundle.with_inputs(options.input)
+        if options.threads < 1:
+            raise UsageError(f"--threads {options.threads}: at least 1 is needed")
+        wanted = parse_cpus(options.cpus) if options.cpus else None
+        cpus = choose_cpus(options.threads, wanted)
+        self.watch = Watch(self.system, cpus)
+        self.network = Network(self.bundle, cpus, options.threads)
+        self._governor = governor(self.system, options.governor)
+
+    def __enter__(self) -> _Session:
+        try:
+            self._governor.__enter__()
+        except BaseException:
+            self.network.close()
+            raise
+        self.report = Report(
+            verb=self._options.verb,
+            arguments=self._options.given,
+            before=read_context(self.system),
+            bundle=self.bundle,
+        )
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        self.network.close()
+        self._governor.__exit__(*details)
+
+    def say(self, text: str) -> None:
+        """Tell somebody at a terminal what takes so long."""
+        if sys.stderr.isatty():
+            print(text, file=sys.stderr)
+
+    def check(self, done: Execution) -> Execution:
+        """Note outputs and active channels."""
+        self.report.outputs = check_outputs(self.bundle, done.outputs)
+        self.report.gates = active_channels(self.network, done)
+        return done
+
+    def measure_energy(self, sensor: Sensor) -> int:
+        """Measure it, and write the report even if that fails."""
+        options = self._options
+        plan = energy.Plan(options.window_s, options.idle_s, options.windows)
+        self.say(f"energy: {plan.idle_s + 1.1 * plan.windows * plan.window_s:.0f} s or more")
+        load = NetworkLoad(self.network, self.watch)
+        try:
+            self.report.energy = energy.measure_energy(
+                load, self.bundle.samples, sensor, self.system, plan
+            )
+        except SensorError as error:
+            self.report.energy = NotMeasured(str(error))
+            self.finish()
+            raise
+        return self.finish()
+
+    def finish(self) -> int:
+        """Write the report; 1 if the outputs are wrong."""
+        self.report.after = read_context(self.system)
+        self.report.during = self.watch.result()
+        write(self.report.to_json(), self._options.report)
+        gist_to = sys.stderr if self._options.report is None else sys.stdout
+        print(self.report.gist(), file=gist_to)
+        wrong = not getattr(self.report.outputs, "passed", True)
+        return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""A number that could not be had, and why.
+
+A missing sensor or tool never turns into an estimate: it becomes ``NotMeasured(reason)``, is
+printed as ``not measured: reason`` and survives the way through JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class NotMeasured:
+    """Stands where a value would be."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"not measured: {self.reason}"
+
+
+def is_measured(value: object) -> bool:
+    """False for :class:`NotMeasured`, whether live or read back from JSON."""
+    if isinstance(value, Mapping):
+        return set(value) != {"not_measured"}
+    return not isinstance(value, NotMeasured)
+
+
+def to_json(value: Any) -> Any:
+    """Plain JSON data for dataclasses and :class:`NotMeasured`, nested at any depth."""
+    if isinstance(value, NotMeasured):
+        return {"not_measured": value.reason}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {field.name: to_json(getattr(value, field.name)) for field in fields}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    return value

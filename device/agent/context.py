@@ -1,0 +1,248 @@
+"""The circumstances of a measurement, read from the board that ran it.
+
+Whatever cannot be read is :class:`NotMeasured` with the reason; nothing here fails.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import struct
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from .absent import NotMeasured
+from .errors import AgentError
+from .frequency import ClockRange, Policy, read_policies
+from .system import System
+from .throttle import Throttle, read_throttle, throttle_reasons
+from .watch import Watched
+
+# arm64's /proc/cpuinfo gives numbers; these are the cores of the boards we know
+_ARM_CORES = {
+    "0xd03": "Cortex-A53",
+    "0xd04": "Cortex-A35",
+    "0xd05": "Cortex-A55",
+    "0xd07": "Cortex-A57",
+    "0xd08": "Cortex-A72",
+    "0xd09": "Cortex-A73",
+    "0xd0b": "Cortex-A76",
+    "0xd0c": "Neoverse-N1",
+    "0xd41": "Cortex-A78",
+    "0xd42": "Cortex-A78AE",
+    "0xd83": "Neoverse-V3AE",
+}
+_SUPPLY_WANTED_MA = 5000  # of a Raspberry Pi 5
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Of the whole machine, in MiB."""
+
+    total_mib: int
+    available_mib: int
+    swap_used_mib: int
+
+
+@dataclass(frozen=True)
+class Context:
+    """One board at one moment."""
+
+    taken_utc: str
+    board: str | NotMeasured
+    architecture: str
+    cpu: str | NotMeasured
+    cpu_count: int
+    isolated_cpus: str | NotMeasured
+    clocks: list[Policy]
+    temperatures_celsius: dict[str, float]
+    throttle: Throttle
+    supply_max_ma: int | NotMeasured
+    """What a Raspberry Pi 5's supply said it can give."""
+    supply_volts: float | NotMeasured
+    """At a Raspberry Pi 5's input."""
+    power_mode: str | NotMeasured
+    """Of a Jetson, as nvpmodel says it."""
+    jetson_clocks: str | NotMeasured
+    """What ``jetson_clocks --show`` prints; most of it is for root only."""
+    load_1min: float | NotMeasured
+    memory: Memory | NotMeasured
+    kernel: str
+    system: str | NotMeasured
+    l4t: str | NotMeasured
+    """Release of a Jetson's Linux."""
+    python: str
+
+
+def read_context(system: System) -> Context:
+    """Read everything; never fails, absent values carry their reason."""
+    return Context(
+        taken_utc=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        board=board_model(system),
+        architecture=platform.machine(),
+        cpu=cpu_model(system),
+        cpu_count=os.cpu_count() or 1,
+        isolated_cpus=system.text("sys/devices/system/cpu/isolated"),
+        clocks=read_policies(system),
+        temperatures_celsius=temperatures_celsius(system),
+        throttle=read_throttle(system),
+        supply_max_ma=_supply_max_ma(system),
+        supply_volts=_supply_volts(system),
+        power_mode=_printed(system, "nvpmodel", "-q"),
+        jetson_clocks=_printed(system, "jetson_clocks", "--show"),
+        load_1min=load_1min(system),
+        memory=_memory(system),
+        kernel=f"{platform.system()} {platform.release()}",
+        system=_pretty_name(system),
+        l4t=_first_line(system.text("etc/nv_tegra_release")),
+        python=platform.python_version(),
+    )
+
+
+def invalid_reasons(before: Context, after: Context, during: Watched | NotMeasured) -> list[str]:
+    """Why a run between the two does not count; empty if it does."""
+    bits = during.firmware_bits if isinstance(during, Watched) else 0
+    reasons = throttle_reasons(
+        before.throttle, after.throttle, bits if isinstance(bits, int) else 0
+    )
+    if isinstance(during, Watched) and isinstance(during.clock, ClockRange):
+        changed = during.clock.reason()
+        reasons += [changed] if changed else []
+    now = {policy.name: policy.governor for policy in after.clocks}
+    for policy in before.clocks:
+        if policy.name in now and now[policy.name] != policy.governor:
+            reasons.append(
+                f"{policy.name}: governor changed from {policy.governor} to {now[policy.name]}"
+            )
+    return reasons
+
+
+def context_warnings(before: Context, after: Context) -> list[str]:
+    """What makes figures less certain without making them wrong."""
+    found = []
+    if isinstance(before.load_1min, float) and before.load_1min > 0.5 * before.cpu_count:
+        found.append(
+            f"the board was busy before the run: load {before.load_1min:g} on "
+            f"{before.cpu_count} CPUs; stop other programs, then repeat"
+        )
+    for policy in before.clocks:
+        if isinstance(policy.governor, str) and policy.governor not in ("performance", "userspace"):
+            found.append(
+                f"{policy.name}: governor is {policy.governor!r}, not 'performance': "
+                "clock and times vary"
+            )
+    if isinstance(after.supply_max_ma, int) and after.supply_max_ma < _SUPPLY_WANTED_MA:
+        found.append(
+            f"the supply gives {after.supply_max_ma} mA, this board wants {_SUPPLY_WANTED_MA}"
+        )
+    if isinstance(after.memory, Memory) and isinstance(before.memory, Memory):
+        swapped = after.memory.swap_used_mib - before.memory.swap_used_mib
+        if swapped > 0:
+            found.append(f"{swapped} MiB went to swap during the run")
+    return found
+
+
+def board_model(system: System) -> str | NotMeasured:
+    """The device tree's model, or what DMI says on a PC."""
+    for name in ("proc/device-tree/model", "sys/firmware/devicetree/base/model"):
+        model = system.text(name)
+        if isinstance(model, str) and model:
+            return model
+    words = [system.text(f"sys/class/dmi/id/{part}") for part in ("sys_vendor", "product_name")]
+    known = [word for word in words if isinstance(word, str) and word]
+    if known:
+        return " ".join(known)
+    return NotMeasured("neither /proc/device-tree/model nor /sys/class/dmi/id/product_name")
+
+
+def cpu_model(system: System) -> str | NotMeasured:
+    """Name of the CPU; of the first core, where they differ."""
+    text = system.text("proc/cpuinfo")
+    if isinstance(text, NotMeasured):
+        return text
+    facts: dict[str, str] = {}
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        facts.setdefault(key.strip(), value.strip())
+    if facts.get("CPU part"):
+        return _ARM_CORES.get(facts["CPU part"], f"ARM part {facts['CPU part']}")
+    return facts.get("model name") or NotMeasured("/proc/cpuinfo names no model")
+
+
+def temperatures_celsius(system: System) -> dict[str, float]:
+    """Thermal zone -> degrees, without zones that are switched off and answer with an error."""
+    found: dict[str, float] = {}
+    for folder in system.glob("sys/class/thermal/thermal_zone*"):
+        millidegrees = system.number(f"{folder}/temp")
+        kind = system.text(f"{folder}/type")
+        zone = folder.rpartition("/")[2]
+        if isinstance(millidegrees, int):
+            name = kind if isinstance(kind, str) and kind not in found else zone
+            found[name] = millidegrees / 1000
+    return found
+
+
+def load_1min(system: System) -> float | NotMeasured:
+    """Average number of programs that wanted a CPU in the last minute."""
+    text = system.text("proc/loadavg")
+    try:
+        return text if isinstance(text, NotMeasured) else float(text.split()[0])
+    except (ValueError, IndexError):
+        return NotMeasured(f"/proc/loadavg holds {str(text)[:20]!r}")
+
+
+def _supply_max_ma(system: System) -> int | NotMeasured:
+    name = "proc/device-tree/chosen/power/max_current"
+    try:
+        (milliamperes,) = struct.unpack(">I", (system.root / name).read_bytes())
+    except (OSError, struct.error):
+        return NotMeasured("only a Raspberry Pi 5 asks its supply")
+    return int(milliamperes)
+
+
+def _supply_volts(system: System) -> float | NotMeasured:
+    try:
+        text = system.run("vcgencmd", "pmic_read_adc", "EXT5V_V")
+    except AgentError as error:
+        return NotMeasured(str(error))
+    found = re.search(r"EXT5V_V volt\(\d+\)=([\d.]+)V", text)
+    return float(found[1]) if found else NotMeasured("only a Raspberry Pi 5 measures it")
+
+
+def _printed(system: System, *command: str) -> str | NotMeasured:
+    try:
+        return " ".join(system.run(*command).split())
+    except AgentError as error:
+        return NotMeasured(str(error))
+
+
+def _memory(system: System) -> Memory | NotMeasured:
+    text = system.text("proc/meminfo")
+    if isinstance(text, NotMeasured):
+        return text
+    kib: dict[str, int] = {}
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        words = value.split()
+        if words and words[0].isdigit():
+            kib[key] = int(words[0])
+    if "MemTotal" not in kib or "MemAvailable" not in kib:
+        return NotMeasured("/proc/meminfo lacks MemTotal or MemAvailable")
+    swap = kib.get("SwapTotal", 0) - kib.get("SwapFree", 0)
+    return Memory(kib["MemTotal"] // 1024, kib["MemAvailable"] // 1024, swap // 1024)
+
+
+def _pretty_name(system: System) -> str | NotMeasured:
+    text = system.text("etc/os-release")
+    if isinstance(text, NotMeasured):
+        return text
+    for line in text.splitlines():
+        key, _, value = line.partition("=")
+        if key == "PRETTY_NAME":
+            return value.strip('"')
+    return NotMeasured("/etc/os-release has no PRETTY_NAME")
+
+
+def _first_line(text: str | NotMeasured) -> str | NotMeasured:
+    return text if isinstance(text, NotMeasured) else text.partition("\n")[0].lstrip("# ")

@@ -1,0 +1,352 @@
+"""Energy of an inference, by the method of MLPerf Tiny.
+
+A window is one input, inferred again and again for at least 10 s and at least 10 times. There
+are five windows, one input each, and the medians over them are the result. Before them the idle
+board is measured for as long: net energy is what is above that. Windows lie inside what the C
+runner timed, so starting it and loading the weights are outside.
+
+Energy is never measured in the same run as latency, because sampling a sensor costs time.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+from typing import Protocol
+
+from .absent import NotMeasured
+from .errors import SensorError, UsageError
+from .recorder import Recording, record
+from .sensors.base import Sensor
+from .system import System
+
+MIN_WINDOW_S = 10.0
+MIN_INFERENCES = 10
+WINDOWS = 5
+_KEPT = 4000
+_TRIES = 3
+_MOST_GAP_SHARE = 0.1
+_FEWEST_SAMPLES = 10
+_LEAST_CPU_SHARE = 0.9
+_MOST_POLLING_SHARE = 0.05
+_NOISE = 0.02  # of a power sensor, from one ten seconds to the next
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much to measure; less than the defaults is not MLPerf Tiny's method any more."""
+
+    window_s: float = MIN_WINDOW_S
+    idle_s: float = MIN_WINDOW_S
+    windows: int = WINDOWS
+
+    def check(self) -> None:
+        """Refuse what cannot be done.
+
+        Raises:
+            UsageError: a number is out of range.
+        """
+        if self.window_s <= 0 or self.idle_s <= 0 or self.windows < 1:
+            raise UsageError(
+                f"window={self.window_s} s, idle={self.idle_s} s, windows={self.windows}: more "
+                "than 0 is needed"
+            )
+
+
+@dataclass(frozen=True)
+class Burst:
+    """Inferences that were done back to back."""
+
+    start_ns: int
+    end_ns: int
+    inferences: int
+    inference_s: float
+    """All of them together, by the C runner's clock."""
+    cpu_share: float = 1.0
+    """Of that time, how much of it the runner had a CPU for."""
+
+
+class Load(Protocol):
+    """What is measured: bursts of inferences of one input."""
+
+    def inference_s(self, sample: int) -> float:
+        """About how long one takes."""
+
+    def burst(
+        self, sample: int, inferences: int, during: Callable[[Callable[[float], bool]], None]
+    ) -> Burst:
+        """Infer so often, calling ``during`` with a function that waits for the end."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """One input inferred back to back."""
+
+    sample: int
+    start_s: float
+    """From the start of the trace, as ``end_s``."""
+    end_s: float
+    inferences: int
+    latency_ms: float
+    energy_mj: float
+    """Of the window, gross."""
+    average_power_mw: float
+    energy_per_inference_mj: float
+    net_energy_per_inference_mj: float
+    """Above the idle board."""
+    energy_delay_mj_ms: float
+    """Gross energy times latency of one inference."""
+    rails_mw: dict[str, float]
+    cpu_share: float
+    """Of the time, how much of it the network had a CPU for; the rest was other programs'."""
+    samples: int
+    gaps: int
+    gap_s: float
+
+
+@dataclass(frozen=True)
+class Idle:
+    """The board before the inferences."""
+
+    start_s: float
+    end_s: float
+    average_power_mw: float
+    rails_mw: dict[str, float]
+    samples: int
+    gaps: int
+    gap_s: float
+
+
+@dataclass(frozen=True)
+class Energy:
+    """The result: medians over the windows, and what they rest on."""
+
+    sensor: str
+    kind: str
+    scope: str
+    total: list[str]
+    channels: dict[str, str]
+    """Channel -> where it was read."""
+    rate_hz: float
+    """As achieved: samples of the total over the time of the trace."""
+    polling_share: float
+    """Of that time, what went into reading the sensor. It is in gross energy, and in idle too,
+    so that net energy is free of it."""
+    idle: Idle
+    windows: list[Window]
+    average_power_mw: float
+    energy_per_inference_mj: float
+    net_energy_per_inference_mj: float
+    latency_ms: float
+    energy_delay_mj_ms: float
+    oddities: dict[str, int]
+    """Counts of failed reads, duplicates, wraps and the like over the whole trace."""
+    trace: list[tuple[float, float]]
+    """Seconds and milliwatts, for drawing; evenly thinned where there are thousands."""
+    invalid_because: list[str]
+    warnings: list[str]
+
+
+def measure_energy(
+    load: Load, samples: int, sensor: Sensor, system: System, plan: Plan | None = None
+) -> Energy:
+    """Measure the idle board, then the windows.
+
+    Args:
+        load: what is measured.
+        samples: how many inputs it has.
+        sensor: with a total.
+        system: whose clock is used.
+        plan: how long; MLPerf Tiny's rules if None.
+
+    Raises:
+        SensorError: the sensor fails, or gives no samples.
+        AgentError: the load failed.
+    """
+    plan = plan or Plan()
+    plan.check()
+    recording = Recording(sensor)
+    inputs = [index % samples for index in range(plan.windows)]
+    calibrated = {sample: load.inference_s(sample) for sample in dict.fromkeys(inputs)}
+    sensor.start()
+    try:
+        idle_start = system.monotonic_ns()
+        idle_end = idle_start + round(plan.idle_s * 1e9)
+        record(recording, system, _until(system, idle_end))
+        bursts = [
+            (sample, _long_enough(load, sample, calibrated[sample], plan, recording, system))
+            for sample in inputs
+        ]
+    finally:
+        sensor.stop()
+    if len(recording.total.times_ns) < 2:
+        reason = recording.last_failure or "it sent nothing"
+        raise SensorError(f"{sensor.name} gave no samples: {reason}")
+    origin = idle_start
+    idle = _idle(recording, idle_start, idle_end, origin)
+    windows = [_window(recording, sample, burst, idle, origin) for sample, burst in bursts]
+
+    def median(name: str) -> float:
+        return statistics.median(getattr(window, name) for window in windows)
+
+    return Energy(
+        sensor=sensor.name,
+        kind=sensor.kind,
+        scope=sensor.scope,
+        total=[] if isinstance(sensor.total, NotMeasured) else sensor.total,
+        channels={channel.name: channel.source for channel in sensor.channels},
+        rate_hz=_rate_hz(recording),
+        polling_share=_polling_share(recording),
+        idle=idle,
+        windows=windows,
+        average_power_mw=median("average_power_mw"),
+        energy_per_inference_mj=median("energy_per_inference_mj"),
+        net_energy_per_inference_mj=median("net_energy_per_inference_mj"),
+        latency_ms=median("latency_ms"),
+        energy_delay_mj_ms=median("energy_delay_mj_ms"),
+        oddities=recording.oddities(),
+        trace=_thinned_trace(recording, origin),
+        invalid_because=_invalid_because(recording, idle, windows),
+        warnings=_warnings(sensor, plan, samples, recording),
+    )
+
+
+def _until(system: System, end_ns: int) -> Callable[[float], bool]:
+    def wait(seconds: float) -> bool:
+        left_s = (end_ns - system.monotonic_ns()) / 1e9
+        system.sleep(max(0.0, min(seconds, left_s)))
+        return system.monotonic_ns() >= end_ns
+
+    return wait
+
+
+def _long_enough(
+    load: Load, sample: int, inference_s: float, plan: Plan, recording: Recording, system: System
+) -> Burst:
+    """A burst of at least the window's length, and its samples in the recording."""
+    margin = 1.02
+    for _ in range(_TRIES):
+        inferences = max(MIN_INFERENCES, ceil(plan.window_s * margin / max(inference_s, 1e-9)))
+        # Without this sample the window's first moments would belong to a gap.
+        recording.poll(system.monotonic_ns())
+        burst = load.burst(
+            sample,
+            inferences,
+            # Two more periods, for sensors that send late.
+            lambda wait: record(recording, system, wait, settle_s=2 / recording.sensor.rate_hz),
+        )
+        if burst.inference_s >= plan.window_s:
+            return burst
+        # A clock that rose under load, most likely.
+        inference_s, margin = burst.inference_s / burst.inferences, margin + 0.05
+    raise SensorError(
+        f"the window of input {sample} was {burst.inference_s:.2f} s, not {plan.window_s:g}, "
+        f"{_TRIES} times: the clock is not steady; set the governor 'performance'"
+    )
+
+
+def _idle(recording: Recording, start_ns: int, end_ns: int, origin_ns: int) -> Idle:
+    integral = recording.integrate(start_ns, end_ns)
+    assert integral is not None  # there are two samples
+    return Idle(
+        start_s=(start_ns - origin_ns) / 1e9,
+        end_s=(end_ns - origin_ns) / 1e9,
+        average_power_mw=integral.energy_mj / ((end_ns - start_ns) / 1e9),
+        rails_mw=recording.rails_mw(start_ns, end_ns),
+        samples=integral.samples,
+        gaps=integral.gaps,
+        gap_s=integral.gap_s,
+    )
+
+
+def _window(recording: Recording, sample: int, burst: Burst, idle: Idle, origin_ns: int) -> Window:
+    integral = recording.integrate(burst.start_ns, burst.end_ns)
+    assert integral is not None  # there are two samples
+    seconds = (burst.end_ns - burst.start_ns) / 1e9
+    power_mw = integral.energy_mj / seconds
+    latency_s = burst.inference_s / burst.inferences
+    gross_mj = power_mw * latency_s
+    return Window(
+        sample=sample,
+        start_s=(burst.start_ns - origin_ns) / 1e9,
+        end_s=(burst.end_ns - origin_ns) / 1e9,
+        inferences=burst.inferences,
+        latency_ms=latency_s * 1000,
+        energy_mj=integral.energy_mj,
+        average_power_mw=power_mw,
+        energy_per_inference_mj=gross_mj,
+        net_energy_per_inference_mj=gross_mj - idle.average_power_mw * latency_s,
+        energy_delay_mj_ms=gross_mj * latency_s * 1000,
+        rails_mw=recording.rails_mw(burst.start_ns, burst.end_ns),
+        cpu_share=burst.cpu_share,
+        samples=integral.samples,
+        gaps=integral.gaps,
+        gap_s=integral.gap_s,
+    )
+
+
+def _rate_hz(recording: Recording) -> float:
+    times = recording.total.times_ns
+    return (len(times) - 1) / ((times[-1] - times[0]) / 1e9)
+
+
+def _polling_share(recording: Recording) -> float:
+    times = recording.total.times_ns
+    return recording.busy_ns / (times[-1] - times[0])
+
+
+def _thinned_trace(recording: Recording, origin_ns: int) -> list[tuple[float, float]]:
+    points = recording.total.power_mw()
+    step = max(1, -(-len(points) // _KEPT))
+    return [(round((time - origin_ns) / 1e9, 4), round(power, 3)) for time, power in points[::step]]
+
+
+def _invalid_because(recording: Recording, idle: Idle, windows: list[Window]) -> list[str]:
+    """Why the figures do not count."""
+    reasons = []
+    spans: list[tuple[str, Idle | Window]] = [("idle", idle)]
+    spans += [(f"window {number}", window) for number, window in enumerate(windows, 1)]
+    for name, span in spans:
+        length_s = span.end_s - span.start_s
+        if span.samples < _FEWEST_SAMPLES:
+            reasons.append(f"{name}: {span.samples} samples only, {_FEWEST_SAMPLES} are needed")
+        if span.gap_s > _MOST_GAP_SHARE * length_s:
+            reasons.append(
+                f"{name}: {span.gap_s:.1f} of {length_s:.1f} s without samples"
+                + (f" ({recording.last_failure})" if recording.last_failure else "")
+            )
+    for number, window in enumerate(windows, 1):
+        if window.cpu_share < _LEAST_CPU_SHARE:
+            reasons.append(
+                f"window {number}: the network had the CPU for {window.cpu_share:.0%} of the time; "
+                "the energy is other programs', too"
+            )
+    if any(window.average_power_mw < (1 - _NOISE) * idle.average_power_mw for window in windows):
+        reasons.append("the board drew less at work than idle: something else was running before")
+    return reasons
+
+
+def _warnings(sensor: Sensor, plan: Plan, samples: int, recording: Recording) -> list[str]:
+    found = list(sensor.warnings)
+    if plan.window_s < MIN_WINDOW_S or plan.windows < WINDOWS:
+        found.append(
+            f"{plan.windows} windows of {plan.window_s:g} s; MLPerf Tiny asks for {WINDOWS} of "
+            f"{MIN_WINDOW_S:g} s"
+        )
+    if samples < plan.windows:
+        found.append(f"the bundle has {samples} inputs for {plan.windows} windows; some are reused")
+    share = _polling_share(recording)
+    if share > _MOST_POLLING_SHARE:
+        found.append(
+            f"reading the sensor kept a CPU busy or waiting for {share:.0%} of the time; gross "
+            "energy has that in it, net energy has not"
+        )
+    odd = recording.oddities()
+    for name in ("clock_jumps", "backward_times", "resets"):
+        if odd.get(name):
+            found.append(f"{odd[name]} {name.replace('_', ' ')} of the sensor")
+    if recording.failed_reads:
+        found.append(f"{recording.failed_reads} readings failed: {recording.last_failure}")
+    return found

@@ -1,0 +1,210 @@
+"""How long an inference takes, as the C runner measured it, and where the time goes.
+
+Inputs are taken in turn, in rounds, each a process of its own: what differs between rounds (heat,
+clock, where memory lies) shows in the intervals. Times of layers come from other processes than
+times of the whole.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+
+from .errors import UsageError
+from .percentiles import Summary, summarize
+from .runner import Execution, Network
+from .watch import Watch
+
+_KEPT = 4000
+_FEWEST_ROUNDS = 3
+_MOST_REPEATS = 1000
+_LEAST_CPU_SHARE = 0.95
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much to measure."""
+
+    rounds: int = 10
+    """Fewer, but not below three, where so many would not fit ``budget_s``."""
+    repeat: int | None = None
+    """Runs of each input in a round; as many as fit ``budget_s`` if None."""
+    warmup: int = 2
+    """Runs of each input before, in every round."""
+    budget_s: float = 10.0
+    """For times of the whole, and the same again for layers."""
+
+    def check(self) -> None:
+        """Refuse what cannot be done.
+
+        Raises:
+            UsageError: a number is out of range.
+        """
+        if self.rounds < 1 or self.warmup < 0 or self.budget_s <= 0:
+            raise UsageError(
+                f"rounds={self.rounds}, warmup={self.warmup}, budget={self.budget_s}: "
+                "at least 1, 0 and more than 0 are needed"
+            )
+        if self.repeat is not None and self.repeat < 1:
+            raise UsageError(f"repeat={self.repeat}: at least 1 is needed")
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """One layer; lists have an entry for each input."""
+
+    name: str
+    operator: str
+    median_us: float
+    """Over all runs of all inputs."""
+    median_us_per_input: list[float]
+    dense_macs: int
+    done_macs: list[int]
+    active_inputs: list[int] | None
+    """Channels that the layer read; None where no gate decides on them."""
+    active_outputs: list[int] | None
+    """Channels that it computed; None where no gate decides on them."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Times of one network on one board, in microseconds."""
+
+    rounds: int
+    repeat: int
+    warmup: int
+    inputs: int
+    cpus: list[int]
+    threads: int
+    latency_us: Summary
+    median_us_per_input: list[float]
+    """Gated networks do not take the same time for every input."""
+    latencies_us: list[float]
+    """In the order taken; evenly thinned where there are thousands."""
+    cpu_share: float
+    """Of the time of all runs, how much of it the network had a CPU for."""
+    layers: list[LayerTime]
+    layer_sum_us: float
+    """Sum of the layers' medians; above the whole by what looking at the clock costs."""
+    gates: dict[str, list[int]]
+    """Gate -> active channels for each input."""
+    done_macs: list[int]
+    dense_macs: int
+
+    def warnings(self) -> list[str]:
+        """What makes the figures less certain."""
+        if self.cpu_share >= _LEAST_CPU_SHARE:
+            return []
+        return [
+            f"the network had the CPU for {self.cpu_share:.0%} of the time only; stop other "
+            "programs, or choose a CPU with --cpus"
+        ]
+
+
+def measure_latency(network: Network, plan: Plan, watch: Watch) -> Latency:
+    """Time a network on the bundle's test vectors.
+
+    Args:
+        network: what to time.
+        plan: how much.
+        watch: looks at the board meanwhile.
+
+    Raises:
+        AgentError: the runner failed.
+    """
+    plan.check()
+    first = network.run(warmup=1, times=True)
+    inputs = network.bundle.samples
+    count, repeat = _fitting(first, plan, inputs)
+    rounds: list[list[list[int]]] = []
+    layer_rounds: list[list[list[list[int]]]] = []
+    cpu_s = 0.0
+    for _ in range(count):
+        with watch.watch():
+            done = network.run(repeat=repeat, warmup=plan.warmup, times=True)
+        rounds.append(done.times_ns)
+        cpu_s += done.cpu_s
+    for _ in range(count):
+        with watch.watch():
+            done = network.run(repeat=repeat, warmup=plan.warmup, layers=True)
+        layer_rounds.append(done.layer_times_ns)
+    us_rounds = [[ns / 1000 for times in samples for ns in times] for samples in rounds]
+    in_order = [us for values in us_rounds for us in values]
+    step = max(1, -(-len(in_order) // _KEPT))
+    layers = _layers(network, first, layer_rounds)
+    return Latency(
+        rounds=count,
+        repeat=repeat,
+        warmup=plan.warmup,
+        inputs=inputs,
+        cpus=sorted(network.cpus),
+        threads=network.threads,
+        latency_us=summarize(us_rounds),
+        median_us_per_input=[
+            _median_us([ns for samples in rounds for ns in samples[index]])
+            for index in range(inputs)
+        ],
+        latencies_us=in_order[::step],
+        cpu_share=min(1.0, cpu_s / (sum(in_order) / 1e6)),
+        layers=layers,
+        layer_sum_us=sum(layer.median_us for layer in layers),
+        gates=active_channels(network, first),
+        done_macs=[sum(layer.done_macs[index] for layer in layers) for index in range(inputs)],
+        dense_macs=sum(layer.dense_macs for layer in layers),
+    )
+
+
+def active_channels(network: Network, done: Execution) -> dict[str, list[int]]:
+    """Gate -> channels computed, for each sample."""
+    return {
+        gate["name"]: [counts[index] for counts in done.counts]
+        for index, gate in enumerate(network.gates)
+    }
+
+
+def _fitting(first: Execution, plan: Plan, inputs: int) -> tuple[int, int]:
+    """Rounds and repeats that take about the budget."""
+    if plan.repeat is not None:
+        return plan.rounds, plan.repeat
+    one_s = statistics.median(ns for times in first.times_ns for ns in times) / 1e9
+    runs = plan.budget_s / (inputs * max(one_s, 1e-9))
+    rounds = min(plan.rounds, max(_FEWEST_ROUNDS, int(runs / (plan.warmup + 1))))
+    return rounds, int(min(_MOST_REPEATS, max(1, runs / rounds - plan.warmup)))
+
+
+def _median_us(times_ns: list[int]) -> float:
+    return statistics.median(times_ns) / 1000
+
+
+def _layers(
+    network: Network, first: Execution, rounds: list[list[list[list[int]]]]
+) -> list[LayerTime]:
+    rows = []
+    for index, layer in enumerate(network.layers):
+        per_input = [
+            [run[index] for samples in rounds for run in samples[sample]]
+            for sample in range(len(first.counts))
+        ]
+        sides: dict[str, list[int] | None] = {}
+        done = [1] * len(first.counts)
+        for side in ("in", "out"):
+            gate = layer[f"{side}_gate"]
+            active = None if gate is None else [counts[gate] for counts in first.counts]
+            sides[side] = active
+            wide = [layer[f"{side}_channels"]] * len(done) if active is None else active
+            done = [product * channels for product, channels in zip(done, wide)]
+        rows.append(
+            LayerTime(
+                name=layer["name"],
+                operator=layer["operator"],
+                median_us=_median_us([ns for times in per_input for ns in times]),
+                median_us_per_input=[_median_us(times) for times in per_input],
+                dense_macs=layer["dense_macs"],
+                done_macs=[
+                    layer.get("base_macs", 0) + layer["macs_per_pair"] * pairs for pairs in done
+                ],
+                active_inputs=sides["in"],
+                active_outputs=sides["out"],
+            )
+        )
+    return rows

@@ -1,0 +1,269 @@
+"""Running a network: the bundle's static runner as a process on chosen CPUs.
+
+All times are taken by the C code inside it (``runtime/timing.c``); nothing of Python's is in
+them. It talks through files of raw little-endian numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from array import array
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .affinity import pinned
+from .bundle import RUNNER, WEIGHTS, Bundle
+from .errors import AgentError, describe
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What one process of the runner brought back, for S samples."""
+
+    outputs: list[bytes]
+    """One for each output of the network, samples one after the other."""
+    counts: list[list[int]]
+    """(S, gates) active channels."""
+    times_ns: list[list[int]]
+    """(S, repeat); empty lists if they were not asked for."""
+    layer_times_ns: list[list[list[int]]]
+    """(S, repeat, layers); empty lists if they were not asked for."""
+    started_ns: int
+    """Before the process was made, by the board's monotonic clock."""
+    ended_ns: int
+    """After it had gone."""
+    cpu_s: float
+    """Time that it had the CPU, all threads together."""
+
+
+class Network:
+    """A bundle's runner and weights in a temporary folder; use it in a ``with`` statement.
+
+    Args:
+        bundle: what to run.
+        cpus: where it may run; everywhere if empty.
+        threads: given to the runner if it is more than one.
+
+    Raises:
+        AgentError: the folder cannot be written.
+    """
+
+    def __init__(self, bundle: Bundle, cpus: Collection[int] = (), threads: int = 1) -> None:
+        self.bundle = bundle
+        self.cpus = frozenset(cpus)
+        self.threads = threads
+        self.gates: list[dict[str, Any]] = bundle.manifest["gates"]
+        self.layers: list[dict[str, Any]] = bundle.manifest["layers"]
+        self._folder = Path(tempfile.mkdtemp(prefix="headgate-", dir=_roomy_folder()))
+        try:
+            bundle.extract(RUNNER, self._folder / "runner")
+            bundle.extract(WEIGHTS, self._folder / "weights")
+            (self._folder / "runner").chmod(0o700)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Network:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(
+        self,
+        samples: Sequence[int] | None = None,
+        *,
+        repeat: int = 1,
+        warmup: int = 0,
+        times: bool = False,
+        layers: bool = False,
+    ) -> Execution:
+        """Run some of the bundle's test vectors, by number; all if None.
+
+        Each is run ``warmup`` times and then, measured, ``repeat`` times. Times of the whole
+        are not taken in the same process as those of layers, because a clock around each layer
+        disturbs the whole.
+
+        Raises:
+            AgentError: the runner failed; the message is its own.
+        """
+        with self.start(samples, repeat=repeat, warmup=warmup, times=times, layers=layers) as run:
+            return run.result()
+
+    def start(
+        self,
+        samples: Sequence[int] | None = None,
+        *,
+        repeat: int = 1,
+        warmup: int = 0,
+        times: bool = False,
+        layers: bool = False,
+    ) -> Running:
+        """Start what :meth:`run` runs, to measure something else meanwhile."""
+        chosen = list(range(self.bundle.samples)) if samples is None else list(samples)
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        options = ["--weights", str(self._folder / "weights")]
+        options += ["--repeat", str(repeat), "--warmup", str(warmup)]
+        sizes = self.bundle.sample_bytes("inputs")
+        for index, (data, size) in enumerate(zip(self.bundle.inputs, sizes)):
+            path = folder / f"input{index}"
+            try:
+                path.write_bytes(
+                    b"".join(data[size * sample : size * (sample + 1)] for sample in chosen)
+                )
+            except OSError as error:
+                raise AgentError(f"cannot write {path}: {describe(error)}") from error
+            options += ["--input", str(path)]
+        for index in range(self.bundle.outputs):
+            options += ["--output", str(folder / f"output{index}")]
+        options += ["--counts", str(folder / "counts")]
+        options += ["--times", str(folder / "times")] if times else []
+        options += ["--layers", str(folder / "layers")] if layers else []
+        options += ["--threads", str(self.threads)] if self.threads > 1 else []
+        command = [str(self._folder / "runner"), *options]
+        return Running(self, command, folder, len(chosen), repeat)
+
+
+class Running:
+    """A runner at work; use it in a ``with`` statement, so that it never outlives that."""
+
+    def __init__(
+        self, network: Network, command: list[str], folder: Path, samples: int, repeat: int
+    ) -> None:
+        self._network = network
+        self._folder = folder
+        self._samples = samples
+        self._repeat = repeat
+        self._over = threading.Event()
+        self._ended_ns = 0
+        self._cpu_s = 0.0
+        self.started_ns = time.monotonic_ns()
+        try:
+            with open(folder / "stderr", "wb") as complaints, pinned(network.cpus):
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=complaints,
+                    # The size of the environment moves the stack, and with it the times.
+                    env={},
+                )
+        except OSError as error:
+            target = network.bundle.manifest["target"]["name"]
+            raise AgentError(
+                f"cannot start the runner of {network.bundle.path}: {describe(error)}; is it "
+                f"compiled for this board (its target is {target})? If {self._folder.parent} "
+                "forbids execution, set TMPDIR"
+            ) from error
+        self._waiter = threading.Thread(target=self._wait, name="runner-end", daemon=True)
+        self._waiter.start()
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._over.is_set():
+            # Not Popen.kill(), which would wait for the process where another thread does.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
+        self._waiter.join()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep so long, or until the runner ends; True if it has ended."""
+        return self._over.wait(seconds)
+
+    def result(self) -> Execution:
+        """Wait for its end and read what it wrote.
+
+        Raises:
+            AgentError: it failed.
+        """
+        self._waiter.join()
+        if self._process.returncode:
+            raise AgentError(self._complaint(self._process.returncode))
+        gates, layers = len(self._network.gates), len(self._network.layers)
+        counts = self._numbers("counts", "i", self._samples * gates)
+        times = self._numbers("times", "Q", self._samples * self._repeat)
+        of_layers = self._numbers("layers", "Q", self._samples * self._repeat * layers)
+        return Execution(
+            outputs=[self._read(f"output{i}") for i in range(self._network.bundle.outputs)],
+            counts=_rows(counts, gates, self._samples),
+            times_ns=_rows(times, self._repeat, self._samples),
+            layer_times_ns=[
+                _rows(run, layers, self._repeat) if run else []
+                for run in _rows(of_layers, self._repeat * layers, self._samples)
+            ],
+            started_ns=self.started_ns,
+            ended_ns=self._ended_ns,
+            cpu_s=self._cpu_s,
+        )
+
+    def _wait(self) -> None:
+        _, status, used = os.wait4(self._process.pid, 0)
+        # So that Popen knows, too. The name in os for this came with Python 3.9.
+        ended_by_signal = os.WIFSIGNALED(status)
+        self._process.returncode = (
+            -os.WTERMSIG(status) if ended_by_signal else os.WEXITSTATUS(status)
+        )
+        self._cpu_s = used.ru_utime + used.ru_stime
+        self._ended_ns = time.monotonic_ns()
+        self._over.set()
+
+    def _read(self, name: str) -> bytes:
+        try:
+            return (self._folder / name).read_bytes()
+        except OSError as error:
+            raise AgentError(f"the runner's {name} cannot be read: {describe(error)}") from error
+
+    def _numbers(self, name: str, kind: str, count: int) -> list[int]:
+        """The numbers in a file of the runner's; none if that was not asked for."""
+        if not os.path.exists(self._folder / name):
+            return []
+        numbers = array(kind)
+        data = self._read(name)
+        if len(data) != count * numbers.itemsize:
+            raise AgentError(
+                f"the runner wrote {len(data)} bytes of {name}, not "
+                f"{count * numbers.itemsize}: it does not fit its manifest; compile it again"
+            )
+        numbers.frombytes(data)
+        return numbers.tolist()
+
+    def _complaint(self, code: int) -> str:
+        bundle = self._network.bundle
+        if code == -signal.SIGILL:
+            return (
+                f"{bundle.path} uses an instruction that this CPU lacks (its target is "
+                f"{bundle.manifest['target']['name']}); compile it for this board"
+            )
+        lines = self._read("stderr").decode(errors="replace").strip().splitlines()
+        if lines:
+            return f"{bundle.path}: {lines[-1]}"
+        ending = f"exit status {code}"
+        if code < 0:
+            ending = f"killed by {signal.Signals(-code).name}"
+        return f"{bundle.path}: the runner failed: {ending}"
+
+
+def _roomy_folder() -> str | None:
+    """Where TMPDIR says; else /var/tmp, because /tmp is often memory, and weights can be large."""
+    usable = os.access("/var/tmp", os.W_OK | os.X_OK)
+    return "/var/tmp" if usable and "TMPDIR" not in os.environ else None
+
+
+def _rows(numbers: list[int], length: int, rows: int) -> list[list[int]]:
+    return [numbers[row * length : (row + 1) * length] for row in range(rows)]

@@ -1,0 +1,120 @@
+"""Power sensors: one kind, one file. A new kind is a file and a row in one of the two tables.
+
+Kinds in ``_PROBES`` are found by looking; those in ``_ON_REQUEST`` are used when they are named.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..absent import NotMeasured
+from ..errors import SensorError, UsageError
+from ..system import System
+from . import command, hwmon, jetson, joulescope, pmic, ppk2, rapl, serial
+from .base import Probe, Sensor
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user says about a sensor."""
+
+    shunt_uohm: int | None = None
+    """The resistor of an INA monitor."""
+    column: str | None = None
+    """The column of a meter's CSV that has power."""
+
+
+# In order of preference: what measures most of the board comes first.
+_PROBES: dict[str, Callable[[System, Options], Probe]] = {
+    "jetson": lambda system, options: jetson.probe(system),
+    "hwmon": lambda system, options: hwmon.probe(system, options.shunt_uohm),
+    "pmic": lambda system, options: pmic.probe(system),
+    "rapl": lambda system, options: rapl.probe(system),
+}
+_ON_REQUEST: dict[str, Callable[[System, str, str | None], Sensor]] = {
+    "command": command.open_sensor,
+    "serial": serial.open_sensor,
+    "joulescope": joulescope.open_sensor,
+    "ppk2": ppk2.open_sensor,
+}
+KINDS = (*_PROBES, *_ON_REQUEST)
+
+
+def probe_all(system: System, options: Options | None = None) -> dict[str, Probe]:
+    """Kind -> what is there, or why there is nothing; kinds that must be named are not asked."""
+    return {kind: probe(system, options or Options()) for kind, probe in _PROBES.items()}
+
+
+def choose(system: System, wanted: str = "auto", options: Options | None = None) -> Sensor:
+    """The sensor to measure energy with.
+
+    Args:
+        system: the board.
+        wanted: ``auto``; a kind; ``hwmon:CHIP`` for one of several; any of these with
+            ``/RAIL+RAIL`` to say which rails make up the whole; ``pmic:estimate``;
+            ``command:COMMAND LINE``; ``serial:PORT[,SPEED]``; ``joulescope``;
+            ``ppk2:MILLIVOLTS``.
+        options: shunt and column.
+
+    Raises:
+        UsageError: no such kind.
+        SensorError: there is none, or no total that could be the board's energy.
+    """
+    options = options or Options()
+    kind, _, argument = wanted.partition(":")
+    if kind in _ON_REQUEST:
+        return _ON_REQUEST[kind](system, argument, options.column)
+    chip, _, rails = wanted.partition("/")
+    kind = chip.partition(":")[0]
+    if chip == "auto":
+        return _automatic(system, options)
+    if kind not in _PROBES:
+        raise UsageError(f"--sensor {wanted}: no such kind; there are auto, {', '.join(KINDS)}")
+    if chip == "pmic:estimate":
+        probe = pmic.probe(system, estimate=True)
+    else:
+        probe = _PROBES[kind](system, options)
+    found = [sensor for sensor in probe.sensors if chip in (kind, sensor.name, "pmic:estimate")]
+    if not found:
+        names = ", ".join(sensor.name for sensor in probe.sensors)
+        raise SensorError(f"no sensor {chip}: {f'there is {names}' if names else probe.absent}")
+    if len(found) > 1:
+        names = ", ".join(sensor.name for sensor in found)
+        raise SensorError(f"--sensor {wanted}: there are several, name one: {names}")
+    sensor = _with_rails(found[0], rails.split("+")) if rails else found[0]
+    return _with_total(sensor)
+
+
+def _automatic(system: System, options: Options) -> Sensor:
+    """The first kind that has exactly one sensor with a total."""
+    reasons = []
+    for kind, probe in probe_all(system, options).items():
+        usable = [sensor for sensor in probe.sensors if not isinstance(sensor.total, NotMeasured)]
+        if len(usable) == 1:
+            return usable[0]
+        if usable:
+            names = ", ".join(sensor.name for sensor in usable)
+            raise SensorError(f"several sensors, name one with --sensor: {names}")
+        without_total = [
+            sensor.total.reason for sensor in probe.sensors if isinstance(sensor.total, NotMeasured)
+        ]
+        reasons.append(f"{kind}: {'; '.join(without_total) or probe.absent}")
+    raise SensorError("no power sensor to use. " + "; ".join(reasons))
+
+
+def _with_rails(sensor: Sensor, rails: list[str]) -> Sensor:
+    names = [channel.name for channel in sensor.channels]
+    for rail in rails:
+        if rail not in names:
+            raise SensorError(f"{sensor.name} has no rail {rail!r}, but {', '.join(names)}")
+    if len(set(rails)) < len(rails):
+        raise SensorError(f"{sensor.name}: {'+'.join(rails)} counts a rail twice")
+    return dataclasses.replace(sensor, total=rails, scope=f"{' + '.join(rails)}, as you chose")
+
+
+def _with_total(sensor: Sensor) -> Sensor:
+    if isinstance(sensor.total, NotMeasured):
+        raise SensorError(sensor.total.reason)
+    return sensor

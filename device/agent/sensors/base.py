@@ -1,0 +1,80 @@
+"""What every sensor is: named channels that are polled, and which of them add up to the whole."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ..absent import NotMeasured
+
+SAMPLED = "sampled"
+COUNTER = "counter"
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One thing that a sensor measures."""
+
+    name: str
+    scope: str
+    """``board``, ``module``, ``rail``, ``cpu``, ``memory`` or ``external``."""
+    source: str
+    """The file, program or port that the figure comes from."""
+    wraps_at_mj: float | None = None
+    """Largest value of a counter."""
+
+
+class Sample(NamedTuple):
+    """Values by channel: milliwatts of a sampled sensor, millijoules of a counter."""
+
+    time_ns: int
+    values: dict[str, float]
+
+
+@dataclass
+class Sensor(ABC):
+    """Something that measures power. Between :meth:`start` and :meth:`stop` it is polled."""
+
+    name: str
+    kind: str
+    """``sampled`` (power, to be integrated) or ``counter`` (energy, to be differenced)."""
+    channels: list[Channel]
+    total: list[str] | NotMeasured
+    """The channels whose sum is what the sensor measures as a whole: no overlap, nothing twice."""
+    scope: str
+    """What that whole is, in words."""
+    rate_hz: float
+    """How often polling it is worth while."""
+    warnings: list[str] = field(default_factory=list)
+
+    def start(self) -> None:  # noqa: B027 (most sensors need nothing)
+        """Get ready; called once, before the first poll.
+
+        Raises:
+            SensorError: it cannot be used.
+        """
+
+    @abstractmethod
+    def poll(self, now_ns: int) -> list[Sample]:
+        """What there is since the last poll; ``now_ns`` is the time for a sensor without a clock.
+
+        Raises:
+            OSError, ValueError: this reading failed; the next one may succeed.
+        """
+
+    def stop(self) -> None:  # noqa: B027
+        """Give back what :meth:`start` took."""
+
+    def oddities(self) -> dict[str, int]:
+        """Counts of what only this kind of sensor knows to be odd."""
+        return {}
+
+
+@dataclass
+class Probe:
+    """What looking for a kind of sensor brought."""
+
+    sensors: list[Sensor] = field(default_factory=list)
+    absent: str = ""
+    """Why there is none."""

@@ -1,0 +1,81 @@
+"""A program of the user's that prints one line of CSV for each sample.
+
+It is started without a shell: the words of the command line are its arguments.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from dataclasses import dataclass, field
+
+from ..errors import SensorError, describe
+from ..system import System
+from .base import SAMPLED, Sensor
+from .lines import LineSensor, meter_channel
+
+
+def open_sensor(system: System, argument: str, column: str | None) -> Sensor:
+    """The meter that a command line reads.
+
+    Raises:
+        SensorError: it is empty, or its quotes are not closed.
+    """
+    try:
+        words = shlex.split(argument)
+    except ValueError as error:
+        raise SensorError(f"--sensor command:{argument}: {error}; close the quotes") from error
+    if not words:
+        raise SensorError("--sensor command: needs a command line after the colon")
+    return CommandSensor(
+        name=f"command:{words[0]}",
+        kind=SAMPLED,
+        channels=[meter_channel(argument)],
+        total=["power"],
+        scope="what the meter is wired to",
+        rate_hz=10.0,
+        system=system,
+        column=column,
+        words=words,
+    )
+
+
+@dataclass
+class CommandSensor(LineSensor):
+    """A running program and its output."""
+
+    words: list[str] = field(default_factory=list)
+    _process: subprocess.Popen[bytes] | None = None
+
+    def open(self) -> int:
+        """Start the program."""
+        program = self.system.find_program(self.words[0])
+        if program is None:
+            raise SensorError(f"{self.name}: {self.words[0]} is not installed")
+        try:
+            self._process = subprocess.Popen(
+                [program, *self.words[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+            )
+        except OSError as error:
+            raise SensorError(f"{self.name}: cannot start it: {describe(error)}") from error
+        assert self._process.stdout is not None
+        return self._process.stdout.fileno()
+
+    def ending(self) -> str:
+        """The program's exit status."""
+        assert self._process is not None
+        return f"it ended with status {self._process.wait()}"
+
+    def close(self) -> None:
+        """End the program, by force if it does not want to."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._process = None

@@ -1,0 +1,206 @@
+"""TI's INA power monitors, and energy counters, under ``/sys/class/hwmon``.
+
+ina2xx and ina238 have ``power1_input`` in microwatts. ina3221 has bus millivolts and
+milliamperes for three channels, whose shunts are ``in4`` to ``in6``. ``energy*_input`` is
+microjoules. Devices are found by ``name``, because their numbers change from boot to boot.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ..absent import NotMeasured
+from ..errors import SensorError
+from ..system import System
+from .base import COUNTER, SAMPLED, Probe, Sensor
+from .jetson import is_jetson
+from .rails import (
+    Rail,
+    RailSensor,
+    connected,
+    microwatts,
+    polling_rate_hz,
+    readable,
+    volts_and_amperes,
+)
+
+_CHIPS = frozenset(
+    ("ina219", "ina220", "ina226", "ina228", "ina230", "ina231", "ina237", "ina238", "ina260")
+)
+_THREE_CHANNELS = "ina3221"
+# What the drivers assume unless the device tree or somebody tells them otherwise. Most modules
+# that people wire up carry 100000 (R100).
+_DRIVERS_SHUNT_UOHM = 10000
+_INTERNAL_SHUNT = frozenset(("ina260",))
+
+
+@dataclass(frozen=True)
+class _Device:
+    folder: str
+    chip: str
+    place: str
+    """Where it hangs: ``1-0040``, or the hwmon's name."""
+
+    @property
+    def title(self) -> str:
+        return f"{self.chip}@{self.place}"
+
+
+def probe(system: System, shunt_uohm: int | None = None) -> Probe:
+    """All monitors, one sensor for each chip.
+
+    Args:
+        system: the board.
+        shunt_uohm: the resistor that is really there; a chip whose driver believes in another
+            one is refused, because all its currents are wrong.
+
+    Raises:
+        SensorError: a driver's shunt is not ``shunt_uohm``.
+    """
+    result = Probe(absent="no INA power monitor or energy counter in /sys/class/hwmon")
+    on_jetson = is_jetson(system)
+    for name_file in system.glob("sys/class/hwmon/hwmon*/name"):
+        folder, chip = name_file.rpartition("/")[0], system.text(name_file)
+        if isinstance(chip, NotMeasured) or (on_jetson and chip == _THREE_CHANNELS):
+            continue
+        device = _Device(folder, chip, _place(system, folder))
+        if chip in _CHIPS or chip == _THREE_CHANNELS:
+            sensor, complaint = _monitor(system, device, shunt_uohm)
+        elif system.glob(f"{folder}/energy*_input"):
+            sensor, complaint = _counter(system, device)
+        else:
+            continue
+        if sensor is None:
+            result.absent = complaint
+        else:
+            result.sensors.append(sensor)
+    return result
+
+
+def _place(system: System, folder: str) -> str:
+    parts = system.real_name(folder).split("/")
+    addresses = [part for part in parts if re.fullmatch(r"\d+-[0-9a-f]{4}", part)]
+    return addresses[-1] if addresses else folder.rpartition("/")[2]
+
+
+def _monitor(system: System, device: _Device, shunt_uohm: int | None) -> tuple[Sensor | None, str]:
+    rails = _channels(system, device)
+    rails, warnings = readable(rails, system)
+    if not rails:
+        reason = "; ".join(warnings) or "all its channels are NC or have no files"
+        return None, f"{device.title}: {reason}"
+    for rail in rails:
+        warnings += _shunt_warnings(system, device, rail, shunt_uohm)
+    interval = system.number(f"{device.folder}/update_interval")
+    names = [rail.channel.name for rail in rails]
+    sensor = RailSensor(
+        name=f"hwmon:{device.title}",
+        kind=SAMPLED,
+        channels=[rail.channel for rail in rails],
+        total=names if len(names) == 1 else _several(device, names),
+        scope="what its shunt is wired to",
+        rate_hz=polling_rate_hz([interval] if isinstance(interval, int) else []),
+        warnings=warnings,
+        system=system,
+        rails=rails,
+    )
+    return sensor, ""
+
+
+def _several(device: _Device, names: list[str]) -> NotMeasured:
+    return NotMeasured(
+        f"{device.title} measures {', '.join(names)}, and which of them make up the board is "
+        f"known to you only; name them: --sensor hwmon:{device.title}/{'+'.join(names[:2])}"
+    )
+
+
+def _channels(system: System, device: _Device) -> list[Rail]:
+    folder = device.folder
+    if device.chip != _THREE_CHANNELS:
+        label = system.text(f"{folder}/label")
+        name = label if isinstance(label, str) and label else device.chip
+        if system.exists(f"{folder}/power1_input"):
+            return [microwatts(f"{folder}/power1_input", name)]
+        return [volts_and_amperes(folder, 1, name)]
+    rails = []
+    for number in (1, 2, 3):
+        label = system.text(f"{folder}/in{number}_label")
+        name = label if isinstance(label, str) and label else f"channel{number}"
+        if connected(name) and system.exists(f"{folder}/in{number}_input"):
+            rails.append(volts_and_amperes(folder, number, name))
+    return rails
+
+
+def _shunt_warnings(
+    system: System, device: _Device, rail: Rail, wanted_uohm: int | None
+) -> list[str]:
+    """Is the resistor what the driver believes, and has the chip kept its calibration?"""
+    if device.chip in _INTERNAL_SHUNT:
+        return []
+    number, shunt_file, per_uv = "1", f"{device.folder}/shunt_resistor", 1000
+    shunt_voltage = f"{device.folder}/in0_input"
+    if device.chip == _THREE_CHANNELS:
+        number = re.sub(r".*/in(\d)_input", r"\1", rail.millivolt_file)
+        shunt_file, per_uv = f"{device.folder}/shunt{number}_resistor", 1
+        shunt_voltage = f"{device.folder}/in{int(number) + 3}_input"
+    uohm = system.number(shunt_file)
+    if isinstance(uohm, NotMeasured):
+        return (
+            []
+            if wanted_uohm is None
+            else [f"{device.title}: the shunt is unknown: no {shunt_file}"]
+        )
+    if wanted_uohm is not None and uohm != wanted_uohm:
+        raise SensorError(
+            f"{device.title}: its driver believes in a shunt of {uohm} uOhm, you said "
+            f"{wanted_uohm}; currents are wrong by a factor of {wanted_uohm / max(uohm, 1):g}; "
+            f"set it: echo {wanted_uohm} | sudo tee /{shunt_file}"
+        )
+    warnings = []
+    if wanted_uohm is None and uohm == _DRIVERS_SHUNT_UOHM:
+        warnings.append(
+            f"{device.title}: the shunt is the driver's default of {uohm} uOhm; if the resistor "
+            "says R100 it is 100000: confirm with --shunt-uohm"
+        )
+    drop, milliamperes = (
+        system.number(shunt_voltage),
+        system.number(f"{device.folder}/curr{number}_input"),
+    )
+    if isinstance(drop, int) and isinstance(milliamperes, int) and uohm > 0:
+        microvolts = abs(drop * per_uv)
+        expected_ma = microvolts * 1000 / uohm
+        # Half a unit of the coarser file, and what changed between the two readings.
+        slack_ma = per_uv * 1000 / uohm + 0.5 * expected_ma + 1
+        if abs(expected_ma - abs(milliamperes)) > slack_ma:
+            warnings.append(
+                f"{device.title}: curr{number}_input says {milliamperes} mA, the voltage across "
+                f"its shunt {expected_ma:.0f} mA: the chip lost its calibration; write "
+                f"{uohm} to /{shunt_file} again"
+            )
+    return warnings
+
+
+def _counter(system: System, device: _Device) -> tuple[Sensor | None, str]:
+    rails = []
+    for path in system.glob(f"{device.folder}/energy*_input"):
+        label = system.text(path.replace("_input", "_label"))
+        stem = path.rpartition("/")[2].replace("_input", "")
+        name = label if isinstance(label, str) and label else stem
+        rails.append(microwatts(path, name))
+    rails, warnings = readable(rails, system)
+    if not rails:
+        return None, f"{device.title}: {'; '.join(warnings)}"
+    names = [rail.channel.name for rail in rails]
+    sensor = RailSensor(
+        name=f"hwmon:{device.title}",
+        kind=COUNTER,
+        channels=[rail.channel for rail in rails],
+        total=names if len(names) == 1 else _several(device, names),
+        scope="what the counter is wired to",
+        rate_hz=10.0,
+        warnings=warnings,
+        system=system,
+        rails=rails,
+    )
+    return sensor, ""

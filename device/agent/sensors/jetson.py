@@ -1,0 +1,221 @@
+"""Power rails of NVIDIA's Jetson boards.
+
+JetPack 4 shows them as iio devices of the driver ``ina3221x`` (milliwatts, channels from 0),
+JetPack 5 and later as hwmon devices of ``ina3221`` (millivolts and milliamperes, channels from
+1). Which rails make up the board is a table, never a guess from their names: some overlap.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ..absent import NotMeasured
+from ..system import System
+from .base import SAMPLED, Channel, Probe
+from .rails import (
+    Rail,
+    RailSensor,
+    connected,
+    microwatts,
+    polling_rate_hz,
+    readable,
+    volts_and_amperes,
+)
+
+
+@dataclass(frozen=True)
+class Board:
+    """Rails of one board by address, and which add up to it without overlap."""
+
+    title: str
+    modules: tuple[str, ...]
+    """NVIDIA's numbers for it, as the device tree's ``compatible`` has them."""
+    model: str
+    """A pattern for the device tree's ``model``, where the carrier is somebody else's."""
+    rails: dict[int, tuple[str, ...]]
+    total: tuple[str, ...]
+    carrier: tuple[str, ...] = ()
+    """Rails beside the module's that belong to the total where the carrier board has them."""
+
+
+# From NVIDIA's developer guides and device trees, as energymon collected them. The first row that
+# fits counts.
+BOARDS = (
+    Board(
+        "Jetson Nano",
+        ("p3448", "p3450"),
+        r"Jetson Nano\b",
+        {0x40: ("POM_5V_IN", "POM_5V_GPU", "POM_5V_CPU")},
+        ("POM_5V_IN",),
+    ),
+    Board(
+        "Jetson TX2 NX",
+        ("p3636",),
+        r"TX2 NX|^lanai",
+        {0x40: ("VDD_IN", "VDD_CPU_GPU", "VDD_SOC")},
+        ("VDD_IN",),
+    ),
+    Board(
+        "Jetson TX2",
+        ("p3310", "p3489"),
+        r"TX2|^quill$",
+        {
+            0x40: ("VDD_SYS_GPU", "VDD_SYS_SOC", "VDD_4V0_WIFI"),
+            0x41: ("VDD_IN", "VDD_SYS_CPU", "VDD_SYS_DDR"),
+        },
+        ("VDD_IN",),
+        ("VDD_MUX",),
+    ),
+    Board(
+        "Jetson Xavier NX",
+        ("p3668",),
+        r"Xavier NX",
+        {0x40: ("VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC")},
+        ("VDD_IN",),
+    ),
+    Board(
+        "Jetson AGX Xavier",
+        ("p2888", "p2972"),
+        r"AGX Xavier|^Jetson-AGX$",
+        {0x40: ("GPU", "CPU", "SOC"), 0x41: ("CV", "VDDRQ", "SYS5V")},
+        ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),
+    ),
+    Board(
+        "Jetson Orin Nano or NX",
+        ("p3767",),
+        r"Orin (Nano|NX)",
+        {0x40: ("VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC")},
+        ("VDD_IN",),
+    ),
+    Board(
+        "Jetson AGX Orin",
+        ("p3701",),
+        r"AGX Orin",
+        # VIN_SYS_5V0 feeds VDDQ_VDD2_1V8AO.
+        {0x40: ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"), 0x41: ("VDDQ_VDD2_1V8AO",)},
+        ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),
+    ),
+    # Its supply is on an ina238 of its own.
+    Board("Jetson AGX Thor", ("p3834",), r"AGX Thor", {}, ("VIN",)),
+)
+_WITHOUT_SENSOR = ("p3448-0003", "p3541")
+_SCOPE = "module with its memory, not what else the carrier board feeds"
+_SCOPE_WITH_CARRIER = "module and carrier board"
+
+
+def is_jetson(system: System) -> bool:
+    """Whether the device tree names one of NVIDIA's systems on chip."""
+    return any(name.startswith("nvidia,tegra") for name in _compatible(system)) or system.exists(
+        "etc/nv_tegra_release"
+    )
+
+
+def find_board(system: System) -> Board | NotMeasured:
+    """The row of the table for this board, or why there is none."""
+    numbers = set(re.findall(r"p\d{4}(?:-\d{4})?", " ".join(_compatible(system))))
+    text = system.text("proc/device-tree/model")
+    model = text if isinstance(text, str) else ""
+    if "Nano 2GB" in model or any(number.startswith(_WITHOUT_SENSOR) for number in numbers):
+        return NotMeasured("the Jetson Nano 2GB has no power sensor")
+    for board in BOARDS:
+        if any(number.startswith(board.modules) for number in numbers):
+            return board
+    for board in BOARDS:
+        if re.search(board.model, model):
+            return board
+    return NotMeasured(f"no table of rails for board {model or ' '.join(sorted(numbers))!r}")
+
+
+def probe(system: System) -> Probe:
+    """The rails of this board, with a total where the table knows it."""
+    if not is_jetson(system):
+        return Probe(absent="not a Jetson")
+    board = find_board(system)
+    rails, intervals = [], []
+    for finder in (_iio_rails, _hwmon_rails):
+        found, delays = finder(system)
+        rails += found
+        intervals += delays
+    rails, warnings = readable(_with_names_once(rails), system)
+    if not rails:
+        if isinstance(board, NotMeasured):
+            return Probe(absent=board.reason)
+        return Probe(absent="; ".join(warnings) or f"{board.title}: no ina3221 in /sys/bus/i2c")
+    total = _total(board, {rail.channel.name for rail in rails})
+    with_carrier = isinstance(board, Board) and set(board.carrier) & set(_names(total))
+    sensor = RailSensor(
+        name="jetson",
+        kind=SAMPLED,
+        channels=[rail.channel for rail in rails],
+        total=total,
+        scope=_SCOPE_WITH_CARRIER if with_carrier else _SCOPE,
+        rate_hz=polling_rate_hz(intervals),
+        warnings=warnings,
+        system=system,
+        rails=rails,
+    )
+    return Probe([sensor])
+
+
+def _total(board: Board | NotMeasured, names: set[str]) -> list[str] | NotMeasured:
+    if isinstance(board, NotMeasured):
+        return NotMeasured(f"{board.reason}; name the rails that make it up: --sensor jetson/RAIL")
+    missing = [name for name in board.total if name not in names]
+    if missing:
+        return NotMeasured(
+            f"{board.title}: rail {', '.join(missing)} of its total cannot be read; "
+            f"there are {', '.join(sorted(names))}"
+        )
+    return [*board.total, *(name for name in board.carrier if name in names)]
+
+
+def _names(total: list[str] | NotMeasured) -> list[str]:
+    return [] if isinstance(total, NotMeasured) else total
+
+
+def _compatible(system: System) -> list[str]:
+    text = system.text("proc/device-tree/compatible")
+    return text.split("\0") if isinstance(text, str) else []
+
+
+def _with_names_once(rails: list[Rail]) -> list[Rail]:
+    """A device may be reached by several links; the first one counts."""
+    return list({rail.channel.name: rail for rail in reversed(rails)}.values())[::-1]
+
+
+def _iio_rails(system: System) -> tuple[list[Rail], list[int]]:
+    """JetPack 4: ``rail_name_N`` and ``in_powerN_input`` in milliwatts."""
+    rails, delays = [], []
+    for path in system.glob("sys/bus/i2c/drivers/ina3221x/*/iio:device*/rail_name_*"):
+        folder, _, file = path.rpartition("/")
+        number, name = file.rpartition("_")[2], system.text(path)
+        if isinstance(name, str) and connected(name):
+            power = f"{folder}/in_power{number}_input"
+            rails.append(Rail(Channel(name, "rail", f"/{power}"), power_file=power))
+            delays += _polling_delay_ms(system, folder, number)
+    return rails, delays
+
+
+def _hwmon_rails(system: System) -> tuple[list[Rail], list[int]]:
+    """JetPack 5 and later: mainline's drivers; Thor has its supply on an ina238 beside them."""
+    rails, intervals = [], []
+    for path in system.glob("sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*/in[123]_label"):
+        folder, _, file = path.rpartition("/")
+        number, name = int(file[2]), system.text(path)
+        if isinstance(name, str) and connected(name):
+            rails.append(volts_and_amperes(folder, number, name))
+            interval = system.number(f"{folder}/update_interval")
+            intervals += [interval] if isinstance(interval, int) else []
+    for path in system.glob("sys/bus/i2c/drivers/ina238/*/hwmon/hwmon*/power1_input"):
+        label = system.text(f"{path.rpartition('/')[0]}/label")
+        name = label if isinstance(label, str) and label else "VIN"
+        rails.append(microwatts(path, name))
+    return rails, intervals
+
+
+def _polling_delay_ms(system: System, folder: str, number: str) -> list[int]:
+    """``polling_delay_N`` of JetPack 4 reads ``0 ms``, which says nothing."""
+    text = system.text(f"{folder}/polling_delay_{number}")
+    words = text.split() if isinstance(text, str) else []
+    return [int(words[0])] if words and words[0].isdigit() else []

@@ -1,0 +1,146 @@
+"""The Raspberry Pi 5's power chip: twelve rails, read through the firmware.
+
+The firmware is asked by one ioctl on its mailbox, as vcgencmd does it, without starting a
+process for each sample; where the mailbox is closed to us, vcgencmd itself is started.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from ..errors import AgentError, describe
+from ..system import System
+from .base import SAMPLED, Channel, Probe, Sample, Sensor
+
+COMMAND = "pmic_read_adc"
+_DEVICES = ("dev/vcio_gencmd", "dev/vcio")
+_TEXT_BYTES = 4096
+_GET_GENCMD_RESULT = 0x00030080
+# _IOWR(100, 0, char *): direction in bits 30 and 31, the pointer's size in bits 16 to 29.
+MAILBOX_REQUEST = 3 << 30 | struct.calcsize("P") << 16 | 100 << 8
+_LINE = re.compile(r"^\s*(\S+)_([AV])\s+(current|volt)\(\d+\)=([\d.]+)[AV]\s*$")
+_RATE_HZ = 10.0
+# A fit by a third party to wall power: conversion losses and what the rails leave out.
+_ESTIMATE = (1.1451, 587.9)
+
+
+def probe(system: System, *, estimate: bool = False) -> Probe:
+    """The power chip of a Raspberry Pi 5 or CM5.
+
+    Args:
+        system: the board.
+        estimate: add the channel ``board_estimate``, a fit to what the whole board draws, and
+            make it the total.
+    """
+    ask, rails, reason = _find_way(system)
+    if ask is None:
+        return Probe(absent=reason)
+    channels = [Channel(name, "rail", f"vcgencmd {COMMAND}") for name in rails]
+    total = list(rails)
+    scope, warnings = "the rails of the power chip; not USB, HATs and conversion losses", []
+    if estimate:
+        channels.append(Channel("board_estimate", "board", "a fit to the sum of the rails"))
+        total = ["board_estimate"]
+        scope = "an estimate of the whole board"
+        warnings = ["board_estimate is 1.1451 x the rails + 587.9 mW, a fit, not a measurement"]
+    sensor = PowerChip(
+        name="pmic",
+        kind=SAMPLED,
+        channels=channels,
+        total=total,
+        scope=scope,
+        rate_hz=_RATE_HZ,
+        warnings=warnings,
+        system=system,
+        ask=ask,
+        estimate=estimate,
+    )
+    return Probe([sensor])
+
+
+@dataclass
+class PowerChip(Sensor):
+    """Volts times amperes of every rail that has both."""
+
+    system: System | None = None
+    ask: Callable[[], str] | None = None
+    estimate: bool = False
+
+    def poll(self, now_ns: int) -> list[Sample]:
+        """One sample, stamped with the middle of the call, which can take 0.1 s."""
+        assert self.system is not None and self.ask is not None
+        started = self.system.monotonic_ns()
+        try:
+            values = parse(self.ask())
+        except AgentError as error:
+            raise ValueError(str(error)) from error
+        if self.estimate:
+            factor, constant = _ESTIMATE
+            values["board_estimate"] = factor * math.fsum(values.values()) + constant
+        return [Sample((started + self.system.monotonic_ns()) // 2, values)]
+
+
+def parse(text: str) -> dict[str, float]:
+    """Milliwatts of each rail that has a current and a voltage.
+
+    Raises:
+        ValueError: there is none: the text is cut off or an error.
+    """
+    readings: dict[str, dict[str, float]] = {}
+    for line in text.splitlines():
+        found = _LINE.match(line)
+        if found:
+            rail, unit, _, value = found.groups()
+            readings.setdefault(rail, {})[unit] = float(value)
+    watts = {
+        rail: reading["V"] * reading["A"] * 1000
+        for rail, reading in readings.items()
+        if len(reading) == 2
+    }
+    if not watts:
+        raise ValueError(f"no rails in {text.strip()[:60]!r}")
+    return watts
+
+
+def _find_way(system: System) -> tuple[Callable[[], str] | None, list[str], str]:
+    """A function that asks the power chip, and its rails; or why there is none."""
+    ways = [partial(_ask_mailbox, system, device) for device in _DEVICES]
+    ways.append(partial(system.run, "vcgencmd", COMMAND))
+    reasons = []
+    for way in ways:
+        try:
+            text = way()
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError):
+                reasons.append(
+                    f"{error.filename or 'mailbox'}: {describe(error)}; be in group video"
+                )
+            continue
+        except AgentError as error:
+            reasons.append(str(error))
+            continue
+        if "not registered" in text:
+            return None, [], "only the Raspberry Pi 5 and CM5 measure their power"
+        try:
+            return way, list(parse(text)), ""
+        except ValueError as error:
+            reasons.append(f"vcgencmd {COMMAND}: {error}")
+    return None, [], "; ".join(reasons)
+
+
+def _ask_mailbox(system: System, device: str) -> str:
+    """vcgencmd's call: size, request, tag, room, length, error, text, end tag.
+
+    Raises:
+        OSError: no such device, or no permission.
+    """
+    words = struct.pack("<6I", 28 + _TEXT_BYTES, 0, _GET_GENCMD_RESULT, _TEXT_BYTES, 0, 0)
+    command = COMMAND.encode()
+    buffer = bytearray(words + command.ljust(_TEXT_BYTES, b"\0") + bytes(4))
+    system.ioctl(device, MAILBOX_REQUEST, buffer)
+    return bytes(buffer[24:-4]).partition(b"\0")[0].decode(errors="replace")

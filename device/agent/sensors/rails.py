@@ -1,0 +1,105 @@
+"""Rails as the kernel's drivers show them in sysfs: files with power, or with volts and amperes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ..errors import describe
+from ..system import System
+from .base import Channel, Sample, Sensor
+
+_FASTEST_HZ = 20.0
+
+
+@dataclass(frozen=True)
+class Rail:
+    """One channel's files: either ``power_file`` or the other two."""
+
+    channel: Channel
+    power_file: str = ""
+    divisor: int = 1
+    """What makes milliwatts (of a counter: millijoules) of the number in ``power_file``."""
+    millivolt_file: str = ""
+    milliampere_file: str = ""
+
+    def read(self, system: System) -> float:
+        """Milliwatts, or millijoules of a counter.
+
+        Raises:
+            OSError, ValueError: a file cannot be read, or was read in part.
+        """
+        if self.power_file:
+            return system.read_int(self.power_file) / self.divisor
+        # Right after each other, so that both are of the same moment.
+        millivolts = system.read_int(self.millivolt_file)
+        milliamperes = system.read_int(self.milliampere_file)
+        return millivolts * milliamperes / 1000
+
+
+@dataclass
+class RailSensor(Sensor):
+    """Rails that are read one after the other.
+
+    A rail that cannot be read is left out of that sample, the others are kept.
+    """
+
+    system: System | None = None
+    rails: list[Rail] | None = None
+
+    def poll(self, now_ns: int) -> list[Sample]:
+        """One sample, stamped with the middle of the reading."""
+        assert self.system is not None and self.rails is not None
+        values: dict[str, float] = {}
+        failure: Exception | None = None
+        started = self.system.monotonic_ns()
+        for rail in self.rails:
+            try:
+                values[rail.channel.name] = rail.read(self.system)
+            except (OSError, ValueError) as error:
+                failure = error
+        if failure is not None and not values:
+            raise failure
+        return [Sample((started + self.system.monotonic_ns()) // 2, values)]
+
+
+def volts_and_amperes(folder: str, number: int, name: str) -> Rail:
+    """A channel of a driver that has no power file: ``in1_input`` x ``curr1_input``."""
+    return Rail(
+        Channel(name, "rail", f"/{folder}/in{number}_input x curr{number}_input"),
+        millivolt_file=f"{folder}/in{number}_input",
+        milliampere_file=f"{folder}/curr{number}_input",
+    )
+
+
+def microwatts(path: str, name: str) -> Rail:
+    """A channel whose file has microwatts, or microjoules."""
+    return Rail(Channel(name, "rail", f"/{path}"), power_file=path, divisor=1000)
+
+
+def connected(label: str) -> bool:
+    """False for the label NC, "no connection"."""
+    return re.search(r"(?<![A-Za-z])NC(?![A-Za-z])", label) is None
+
+
+def readable(rails: list[Rail], system: System) -> tuple[list[Rail], list[str]]:
+    """The rails that answer, and a line about each of the others."""
+    answering, complaints = [], []
+    for rail in rails:
+        try:
+            rail.read(system)
+            answering.append(rail)
+        except (OSError, ValueError) as error:
+            complaints.append(
+                f"{rail.channel.name} left out: {rail.channel.source}: {describe(error)}"
+            )
+    return answering, complaints
+
+
+def polling_rate_hz(intervals_ms: list[int], otherwise: float = 10.0) -> float:
+    """Faster than the chips average would only read the same value again.
+
+    20 Hz at most: a reading takes a millisecond or so on the bus, and a CPU that waits for it.
+    """
+    known = [interval for interval in intervals_ms if interval > 0]
+    return min(_FASTEST_HZ, 1000.0 / max(known)) if known else otherwise

@@ -1,0 +1,74 @@
+"""The agent with a real network: it costs nothing, and says what the host says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headgate.device import Bundle
+from headgate.device.agent_archive import write_agent
+from headgate.device.runner import RunnerProgram
+from headgate.profiling.context import pinned
+
+pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
+
+RUNS = {"repeat": 30, "warmup": 2}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from headgate.networks import compile_network, find_network
+
+    folder = tmp_path_factory.mktemp("agent")
+    write_agent(folder / "headgate-agent.pyz")
+    compile_network(find_network("resnet8-fbs-0.5"), "host").save(folder / "network.hgb")
+    return folder
+
+
+def profile_with_agent(folder: Path) -> dict[str, object]:
+    command = [sys.executable, "-I", "-S", folder / "headgate-agent.pyz"]
+    command += ["profile", folder / "network.hgb", "--rounds", "5"]
+    command += [word for key, value in RUNS.items() for word in (f"--{key}", str(value))]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report: dict[str, object] = json.loads(done.stdout)
+    return report
+
+
+def test_latency_agrees_with_the_runners_within_two_per_cent(folder: Path) -> None:
+    bundle = Bundle.open(folder / "network.hgb")
+    (inputs,), _ = bundle.vectors()
+    ratios = []
+    with RunnerProgram(bundle, "host", command=[], env={}) as program:
+        # A neighbour can disturb one measurement, not always the same one of three.
+        for _ in range(3):
+            with pinned():
+                direct_us = float(np.median(program.time(inputs, **RUNS)))
+            latency = profile_with_agent(folder)["latency"]
+            assert isinstance(latency, dict)
+            ratios.append(latency["latency_us"]["percentiles"]["p50"]["value"] / direct_us)
+            if abs(ratios[-1] - 1) <= 0.02:
+                return
+    pytest.fail(f"agent over runner: {', '.join(f'{ratio:.3f}' for ratio in ratios)}")
+
+
+def test_counts_and_arithmetic_agree_with_the_hosts(folder: Path) -> None:
+    bundle = Bundle.open(folder / "network.hgb")
+    (inputs,), _ = bundle.vectors()
+    report = profile_with_agent(folder)
+    latency = report["latency"]
+    assert isinstance(latency, dict)
+    with RunnerProgram(bundle, "host", command=[], env={}) as program:
+        program.run(inputs)
+        counts, macs = program.active_counts, program.layer_macs()
+    assert latency["gates"] == {name: active.tolist() for name, active in counts.items()}
+    assert [layer["done_macs"] for layer in latency["layers"]] == macs.T.tolist()
+    assert latency["dense_macs"] == program.dense_macs()
+    outputs = report["outputs"]
+    assert isinstance(outputs, dict)
+    assert outputs["passed"] is True

@@ -1,0 +1,97 @@
+"""DCP, channel T-weighting: a thresholded sigmoid decides how much each channel weighs, if at all.
+
+Zhang, Hu, Guan, Ye, "Accelerating Convolutional Neural Networks with Dynamic Channel Pruning",
+Data Compression Conference 2019, DOI 10.1109/DCC.2019.00075. The record is one page and there is
+no code. Known from it:
+
+* modules at certain convolutions give each output channel a weight for this input; weight zero
+  means pruned, a kept channel is multiplied by its weight;
+* h(z) = sigmoid(z) * 1{z > T}, the "T-sigmoid": the comparison is made before the sigmoid;
+* training goes layer by layer: the module first, then T from the wanted ratio, and at the end T
+  is adjusted iteratively. Fully connected layers are left alone.
+
+Everything else is OUR READING:
+
+* z is linear in the channel means of the layer's input, as in squeeze-and-excitation;
+* T is one number per layer, the quantile of its z over channels and training images. So the
+  number of kept channels varies per image, down to none and up to all;
+* no gradient through the comparison, so it reaches kept channels only;
+* the weight replaces batch norm's factor, times a constant of the layer: see :class:`DCPConv2d`;
+* a pruned channel is exactly zero, its shift too;
+* all weights of the network train along, see :mod:`headgate.train.gates.layer_by_layer`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from headgate.train.gates.base import Variant, norm_level
+from headgate.train.gates.layer import Norm
+from headgate.train.gates.layer_by_layer import LayerByLayer
+from headgate.train.gates.thresholds import ThresholdedConv2d
+from headgate.train.procedure import Procedure
+
+# The factor in units of the largest |gamma|: the most salient channel starts at sigmoid(0), where
+# the sigmoid is steepest, and may still double.
+HEADROOM = 2.0
+
+
+class DCPConv2d(ThresholdedConv2d):
+    """A convolution gated by channel T-weighting.
+
+    ::
+
+        s = mean of x over height and width              (N, C_in)
+        z = s @ Phi.T + rho                              (N, C)
+        g = factor * sigmoid(z) where z > T, else 0      (N, C)
+
+    The sigmoid alone is below one and would shrink a pretrained network's activations layer by
+    layer. ``factor`` is a constant of the layer, 2 * max |gamma| of the batch norm that is
+    replaced, and rho starts at logit(|gamma| / factor), so that g starts near |gamma|. One factor
+    for all channels keeps what is compared with T in step with how much a channel weighs. Phi
+    starts at a truncated normal of standard deviation ``predictor_std / sqrt(C_in)``: small, so
+    that a pretrained network starts near its accuracy.
+
+    Before any training or :func:`~headgate.train.gates.thresholds.calibrate`, T is a guess from
+    rho: the channels of largest |gamma| stay.
+
+    Args:
+        predictor_std: relative spread of the initial predictor, see above.
+
+    The other arguments, and the errors, are those of :class:`GatedConv2d`.
+    """
+
+    procedure: ClassVar[type[Procedure] | None] = LayerByLayer
+
+    factor: Tensor
+
+    def __init__(
+        self,
+        conv: nn.Conv2d,
+        norm: Norm,
+        name: str,
+        density: float,
+        variant: Variant = "official",
+        predictor_std: float = 0.1,
+    ) -> None:
+        super().__init__(conv, norm, name, density, variant)
+        level = norm_level(norm, self.weight)
+        self.register_buffer("factor", HEADROOM * level.max())
+        self.predictor = nn.Linear(
+            self.in_channels, self.channels, device=level.device, dtype=level.dtype
+        )
+        with torch.no_grad():
+            self.predictor.bias.copy_(torch.logit(level / self.factor))
+            nn.init.trunc_normal_(self.predictor.weight)
+            self.predictor.weight.mul_(predictor_std / self.in_channels**0.5)
+        self.start_thresholds(self.predictor.bias)
+        self.train(conv.training)
+
+    def saliency(self, x: Tensor) -> Tensor:
+        return self.predictor(torch.mean(x, (2, 3)))
+
+    def select(self, saliency: Tensor) -> Tensor:
+        return self.keep(saliency, self.factor * torch.sigmoid(saliency))

@@ -1,0 +1,106 @@
+"""Lowering the density layer by layer, thresholds set from the wanted ratio: how DCP trains.
+
+Our reading of the one-page paper (see :mod:`headgate.train.gates.dcp`), in which all weights
+train along with the gates:
+
+1. Before the first stage of ``density_schedule`` nothing is pruned: the weighting modules train.
+2. When a stage begins the first gated layer moves to its density, the second one
+   ``layer_epochs`` later, and so on; between two moves the network is fine-tuned. A layer that
+   moves gets its threshold from the wanted ratio over the training set. Several stages lower the
+   density slowly, because a channel that is never above the threshold gets no gradient any more.
+3. From then on all layers are fine-tuned together. In all of training the thresholds follow the
+   logits, batch by batch.
+4. At the end they are adjusted iteratively, for the weights that are the result (averaged ones
+   too), on training images without augmentation.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from headgate.errors import RecipeError
+from headgate.train.gates.layer import gates
+from headgate.train.gates.thresholds import calibrate
+from headgate.train.gates.training_images import TrainingImages
+from headgate.train.procedure import Moment, Procedure
+from headgate.train.recipe import Recipe
+
+
+class LayerByLayer(Procedure):
+    """Each stage of ``recipe.density_schedule`` takes the gated layers one after another.
+
+    A stage at epoch 0 is where the run starts, for all layers at once; without a schedule that is
+    ``recipe.density``.
+
+    Args:
+        layer_epochs: from one layer's turn to the next; below 1 several layers move together.
+        calibration_images: how many training images thresholds are set over, evenly spread over
+            the training set.
+
+    Raises:
+        RecipeError: options out of range, or layers whose turn would come after the last epoch.
+    """
+
+    def __init__(self, layer_epochs: float = 1.0, calibration_images: int = 5000) -> None:
+        for name, value, kind, least in (
+            ("layer_epochs", layer_epochs, int | float, 0),
+            ("calibration_images", calibration_images, int, 1),
+        ):
+            if not isinstance(value, kind) or isinstance(value, bool) or value < least:
+                wanted = "a whole number" if kind is int else "a number"
+                raise RecipeError(
+                    f"recipe: gate_training has {name} = {value!r}, but it must be {wanted}, "
+                    f"at least {least}"
+                )
+        self.layer_epochs = layer_epochs
+        self.calibration_images = calibration_images
+
+    def configure(self, moment: Moment) -> None:
+        layers = list(gates(moment.module).values())
+        self._check_length(moment.recipe, len(layers))
+        densities = self.densities(moment.recipe, moment.epoch, len(layers))
+        for layer, density in zip(layers, densities, strict=True):
+            layer.set_density(density)
+
+    def before_epoch(self, moment: Moment) -> None:
+        layers = len(gates(moment.module))
+        before, now = (
+            self.densities(moment.recipe, epoch, layers)
+            for epoch in (moment.epoch - 1, moment.epoch)
+        )
+        if before != now:
+            self._calibrate(moment)
+
+    def finish(self, moment: Moment) -> nn.Module:
+        self._calibrate(moment)
+        return moment.module
+
+    def densities(self, recipe: Recipe, epoch: int, layers: int) -> list[float]:
+        """The density of each gated layer, from the input on, during ``epoch``; 1 before 0."""
+        found = [1.0] * layers
+        for first, density in _stages(recipe):
+            for index in range(layers):
+                if epoch >= self._turn(first, index):
+                    found[index] = density
+        return found
+
+    def _turn(self, first: float, index: int) -> float:
+        # Ten turns of 0.1 epochs are one epoch, not 0.9999999999999999.
+        return round(first + index * self.layer_epochs, 6) if first else 0.0
+
+    def _check_length(self, recipe: Recipe, layers: int) -> None:
+        first = _stages(recipe)[-1][0]
+        last = self._turn(first, layers - 1)
+        if last > recipe.epochs - 1:
+            raise RecipeError(
+                f"recipe: the density stage at epoch {first:g} reaches the last of {layers} gated "
+                f"layers at epoch {last:g}, but there are {recipe.epochs} epochs: begin it "
+                f"earlier, or lower gate_training.layer_epochs = {self.layer_epochs:g}"
+            )
+
+    def _calibrate(self, moment: Moment) -> None:
+        calibrate(moment.module, TrainingImages(moment.problem, self.calibration_images))
+
+
+def _stages(recipe: Recipe) -> list[list[float]]:
+    return recipe.density_schedule or [[0, recipe.density]]

@@ -1,0 +1,154 @@
+"""Channel gates by a threshold on a logit, so that how many channels stay varies per input.
+
+A layer has one threshold for all of its channels and images. It follows from the wanted number of
+channels, as a quantile of the logits over images: the layer remembers the threshold for every
+number, re-estimates them with each training batch, as batch norm its statistics, and
+:func:`calibrate` sets them over a given set of images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from headgate.errors import ModelError
+from headgate.train.evaluating import evaluating
+from headgate.train.gates.base import GatedConv2d
+from headgate.train.gates.layer import gates
+
+# What a training batch weighs against those before it: quick enough to follow weights that move at
+# a high learning rate, slow enough for batches of a few hundred images.
+BATCH_WEIGHT = 0.25
+
+
+class ThresholdedConv2d(GatedConv2d):
+    """A gated convolution whose saliencies are logits z (N, C); channels with z > T stay.
+
+    ``set_density(d)`` lets ``ceil(C * d)`` channels stay on average over images, which is the
+    number that FBS keeps for every one of them. All stay when that is C, whatever T is.
+
+    Attributes:
+        thresholds: buffer (C,); with entry k - 1 as T, k channels stay on average.
+        threshold: buffer (), T: the entry for the present density.
+    """
+
+    thresholds: Tensor
+    threshold: Tensor
+
+    def start_thresholds(self, logits: Tensor) -> None:
+        """Makes the buffers, as if every image had the logits (C,): a guess before any image."""
+        self.register_buffer("thresholds", find_thresholds(logits.detach()[None]))
+        self.register_buffer("threshold", self.thresholds[self.active - 1].clone())
+
+    def set_density(self, density: float) -> None:
+        """Lets ``ceil(C * density)`` channels stay on average, as far as the logits are known.
+
+        Raises:
+            UsageError: a density outside (0, 1].
+        """
+        super().set_density(density)
+        if "thresholds" in self._buffers:  # the base class asks before they are made
+            self._choose()
+
+    @torch.no_grad()
+    def set_thresholds(self, thresholds: Tensor) -> None:
+        """Takes new ``thresholds`` (C,) and the one for the present density from them."""
+        self.thresholds.copy_(thresholds)
+        self._choose()
+
+    def keep(self, logits: Tensor, weights: Tensor) -> Tensor:
+        """``weights`` (N, C) where the logits are above T, else 0; a training batch moves T first.
+
+        The comparison is a constant to the gradient, which reaches kept channels only.
+        """
+        if self.training:
+            found = find_thresholds(logits.detach())
+            self.set_thresholds(self.thresholds.lerp(found.to(self.thresholds), BATCH_WEIGHT))
+        if self.active == self.channels:
+            return weights
+        # Asked this way round, what is not a number shows in the loss instead of closing channels.
+        closed = logits <= self.threshold
+        return torch.where(closed, torch.zeros_like(weights), weights)
+
+    def _choose(self) -> None:
+        self.threshold.copy_(self.thresholds[self.active - 1])
+
+
+def find_thresholds(logits: Tensor) -> Tensor:
+    """Logits (N, C) -> (C,): with entry k - 1 as threshold, k channels stay per image on average.
+
+    Each lies in the middle between the last logit that stays and the first that goes, so that
+    rounding does not decide; ties there all go. The last entry is the least logit.
+    """
+    images, channels = logits.shape
+    ordered = logits.flatten().sort(descending=True).values
+    first_out = torch.arange(1, channels, device=logits.device) * images
+    middle = torch.lerp(ordered[first_out - 1], ordered[first_out], 0.5)
+    return torch.cat([middle, ordered[-1:]])
+
+
+def calibrate(module: nn.Module, batches: Iterable[Tensor], tolerance: float = 1e-3) -> None:
+    """Sets the thresholds of every layer over ``batches``, for the densities there are, in place.
+
+    A layer's logits depend on what the layers before it keep, so the thresholds are adjusted
+    iteratively: each pass sets all of them by what it saw. A pass makes at least one more layer
+    final, so there are at most as many as layers; they end when no layer was further than
+    ``tolerance`` from its share.
+
+    Args:
+        module: a network from ``gate(..., method="dcp")``; it runs in evaluation mode.
+        batches: tensors (N, C, H, W) as the network takes them, iterated over once a pass:
+            ``images.split(500)``.
+        tolerance: allowed difference between the kept and the wanted share of a layer's channels.
+
+    Raises:
+        ModelError: a network without gates that have a threshold, or no images.
+    """
+    layers = [layer for layer in gates(module).values() if isinstance(layer, ThresholdedConv2d)]
+    if not layers:
+        raise ModelError(
+            f"{type(module).__name__} has no gate with a threshold to calibrate; "
+            "make some with gate(..., method='dcp')"
+        )
+    for _ in layers:
+        seen = _logits(module, layers, batches)
+        misses = [_missed(layer, z) for layer, z in seen]
+        for layer, z in seen:
+            layer.set_thresholds(find_thresholds(z))
+        if max(misses) <= tolerance:
+            break
+
+
+def _missed(layer: ThresholdedConv2d, logits: Tensor) -> float:
+    """How far the kept share of the layer's channels is from the wanted one."""
+    if layer.active == layer.channels:
+        return 0.0
+    kept = (logits > layer.threshold).double().mean().item()
+    return abs(kept - layer.active / layer.channels)
+
+
+@torch.no_grad()
+def _logits(
+    module: nn.Module, layers: list[ThresholdedConv2d], batches: Iterable[Tensor]
+) -> list[tuple[ThresholdedConv2d, Tensor]]:
+    """Every layer with its logits (N, C) over all batches."""
+    found: dict[nn.Module, list[Tensor]] = {layer: [] for layer in layers}
+
+    def watch(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, ThresholdedConv2d)
+        found[layer].append(layer.saliency(inputs[0]))
+
+    hooks = [layer.register_forward_pre_hook(watch) for layer in layers]
+    try:
+        with evaluating(module):
+            for batch in batches:
+                module(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for layer in layers:
+        if not found[layer]:
+            raise ModelError(f"calibrate: no image reached the gated layer {layer.name!r}")
+    return [(layer, torch.cat(found[layer])) for layer in layers]

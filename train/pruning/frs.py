@@ -1,0 +1,136 @@
+"""FRS: gradual channel pruning while training, by feature relevance scores.
+
+Aketi, Roy, Raghunathan and Roy, "Gradual Channel Pruning While Training Using Feature Relevance
+Scores for Convolutional Neural Networks", IEEE Access 8, 2020, arXiv:2002.09958; details from the
+official code (purdue-nrl/Gradual-Channel-Pruning-using-FRS).
+"""
+
+from __future__ import annotations
+
+import copy
+from itertools import islice
+
+import torch
+from torch import nn
+
+from headgate.errors import RecipeError
+from headgate.train.evaluate import to_network_input
+from headgate.train.macs import count_macs
+from headgate.train.models import create_model
+from headgate.train.procedure import Moment, Procedure
+from headgate.train.pruning.cost import RemainingMacs
+from headgate.train.pruning.masks import masked_norms, without_masks
+from headgate.train.pruning.ranking import least_relevant
+from headgate.train.pruning.remove import remove_channels
+from headgate.train.pruning.scores import Absolute, feature_relevance_scores
+
+
+class FeatureRelevancePruning(Procedure):
+    """Every few epochs the channels of the smallest scores are masked for good, over all layers.
+
+    The paper's schedule takes the same number of channels each time. To end at a wanted cost
+    instead, name it: each time the MACs go down by an equal share of the way. Decisions are
+    boolean buffers, so a run can be resumed; the result has the channels removed.
+
+    Args:
+        every_epochs: pruned before each epoch that is a multiple of this, and not epoch 0.
+        until_epoch: and not after this one; the rest of the training is recovery.
+        channels: how many go each time (x in the paper).
+        target_macs: instead of ``channels``: MACs in the end, as a share of those of the network
+            as the recipe's ``model`` makes it.
+        images: how many training images the scores are taken from; 0: all.
+        absolute: "classes" or "images", see :func:`feature_relevance_scores`.
+        min_channels: as many always stay in a layer.
+
+    Raises:
+        RecipeError: an option out of its range, both or neither of the two goals.
+    """
+
+    def __init__(
+        self,
+        every_epochs: int = 1,
+        until_epoch: int = 1,
+        channels: int = 0,
+        target_macs: float = 0.0,
+        images: int = 0,
+        absolute: Absolute = "classes",
+        min_channels: int = 1,
+    ) -> None:
+        if (channels > 0) == (target_macs > 0):
+            raise RecipeError(
+                "recipe: prune_options of 'frs' need one of channels (how many go each time) and "
+                "target_macs (the share of MACs in the end)"
+            )
+        _demand(0 <= target_macs < 1, "target_macs", target_macs, "in 0..1")
+        _demand(channels >= 0, "channels", channels, "above 0")
+        _demand(every_epochs >= 1, "every_epochs", every_epochs, "at least 1")
+        _demand(until_epoch >= every_epochs, "until_epoch", until_epoch, "at least every_epochs")
+        _demand(images >= 0, "images", images, "at least 0")
+        _demand(min_channels >= 1, "min_channels", min_channels, "at least 1")
+        self.every_epochs, self.until_epoch = every_epochs, until_epoch
+        self.channels, self.target_macs = channels, target_macs
+        self.images, self.absolute, self.min_channels = images, absolute, min_channels
+
+    def before_epoch(self, moment: Moment) -> None:
+        """Masks this time's share of the channels, if it is time.
+
+        Raises:
+            ModelError: relevance cannot pass through the network.
+            RecipeError: MACs that cannot be reached with the layers and channels allowed.
+            TrainingError: relevance that is not finite.
+        """
+        epoch = moment.epoch
+        if epoch == 0 or epoch % self.every_epochs or epoch > self.until_epoch:
+            return
+        module, problem = _own_forward(moment.module), moment.problem
+        norms = masked_norms(module)
+        scores = feature_relevance_scores(module, norms, problem, self.images, self.absolute)
+        kept = {path: norm.kept for path, norm in norms.items()}
+        candidates = least_relevant(scores, kept, self.min_channels)
+        if self.channels:
+            for path, channel in islice(candidates, self.channels):
+                kept[path][channel] = False
+            return
+        remaining = RemainingMacs(module, _example(moment))
+        goal = self._goal(moment, remaining.total)
+        while remaining() > goal:
+            pair = next(candidates, None)
+            if pair is None:
+                raise RecipeError(
+                    f"recipe: prune_options.target_macs = {self.target_macs} cannot be reached: "
+                    f"{remaining():,} MACs are left when each layer has {self.min_channels} of its "
+                    "channels"
+                )
+            kept[pair[0]][pair[1]] = False
+
+    def _goal(self, moment: Moment, start: int) -> float:
+        """MACs to reach now, on the straight line from ``start`` to the target."""
+        recipe = moment.recipe
+        model = create_model(recipe.model, len(moment.problem.classes), **recipe.model_options)
+        target = self.target_macs * count_macs(model, _example(moment).cpu()).dense
+        times = self.until_epoch // self.every_epochs
+        return start + (target - start) * (moment.epoch // self.every_epochs) / times
+
+    def finish(self, moment: Moment) -> nn.Module:
+        """The network without the masked channels."""
+        return remove_channels(*without_masks(moment.module))
+
+
+def _own_forward(module: nn.Module) -> nn.Module:
+    """``module``, sharing everything, without a forward that mixed precision has put over its own.
+
+    Accelerate does that to the object itself; relevance is computed in full precision.
+    """
+    own = copy.copy(module)
+    vars(own).pop("forward", None)
+    return own
+
+
+def _demand(holds: bool, option: str, value: float, wanted: str) -> None:
+    if not holds:
+        raise RecipeError(f"recipe: prune_options.{option} = {value!r}, but must be {wanted}")
+
+
+def _example(moment: Moment) -> torch.Tensor:
+    images = moment.problem.train_images[:1]
+    return to_network_input(images, images.new_zeros(3).float(), images.new_ones(3).float())

@@ -1,0 +1,102 @@
+"""Feature relevance scores: how much each channel of each layer matters for the right answers.
+
+Aketi, Roy, Raghunathan and Roy, "Gradual Channel Pruning While Training Using Feature Relevance
+Scores for Convolutional Neural Networks", IEEE Access 2020, as in the official code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from headgate.errors import TrainingError
+from headgate.train.evaluate import to_network_input
+from headgate.train.problem import Problem
+from headgate.train.pruning.relevance import Relevance
+
+Absolute = Literal["classes", "images"]
+
+# Images a batch: so many, or fewer if together they had more pixels than that.
+BATCH = 100
+BATCH_PIXELS = 1 << 20
+
+
+def feature_relevance_scores(
+    module: nn.Module,
+    paths: Collection[str],
+    problem: Problem,
+    number: int = 0,
+    absolute: Absolute = "classes",
+) -> dict[str, Tensor]:
+    """Scores (C,) of the layers in ``paths``, comparable between layers.
+
+    The relevance of a channel for an image is its mean over the pixels; it is averaged over the
+    images of each class, weighed by :func:`class_weights`, averaged over the classes, and its
+    absolute value taken. The scores of a layer have the L2 norm 1 (or 0, if it has no relevance).
+
+    Args:
+        module: takes float32 (N, 3, H, W), gives logits (N, classes).
+        problem: its training images are taken as they are, without augmentation.
+        number: so many of them, evenly spread; 0: all.
+        absolute: where the sign goes: "classes", of the average over the classes, as in the
+            official code; or "images", of each image's relevance already. Relevance has both
+            signs, above all in branches of a residual sum, and a channel that speaks for some
+            images and against others is not one that says nothing.
+
+    Raises:
+        ModelError: relevance cannot pass through the network.
+        TrainingError: relevance that is not finite, naming the layer.
+    """
+    images, classes = problem.train_images, len(problem.classes)
+    mean = torch.tensor(problem.preprocess.mean, device=images.device)
+    std = torch.tensor(problem.preprocess.std, device=images.device)
+    number = min(number or len(images), len(images))
+    rows = torch.arange(number) * len(images) // number
+    labels = problem.train_labels[rows.to(problem.train_labels.device)].to(images.device)
+    size = min(BATCH, number, max(1, BATCH_PIXELS // (images.shape[1] * images.shape[2])))
+    engine = Relevance(module, to_network_input(images[rows[:size]], mean, std), paths)
+    # In float64, so that the sum over many images does not depend on their order.
+    sums: dict[str, Tensor] = {}
+    right = torch.zeros(classes, dtype=torch.float64, device=images.device)
+    for start in range(0, number, size):
+        # The graph is made for one batch size: the last batch takes images in again, and they
+        # are left out of the sums.
+        first = min(start, number - size)
+        batch = to_network_input(images[rows[first : first + size]], mean, std)
+        logits, relevance = engine(batch, labels[first : first + size])
+        new = slice(start - first, None)
+        answers = labels[start : start + size]
+        right.index_add_(0, answers, (logits[new].argmax(1) == answers).double())
+        for path, found in relevance.items():
+            by_image = found[new].mean((2, 3), dtype=torch.float64)
+            if absolute == "images":
+                by_image = by_image.abs()
+            total = sums.setdefault(path, by_image.new_zeros(classes, by_image.shape[1]))
+            total.index_add_(0, answers, by_image)
+    counts = torch.bincount(labels, minlength=classes).double()
+    weights = class_weights(right, counts)
+    return {path: _score(path, total, counts, weights) for path, total in sums.items()}
+
+
+def class_weights(right: Tensor, counts: Tensor) -> Tensor:
+    """sigmoid(best accuracy / accuracy) per class (K,), in 0.73..1: harder classes weigh more.
+
+    A class without any right answer weighs 1, one without images 0.
+    """
+    accuracy = right / counts.clamp_min(1)
+    weights = torch.sigmoid(accuracy.max().clamp_min(1e-12) / accuracy)
+    return torch.where(counts > 0, weights, 0.0)
+
+
+def _score(path: str, total: Tensor, counts: Tensor, weights: Tensor) -> Tensor:
+    by_class = total / counts.clamp_min(1)[:, None]
+    score = (by_class * weights[:, None]).mean(0).abs()
+    if not bool(score.isfinite().all()):
+        raise TrainingError(
+            f"the relevance of layer {path!r} is not finite: lower the learning rate"
+        )
+    norm = torch.linalg.vector_norm(score)
+    return score / norm if norm > 0 else score
