@@ -57,7 +57,7 @@ class Host(Machine):
         """
         if SHARED_OBJECT in bundle.members:
             return HostProgram(bundle, self.name, threads)
-        return RunnerProgram(bundle, self.name, threads, command=[], env=None)
+        return RunnerProgram(bundle, self.name, [], None, threads)
 
 
 class HostProgram(Program):

@@ -63,4 +63,4 @@ class Qemu(Machine):
             StorageError: there is no room for its files.
         """
         # An empty environment, because its size changes how many instructions are executed.
-        return RunnerProgram(bundle, self.name, threads, self.command(), env={})
+        return RunnerProgram(bundle, self.name, self.command(), {}, threads)

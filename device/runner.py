@@ -25,9 +25,9 @@ class RunnerProgram(Program):
     Args:
         bundle: what to run.
         machine: name of the machine, for messages.
-        threads: how many share the work.
         command: what to put before the runner, such as an emulator with its options.
         env: the process's environment; None for this process's own.
+        threads: how many share the work.
 
     Raises:
         BundleError: the bundle has no runner.
@@ -38,9 +38,9 @@ class RunnerProgram(Program):
         self,
         bundle: Bundle,
         machine: str,
-        threads: int,
         command: list[str],
         env: dict[str, str] | None,
+        threads: int = 1,
     ) -> None:
         super().__init__(bundle, machine, threads)
         if RUNNER not in bundle.members:
