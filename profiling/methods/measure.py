@@ -199,7 +199,7 @@ def timing_warnings(comparison: Comparison) -> list[str]:
 def _accuracy_warnings(rows: Sequence[Row], images: int) -> list[str]:
     found = []
     for row in rows:
-        if row.program != HEADGATE or images < row.accuracy_images:
+        if row.program != HEADGATE or images != row.accuracy_images:
             continue
         if not isinstance(row.accuracy, float) or not isinstance(row.bundle_accuracy, float):
             continue

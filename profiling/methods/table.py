@@ -25,6 +25,9 @@ HEADER = (
 )
 
 
+WHOLE = 10_000  # images in CIFAR-10's test set
+
+
 def render(results: Mapping[str, Any]) -> str:
     """Markdown: one table over all networks, what its columns mean, and the machine."""
     networks = results["networks"]
@@ -41,7 +44,7 @@ def _row(row: Mapping[str, Any]) -> list[str]:
         row["checkpoint"],
         METHOD_NAMES.get(row["method"], row["method"]),
         row["program"],
-        units.percent(row["accuracy"], 2) + ("" if row["accuracy_images"] >= 10_000 else " *"),
+        units.percent(row["accuracy"], 2) + ("" if row["accuracy_images"] == WHOLE else " *"),
         _macs(row),
         units.times(row["fewer"]),
         "same" if fixed else f"{units.macs(macs['p95'])}, {units.macs(macs['maximum'])}",
@@ -68,7 +71,7 @@ def _notes(networks: Mapping[str, Any]) -> str:
     counted = sorted({one["counted_images"] for one in networks.values()})
     timed = sorted({one["timed_images"] for one in networks.values()})
     lines = [
-        "Accuracy on the 10,000 test images of CIFAR-10, in TFLite measured with that very "
+        f"Accuracy on the {WHOLE:,} test images of CIFAR-10, in TFLite measured with that very "
         f"program. MACs executed per image, gates included, mean of {_numbers(counted)} images, "
         "with the 95th percentile and the most for one image. Speed-up against the dense network "
         "in headgate; realised: time saved / MACs saved against the dense network in the same "
@@ -77,8 +80,11 @@ def _notes(networks: Mapping[str, Any]) -> str:
     ]
     if any("by pixel" in _macs(row) for one in networks.values() for row in one["rows"]):
         lines.insert(1, "By pixel: as papers count, where kernels compute whole tiles.")
-    if any(row["accuracy_images"] < 10_000 for one in networks.values() for row in one["rows"]):
-        lines.insert(1, "* on 200 test images only.")
+    few = sorted(
+        {row["accuracy_images"] for one in networks.values() for row in one["rows"]} - {WHOLE}
+    )
+    if few:
+        lines.insert(1, f"* on {_numbers(few)} test images only.")
     absent = [name for one in networks.values() for name in one["missing"]]
     if absent:
         lines.append(f"Not measured: {', '.join(absent)}.")

@@ -236,6 +236,11 @@ def test_intervals_cover_the_median_as_often_as_they_say() -> None:
     assert covered >= 51  # 95 % of 60 are 57; 51 is three deviations below
 
 
+def test_one_round_is_resampled_by_runs() -> None:
+    middle = summarize([[float(value) for value in range(100)]]).percentiles["p50"]
+    assert 35 < middle.low < 47 < 52 < middle.high < 64
+
+
 def test_equal_figures_have_no_width() -> None:
     summary = summarize([[5.0, 5.0], [5.0, 5.0]])
     assert (summary.median, summary.percentiles["p99"].low, summary.percentiles["p99"].high) == (

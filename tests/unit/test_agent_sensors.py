@@ -135,6 +135,12 @@ def test_a_carrier_by_somebody_else_is_known_by_its_model(
     assert board.title == title
 
 
+def test_a_jetsons_chips_are_no_monitors_of_their_own(tmp_path: Path) -> None:
+    system = tree(tmp_path, "jetson-orin-nano-jp6")
+    assert system.read("sys/class/hwmon/hwmon1/name") == "ina3221"
+    assert hwmon.probe(system).sensors == []
+
+
 def test_polling_is_no_faster_than_the_chip(tmp_path: Path) -> None:
     assert choose(tree(tmp_path / "a", "jetson-orin-nano-jp6")).rate_hz == 20
     slow = {"update_interval = 4": "update_interval = 80"}

@@ -163,7 +163,7 @@ def test_table(results: dict[str, Any]) -> None:
     assert found[5]["p95, most"] == "same"
     assert found[5]["MACs"] == "40 (30 by pixel)"
     assert found[3]["MACs"] == "48"
-    assert "* on 200 test images only." in lines[-1]
+    assert "* on 24 test images only." in lines[-1]
     assert "Not measured: net (ncnn)." in lines[-1]
 
 
@@ -219,6 +219,7 @@ def test_page_and_csv_have_the_table(rows: list[Row]) -> None:
     assert page.count('<svg class="plot"') == 2
     assert "TFLite int8" in page
     assert page.count("30 by pixel") == 1
+    assert "Verdict" not in page  # the table of methods says it
     assert page_faults(page) == []
     lines = csv_tables(report)["-methods"].splitlines()
     assert len(lines) == 1 + len(ENTRIES)
