@@ -15,10 +15,15 @@ pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[c
 pytest.importorskip("ziglang", reason="ziglang is not installed: pip install 'headgate[compile]'")
 
 import headgate
-from headgate.compile.schedules.split import share
+from headgate.compile.schedules.conv2d import ConvKernel
+from headgate.compile.schedules.microkernel import Epilogue
+from headgate.compile.schedules.tiling import ConvShape, choose_tiling
 from headgate.compile.steps import SHARED_MACS
+from headgate.compile.targets import get_target
 from headgate.device import Bundle, load, runtime_sources
 from headgate.errors import UsageError
+from tests.kernel_calls import Call, run_calls, scratch
+from tests.kernel_cases import SENTINEL, active_list, numbers, one
 from tests.networks import conv_bn, randomise
 
 
@@ -28,7 +33,7 @@ class EveryKernel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = conv_bn(3, 36)
-        self.inner, self.outer = conv_bn(36, 44), conv_bn(44, 36)
+        self.inner, self.outer = conv_bn(36, 48), conv_bn(48, 36)
         self.grouped = nn.Conv2d(36, 36, 3, 1, 1, groups=3)
         self.depthwise = nn.Conv2d(36, 36, 3, 1, 1, groups=36)
         self.strided = nn.Conv2d(36, 28, 3, 2, 1)
@@ -43,7 +48,7 @@ class EveryKernel(nn.Module):
 
 
 IMAGES = np.random.default_rng(0).standard_normal((3, 3, 42, 30), dtype=np.float32)
-GATES = {"dense": None, "fbs": {"density": 0.4}, "cgnet": {"partitions": 4, "block": (4, 16)}}
+GATES = {"dense": None, "fbs": {"density": 0.4}, "cgnet": {"partitions": 3, "block": (4, 16)}}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +73,7 @@ def test_results_are_the_same_bits_for_any_number_of_threads(
         expected, counts = alone.run(IMAGES), alone.active_counts
         executed = alone.executed_macs()
     assert (executed < alone.dense_macs()).all() == (method != "dense")
-    for threads in (2, 3, 7, 16):
+    for threads in (2, 3, 5):
         with load(bundle, threads=threads) as program:
             assert np.array_equal(program.run(IMAGES), expected), threads
             assert np.array_equal(program.executed_macs(), executed), threads
@@ -101,15 +106,42 @@ def test_a_number_of_threads_that_there_is_not(bundles: dict[str, Bundle], threa
         load(bundles["dense"], threads=threads)
 
 
-@pytest.mark.parametrize("parts", [1, 2, 3, 5, 16])
-@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 40, 64])
-def test_shares_are_whole_tiles_and_everything_once(count: int, parts: int) -> None:
-    taken: list[int] = []
-    for index in range(parts):
-        first, end = share(count, 8, [index, parts])
-        assert first % 8 == 0 or first == count
-        taken += range(first, end)
-    assert taken == list(range(count))
+@pytest.mark.parametrize("parts", [2, 3, 5])
+@pytest.mark.parametrize("active", [None, 0, 1, 8, 19, 40])
+def test_every_output_is_computed_by_one_part(
+    parts: int, active: int | None, tmp_path: Path
+) -> None:
+    shape = ConvShape(4, 40, 6, 9, (3, 3), padding=(1, 1, 1, 1))
+    target, random = get_target("host"), np.random.default_rng(0)
+    tiling = choose_tiling(shape, target, gated_out=active is not None)
+    kernel = ConvKernel(shape, tiling, Epilogue(active is not None), False)
+    shared = {
+        "x": numbers(random, 4, 6, 9),
+        "weight": numbers(random, 40, 4, 3, 3),
+        **{name: numbers(random, 40) for name in ("bias", "gate", "shift")},
+        "out_list": active_list(random, 40, active or 0),
+        "out_count": one(active or 0),
+    }
+    calls = [
+        Call(
+            kernel,
+            shared
+            | {
+                "y": np.full((40, 6, 9), SENTINEL, np.float32),
+                "scratch": scratch(tiling.scratch_bytes(shape)),
+                "part": np.array([index, count], np.int32),
+            },
+            {"y", "scratch"},
+        )
+        for count in (1, parts)
+        for index in range(count)
+    ]
+    alone, *shares = (found["y"] for found in run_calls(calls, target, tmp_path))
+    written = np.stack([share != SENTINEL for share in shares])
+    assert np.array_equal(written.sum(axis=0), alone != SENTINEL)
+    assert (alone != SENTINEL).all(axis=(1, 2)).sum() == (40 if active is None else active)
+    for share, mine in zip(shares, written, strict=True):
+        assert np.array_equal(share[mine], alone[mine])
 
 
 def test_the_team_has_no_data_race(tmp_path: Path) -> None:
