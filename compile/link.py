@@ -20,18 +20,24 @@ _FLAGS = ("-std=c11", "-O2", "-g0", "-s", "-fno-sanitize=all", "-Wl,--build-id=n
 
 def link_shared(folder: Path, target: Target) -> bytes:
     """The shared object of the ``network.c`` and ``kernels.o`` in ``folder``."""
-    sources = [folder / "network.c", runtime_sources() / "timing.c", folder / "kernels.o"]
     triple = f"{target.triple}-gnu.{GLIBC}"
-    return _zig(folder, "network.so", triple, sources, "-shared", "-fPIC", "-fvisibility=hidden")
+    return _zig(
+        folder,
+        "network.so",
+        triple,
+        [*_sources(folder), folder / "kernels.o"],
+        *("-shared", "-fPIC", "-fvisibility=hidden", "-pthread"),
+    )
 
 
 def link_runner(folder: Path, target: Target) -> bytes:
     """The static program of the same, which needs nothing but a Linux kernel."""
-    runtime = runtime_sources()
-    sources = [folder / "network.c", runtime / "timing.c", runtime / "runner.c"]
-    return _zig(
-        folder, "runner", f"{target.triple}-musl", [*sources, folder / "kernels.o"], "-static"
-    )
+    sources = [*_sources(folder), runtime_sources() / "runner.c", folder / "kernels.o"]
+    return _zig(folder, "runner", f"{target.triple}-musl", sources, "-static")
+
+
+def _sources(folder: Path) -> list[Path]:
+    return [folder / "network.c", *(runtime_sources() / name for name in ("timing.c", "team.c"))]
 
 
 def _zig(folder: Path, name: str, triple: str, sources: list[Path], *flags: str) -> bytes:

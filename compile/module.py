@@ -95,6 +95,7 @@ def compile_module(
         "inputs": [_tensor(value.name, value.shape) for value in graph.inputs],
         "outputs": [_tensor(value.name, value.shape) for value in graph.outputs],
         "arena_bytes": generated.arena_bytes,
+        "thread_bytes": generated.thread_bytes,
         "weights_bytes": generated.weights_bytes,
         "gates": generated.gates,
         "layers": [step.manifest() for step in program.steps],

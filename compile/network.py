@@ -13,10 +13,13 @@ import jinja2
 import safetensors.numpy
 from tvm.tirx import PrimFunc
 
-from headgate.compile.arena import plan_arena
+from headgate.compile.arena import ALIGNMENT, GUARD, plan_arena
 from headgate.compile.graph import Graph, Value
-from headgate.compile.steps import ActiveList, Buffer, Constant, Kernel, Program
+from headgate.compile.schedules.split import PART
+from headgate.compile.steps import ActiveList, Buffer, Constant, Kernel, Program, Step
 
+EXECUTED = "executed"
+"""The argument in which a kernel counts what it did; the counts of threads are added up."""
 _TEMPLATE = Path(__file__).with_name("network.c.j2")
 
 
@@ -28,6 +31,7 @@ class Generated:
     functions: dict[str, PrimFunc]
     weights: bytes
     arena_bytes: int
+    thread_bytes: int
     weights_bytes: int
     gates: list[dict[str, Any]]
 
@@ -40,23 +44,37 @@ def generate(graph: Graph, program: Program, name: str, target: str) -> Generate
     names: dict[Kernel, str] = {}
     declared: dict[str, list[str]] = {}
     functions: dict[str, PrimFunc] = {}
-    steps = []
+    steps: list[dict[str, Any]] = []
+    thread_bytes = 0
     for step in program.steps:
         kernel = names.get(step.kernel)
         if kernel is None:
             kernel = names[step.kernel] = f"headgate_kernel_{len(names)}"
             functions[kernel] = step.kernel.build(kernel)
             declared[kernel] = [f"{_C[d]} *{key}" for key, d in step.kernel.parameters()]
-        arguments = [
-            _argument(step.arguments[key], dtype, offsets, weight_offsets)
-            for key, dtype in step.kernel.parameters()
-        ]
+        own, own_bytes = _own_offsets(step)
+        thread_bytes = max(thread_bytes, own_bytes)
+        arguments = []
+        for key, dtype in step.kernel.parameters():
+            if key == PART[0]:
+                arguments.append("(int32_t *)range")
+            elif key == EXECUTED and step.shared:
+                arguments.append("f->executed + range[0]")
+            else:
+                place = _argument(step.arguments[key], dtype, offsets, weight_offsets)
+                if key in own:
+                    place = f"range[0] ? ({_C[dtype]} *)(own + {own[key]}) : {place}"
+                arguments.append(place)
+        executed = step.arguments.get(EXECUTED)
         steps.append(
             {
                 "path": step.path,
                 "operator": step.operator,
                 "kernel": kernel,
                 "arguments": arguments,
+                "shared": step.shared,
+                "own": bool(own),
+                "executed": offsets[executed] if isinstance(executed, Buffer) else None,
             }
         )
     gates = [
@@ -79,9 +97,21 @@ def generate(graph: Graph, program: Program, name: str, target: str) -> Generate
         inputs=_tensors(graph.inputs, program.inputs, offsets),
         outputs=_tensors(graph.outputs, program.outputs, offsets),
         arena_bytes=arena_bytes,
+        thread_bytes=thread_bytes,
         weights_bytes=weights_bytes,
     )
-    return Generated(source + "\n", functions, weights, arena_bytes, weights_bytes, gates)
+    return Generated(
+        source + "\n", functions, weights, arena_bytes, thread_bytes, weights_bytes, gates
+    )
+
+
+def _own_offsets(step: Step) -> tuple[dict[str, int], int]:
+    """Where a thread beyond the first keeps what is its own, and how many bytes that takes."""
+    offsets, at = {}, GUARD
+    for name, buffer in (step.own if step.shared else {}).items():
+        offsets[name] = at
+        at += -(-(buffer.bytes + GUARD) // ALIGNMENT) * ALIGNMENT
+    return offsets, at if offsets else 0
 
 
 def c_string(text: str) -> str:

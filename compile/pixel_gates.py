@@ -46,7 +46,7 @@ def pixel_gated(work: Workspace, node: Node) -> None:
         "bias": work.constant(node, "full_bias", node["full_bias"]),
         "partial": Buffer(f"{node.output.name}.partial", kernel.partial_bytes),
         "vectors": Buffer(f"{node.output.name}.vectors", kernel.list_bytes),
-        "out_count": count.count,
+        "executed": count.count,
     }
     if residual is not None and kind == "separate":
         arguments["residual"] = residual.buffer

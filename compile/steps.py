@@ -8,6 +8,14 @@ from typing import Any, Protocol
 import numpy as np
 from tvm.tirx import PrimFunc
 
+from headgate.compile.schedules.split import PART
+
+SHARED_MACS = 100_000
+"""About two microseconds of one core; handing a layer to another takes less than one."""
+SHARED_NUMBERS = 16_384
+"""As much for a layer that only moves numbers."""
+_OWN = ("scratch", "partial", "vectors")
+
 
 class Kernel(Protocol):
     """Code for one kind of step; equal kernels (they are frozen) share one C function."""
@@ -71,6 +79,23 @@ class Step:
     """What is done in any case."""
     pixel_tile: tuple[int, int] | None = None
     """Channels x pixels that a pixel gate decides on together."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether threads share this step: small ones are over before a second thread is there."""
+        written = self.arguments.get("y")
+        numbers = written.bytes // 4 if isinstance(written, Buffer) else 0
+        large = self.dense_macs >= SHARED_MACS or numbers >= SHARED_NUMBERS
+        return large and PART in self.kernel.parameters()
+
+    @property
+    def own(self) -> dict[str, Buffer]:
+        """The buffers of which each thread needs its own."""
+        return {
+            name: buffer
+            for name, buffer in self.arguments.items()
+            if name in _OWN and isinstance(buffer, Buffer)
+        }
 
     @property
     def dense_macs(self) -> int:

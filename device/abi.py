@@ -9,10 +9,10 @@ from pathlib import Path
 from headgate.device.bundle import Bundle
 from headgate.errors import BundleError
 
-ABI = 1
+ABI = 2
 
 RunFunction = ctypes.CFUNCTYPE(
-    c_int32, POINTER(c_void_p), POINTER(c_void_p), c_void_p, c_void_p, c_void_p
+    c_int32, POINTER(c_void_p), POINTER(c_void_p), c_void_p, c_void_p, c_void_p, c_void_p
 )
 
 
@@ -54,6 +54,7 @@ class Network(ctypes.Structure):
         ("layers", POINTER(Layer)),
         ("gates", POINTER(Gate)),
         ("arena_bytes", c_size_t),
+        ("thread_bytes", c_size_t),
         ("weights_bytes", c_size_t),
         ("run", RunFunction),
     )
@@ -78,6 +79,7 @@ class Library:
             POINTER(c_void_p),
             c_void_p,
             c_void_p,
+            c_void_p,
             c_int32,
             POINTER(c_uint64),
         )
@@ -86,6 +88,10 @@ class Library:
         for function in (self.time, self.profile):
             function.argtypes = measure
             function.restype = c_int32
+        self.start_team = self._library.headgate_start_team
+        self.start_team.argtypes, self.start_team.restype = (c_int32,), c_void_p
+        self.stop_team = self._library.headgate_stop_team
+        self.stop_team.argtypes, self.stop_team.restype = (c_void_p,), None
 
 
 def check_network(network: Network, bundle: Bundle) -> None:
@@ -104,6 +110,7 @@ def check_network(network: Network, bundle: Bundle) -> None:
     manifest = bundle.manifest
     in_code: dict[str, object] = {
         "arena_bytes": network.arena_bytes,
+        "thread_bytes": network.thread_bytes,
         "weights_bytes": network.weights_bytes,
         "layers": network.layer_count,
         "inputs": [_shape(network.inputs[i]) for i in range(network.input_count)],
@@ -112,6 +119,7 @@ def check_network(network: Network, bundle: Bundle) -> None:
     }
     in_manifest: dict[str, object] = {
         "arena_bytes": manifest["arena_bytes"],
+        "thread_bytes": manifest["thread_bytes"],
         "weights_bytes": manifest["weights_bytes"],
         "layers": len(manifest["layers"]),
         "inputs": [tensor["shape"] for tensor in manifest["inputs"]],

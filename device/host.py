@@ -48,7 +48,7 @@ class Host(Machine):
                 f"this CPU lacks {', '.join(missing)}; recompile it on this machine"
             )
 
-    def load(self, bundle: Bundle) -> Program:
+    def load(self, bundle: Bundle, threads: int) -> Program:
         """Load network.so into this process, or prepare the runner if there is none.
 
         Raises:
@@ -56,27 +56,33 @@ class Host(Machine):
             DeviceError: the dynamic linker or the memory refuses it.
         """
         if SHARED_OBJECT in bundle.members:
-            return HostProgram(bundle, self.name)
-        return RunnerProgram(bundle, self.name, command=[], env=None)
+            return HostProgram(bundle, self.name, threads)
+        return RunnerProgram(bundle, self.name, [], None, threads)
 
 
 class HostProgram(Program):
     """A network inside this process."""
 
-    def __init__(self, bundle: Bundle, machine: str) -> None:
-        super().__init__(bundle, machine)
+    def __init__(self, bundle: Bundle, machine: str, threads: int) -> None:
+        super().__init__(bundle, machine, threads)
+        self._team: int | None = None
         self._library = _load_library(bundle)
         check_network(self._library.network, bundle)
-        weights = bundle.weights()
+        weights, manifest = bundle.weights(), bundle.manifest
+        arena_bytes = manifest["arena_bytes"] + (threads - 1) * manifest["thread_bytes"]
         try:
-            self._arena = _aligned_bytes(bundle.manifest["arena_bytes"])
+            self._arena = _aligned_bytes(arena_bytes)
             self._weights = _aligned_bytes(len(weights))
         except MemoryError as error:
             raise DeviceError(
-                f"no memory for {bundle.name!r}: arena of {bundle.manifest['arena_bytes']} "
+                f"no memory for {bundle.name!r}: arena of {arena_bytes} "
                 f"and weights of {len(weights)} bytes; close other programs"
             ) from error
         self._weights[:] = np.frombuffer(weights, np.uint8)
+        if threads > 1:
+            self._team = self._library.start_team(threads)
+            if not self._team:
+                raise DeviceError(f"cannot start {threads} threads for {bundle.name!r}; take fewer")
 
     def _execute(
         self, inputs: list[np.ndarray], repeat: int, warmup: int, times: bool, layers: bool
@@ -115,6 +121,7 @@ class HostProgram(Program):
             *pointers,
             self._weights.ctypes.data,
             self._arena.ctypes.data,
+            self._team,
             c_int32(repeat),
             nanoseconds.ctypes.data_as(ctypes.POINTER(c_uint64)),
         )
@@ -122,6 +129,8 @@ class HostProgram(Program):
             raise DeviceError(f"network {self.name!r} returned error {error} on {self.machine}")
 
     def _free(self) -> None:
+        self._library.stop_team(self._team)
+        self._team = None
         self._arena = self._weights = np.empty(0, np.uint8)
 
 

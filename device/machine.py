@@ -24,8 +24,8 @@ class Machine(ABC):
         """
 
     @abstractmethod
-    def load(self, bundle: Bundle) -> Program:
-        """Make a bundle ready to run, after :meth:`check`.
+    def load(self, bundle: Bundle, threads: int) -> Program:
+        """Make a bundle ready to run on so many threads, after :meth:`check`.
 
         Raises:
             BundleError: its code is not what its manifest says.

@@ -43,6 +43,7 @@ def check_manifest(manifest: Any) -> None:
     for key in ("inputs", "outputs"):
         _check_signature(key, _list(manifest, key))
     arena_bytes = _integer(manifest, "arena_bytes", largest=_MAX_BYTES)
+    _integer(manifest, "thread_bytes", largest=_MAX_BYTES)
     _integer(manifest, "weights_bytes", largest=_MAX_BYTES)
     gates = _list(manifest, "gates")
     for index, gate in enumerate(gates):

@@ -18,6 +18,8 @@ from headgate.device.bundle import Bundle
 from headgate.errors import InputError, UsageError
 
 Arrays = np.ndarray | Sequence[np.ndarray]
+MAX_THREADS = 16
+"""HEADGATE_MAX_THREADS of headgate.h."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,10 @@ class Program(ABC):
             program.active_counts["stage1.conv1"]  # (N,) channels computed for each image
     """
 
-    def __init__(self, bundle: Bundle, machine: str) -> None:
+    def __init__(self, bundle: Bundle, machine: str, threads: int) -> None:
         self.bundle = bundle
         self.machine = machine
+        self.threads = threads
         self._counts: np.ndarray | None = None
         self._closed = False
 
@@ -222,15 +225,16 @@ def _check_inputs(wanted: list[dict[str, Any]], arrays: list[Any]) -> list[np.nd
     return inputs
 
 
-def load(bundle: Bundle | str | Path, machine: str = "host") -> Program:
+def load(bundle: Bundle | str | Path, machine: str = "host", threads: int = 1) -> Program:
     """Load a bundle, or the file of one, onto a machine.
 
     Args:
         bundle: a bundle or its path; a file is verified first.
         machine: one of :func:`headgate.device.list_machines`.
+        threads: how many share the work of each layer; results are the same bits for any number.
 
     Raises:
-        UsageError: no such machine.
+        UsageError: no such machine, or a number of threads outside 1 to 16.
         MissingFile, StorageError: the file cannot be read.
         BundleError: it is damaged, or for another target than the machine.
         ToolMissing: the emulator is not installed.
@@ -242,8 +246,10 @@ def load(bundle: Bundle | str | Path, machine: str = "host") -> Program:
     """
     from headgate.device.machine import find_machine  # which needs this module's Program
 
+    if not 1 <= threads <= MAX_THREADS:
+        raise UsageError(f"threads={threads}: 1 to {MAX_THREADS} can share a network")
     chosen = find_machine(machine)
     if not isinstance(bundle, Bundle):
         bundle = Bundle.open(bundle)
     chosen.check(bundle)
-    return chosen.load(bundle)
+    return chosen.load(bundle, threads)

@@ -55,7 +55,7 @@ class Qemu(Machine):
             )
         self.command()
 
-    def load(self, bundle: Bundle) -> Program:
+    def load(self, bundle: Bundle, threads: int) -> Program:
         """Prepare the runner under the emulator.
 
         Raises:
@@ -63,4 +63,4 @@ class Qemu(Machine):
             StorageError: there is no room for its files.
         """
         # An empty environment, because its size changes how many instructions are executed.
-        return RunnerProgram(bundle, self.name, self.command(), env={})
+        return RunnerProgram(bundle, self.name, self.command(), {}, threads)

@@ -27,6 +27,7 @@ class RunnerProgram(Program):
         machine: name of the machine, for messages.
         command: what to put before the runner, such as an emulator with its options.
         env: the process's environment; None for this process's own.
+        threads: how many share the work.
 
     Raises:
         BundleError: the bundle has no runner.
@@ -34,9 +35,14 @@ class RunnerProgram(Program):
     """
 
     def __init__(
-        self, bundle: Bundle, machine: str, command: list[str], env: dict[str, str] | None
+        self,
+        bundle: Bundle,
+        machine: str,
+        command: list[str],
+        env: dict[str, str] | None,
+        threads: int = 1,
     ) -> None:
-        super().__init__(bundle, machine)
+        super().__init__(bundle, machine, threads)
         if RUNNER not in bundle.members:
             raise BundleError(f"{bundle.name!r} has no {RUNNER}; recompile it")
         self._command = command
@@ -55,7 +61,8 @@ class RunnerProgram(Program):
     def command(self, *options: str) -> list[str]:
         """The command line that runs this network with the runner's options."""
         weights = str(self.folder / "weights")
-        return [*self._command, str(self.folder / "runner"), "--weights", weights, *options]
+        team = ["--threads", str(self.threads)] if self.threads > 1 else []
+        return [*self._command, str(self.folder / "runner"), "--weights", weights, *team, *options]
 
     def _execute(
         self, inputs: list[np.ndarray], repeat: int, warmup: int, times: bool, layers: bool

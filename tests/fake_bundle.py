@@ -33,7 +33,7 @@ def zig_cc(*arguments: str | Path) -> None:
 
 def link_shared_object(path: Path, *options: str) -> None:
     """network.so for this machine."""
-    sources = [NETWORK, runtime_sources() / "timing.c"]
+    sources = [NETWORK, *(runtime_sources() / name for name in ("timing.c", "team.c"))]
     zig_cc("-target", f"{HERE}-linux-gnu.2.31", "-shared", "-fPIC", *options, *sources, "-o", path)
 
 
@@ -89,6 +89,7 @@ def manifest(target: str = "host") -> dict[str, Any]:
         "inputs": [{"name": "image", "shape": [1, 4, 2, 3], "dtype": "float32"}],
         "outputs": [{"name": "score", "shape": [1, 4], "dtype": "float32"}],
         "arena_bytes": 128,
+        "thread_bytes": 0,
         "weights_bytes": 16,
         "gates": [gate],
         "layers": [gate_layer, {**gate_layer, **conv, "dense_macs": 96}],

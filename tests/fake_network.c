@@ -21,8 +21,9 @@ typedef struct {
 } arena_layout;
 
 static int32_t run(const void *const *in, void *const *out, const void *weights, void *arena,
-                   const headgate_hook *hook)
+                   const headgate_hook *hook, headgate_team *team)
 {
+    (void)team;
     const float *image = in[0], *weight = weights;
     float *score = out[0];
     arena_layout *memory = arena;
@@ -55,7 +56,7 @@ static int32_t run(const void *const *in, void *const *out, const void *weights,
 }
 
 static const headgate_network network = {HEADGATE_ABI, "fake", 1,     1,     2,  1,  inputs,
-                                         outputs,      layers, gates, 128, 16, run};
+                                         outputs,      layers, gates, 128, 0, 16, run};
 
 const headgate_network *headgate_get_network(void)
 {

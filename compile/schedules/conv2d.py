@@ -22,6 +22,7 @@ from headgate.compile.schedules.microkernel import (
     accumulate,
 )
 from headgate.compile.schedules.packing import clear_border, gather_columns, pad_rows
+from headgate.compile.schedules.split import PART, share
 from headgate.compile.schedules.tiling import ConvShape, Tiling
 from headgate.compile.schedules.tir import Buffer, Expr, let, load, local, loop, splat, store, when
 
@@ -58,7 +59,7 @@ class ConvKernel:
             names += [("constant", "float32"), ("out_list", "int32")]
         if self.gated_in:
             names += [("in_list", "int32"), ("in_count", "int32")]
-        return names
+        return [*names, PART]
 
     def build(self, name: str) -> PrimFunc:
         """The TIR of this kernel as a C function called ``name``."""
@@ -94,7 +95,7 @@ class ConvEmitter:
 
     def __init__(self, kernel: ConvKernel, buffers: dict[str, Buffer]) -> None:
         self.kernel, self.shape, self.tiling = kernel, kernel.shape, kernel.tiling
-        self.buffers = buffers
+        self.buffers, self.part = buffers, buffers["part"]
         self.finish = Finish(
             kernel.epilogue,
             buffers["y"],
@@ -109,17 +110,24 @@ class ConvEmitter:
         shape, kernel, lanes = self.shape, self.kernel, self.tiling.lanes
         outputs = let(self.buffers["out_count"][0]) if kernel.epilogue.gate else shape.out_channels
         inputs = let(self.buffers["in_count"][0]) if kernel.gated_in else shape.in_channels
-        if kernel.epilogue.means:
-            with loop(outputs) as i:
-                store(self.buffers["sums"], self.output(i) * lanes, splat(0, lanes), lanes)
-        with loop(shape.groups) as group:
-            self.group(
-                group,
-                self.segment("in_list", inputs, group, shape.group_in),
-                self.segment("out_list", outputs, group, shape.group_out),
-            )
+        first, end = share(shape.groups, 1, self.part) if shape.groups > 1 else (0, 1)
+        with loop(end - first) as index:
+            group = first + index
+            mine = self.mine(self.segment("out_list", outputs, group, shape.group_out))
+            if kernel.epilogue.means:
+                with loop(mine[1]) as i:
+                    into = let(self.output(mine[0] + i) * lanes)
+                    store(self.buffers["sums"], into, splat(0, lanes), lanes)
+            self.group(group, self.segment("in_list", inputs, group, shape.group_in), mine)
         if kernel.clamp_inactive:
             self.finish_inactive(outputs, (kernel.placed or shape.out_channels) - outputs)
+
+    def mine(self, outputs: tuple[Expr, Expr]) -> tuple[Expr, Expr]:
+        """This part's share of the outputs of a group: (first position, length)."""
+        if self.shape.groups > 1:
+            return outputs
+        first, end = share(outputs[1], self.tiling.rows, self.part)
+        return first, let(end - first)
 
     def segment(self, name: str, count: Expr, group: Expr, size: int) -> tuple[Expr, Expr]:
         """The part of a list that lies in a group: (first position, length)."""
@@ -230,11 +238,11 @@ class ConvEmitter:
     def blocks(self, chunk: Chunk, body: Callable[[Rows], None]) -> None:
         """``body(rows)`` for every few active output channels."""
         (first, count), rows = chunk.outputs, self.tiling.rows
-        full = count // rows if isinstance(count, int) else tir.T.floordiv(count, rows)
+        full = count // rows if isinstance(count, int) else let(tir.T.floordiv(count, rows))
         with loop(full) as block:
             at = let(first + block * rows)
             body([self.row(at + i) for i in range(rows)])
-        if isinstance(count, int) and count % rows == 0:
+        if not self.kernel.epilogue.gate and self.shape.group_out % rows == 0:
             return
         # What is left goes by half tiles, whose surplus rows repeat the last channel.
         half, start = rows // 2, let(full * rows)
@@ -288,8 +296,9 @@ class ConvEmitter:
         shape, lanes = self.shape, max(4, gcd(self.tiling.lanes, 16))
         y, epilogue = self.buffers["y"], self.kernel.epilogue
         source = self.buffers.get("residual", y) if epilogue.residual else None
-        with loop(others) as i:
-            channel = let(self.output(outputs + i))
+        first, end = share(others, 1, self.part)
+        with loop(end - first) as i:
+            channel = let(self.output(outputs + first + i))
             start = let(channel * shape.pixels)
             constant = let(self.buffers["constant"][channel]) if self.kernel.placed else None
 

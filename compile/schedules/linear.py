@@ -14,6 +14,7 @@ from tvm.tirx import PrimFunc
 
 from headgate.compile.schedules import tir
 from headgate.compile.schedules.microkernel import Epilogue
+from headgate.compile.schedules.split import PART, share
 from headgate.compile.schedules.tir import Buffer, Expr, let, load, local, loop, splat, store
 
 MAX_VECTORS = 4
@@ -57,7 +58,7 @@ class Linear:
 
     def parameters(self) -> list[tuple[str, str]]:
         lists = [("in_list", "int32"), ("in_count", "int32")] if self.gated else []
-        return [(n, "float32") for n in ("x", "weight", "bias", "y")] + lists
+        return [(n, "float32") for n in ("x", "weight", "bias", "y")] + lists + [PART]
 
     def build(self, name: str) -> PrimFunc:
         return tir.prim_func(name, self.parameters(), self._body)
@@ -65,7 +66,9 @@ class Linear:
     def _body(self, x: Buffer, weight: Buffer, bias: Buffer, y: Buffer, *lists: Buffer) -> None:
         lanes, vectors = self.lanes, self.vectors
         size = vectors * lanes
-        with loop(self.blocks) as block:
+        first, end = share(self.blocks, 1, lists[-1]) if self.blocks > 1 else (0, 1)
+        with loop(end - first) as index:
+            block = first + index
             acc = local(UNROLL * size)
             for v in range(UNROLL * vectors):
                 store(acc, v * lanes, splat(0, lanes), lanes)

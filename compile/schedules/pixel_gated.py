@@ -18,6 +18,7 @@ from headgate.compile.schedules import tir
 from headgate.compile.schedules.conv2d import Chunk, ConvEmitter, ConvKernel
 from headgate.compile.schedules.gating import lane_sum
 from headgate.compile.schedules.microkernel import Pixels, Weights, accumulate
+from headgate.compile.schedules.split import share
 from headgate.compile.schedules.tir import Buffer, Expr, let, load, local, loop, splat, store
 
 
@@ -79,7 +80,7 @@ class PixelGatedConv:
             *self.convolution.parameters(),
             *((name, "float32") for name in floats),
             ("vectors", "int32"),
-            ("out_count", "int32"),
+            ("executed", "int32"),
         ]
 
     def build(self, name: str) -> PrimFunc:
@@ -127,7 +128,7 @@ class _Emitter(ConvEmitter):
         self.executed = local(1, "int32")
         store(self.executed, 0, _int(0))
         super().run()
-        store(self.buffers["out_count"], 0, self.executed[0])
+        store(self.buffers["executed"], 0, self.executed[0])
 
     def source(self, first: Expr, j: Expr) -> Expr:
         """The input channel at a position; shuffling costs nothing, as channels are copied."""
@@ -138,10 +139,42 @@ class _Emitter(ConvEmitter):
         return tir.T.floormod(j, parts) * each + tir.T.floordiv(j, parts)
 
     def tiles(self, chunk: Chunk) -> None:
-        parts = self.gate.partitions if self.gate.grouped else 1
-        with loop(parts) as part:
-            base, rest = self.path(chunk, part, base=True), self.path(chunk, part, base=False)
-            self.units(part, lambda unit: self.unit(chunk, unit, base, rest))
+        size, rows, half = self.kernel_gate.unit, self.gate.rows, self.gate.rows // 2
+        whole, left = divmod(self.outputs, size)
+
+        def full(part: Expr, index: Expr) -> None:
+            first = let(part * self.outputs + index * size)
+            self.unit(chunk, part, _Unit(first, size, rows, size // rows))
+
+        def rest(part: Expr, index: Expr) -> None:
+            done = let(whole * size + index * half)
+            count = let(tir.minimum(self.outputs - done, half))
+            self.unit(chunk, part, _Unit(let(part * self.outputs + done), count, half, 1))
+
+        self.units(whole, full)
+        self.units(-(-left // half), rest)
+
+    def mine(self, outputs: tuple[Expr, Expr]) -> tuple[Expr, Expr]:
+        """All of them: threads share the units."""
+        return outputs
+
+    @property
+    def outputs(self) -> int:
+        """Output channels whose base path has the same inputs."""
+        return self.shape.out_channels // (self.gate.partitions if self.gate.grouped else 1)
+
+    def units(self, each: int, body: Callable[[Expr, Expr], None]) -> None:
+        """``body(partition, index)`` for ``each`` units of every partition, split over threads."""
+        partitions = self.gate.partitions if self.gate.grouped else 1
+        if not each:
+            return
+        first, end = share(partitions * each, 1, self.part)
+        with loop(end - first) as i:
+            at = let(first + i)
+            if partitions == 1:
+                body(0, at)
+            else:
+                body(let(tir.T.floordiv(at, each)), let(tir.T.floormod(at, each)))
 
     def path(self, chunk: Chunk, part: Expr, *, base: bool) -> _Path:
         """The inputs of one path for the outputs of ``part``."""
@@ -167,22 +200,9 @@ class _Emitter(ConvEmitter):
             replace(pixels, plane=lambda j: pixels.plane(nth(j))),
         )
 
-    def units(self, part: Expr, body: Callable[[_Unit], None]) -> None:
-        """``body`` for all output channels of ``part``, unit by unit."""
-        each = self.shape.out_channels // (self.gate.partitions if self.gate.grouped else 1)
-        size, rows = self.kernel_gate.unit, self.gate.rows
-        start = part * each
-        if each // size:
-            with loop(each // size) as index:
-                body(_Unit(let(start + index * size), size, rows, size // rows))
-        left, half = each % size, rows // 2
-        if left:
-            with loop(-(-left // half)) as index:
-                done = let(each - left + index * half)
-                body(_Unit(let(start + done), let(tir.minimum(each - done, half)), half, 1))
-
-    def unit(self, chunk: Chunk, unit: _Unit, base: _Path, rest: _Path) -> None:
+    def unit(self, chunk: Chunk, part: Expr, unit: _Unit) -> None:
         """One unit: partial sums, the decision, and both ways to finish."""
+        base, rest = self.path(chunk, part, base=True), self.path(chunk, part, base=False)
         vectors = self.tiling.chunk_vectors(self.shape, chunk.rows)
         self.vectors(chunk, lambda u, count: self.partial_sums(unit, u, count, base, vectors))
         needed = let(self.list_needed(chunk, unit, vectors))

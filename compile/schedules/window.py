@@ -12,6 +12,7 @@ from tvm.tirx import PrimFunc
 from headgate.compile.schedules import tir
 from headgate.compile.schedules.microkernel import Epilogue, Finish, Place
 from headgate.compile.schedules.packing import clear_border, pad_rows
+from headgate.compile.schedules.split import PART, share
 from headgate.compile.schedules.tiling import ConvShape, Tiling
 from headgate.compile.schedules.tir import Buffer, Expr, let, load, local, loop, splat, store
 from headgate.compile.targets import Target
@@ -59,7 +60,7 @@ class Pool:
 
     def parameters(self) -> list[tuple[str, str]]:
         lists = [("in_list", "int32"), ("in_count", "int32")] if self.gated else []
-        return [("x", "float32"), ("y", "float32"), ("scratch", "float32"), *lists]
+        return [("x", "float32"), ("y", "float32"), ("scratch", "float32"), *lists, PART]
 
     def build(self, name: str) -> PrimFunc:
         return tir.prim_func(name, self.parameters(), self._body)
@@ -71,7 +72,10 @@ class Pool:
         largest = self.kind == "max"
         border = LOWEST if largest else 0.0
         clear_border(shape, tiling, scratch, 1, border)
-        with loop(let(lists[1][0]) if self.gated else self.shape.in_channels) as j:
+        count = let(lists[1][0]) if self.gated else self.shape.in_channels
+        first, end = share(count, 1, lists[-1])
+        with loop(end - first) as index:
+            j = first + index
             channel = let(lists[0][j] if self.gated else j)
             pad_rows(shape, tiling, x, scratch, 1, lambda _: channel, 0, border)
             with loop(shape.out_height) as row:
@@ -108,7 +112,7 @@ class Depthwise:
         names += ["residual"] if self.epilogue.residual == "separate" else []
         names += ["scratch"]
         lists = ["out_list", "out_count"] if self.epilogue.gate else []
-        return [(n, "float32") for n in names] + [(n, "int32") for n in lists]
+        return [(n, "float32") for n in names] + [(n, "int32") for n in lists] + [PART]
 
     def build(self, name: str) -> PrimFunc:
         names = [key for key, _ in self.parameters()]
@@ -132,7 +136,10 @@ class Depthwise:
         clear_border(shape, tiling, scratch, 1)
         gated = self.epilogue.gate
         per_input = self.shape.out_channels // self.shape.in_channels
-        with loop(let(buffers["out_count"][0]) if gated else self.shape.out_channels) as j:
+        count = let(buffers["out_count"][0]) if gated else self.shape.out_channels
+        first, end = share(count, 1, buffers["part"])
+        with loop(end - first) as index:
+            j = first + index
             channel = let(buffers["out_list"][j] if gated else j)
             source = tir.T.floordiv(channel, per_input)
             pad_rows(shape, tiling, buffers["x"], scratch, 1, lambda _: source, 0)

@@ -17,7 +17,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a structure or the meaning of a field below changes. */
-#define HEADGATE_ABI 1
+#define HEADGATE_ABI 2
 
 /* What a shared object shows, also when it is built with -fvisibility=hidden. */
 #define HEADGATE_EXPORT __attribute__((visibility("default")))
@@ -45,6 +45,16 @@ typedef struct {
     size_t count_offset;
 } headgate_gate;
 
+/* Threads that share the work of a layer; NULL stands for the calling thread alone. The task is
+ * called once for each part of 0..parts - 1, at the same time; run returns when all are done. */
+#define HEADGATE_MAX_THREADS 16
+
+typedef struct headgate_team {
+    int32_t size;
+    void (*run)(struct headgate_team *team,
+                void (*task)(void *frame, int32_t part, int32_t parts), void *frame);
+} headgate_team;
+
 /* Called before and after every layer. Layers do not nest; one may be entered several times. */
 typedef struct {
     void (*enter)(void *user, int32_t layer);
@@ -60,27 +70,36 @@ typedef struct {
     const headgate_layer *layers;
     const headgate_gate *gates;
     size_t arena_bytes;
+    size_t thread_bytes; /* more arena for each thread of a team beyond the first */
     size_t weights_bytes; /* of the data section of weights.safetensors */
-    /* One inference. `weights` is the first byte of that data section, `hook` may be NULL.
-     * Returns 0, or an error code of the network's own. */
+    /* One inference. `weights` is the first byte of that data section; `hook` and `team` may be
+     * NULL. Results are the same bits for any team. Returns 0, or an error code of the network's
+     * own. */
     int32_t (*run)(const void *const *inputs, void *const *outputs, const void *weights,
-                   void *arena, const headgate_hook *hook);
+                   void *arena, const headgate_hook *hook, headgate_team *team);
 } headgate_network;
 
 HEADGATE_EXPORT const headgate_network *headgate_get_network(void);
+
+/* A team of `size` threads, the calling one included; NULL if there is no memory or no thread.
+ * One network may use it at a time. */
+HEADGATE_EXPORT headgate_team *headgate_start_team(int32_t size);
+
+/* Ends the threads; NULL is allowed. */
+HEADGATE_EXPORT void headgate_stop_team(headgate_team *team);
 
 /* Run `repeat` times and store each run's duration in nanoseconds[repeat].
  * Stops at the first run that fails and returns its code, otherwise 0. */
 HEADGATE_EXPORT int32_t headgate_time(const headgate_network *network, const void *const *inputs,
                                       void *const *outputs, const void *weights, void *arena,
-                                      int32_t repeat, uint64_t *nanoseconds);
+                                      headgate_team *team, int32_t repeat, uint64_t *nanoseconds);
 
 /* The same, with the durations of the layers: nanoseconds[repeat][layer_count]. A layer's time
  * includes reading the clock once (some tens of nanoseconds). */
 HEADGATE_EXPORT int32_t headgate_profile(const headgate_network *network,
                                          const void *const *inputs, void *const *outputs,
-                                         const void *weights, void *arena, int32_t repeat,
-                                         uint64_t *nanoseconds);
+                                         const void *weights, void *arena, headgate_team *team,
+                                         int32_t repeat, uint64_t *nanoseconds);
 
 #ifdef __cplusplus
 }

@@ -1,4 +1,4 @@
-/* Runs a network on raw little-endian files; linked statically with network.c and timing.c.
+/* Runs a network on raw little-endian files; linked statically with network.c, timing.c and team.c.
  *
  * Inputs and outputs are float32, counts int32, times uint64 nanoseconds. Samples are
  * concatenated, and read, run and written one at a time, so memory does not grow with their
@@ -21,11 +21,11 @@
 #error "the files of headgate bundles are little-endian"
 #endif
 
-enum { MAX_TENSORS = 16, ALIGNMENT = 64 };
+enum { MAX_TENSORS = 16, ALIGNMENT = 64, MOST_RUNS = 1000000000 };
 
 static const char usage_text[] =
     "usage: runner --weights FILE --input FILE --output FILE [--counts FILE] [--times FILE]\n"
-    "              [--layers FILE] [--repeat N] [--warmup N]\n"
+    "              [--layers FILE] [--repeat N] [--warmup N] [--threads N]\n"
     "       runner --describe\n"
     "Samples in the input file are concatenated; each is run N times after the warm-up.\n"
     "  --counts  int32  [samples][gates]           active channels\n"
@@ -41,7 +41,7 @@ typedef struct {
     const char *weights;
     stream inputs[MAX_TENSORS], outputs[MAX_TENSORS];
     stream counts, times, layers;
-    int32_t input_count, output_count, repeat, warmup;
+    int32_t input_count, output_count, repeat, warmup, threads;
     int describe;
 } options;
 
@@ -66,13 +66,13 @@ _Noreturn __attribute__((format(printf, 1, 2))) static void fail(const char *for
     exit(1);
 }
 
-static int32_t parse_count(const char *option, const char *text, long smallest)
+static int32_t parse_count(const char *option, const char *text, long smallest, long largest)
 {
     char *end;
     errno = 0;
     const long value = strtol(text, &end, 10);
-    if (errno || end == text || *end || value < smallest || value > 1000000000)
-        fail("%s wants a number from %ld to 1000000000, not '%s'", option, smallest, text);
+    if (errno || end == text || *end || value < smallest || value > largest)
+        fail("%s wants a number from %ld to %ld, not '%s'", option, smallest, largest, text);
     return (int32_t)value;
 }
 
@@ -85,7 +85,7 @@ static void add_stream(const char *option, stream *streams, int32_t *count, cons
 
 static options parse(int argc, char **argv)
 {
-    options chosen = {.repeat = 1};
+    options chosen = {.repeat = 1, .threads = 1};
     for (int i = 1; i < argc; i++) {
         const char *option = argv[i];
         if (!strcmp(option, "--describe")) {
@@ -96,8 +96,9 @@ static options parse(int argc, char **argv)
             fputs(usage_text, stdout);
             exit(0);
         }
-        static const char *const known[] = {"--weights", "--input",  "--output", "--counts",
-                                            "--times",   "--layers", "--repeat", "--warmup"};
+        static const char *const known[] = {"--weights", "--input",  "--output",
+                                            "--counts",  "--times",  "--layers",
+                                            "--repeat",  "--warmup", "--threads"};
         size_t which = 0;
         while (which < sizeof known / sizeof *known && strcmp(option, known[which]))
             which++;
@@ -113,8 +114,9 @@ static options parse(int argc, char **argv)
         case 3: chosen.counts.path = value; break;
         case 4: chosen.times.path = value; break;
         case 5: chosen.layers.path = value; break;
-        case 6: chosen.repeat = parse_count(option, value, 1); break;
-        default: chosen.warmup = parse_count(option, value, 0); break;
+        case 6: chosen.repeat = parse_count(option, value, 1, MOST_RUNS); break;
+        case 7: chosen.warmup = parse_count(option, value, 0, MOST_RUNS); break;
+        default: chosen.threads = parse_count(option, value, 1, HEADGATE_MAX_THREADS); break;
         }
     }
     return chosen;
@@ -250,7 +252,13 @@ static void run(const headgate_network *network, options *chosen)
         inputs[i] = input_memory[i] = allocate(network->inputs[i].bytes, "an input");
     for (int32_t i = 0; i < network->output_count; i++)
         outputs[i] = allocate(network->outputs[i].bytes, "an output");
-    unsigned char *arena = allocate(network->arena_bytes, "the arena");
+    const size_t extra = product((size_t)chosen->threads - 1, network->thread_bytes);
+    if (extra > SIZE_MAX - network->arena_bytes)
+        fail("%" PRId32 " threads do not fit this machine's memory", chosen->threads);
+    unsigned char *arena = allocate(network->arena_bytes + extra, "the arena");
+    headgate_team *team = NULL;
+    if (chosen->threads > 1 && !(team = headgate_start_team(chosen->threads)))
+        fail("cannot start %" PRId32 " threads", chosen->threads);
     const size_t repeat = (size_t)chosen->repeat;
     const size_t times_bytes = product(repeat, sizeof(uint64_t));
     const size_t layers_bytes = product(times_bytes, (size_t)network->layer_count);
@@ -270,12 +278,12 @@ static void run(const headgate_network *network, options *chosen)
             read_exactly(chosen->inputs[i].file, chosen->inputs[i].path, input_memory[i],
                          network->inputs[i].bytes);
         for (int32_t i = 0; i < chosen->warmup; i++)
-            check_run(network, network->run(inputs, outputs, weights, arena, NULL));
+            check_run(network, network->run(inputs, outputs, weights, arena, NULL, team));
         if (chosen->times.path || !layers)
-            check_run(network, headgate_time(network, inputs, outputs, weights, arena,
+            check_run(network, headgate_time(network, inputs, outputs, weights, arena, team,
                                              chosen->repeat, times));
         if (layers)
-            check_run(network, headgate_profile(network, inputs, outputs, weights, arena,
+            check_run(network, headgate_profile(network, inputs, outputs, weights, arena, team,
                                                 chosen->repeat, layers));
         for (int32_t i = 0; i < network->output_count; i++)
             write_exactly(&chosen->outputs[i], outputs[i], network->outputs[i].bytes);
@@ -286,6 +294,7 @@ static void run(const headgate_network *network, options *chosen)
         write_exactly(&chosen->layers, layers, layers_bytes);
     }
     close_written();
+    headgate_stop_team(team);
 }
 
 static void print_string(const char *text)
@@ -321,8 +330,8 @@ static void describe(const headgate_network *network)
 {
     printf("{\"abi\": %" PRIu32 ", \"name\": ", network->abi);
     print_string(network->name);
-    printf(",\n \"arena_bytes\": %zu, \"weights_bytes\": %zu,\n", network->arena_bytes,
-           network->weights_bytes);
+    printf(",\n \"arena_bytes\": %zu, \"thread_bytes\": %zu, \"weights_bytes\": %zu,\n",
+           network->arena_bytes, network->thread_bytes, network->weights_bytes);
     print_tensors("inputs", network->inputs, network->input_count);
     print_tensors("outputs", network->outputs, network->output_count);
     printf(" \"gates\": [");

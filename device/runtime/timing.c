@@ -13,12 +13,12 @@ static uint64_t now_ns(void)
 }
 
 int32_t headgate_time(const headgate_network *network, const void *const *inputs,
-                      void *const *outputs, const void *weights, void *arena, int32_t repeat,
-                      uint64_t *nanoseconds)
+                      void *const *outputs, const void *weights, void *arena, headgate_team *team,
+                      int32_t repeat, uint64_t *nanoseconds)
 {
     for (int32_t i = 0; i < repeat; i++) {
         const uint64_t start = now_ns();
-        const int32_t error = network->run(inputs, outputs, weights, arena, NULL);
+        const int32_t error = network->run(inputs, outputs, weights, arena, NULL, team);
         nanoseconds[i] = now_ns() - start;
         if (error)
             return error;
@@ -44,15 +44,15 @@ static void leave_layer(void *user, int32_t layer)
 }
 
 int32_t headgate_profile(const headgate_network *network, const void *const *inputs,
-                         void *const *outputs, const void *weights, void *arena, int32_t repeat,
-                         uint64_t *nanoseconds)
+                         void *const *outputs, const void *weights, void *arena,
+                         headgate_team *team, int32_t repeat, uint64_t *nanoseconds)
 {
     stopwatch watch = {0, nanoseconds};
     const headgate_hook hook = {enter_layer, leave_layer, &watch};
     for (int32_t i = 0; i < repeat; i++) {
         for (int32_t layer = 0; layer < network->layer_count; layer++)
             watch.layer_ns[layer] = 0;
-        const int32_t error = network->run(inputs, outputs, weights, arena, &hook);
+        const int32_t error = network->run(inputs, outputs, weights, arena, &hook, team);
         if (error)
             return error;
         watch.layer_ns += network->layer_count;

@@ -112,10 +112,10 @@ def pixel_call(case: PixelCase, target: Target) -> Call:
         "scratch": scratch(tiling.scratch_bytes(shape)),
         "partial": scratch(kernel.partial_bytes),
         "vectors": np.zeros(kernel.list_bytes // 4, np.int32),
-        "out_count": one(-1),
+        "executed": one(-1),
     }
     arrays["gate_bias"] = gate_bias(case, arrays, random)
-    return Call(kernel, arrays, {"y", "scratch", "partial", "vectors", "out_count"})
+    return Call(kernel, arrays, {"y", "scratch", "partial", "vectors", "executed"})
 
 
 def gate_bias(
@@ -207,9 +207,9 @@ def check_pixels(call: Call, case: PixelCase, found: dict[str, np.ndarray]) -> N
     assert isinstance(call.kernel, PixelGatedConv)
     tiling = call.kernel.convolution.tiling
     chunk = shape.out_channels // (gate.partitions if gate.grouped else 1)
-    assert found["out_count"][0] == in_tiles(on, chunk, gate.rows, tiling.lanes)
+    assert found["executed"][0] == in_tiles(on, chunk, gate.rows, tiling.lanes)
     if gate.block != (1, 1):
-        assert found["out_count"][0] == on.sum()
+        assert found["executed"][0] == on.sum()
     if case.share is not None:
         assert on.mean() == case.share
 

@@ -213,6 +213,7 @@ CHANGES: list[tuple[tuple[Any, ...], Any]] = [
     (("inputs", 0, "dtype"), "int8"),
     (("outputs", 0), "score"),
     (("arena_bytes",), -1),
+    (("thread_bytes",), -1),
     (("arena_bytes",), 1 << 60),
     (("arena_bytes",), 1.5),
     (("weights_bytes",), 17),

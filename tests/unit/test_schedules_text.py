@@ -94,7 +94,11 @@ def test_products_of_a_gated_convolution(kernel: int) -> None:
         around.add(code[top].strip().partition(" in ")[2])
     assert around == {f"range({inputs}):"}
     assert re.search(rf"= in_list\[\w+\] \* {kernel**2}\b", "\n".join(code))
-    assert f"range({outputs} // 4)" in "".join(code)
+    # A thread's share of them, in whole tiles.
+    (end,) = re.findall(rf"(\w+): .* = T\.min\({outputs}, .*part\[0\] \+ 1\)", "\n".join(code))
+    (mine,) = re.findall(rf"(\w+): .* = {end} - \w+$", "\n".join(code), re.MULTILINE)
+    (tiles,) = re.findall(rf"(\w+): .* = {mine} // 4$", "\n".join(code), re.MULTILINE)
+    assert f"range({tiles})" in "".join(code)
 
 
 def loops_around(code: list[str], place: int) -> list[str]:
@@ -129,8 +133,12 @@ def test_products_of_a_pixel_gated_convolution(kernel: int) -> None:
 
     # One input in four decides, for two units of four channels.
     vectors = image(kernel).out_height
-    assert ranges(base[0])[:2] == [f"range({vectors}):", "range(2):"]
+    over, units, *_ = ranges(base[0])
     before = "\n".join(code[: rest[0]])
+    assert over == f"range({vectors}):"
+    (end, first) = re.findall(r"range\((\w+) - (\w+)\)", units)[0]
+    for name, index in ((first, r"part\[0\]"), (end, r"\(part\[0\] \+ 1\)")):
+        assert re.search(rf"\b{name}: .* = T\.min\(2, .*{index}.* // part\[1\]\)", before)
     # How many are listed is counted while they are.
     needed, order = re.findall(r"(\w+): .* = (buffer_\w+)\[0\]$", before, re.MULTILINE)[-1]
     assert f"vectors[{order}[0]] = " in before
