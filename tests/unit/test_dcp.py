@@ -1,16 +1,9 @@
-"""DCP: the T-sigmoid against a plain reference, its thresholds, and training layer by layer."""
+"""DCP: the T-sigmoid against a plain reference, and its thresholds."""
 
 from __future__ import annotations
 
 import copy
-import json
 import math
-import os
-import signal
-import subprocess
-import sys
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,46 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from headgate.errors import ModelError, RecipeError, TrainingError, UsageError
-from headgate.train import loop, state
-from headgate.train.checkpoints import describe, load_checkpoint
-from headgate.train.evaluate import accuracy, to_network_input
+from headgate.errors import ModelError, TrainingError, UsageError
 from headgate.train.gates import (
     DCPConv2d,
-    FBSConv2d,
     calibrate,
     gate,
     gate_statistics,
     gates,
     set_density,
 )
-from headgate.train.gates.layer_by_layer import LayerByLayer
 from headgate.train.gates.thresholds import BATCH_WEIGHT, find_thresholds
-from headgate.train.history import read_csv
 from headgate.train.macs import count_macs
 from headgate.train.models import create_model
-from headgate.train.problem import load_problem
-from headgate.train.procedure import Moment
-from headgate.train.recipe import Recipe, recipe_from, to_toml
+from tests.dcp_networks import INNER, dcp_layers, pretrained
 
 EPS = 1e-5
-INNER = "block-inner"
-
-TINY = {
-    "dataset": "synthetic",
-    "epochs": 4,
-    "batch_size": 64,
-    "limit_train": 320,
-    "limit_test": 64,
-    "warmup_epochs": 0.5,
-    "checkpoint_batches": 2,
-    "ema_decay": 0.9,
-    "clip_norm": 5.0,
-    "gate": "dcp",
-    "gate_layers": [INNER],
-    "density": 0.5,
-    "density_schedule": [[1, 0.5]],
-}
 
 
 def pair(
@@ -73,20 +41,6 @@ def pair(
     nn.init.normal_(norm.running_mean)
     nn.init.uniform_(norm.running_var, 0.5, 2)
     return conv, norm
-
-
-def pretrained(name: str = "resnet8") -> nn.Module:
-    module = create_model(name)
-    for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            nn.init.normal_(part.weight)
-            nn.init.normal_(part.bias)
-    module.train()(torch.randn(16, 3, 32, 32))
-    return module.eval()
-
-
-def dcp_layers(module: nn.Module) -> list[DCPConv2d]:
-    return [layer for layer in gates(module).values() if isinstance(layer, DCPConv2d)]
 
 
 # The formula
@@ -334,195 +288,3 @@ def test_counting_knows_every_operator_and_every_image() -> None:
         expected -= (layer.channels - statistics.active) * per_channel
     assert torch.equal(count.executed_per_image, expected)
     assert len(set(expected.tolist())) > 1
-
-
-# Training
-
-
-@pytest.mark.parametrize(
-    ("schedule", "layer_epochs", "expected"),
-    [
-        ([[1, 0.8], [4, 0.5]], 1.0, {0: "1 1 1", 1: ".8 1 1", 3: ".8 .8 .8", 5: ".5 .5 .8"}),
-        ([[0, 0.7], [2, 0.5]], 1.0, {-1: "1 1 1", 0: ".7 .7 .7", 2: ".5 .7 .7", 9: ".5 .5 .5"}),
-        ([[1, 0.5]], 0.4, {0: "1 1 1", 1: ".5 1 1", 2: ".5 .5 .5"}),
-        ([[1, 0.8], [2, 0.5]], 1.0, {2: ".5 .8 1", 3: ".5 .5 .8", 4: ".5 .5 .5"}),
-        ([], 1.0, {-1: "1 1 1", 0: ".5 .5 .5"}),
-    ],
-)
-def test_layers_take_turns(
-    schedule: list[list[float]], layer_epochs: float, expected: dict[int, str]
-) -> None:
-    recipe = Recipe(gate="dcp", density=0.5, density_schedule=schedule)
-    procedure = LayerByLayer(layer_epochs)
-    for epoch, densities in expected.items():
-        assert procedure.densities(recipe, epoch, 3) == [float(d) for d in densities.split()]
-
-
-def test_ten_turns_of_a_tenth_are_an_epoch() -> None:
-    recipe = Recipe(gate="dcp", density=0.5, density_schedule=[[1, 0.5]])
-    assert LayerByLayer(0.1).densities(recipe, 2, 11) == [0.5] * 11
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"layer_epochs": -1}, r"layer_epochs = -1, but it must be a number, at least 0"),
-        ({"layer_epochs": "two"}, r"layer_epochs = 'two'"),
-        ({"calibration_images": 0}, r"calibration_images = 0, but it must be a whole number"),
-        ({"calibration_images": 1.5}, r"calibration_images = 1.5"),
-    ],
-)
-def test_options_out_of_range_are_refused(options: dict[str, object], message: str) -> None:
-    with pytest.raises(RecipeError, match=message):
-        LayerByLayer(**options)
-
-
-def test_turns_after_the_last_epoch_are_refused(tmp_path: Path) -> None:
-    table = TINY | {"gate_training": {"layer_epochs": 1.5}}
-    with pytest.raises(RecipeError, match=r"last of 3 gated layers at epoch 4, but there are 4"):
-        loop.train(recipe_from(table), tmp_path)
-    with pytest.raises(RecipeError, match=r"no option 'layer_epoch'.*'layer_epochs'"):
-        loop.train(recipe_from(TINY | {"gate_training": {"layer_epoch": 1}}), tmp_path)
-
-
-def test_a_layer_that_moves_gets_its_threshold_from_training_images() -> None:
-    recipe = recipe_from(TINY | {"limit_train": 100})
-    problem = load_problem(recipe, torch.device("cpu"))
-    torch.manual_seed(0)
-    module = gate(pretrained(), "dcp", density=0.5, layers=INNER)
-    procedure = LayerByLayer(calibration_images=50)
-    for layer in dcp_layers(module):
-        layer.set_thresholds(torch.zeros(layer.channels))
-    for epoch, moved in [(0, False), (1, True), (2, True), (3, True)]:
-        before = [layer.thresholds.clone() for layer in dcp_layers(module)]
-        moment = Moment(module, recipe, problem, epoch)
-        procedure.configure(moment)
-        procedure.before_epoch(moment)
-        after = [layer.thresholds for layer in dcp_layers(module)]
-        assert [m.active < m.channels for m in dcp_layers(module)] == [
-            index < epoch for index in range(3)
-        ]
-        assert (not torch.equal(before[0], after[0])) == (moved and epoch == 1)
-    preprocess = problem.preprocess
-    images = to_network_input(
-        problem.train_images[::2], torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
-    )
-    with torch.no_grad():
-        module.eval()(images)
-    for statistics in gate_statistics(module).values():
-        assert statistics.density == pytest.approx(0.5, abs=2e-3)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run that went layer by layer."""
-    folder = tmp_path_factory.mktemp("whole")
-    loop.train(recipe_from(TINY), folder)
-    return folder
-
-
-def test_the_result_keeps_the_wanted_share_of_the_training_set(whole: Path) -> None:
-    described = describe(whole)
-    module, stated, preprocess = load_checkpoint(whole)
-    problem = load_problem(recipe_from(TINY), torch.device("cpu"))
-    assert accuracy(module, problem.test_images, problem.test_labels, preprocess) == stated
-    mean, std = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
-    images = to_network_input(problem.train_images, mean, std)
-    with torch.no_grad():
-        module(images)
-    for path, statistics in gate_statistics(module).items():
-        assert statistics.density == pytest.approx(0.5, abs=2e-3), path
-    macs = described["macs"]
-    spread = [macs[f"executed_{name}"] for name in ("min", "p5", "p95", "max")]
-    assert sorted(spread) == spread
-    assert spread[0] <= macs["executed"] <= spread[-1] <= macs["dense"] + macs["gate"]
-    rows = read_csv(whole / "log.csv")
-    kept = [row["kept_channels"] for row in rows]
-    assert kept[0] == 1.0
-    assert kept[1] > kept[2] > kept[3] > 0.3
-
-
-def test_a_killed_run_resumes_bit_for_bit(whole: Path, tmp_path: Path) -> None:
-    recipe = recipe_from(TINY)
-    (tmp_path / "recipe.toml").write_text(to_toml(recipe))
-    program = f"""
-import os, signal
-from headgate.train import loop
-from headgate.train.recipe import load_recipe
-step, seen = loop.Run._step, []
-def deadly(self, images, labels):
-    seen.append(1)
-    if len(seen) == 14:
-        os.kill(os.getpid(), signal.SIGKILL)
-    step(self, images, labels)
-loop.Run._step = deadly
-loop.train(load_recipe({str(tmp_path / "recipe.toml")!r}), {str(tmp_path / "killed")!r})
-"""
-    killed = subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
-        stderr=subprocess.DEVNULL,
-        timeout=300,
-    )
-    assert killed.returncode == -signal.SIGKILL
-    position = json.loads((tmp_path / "killed" / state.JSON_NAME).read_text())["position"]
-    # 5 batches an epoch, saved every 2: in the middle of the second layer's turn.
-    assert (position["epoch"], position["batch"]) == (2, 2)
-    loop.train(recipe, tmp_path / "killed", resume=True)
-    results = [(f / loop.RESULT_NAME).read_bytes() for f in (whole, tmp_path / "killed")]
-    assert results[0] == results[1]
-
-
-def test_a_gate_that_breaks_stops_with_the_layers_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    step, seen = loop.Run._step, []
-
-    def breaking(self: loop.Run, images: Tensor, labels: Tensor) -> None:
-        seen.append(1)
-        if len(seen) == 7:
-            layer = gates(self.module)["stage2.0.conv1"]
-            assert isinstance(layer, DCPConv2d)
-            with torch.no_grad():
-                layer.predictor.bias[3] = math.nan
-        step(self, images, labels)
-
-    monkeypatch.setattr(loop.Run, "_step", breaking)
-    with pytest.raises(TrainingError, match=r"layer 'stage2\.0\.conv1' is no longer finite"):
-        loop.train(recipe_from(TINY), tmp_path)
-    found = state.load_state(tmp_path)
-    assert found is not None
-    assert (found[0].epoch, found[0].batch) == (1, 0)
-    assert all(tensor.isfinite().all() for tensor in found[1].values())
-
-
-def test_a_run_goes_on_from_one_of_another_density(whole: Path, tmp_path: Path) -> None:
-    table = TINY | {
-        "start_from": str(whole),
-        "density": 0.25,
-        "density_schedule": [[0, 0.5], [1, 0.25]],
-        "gate_training": {"layer_epochs": 0.0},
-        "epochs": 2,
-    }
-    loop.train(recipe_from(table), tmp_path)
-    assert describe(tmp_path)["macs"]["executed"] < describe(whole)["macs"]["executed"]
-    assert describe(tmp_path)["gate"]["density"] == 0.25
-
-
-def test_at_the_same_density_fbs_does_the_same_arithmetic_on_average() -> None:
-    torch.manual_seed(0)
-    module = pretrained()
-    images = torch.randn(40, 3, 32, 32)
-    counted = {}
-    for method, layer in (("dcp", DCPConv2d), ("fbs", FBSConv2d)):
-        gated = gate(module, method, density=0.7, layers=INNER)
-        assert all(isinstance(found, layer) for found in gates(gated).values())
-        if method == "dcp":
-            calibrate(gated, [images], tolerance=0.0)
-        counted[method] = count_macs(gated, images[:1], images).executed
-    assert counted["dcp"] == pytest.approx(counted["fbs"], rel=1e-3)
-
-
-def test_recipes_of_one_density_are_that_from_the_start() -> None:
-    recipe = replace(recipe_from(TINY), density_schedule=[])
-    assert LayerByLayer().densities(recipe, 0, 2) == [0.5, 0.5]
