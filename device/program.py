@@ -48,7 +48,7 @@ class Program(ABC):
             program.active_counts["stage1.conv1"]  # (N,) channels computed for each image
     """
 
-    def __init__(self, bundle: Bundle, machine: str, threads: int) -> None:
+    def __init__(self, bundle: Bundle, machine: str, threads: int = 1) -> None:
         self.bundle = bundle
         self.machine = machine
         self.threads = threads
