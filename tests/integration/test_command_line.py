@@ -94,7 +94,9 @@ def test_on_an_emulated_board(
 def test_report(host_bundle: Path, tmp_path: Path, command: Command) -> None:
     files = command("report", host_bundle, "-o", tmp_path / "page.html")["files"]
     assert sorted(Path(file).name for file in files) == [
+        "page-density.csv",
         "page-layers.csv",
+        "page-macs.csv",
         "page.csv",
         "page.html",
         "page.json",
