@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from headgate.device import Bundle, Program, load, validate
+from headgate.device.abi import ABI
 from headgate.device.runner import RunnerProgram
 from headgate.errors import BundleError, DeviceError, StorageError
 from tests.fake_bundle import (
@@ -248,7 +249,7 @@ def test_qemu_refuses_instructions_the_board_lacks(folder: Path, qemu_aarch64: s
 def test_describe(native_runner: Path) -> None:
     done = subprocess.run([native_runner, "--describe"], capture_output=True, check=True)
     described = json.loads(done.stdout)
-    assert described["abi"] == 1
+    assert described["abi"] == ABI
     assert described["inputs"] == [{"name": "image", "shape": [1, 4, 2, 3], "bytes": 96}]
     assert described["layers"][1] == {"name": 'block."conv"', "operator": "gated_conv2d"}
     assert described["gates"] == [{"name": "block", "channels": 4, "count_offset": 64}]

@@ -246,7 +246,10 @@ def test_a_lost_connection_leaves_no_runner_behind(
     save_bundle(tmp_path / "fake.hgb", extra=extra)
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     process = subprocess.Popen(
-        [sys.executable, archive, "run", tmp_path / "fake.hgb"], env=environment
+        [sys.executable, archive, "run", tmp_path / "fake.hgb"],
+        env=environment,
+        # These tests may themselves run under nohup, which children inherit.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 20
     while not (mark.exists() and mark.read_text()):
