@@ -22,11 +22,7 @@ def convolution(work: Workspace, node: Node) -> None:
     depthwise = shape.group_in == 1 and shape.groups > 1
     x = work.dense(node.inputs[0]) if depthwise else work.of(node.inputs[0])
     out_list = _list_active(work, node) if gated else None
-    residual = work.dense(node.inputs[-1]) if node["residual"] else None
-    kind = None
-    if residual is not None:
-        in_place = work.only_reader(node.inputs[-1]) and residual.buffer is not x.buffer
-        kind = "in_place" if in_place else "separate"
+    residual, kind = fused_residual(work, node, x)
     storage = work.new(
         node,
         active=None if residual else out_list,
@@ -87,6 +83,15 @@ def convolution(work: Workspace, node: Node) -> None:
     if residual is not None:
         parts = [(out_list, shape.out_channels), (residual.active, shape.out_channels)]
         storage.active = work.merge(node, parts, (0, 0))
+
+
+def fused_residual(work: Workspace, node: Node, x: Storage) -> tuple[Storage | None, str | None]:
+    """The tensor that a convolution of ``x`` adds, and how its epilogue finds it; or neither."""
+    if not node["residual"]:
+        return None, None
+    residual = work.dense(node.inputs[-1])
+    in_place = work.only_reader(node.inputs[-1]) and residual.buffer is not x.buffer
+    return residual, "in_place" if in_place else "separate"
 
 
 def _bias(node: Node) -> np.ndarray:

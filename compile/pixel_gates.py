@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headgate.compile.convolution import Arguments, window_shape
+from headgate.compile.convolution import Arguments, fused_residual, window_shape
 from headgate.compile.graph import Node
 from headgate.compile.schedules.conv2d import ConvKernel
 from headgate.compile.schedules.microkernel import Epilogue
@@ -25,11 +25,7 @@ def pixel_gated(work: Workspace, node: Node) -> None:
     gate = PixelGate(node["partitions"], node["grouped"], node["shuffle"], node["block"])
     _check_block(node, shape.out_channels // (gate.partitions if gate.grouped else 1))
     x = work.dense(node.inputs[0])
-    residual = work.dense(node.inputs[-1]) if node["residual"] else None
-    kind = None
-    if residual is not None:
-        in_place = work.only_reader(node.inputs[-1]) and residual.buffer is not x.buffer
-        kind = "in_place" if in_place else "separate"
+    residual, kind = fused_residual(work, node, x)
     storage = work.new(node, at_least=node["clamp"][0])
     if residual is not None and kind == "in_place":
         storage.buffer = residual.buffer

@@ -178,24 +178,24 @@ class _Emitter(ConvEmitter):
 
     def path(self, chunk: Chunk, part: Expr, *, base: bool) -> _Path:
         """The inputs of one path for the outputs of ``part``."""
-        share = self.shape.in_channels // self.gate.partitions
-        start = part * share
+        each = self.shape.in_channels // self.gate.partitions
+        start = part * each
 
         def nth(j: Expr) -> Expr:
             if base:
                 return start + j
             if isinstance(start, int):
-                return j + share
-            return j + tirx.Select(j >= start, _int(share), _int(0))
+                return j + each
+            return j + tirx.Select(j >= start, _int(each), _int(0))
 
         weights, pixels = chunk.weights, chunk.pixels
         return _Path(
-            share if base else self.shape.in_channels - share,
+            each if base else self.shape.in_channels - each,
             replace(
                 weights,
                 column=lambda j: weights.column(nth(j)),
                 # Four neighbours at a time must not straddle the base path.
-                contiguous=weights.contiguous and share % 4 == 0,
+                contiguous=weights.contiguous and each % 4 == 0,
             ),
             replace(pixels, plane=lambda j: pixels.plane(nth(j))),
         )
@@ -279,16 +279,13 @@ class _Emitter(ConvEmitter):
         store(acc, 0, splat(0, lanes), lanes)
         with loop(unit.count) as row, loop(size) as v:
             at = (row * vectors + first + v) * lanes
-            value = self.gate_score(unit.first + row, load(self.buffers["partial"], at, lanes))
+            value = self.affine("gate", unit.first + row, load(self.buffers["partial"], at, lanes))
             if self.gate.single:
                 value = tir.maximum(value, splat(0, lanes))
             lane = tir.T.ramp(v * lanes, 1, lanes)
             counted = tirx.Select(lane < tir.T.broadcast(real, lanes), value, splat(0, lanes))
             store(acc, 0, load(acc, 0, lanes) + counted, lanes)
         return lane_sum(load(acc, 0, lanes), lanes)
-
-    def gate_score(self, channel: Expr, partial: Expr) -> Expr:
-        return self.affine("gate", channel, partial)
 
     def affine(self, name: str, channel: Expr, value: Expr) -> Expr:
         """A folded batch norm: ``name_scale[channel] * value + name_bias[channel]``."""
@@ -323,7 +320,7 @@ class _Emitter(ConvEmitter):
                     value = self.affine("full", channels[i], value)
                     if self.gate.single:
                         before = let(kept(i, v))
-                        on = self.gate_score(channels[i], before) > splat(0, lanes)
+                        on = self.affine("gate", channels[i], before) > splat(0, lanes)
                         off = self.affine("base", channels[i], before)
                         value = tirx.Select(on, value, off)
                 store(acc, cell, value, lanes)
