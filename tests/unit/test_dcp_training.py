@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,8 +27,9 @@ from headgate.train.history import read_csv
 from headgate.train.macs import count_macs
 from headgate.train.problem import load_problem
 from headgate.train.procedure import Moment
-from headgate.train.recipe import Recipe, recipe_from, to_toml
-from tests.dcp_networks import INNER, dcp_layers, pretrained
+from headgate.train.recipe import Recipe, recipe_from
+from tests.gated_networks import INNER, dcp_layers, pretrained
+from tests.killed_training import train_until_killed
 
 TINY = {
     "dataset": "synthetic",
@@ -157,30 +153,8 @@ def test_the_result_keeps_the_wanted_share_of_the_training_set(whole: Path) -> N
 
 def test_a_killed_run_resumes_bit_for_bit(whole: Path, tmp_path: Path) -> None:
     recipe = recipe_from(TINY)
-    (tmp_path / "recipe.toml").write_text(to_toml(recipe))
-    program = f"""
-import os, signal
-from headgate.train import loop
-from headgate.train.recipe import load_recipe
-step, seen = loop.Run._step, []
-def deadly(self, images, labels):
-    seen.append(1)
-    if len(seen) == 14:
-        os.kill(os.getpid(), signal.SIGKILL)
-    step(self, images, labels)
-loop.Run._step = deadly
-loop.train(load_recipe({str(tmp_path / "recipe.toml")!r}), {str(tmp_path / "killed")!r})
-"""
-    killed = subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
-        stderr=subprocess.DEVNULL,
-        timeout=300,
-    )
-    assert killed.returncode == -signal.SIGKILL
-    position = json.loads((tmp_path / "killed" / state.JSON_NAME).read_text())["position"]
     # 5 batches an epoch, saved every 2: in the middle of the second layer's turn.
-    assert (position["epoch"], position["batch"]) == (2, 2)
+    assert train_until_killed(recipe, tmp_path / "killed", 14) == (2, 2)
     loop.train(recipe, tmp_path / "killed", resume=True)
     results = [(f / loop.RESULT_NAME).read_bytes() for f in (whole, tmp_path / "killed")]
     assert results[0] == results[1]

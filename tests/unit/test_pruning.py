@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from headgate.errors import RecipeError, UsageError
-from headgate.train import loop, state
+from headgate.train import loop
 from headgate.train.checkpoints import build, describe, load_checkpoint
 from headgate.train.gates import gates
 from headgate.train.macs import count_macs
@@ -27,7 +22,8 @@ from headgate.train.pruning import (
     kept_channels,
 )
 from headgate.train.pruning.masks import masked_norms
-from headgate.train.recipe import Recipe, load_recipe, recipe_from, to_toml
+from headgate.train.recipe import Recipe, load_recipe, recipe_from
+from tests.killed_training import train_until_killed
 
 TINY = {
     "dataset": "synthetic",
@@ -119,31 +115,8 @@ def test_channels_go_at_the_papers_times(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_pruned_run_killed_in_mid_epoch_resumes_bit_for_bit(pruned: Path, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
-    (tmp_path / "recipe.toml").write_text(to_toml(recipe_from(TINY)))
-    program = f"""
-import os, signal
-from headgate.train import loop
-from headgate.train.recipe import load_recipe
-step, seen = loop.Run._step, []
-def deadly(self, images, labels):
-    seen.append(1)
-    if len(seen) == 9:
-        os.kill(os.getpid(), signal.SIGKILL)
-    step(self, images, labels)
-loop.Run._step = deadly
-loop.train(load_recipe({str(tmp_path / "recipe.toml")!r}), {str(folder)!r})
-"""
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    killed = subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | threads,
-        stderr=subprocess.DEVNULL,
-        timeout=300,
-    )
-    assert killed.returncode == -signal.SIGKILL
     # Pruned once, in the middle of the second of three epochs.
-    position = json.loads((folder / state.JSON_NAME).read_text())["position"]
-    assert (position["epoch"], position["batch"]) == (1, 2)
+    assert train_until_killed(recipe_from(TINY), folder, 9) == (1, 2)
     loop.train(recipe_from(TINY), folder, resume=True)
     ours, theirs = ((at / loop.RESULT_NAME).read_bytes() for at in (folder, pruned))
     assert ours == theirs

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -24,7 +19,8 @@ from headgate.train.history import read_csv
 from headgate.train.network import make, make_optimizer
 from headgate.train.objective import objective
 from headgate.train.problem import load_problem
-from headgate.train.recipe import Recipe, load_recipe, recipe_from, to_toml
+from headgate.train.recipe import Recipe, load_recipe, recipe_from
+from tests.killed_training import train_until_killed
 
 TINY = {
     "dataset": "synthetic",
@@ -99,31 +95,8 @@ def test_a_run_killed_in_mid_epoch_resumes_bit_for_bit(tmp_path: Path) -> None:
     loop.train(recipe, tmp_path / "whole")
 
     folder = tmp_path / "killed"
-    (tmp_path / "recipe.toml").write_text(to_toml(recipe))
-    program = f"""
-import os, signal
-from headgate.train import loop
-from headgate.train.recipe import load_recipe
-step, seen = loop.Run._step, []
-def deadly(self, images, labels):
-    seen.append(1)
-    if len(seen) == 9:
-        os.kill(os.getpid(), signal.SIGKILL)
-    step(self, images, labels)
-loop.Run._step = deadly
-loop.train(load_recipe({str(tmp_path / "recipe.toml")!r}), {str(folder)!r})
-"""
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    killed = subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | threads,
-        stderr=subprocess.DEVNULL,
-        timeout=120,
-    )
-    assert killed.returncode == -signal.SIGKILL
-    position = json.loads((folder / state.JSON_NAME).read_text())["position"]
     # 5 batches an epoch, saved every 2: the ninth step was the fourth of the second epoch.
-    assert (position["epoch"], position["batch"]) == (1, 2)
+    assert train_until_killed(recipe, folder, 9) == (1, 2)
 
     loop.train(recipe, folder, resume=True)
     assert weights(folder) == weights(tmp_path / "whole")
