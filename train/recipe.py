@@ -210,7 +210,7 @@ def _read(source: str | Path) -> dict[str, Any]:
     path = Path(source)
     names = recipe_names()
     try:
-        if str(source) in names and not path.exists():
+        if str(source) in names and not path.is_file():
             shipped = resources.files("headgate.train") / "recipes" / f"{source}.toml"
             return tomllib.loads(shipped.read_text(encoding="utf-8"))
         return tomllib.loads(path.read_text(encoding="utf-8"))

@@ -161,3 +161,11 @@ def test_options_of_a_procedure_may_be_lists_in_lists() -> None:
     assert made.stages == staged["schedule"]  # type: ignore[attr-defined]
     with pytest.raises(RecipeError, match=r"gate_training\.schedule = 3 is not of type"):
         find_procedures(recipe_from({"gate": "cgnet", "gate_training": {"schedule": 3}}))
+
+
+def test_a_folder_of_a_recipes_name_does_not_hide_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "resnet8").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("resnet8").name == "resnet8"
