@@ -118,7 +118,7 @@ def _check(value: Any, kind: Any, place: str) -> None:
     """Hold a JSON value against an annotation, or against a table of them."""
     if isinstance(kind, Mapping):
         _check_keys(value, kind, place)
-    elif dataclasses.is_dataclass(kind):
+    elif isinstance(kind, type) and dataclasses.is_dataclass(kind):
         _check_keys(value, _annotations(kind), place)
     elif isinstance(kind, types.UnionType):
         _check_union(value, typing.get_args(kind), place)
