@@ -50,6 +50,8 @@ class Context:
     """One board at one moment."""
 
     taken_utc: str
+    hostname: str | NotMeasured
+    """Tells boards of one model apart."""
     board: str | NotMeasured
     architecture: str
     cpu: str | NotMeasured
@@ -79,6 +81,7 @@ def read_context(system: System) -> Context:
     """Read everything; never fails, absent values carry their reason."""
     return Context(
         taken_utc=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        hostname=system.text("proc/sys/kernel/hostname"),
         board=board_model(system),
         architecture=platform.machine(),
         cpu=cpu_model(system),

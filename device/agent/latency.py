@@ -60,6 +60,8 @@ class LayerTime:
     median_us_per_input: list[float]
     dense_macs: int
     done_macs: list[int]
+    channels: int | None
+    """That its gate decides on (of a pixel gate: numbers); None where no gate does."""
     active_inputs: list[int] | None
     """Channels that the layer read; None where no gate decides on them."""
     active_outputs: list[int] | None
@@ -203,6 +205,11 @@ def _layers(
                 done_macs=[
                     layer.get("base_macs", 0) + layer["macs_per_pair"] * pairs for pairs in done
                 ],
+                channels=(
+                    None
+                    if layer["out_gate"] is None
+                    else network.gates[layer["out_gate"]]["channels"]
+                ),
                 active_inputs=sides["in"],
                 active_outputs=sides["out"],
             )

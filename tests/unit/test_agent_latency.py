@@ -49,6 +49,7 @@ def test_figures_are_those_of_the_runner(path: Path, tmp_path: Path) -> None:
     assert found.layer_sum_us == 301
     assert found.gates == {"block": [2, 3, 2, 3, 2]}
     assert second.active_outputs == [2, 3, 2, 3, 2]
+    assert (first.channels, second.channels) == (None, 4)
     assert second.active_inputs is None
     # The gate's 4 x 4 pairs; 6 MACs for each of 4 inputs and the active outputs.
     assert first.done_macs == [16] * 5
