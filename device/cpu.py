@@ -100,8 +100,13 @@ def missing_features(
         text = cpuinfo.read_text(errors="replace")
     except OSError:
         return []
+    return lacking(cpu, features, arch, text)
+
+
+def lacking(cpu: str, features: Iterable[str], arch: str, cpuinfo: str) -> list[str]:
+    """As :func:`missing_features`, of any machine whose ``/proc/cpuinfo`` is at hand."""
     flags: set[str] = set()
-    for line in text.splitlines():
+    for line in cpuinfo.splitlines():
         key, _, value = line.partition(":")
         if key.strip() in ("flags", "Features"):
             flags.update(value.split())

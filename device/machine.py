@@ -1,4 +1,4 @@
-"""Machines a bundle can run on, by name: ``host``, ``qemu:rpi4``, ..."""
+"""Machines a bundle can run on, by name: ``host``, ``qemu:rpi4``, ``pi@kitchen.local``, ..."""
 
 from __future__ import annotations
 
@@ -42,17 +42,29 @@ def _machines() -> dict[str, Machine]:
 
 
 def find_machine(name: str) -> Machine:
-    """The machine called ``name``.
+    """The machine called ``name``: one of :func:`list_machines`, or a board that ssh reaches.
+
+    A board is one of the user's inventory (:mod:`headgate.device.boards`), or ``USER@HOST``. It
+    is not connected to before it is used.
 
     Raises:
-        UsageError: no machine has that name.
+        UsageError: no machine has that name, or the inventory cannot be used.
     """
     known = _machines()
-    if name not in known:
-        raise UsageError(f"no machine {name!r}.{suggest(name, known)}")
-    return known[name]
+    if name in known:
+        return known[name]
+    from headgate.device.boards import find_board, inventory
+    from headgate.device.ssh.remote import SshMachine
+
+    boards = inventory()
+    if name in boards or "@" in name:
+        return SshMachine(find_board(name))
+    raise UsageError(
+        f"no machine {name!r}.{suggest(name, [*known, *boards])} A board is USER@HOST, or one of "
+        "your boards.toml"
+    )
 
 
 def list_machines() -> list[str]:
-    """Names of all machines; whether QEMU is installed is not asked."""
+    """Names of the machines that need no board; whether QEMU is installed is not asked."""
     return list(_machines())

@@ -7,6 +7,7 @@ clock. Under an emulator there is no time to tell: the profile then has executed
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,7 @@ def profile(
     machine: str = "host",
     images: NDArray[np.float32] | None = None,
     repeat: int | None = None,
+    threads: int = 1,
 ) -> Profile:
     """Measure one bundle.
 
@@ -99,12 +101,13 @@ def profile(
         images: Preprocessed input (N,C,H,W); the bundle's own test vectors when None.
         repeat: Timed rounds over the images, three runs each; as many as take about four
             seconds when None.
+        threads: How many share the work of each layer.
 
     Raises:
         BundleError: The bundle is damaged or made for another machine.
         InputError: The images have the wrong shape or type.
     """
-    source = open_source(bundle, machine)
+    source = open_source(bundle, machine, threads)
     chosen = source.vectors() if images is None else images
     instructions: InstructionCount | NotMeasured = NotMeasured(
         "counted for emulated machines only, for example qemu:rpi4"
@@ -128,7 +131,8 @@ def profile_source(
     counts = source.program.active_counts
     macs = source.program.layer_macs()
     whole, per_layer = np.empty(0), None
-    with pinned() as cpu:
+    # Several threads want a CPU each.
+    with pinned() if source.program.threads == 1 else nullcontext() as cpu:
         if not source.emulated:
             whole, per_layer = _time(source.program, images, repeat)
         context = read_context(source.machine, bundles={source.name: source.sha256}, pinned_cpu=cpu)

@@ -48,8 +48,8 @@ class Source:
         return inputs[0]
 
 
-def open_source(bundle: Bundle | str | Path, machine: str = "host") -> Source:
-    """Open a bundle or its file and load it onto ``machine``.
+def open_source(bundle: Bundle | str | Path, machine: str = "host", threads: int = 1) -> Source:
+    """Open a bundle or its file and load it onto ``machine``, for so many threads.
 
     Raises:
         MissingFile: There is no such file.
@@ -62,4 +62,4 @@ def open_source(bundle: Bundle | str | Path, machine: str = "host") -> Source:
         name = Path(bundle).stem
         bundle = Bundle.open(bundle)
     digest = hashlib.sha256(bundle.to_bytes()).hexdigest()
-    return Source(name or bundle.name, digest, load(bundle, machine))
+    return Source(name or bundle.name, digest, load(bundle, machine, threads))

@@ -8,12 +8,15 @@ import typer
 
 from headgate import __version__
 from headgate.cli import Settings
+from headgate.cli.boards import boards
 from headgate.cli.compare import compare
 from headgate.cli.compile import compile_
 from headgate.cli.data import data
 from headgate.cli.demo import demo
+from headgate.cli.deploy import deploy
 from headgate.cli.doctor import doctor
 from headgate.cli.fetch import fetch
+from headgate.cli.flash import flash
 from headgate.cli.lists import checkpoints, models, targets
 from headgate.cli.profile import profile
 from headgate.cli.report import report
@@ -59,10 +62,12 @@ app.command(rich_help_panel=LOOK)(doctor)
 app.command(rich_help_panel=LOOK)(models)
 app.command(rich_help_panel=LOOK)(checkpoints)
 app.command(rich_help_panel=LOOK)(targets)
+app.command(rich_help_panel=LOOK)(boards)
 app.add_typer(data, name="data", rich_help_panel=MAKE)
 app.add_typer(fetch, name="fetch", rich_help_panel=CHECK)
 app.command(rich_help_panel=MAKE)(train)
 app.command("compile", rich_help_panel=MAKE)(compile_)
+app.command(rich_help_panel=CHECK)(deploy)
 app.command(rich_help_panel=CHECK)(run)
 app.command(rich_help_panel=CHECK)(validate)
 app.command(rich_help_panel=MEASURE)(profile)

@@ -21,6 +21,23 @@ Machine = Annotated[
     typer.Option("--on", metavar="MACHINE", help="host, or an emulated board such as qemu:rpi4."),
 ]
 
+Machines = Annotated[
+    str,
+    typer.Option(
+        "--on",
+        metavar="MACHINE,...",
+        help="host, an emulated board such as qemu:rpi4, a board as USER@HOST or by its name in "
+        "boards.toml, several of these with commas, or 'all' of boards.toml.",
+    ),
+]
+
+Threads = Annotated[
+    int,
+    typer.Option(
+        "--threads", min=1, max=16, help="How many share each layer; results are the same bits."
+    ),
+]
+
 Images = Annotated[
     list[str] | None,
     typer.Option(

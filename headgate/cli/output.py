@@ -8,12 +8,14 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from headgate.device.files import atomic_write
 from headgate.profiling.absent import to_json
 
 # Columns of a file or a pipe, which have no width of their own.
@@ -24,7 +26,17 @@ _STARTED_S = time.monotonic()
 
 def print_json(payload: Any) -> None:
     """Prints ``payload``, data classes and arrays included, as one JSON document."""
-    print(json.dumps(to_json(payload), indent=1, allow_nan=False, default=str))
+    print(_json_text(payload))
+
+
+def write_json(path: Path, payload: Any) -> None:
+    """Writes what :func:`print_json` prints to a file, whole or not at all."""
+    with atomic_write(path) as file:
+        file.write(f"{_json_text(payload)}\n".encode())
+
+
+def _json_text(payload: Any) -> str:
+    return json.dumps(to_json(payload), indent=1, allow_nan=False, default=str)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -8,46 +8,126 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from headgate.cli.options import BundleFile, Images, Json, Machine
-from headgate.cli.output import next_step, on_machine, print_json, print_line, print_table, working
+from headgate.cli.options import BundleFile, Images, Json, Machines, Threads
+from headgate.cli.output import (
+    next_step,
+    on_machine,
+    print_json,
+    print_line,
+    print_table,
+    working,
+    write_json,
+)
+from headgate.cli.profile_boards import profile_boards
+from headgate.errors import UsageError
 from headgate.profiling.absent import NotMeasured
 
 if TYPE_CHECKING:
+    from headgate.device.agent_call import Settings
     from headgate.profiling import LayerProfile, Profile
     from headgate.profiling.statistics import Summary
 
 
 def profile(
     bundle: BundleFile,
-    machine: Machine = "host",
+    machines: Machines = "host",
     images: Images = None,
     repeat: Annotated[
         int | None,
-        typer.Option(min=1, help="Timed rounds over the images; fitted to four seconds if unset."),
+        typer.Option(min=1, help="Timed rounds over the images; fitted to some seconds if unset."),
+    ] = None,
+    threads: Threads = 1,
+    energy: Annotated[
+        bool, typer.Option("--energy", help="Measure energy too, in runs of its own: minutes.")
+    ] = False,
+    sensor: Annotated[
+        str | None,
+        typer.Option(
+            "--sensor",
+            metavar="KIND",
+            help="The power sensor, such as pmic, jetson, hwmon:ina219@1-0040 or "
+            "'command:./meter --csv'; device/agent/README.md has them all. Means --energy.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write the JSON to this file; of several machines, to MACHINE.json in this "
+            "folder. `headgate report` takes those of boards.",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Measure one bundle, layer by layer."""
+    """Measure one bundle, layer by layer: here, emulated, or on boards."""
+    from headgate.device.agent_call import Settings
+    from headgate.device.fleet import names_of
+
+    settings = Settings(threads, energy or sensor is not None, sensor, rounds=repeat)
+    names = names_of(machines)
+    boards = [name for name in names if _has_agent(name, settings)]
+    if boards and bundle.suffix == ".tflite":
+        raise UsageError(f"{boards[0]} measures bundles (.hgb), not {bundle}")
+    if boards and images:
+        raise UsageError(
+            f"{boards[0]} measures on the bundle's own test vectors; leave --images out"
+        )
+    if boards or len(names) > 1:
+        if len(boards) < len(names):
+            raise UsageError("emulators and boards are measured apart; name one kind with --on")
+        profile_boards(bundle, names, settings, output, json)
+        return
+    if settings.energy:
+        raise UsageError(f"{names[0]} is emulated: it has no energy to measure; leave --energy out")
+    if bundle.suffix == ".tflite":
+        if threads > 1:
+            raise UsageError("--threads is for bundles; a .tflite file runs in one thread")
+        _tflite(bundle, names[0], images, repeat, output, json)
+        return
+    _bundle(bundle, names[0], images, settings, output, json)
+
+
+def _has_agent(name: str, settings: Settings) -> bool:
+    """Whether the agent measures there: on boards, and on this machine for energy."""
+    from headgate.device.machine import find_machine
+    from headgate.device.ssh.remote import SshMachine
+
+    return isinstance(find_machine(name), SshMachine) or (name == "host" and settings.energy)
+
+
+def _bundle(
+    path: Path,
+    machine: str,
+    images: list[str] | None,
+    settings: Settings,
+    output: Path | None,
+    json: bool,
+) -> None:
     from headgate import Bundle
     from headgate.images import read_images
     from headgate.profiling import profile as measure
 
-    if bundle.suffix == ".tflite":
-        _tflite(bundle, machine, images, repeat, json)
-        return
-    opened = Bundle.open(bundle)
+    opened = Bundle.open(path)
     array = read_images(images, opened).array if images else None
-    with working(f"measuring {bundle} on {machine}"):
-        result = measure(opened, machine, array, repeat)
+    with working(f"measuring {path} on {machine}"):
+        result = measure(opened, machine, array, settings.rounds, settings.threads)
+    if output is not None:
+        write_json(output, result)
     if json:
         print_json(result)
         return
     _print(result)
-    next_step(f"headgate report {bundle} OTHER.hgb")
+    next_step(f"headgate report {path} OTHER.hgb")
 
 
 def _tflite(
-    path: Path, machine: str, images: list[str] | None, repeat: int | None, json: bool
+    path: Path,
+    machine: str,
+    images: list[str] | None,
+    repeat: int | None,
+    output: Path | None,
+    json: bool,
 ) -> None:
     from headgate.cli.compare import labelled_images
     from headgate.profiling.tflite_profile import profile_tflite
@@ -55,6 +135,8 @@ def _tflite(
     batch = labelled_images(images, [path])
     with working(f"measuring {path} on {machine}"):
         result = profile_tflite(path, machine, batch.array if batch else None, repeat)
+    if output is not None:
+        write_json(output, result)
     if json:
         print_json(result)
         return

@@ -10,8 +10,9 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from headgate.cli.options import BundleFile, Images, Json, Machine
+from headgate.cli.options import BundleFile, Images, Json, Machines, Threads
 from headgate.cli.output import next_step, on_machine, print_json, print_line, print_table
+from headgate.cli.several import on_several
 from headgate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,8 +23,9 @@ SHOWN_IMAGES = 12
 
 def run(
     bundle: BundleFile,
-    machine: Machine = "host",
+    machines: Machines = "host",
     images: Images = None,
+    threads: Threads = 1,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write the scores [N, classes] to this .npy file."),
@@ -32,12 +34,23 @@ def run(
 ) -> None:
     """Run a bundle on images, or on its own test vectors, and show what it computed."""
     from headgate.device.files import atomic_write
+    from headgate.device.fleet import names_of
 
-    figures, batch, manifest, scores = (
-        _tflite(bundle, machine, images)
-        if bundle.suffix == ".tflite"
-        else _bundle(bundle, machine, images)
-    )
+    if bundle.suffix == ".tflite" and threads > 1:
+        raise UsageError("--threads is for bundles; a .tflite file runs in one thread")
+
+    def work(machine: str) -> Outcome:
+        if bundle.suffix == ".tflite":
+            return _tflite(bundle, machine, images)
+        return _bundle(bundle, machine, images, threads)
+
+    names = names_of(machines)
+    if len(names) > 1:
+        if output is not None:
+            raise UsageError("--output is for one machine; name one with --on")
+        on_several(names, work, _COLUMNS, _row, lambda outcome: outcome[0], json)
+        return
+    figures, batch, manifest, scores = work(names[0])
     if output is not None:
         with atomic_write(output) as file:
             np.save(file, scores)
@@ -45,13 +58,25 @@ def run(
         print_json(figures)
         return
     _print(figures, batch.names, manifest, scores)
-    next_step(on_machine(f"headgate profile {bundle}", machine))
+    next_step(on_machine(f"headgate profile {bundle}", names[0]))
 
 
 Outcome = tuple[dict[str, Any], "Batch", Mapping[str, Any], NDArray[np.float32]]
+_COLUMNS = ["images", "accuracy", "MACs done"]
 
 
-def _bundle(path: Path, machine: str, images: list[str] | None) -> Outcome:
+def _row(outcome: Outcome) -> tuple[object, ...]:
+    """One machine of several."""
+    figures = outcome[0]
+    accuracy, done = figures["accuracy"], figures.get("executed_macs")
+    return (
+        figures["images"],
+        "" if accuracy is None else f"{accuracy:.1%}",
+        float(np.mean(done)) if done else "",
+    )
+
+
+def _bundle(path: Path, machine: str, images: list[str] | None, threads: int) -> Outcome:
     """Figures, images, manifest and scores of a bundle."""
     from headgate import Bundle, load
     from headgate.images import read_images, vectors_of
@@ -59,7 +84,7 @@ def _bundle(path: Path, machine: str, images: list[str] | None) -> Outcome:
 
     opened = Bundle.open(path)
     batch = read_images(images, opened) if images else vectors_of(opened)
-    with load(opened, machine) as program:
+    with load(opened, machine, threads) as program:
         scores = program.run(batch.array)
     figures = {
         **_common("bundle", path, machine, batch, scores),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headgate.cli.options import BundleFile, Images, Json, Machine
+from headgate.cli.options import BundleFile, Images, Json, Machines
 from headgate.cli.output import next_step, on_machine, print_json, print_line
+from headgate.cli.several import on_several
 from headgate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ good one is its accuracy says: `headgate run FILE --images WHAT`."""
 
 def validate(
     bundle: BundleFile,
-    machine: Machine = "host",
+    machines: Machines = "host",
     images: Images = None,
     model: Annotated[
         str | None,
@@ -38,27 +39,63 @@ def validate(
 ) -> None:
     """Compare a bundle's outputs with PyTorch's: on the test vectors it carries, or on images."""
     from headgate.device import validate as check
+    from headgate.device.fleet import names_of
 
-    if bundle.suffix == ".tflite":
-        result = _tflite(bundle, machine, images, model)
-    elif images:
-        result = _on_images(bundle, machine, images, model)
-    elif model is not None:
+    if model is not None and not images and bundle.suffix != ".tflite":
         raise UsageError("--model needs --images: the bundle's own vectors carry the answers")
+
+    def work(machine: str) -> Validation:
+        if bundle.suffix == ".tflite":
+            return _tflite(bundle, machine, images, model)
+        if images:
+            return _on_images(bundle, machine, images, model)
+        return check(bundle, machine)
+
+    names = names_of(machines)
+    if len(names) > 1:
+        done = on_several(names, work, _COLUMNS, _row, _figures, json)
+        passed = all(result.passed for result in done)
     else:
-        result = check(bundle, machine)
-    if json:
-        print_json({"bundle": bundle, "machine": machine, "passed": result.passed} | vars(result))
-    else:
-        print_line(
-            f"{bundle} on {machine}: {'passed' if result.passed else 'FAILED'}; largest error "
-            f"{result.max_error:.2g} of the output's scale (allowed {result.tolerance:g}), "
-            f"same top-1 on {result.top1_agreement:.1%} of {result.samples}"
-        )
-        if result.passed:
-            next_step(on_machine(f"headgate profile {bundle}", machine))
-    if not result.passed:
+        result = work(names[0])
+        passed = result.passed
+        if json:
+            print_json({"bundle": bundle, "machine": names[0], **_figures(result)})
+        else:
+            _print(bundle, names[0], result)
+    if not passed:
         raise typer.Exit(FAILED)
+
+
+_COLUMNS = ["", "largest error", "allowed", "same top-1", "samples"]
+
+
+def _row(result: Validation) -> tuple[object, ...]:
+    """One machine of several."""
+    return (
+        _word(result),
+        f"{result.max_error:.2g}",
+        f"{result.tolerance:g}",
+        f"{result.top1_agreement:.1%}",
+        result.samples,
+    )
+
+
+def _figures(result: Validation) -> dict[str, Any]:
+    return {"passed": result.passed} | vars(result)
+
+
+def _word(result: Validation) -> str:
+    return "passed" if result.passed else "FAILED"
+
+
+def _print(bundle: Path, machine: str, result: Validation) -> None:
+    print_line(
+        f"{bundle} on {machine}: {_word(result)}; largest error "
+        f"{result.max_error:.2g} of the output's scale (allowed {result.tolerance:g}), "
+        f"same top-1 on {result.top1_agreement:.1%} of {result.samples}"
+    )
+    if result.passed:
+        next_step(on_machine(f"headgate profile {bundle}", machine))
 
 
 def _on_images(path: Path, machine: str, images: list[str], model: str | None) -> Validation:

@@ -1,0 +1,102 @@
+"""Calling the agent: its options, what its exit status means, and calling it on this machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headgate.device.agent_archive import FILE_NAME, write_agent
+from headgate.device.agent_report import read_agent_report
+from headgate.errors import DeviceError, HeadgateError, UsageError
+
+_WRONG_USAGE, _NO_SENSOR = 2, 3
+_PREFIX = "headgate-agent: "
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure, and how; what is None is left to the agent."""
+
+    threads: int = 1
+    energy: bool = False
+    sensor: str | None = None
+    """As ``--sensor`` of the agent (``device/agent/README.md``)."""
+    shunt_uohm: int | None = None
+    """Of the resistor on an INA module."""
+    rounds: int | None = None
+    """Timed rounds over the bundle's test vectors."""
+    extra: Sequence[str] = ()
+    """More options of the agent's ``profile``."""
+
+    def arguments(self) -> list[str]:
+        """For the agent, behind the bundle."""
+        words = ["--threads", str(self.threads)]
+        words += ["--energy"] if self.energy else []
+        options = {
+            "--sensor": self.sensor if self.energy else None,
+            "--shunt-uohm": self.shunt_uohm if self.energy else None,
+            "--rounds": self.rounds,
+        }
+        for option, value in options.items():
+            words += [] if value is None else [option, str(value)]
+        return [*words, *self.extra]
+
+
+def measure_here(bundle: str | Path, settings: Settings) -> dict[str, Any]:
+    """Measure a bundle on this machine with the agent, as a board would.
+
+    Returns:
+        The agent's report (``device/agent/README.md``).
+
+    Raises:
+        UsageError: the agent does not know an option, or a value of one.
+        DeviceError: there is no sensor for the energy that was asked for, or the agent failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="headgate-") as folder:
+        agent = Path(folder) / FILE_NAME
+        write_agent(agent)
+        command = [sys.executable, "-I", str(agent), "profile", str(bundle)]
+        done = subprocess.run(
+            [*command, *settings.arguments()],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+    return agent_result("host", done.returncode, done.stdout, done.stderr.decode(errors="replace"))
+
+
+def agent_result(name: str, status: int, output: bytes, stderr: str) -> dict[str, Any]:
+    """The report that an agent printed, or the error that it ended with.
+
+    Args:
+        name: the machine, for messages.
+        status: the agent's exit status.
+        output: what it printed.
+        stderr: what it complained about.
+
+    Raises:
+        UsageError, DeviceError: as :func:`measure_here`.
+    """
+    if status == 0 or (status == 1 and output):  # 1: the outputs are wrong, which the report says
+        try:
+            return read_agent_report(output)
+        except DeviceError as error:
+            raise DeviceError(f"{name}: {error}") from error
+    raise _failure(name, status, stderr)
+
+
+def _failure(name: str, status: int, stderr: str) -> HeadgateError:
+    lines = stderr.strip().splitlines()
+    complaints = [line.removeprefix(_PREFIX) for line in lines if line.startswith(_PREFIX)]
+    # argparse has its own way of complaining.
+    last = complaints[-1] if complaints else lines[-1] if lines else f"exit status {status}"
+    if status == _WRONG_USAGE:
+        return UsageError(f"{name}: {last}")
+    if status == _NO_SENSOR:
+        return DeviceError(f"energy cannot be measured on {name}: {last}")
+    return DeviceError(f"cannot measure on {name}: {last}")

@@ -1,0 +1,181 @@
+"""Boards by name: kinds that headgate ships, and the user's own in a ``boards.toml``.
+
+The inventory is ``boards.toml`` in the working folder, or ``headgate/boards.toml`` in the user's
+configuration folder; a name in both is the working folder's::
+
+    [kitchen]
+    board = "rpi4"                  # one of `kinds()`
+    host = "pi@kitchen.local"       # what ssh takes, an alias of its configuration too
+    port = 2222                     # if it is not ssh's
+    sensor = "hwmon:ina219@1-0040"  # for --energy, if `auto` would not do
+    shunt_uohm = 100000             # the resistor that is really on the INA module
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from headgate.device.files import storage_error
+from headgate.device.ssh.address import Address
+from headgate.errors import UsageError, suggest
+
+INVENTORY = "boards.toml"
+ALL = "all"
+_SHIPPED = Path(__file__).with_name("boards.toml")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_TAKEN = (ALL, "host")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of board: what is the same for all of them."""
+
+    name: str
+    model: str
+    """How the device tree's model begins."""
+    target: str
+    """What to compile for."""
+    cores: int
+    sensors: list[str]
+    """Kinds of power sensors that it has or can be given."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """A board that can be reached."""
+
+    name: str
+    address: Address
+    kind: Kind | None = None
+    """None where only the address is known."""
+    sensor: str | None = None
+    """For ``--sensor``."""
+    shunt_uohm: int | None = None
+
+    def target_of(self, model: str) -> str | None:
+        """What to compile for: as the inventory says, or as the board's model tells."""
+        if self.kind is not None:
+            return self.kind.target
+        known = (kind.target for kind in kinds().values() if model.startswith(kind.model))
+        return next(known, None)
+
+
+def kinds() -> dict[str, Kind]:
+    """The kinds of boards that headgate ships."""
+    tables = tomllib.loads(_SHIPPED.read_text())
+    return {name: Kind(name, **table) for name, table in tables.items()}
+
+
+def inventory() -> dict[str, Board]:
+    """The user's boards by name; none where there is no inventory.
+
+    Raises:
+        UsageError: a file is no inventory; the message names the place.
+        StorageError: it cannot be read.
+    """
+    boards: dict[str, Board] = {}
+    for path in reversed(_places()):
+        try:
+            text = path.read_text()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise storage_error("read", path, error) from error
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{path} is not text: {error}") from error
+        boards |= read_inventory(text, str(path))
+    return boards
+
+
+def read_inventory(text: str, source: str) -> dict[str, Board]:
+    """Boards of an inventory.
+
+    Args:
+        text: TOML, one table for each board.
+        source: where it comes from, for messages.
+
+    Raises:
+        UsageError: it is not TOML, or a table is wrong.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{source} is not TOML: {error}") from error
+    shipped = kinds()
+    return {
+        name: _board(name, table, shipped, f"{source}: [{name}]") for name, table in tables.items()
+    }
+
+
+def find_board(name: str) -> Board:
+    """A board of the inventory, or the one at ``USER@HOST``.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if "@" in name:
+        return Board(name, Address.parse(name))
+    boards = inventory()
+    if name not in boards:
+        known = suggest(name, boards) if boards else f" There is no {INVENTORY} here."
+        raise UsageError(f"no board {name!r}.{known} Or write USER@HOST")
+    return boards[name]
+
+
+def _places() -> list[Path]:
+    """Where inventories may be, the one that counts most first."""
+    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return [Path(INVENTORY), Path(home) / "headgate" / INVENTORY]
+
+
+_KEYS: dict[str, type] = {
+    "board": str,
+    "host": str,
+    "port": int,
+    "target": str,
+    "cores": int,
+    "sensors": list,
+    "sensor": str,
+    "shunt_uohm": int,
+}
+_OF_KIND = ("target", "cores", "sensors")
+
+
+def _board(name: str, table: Any, shipped: Mapping[str, Kind], place: str) -> Board:
+    if not _NAME.fullmatch(name) or name in _TAKEN:
+        raise UsageError(f"{place}: a board cannot be called {name!r}; choose another name")
+    if not isinstance(table, dict):
+        raise UsageError(f"{place}: a table is expected, not {table!r}")
+    for key, value in table.items():
+        if key not in _KEYS:
+            raise UsageError(f"{place}: unknown key {key!r}.{suggest(key, _KEYS)}")
+        # True is an int in Python, and none here.
+        if type(value) is not _KEYS[key]:
+            raise UsageError(f"{place}: {key} = {value!r} is no {_KEYS[key].__name__}")
+    for key in ("board", "host"):
+        if key not in table:
+            raise UsageError(f"{place}: {key!r} is missing")
+    if table["board"] not in shipped:
+        raise UsageError(
+            f"{place}: no kind of board {table['board']!r}.{suggest(table['board'], shipped)}"
+        )
+    changes = {key: table[key] for key in _OF_KIND if key in table}
+    try:
+        address = Address.parse(table["host"])
+        if "port" in table:
+            address = replace(address, port=table["port"])
+    except UsageError as error:
+        raise UsageError(f"{place}: {error}") from error
+    return Board(
+        name,
+        address,
+        replace(shipped[table["board"]], **changes),
+        table.get("sensor"),
+        table.get("shunt_uohm"),
+    )

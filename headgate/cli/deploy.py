@@ -1,0 +1,83 @@
+"""`headgate deploy`: a bundle onto boards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headgate.cli.options import Json
+from headgate.cli.output import next_step, print_json, print_line, working
+from headgate.cli.several import on_several
+
+if TYPE_CHECKING:
+    from headgate.device.ssh.deploy import Deployment
+    from headgate.device.ssh.store import Progress
+
+
+def deploy(
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="A .hgb file that `headgate compile` wrote.")
+    ],
+    boards: Annotated[
+        str,
+        typer.Argument(
+            metavar="BOARD,...",
+            help="USER@HOST, names in boards.toml with commas between, or 'all' of them.",
+        ),
+    ],
+    json: Json = False,
+) -> None:
+    """Copy a bundle to ~/headgate of boards over ssh; repeat it to go on after a failure."""
+    from headgate.device.boards import find_board
+    from headgate.device.fleet import names_of
+    from headgate.device.ssh.deploy import deploy as copy
+    from headgate.device.ssh.remote import SshMachine
+
+    names = names_of(boards)
+    machines = {name: SshMachine(find_board(name)) for name in names}
+    if len(names) > 1:
+        on_several(names, lambda name: copy(bundle, machines[name]), _COLUMNS, _row, vars, json)
+        return
+    (machine,) = machines.values()
+    with _progress(f"copying {bundle} to {machine.name}") as progress:
+        done = copy(bundle, machine, progress)
+    if json:
+        print_json(done)
+        return
+    print_line(f"{done.board}:{done.path}: {_copied(done)}")
+    next_step(f"headgate profile {bundle} --on {machine.name}")
+
+
+_COLUMNS = ["path", "copied"]
+
+
+def _row(done: Deployment) -> tuple[object, ...]:
+    return done.path, _copied(done)
+
+
+def _copied(done: Deployment) -> str:
+    if not done.copied_bytes:
+        return "was there, nothing copied"
+    return f"{done.copied_bytes:,} bytes in {done.seconds:.1f} s"
+
+
+@contextmanager
+def _progress(text: str) -> Iterator[Progress | None]:
+    """A bar on a terminal, one line elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    stderr = Console(stderr=True, highlight=False)
+    if not stderr.is_terminal:
+        with working(text):
+            yield None
+        return
+    said = TextColumn("{task.description}", markup=False)
+    columns = (said, BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=stderr, transient=True) as bar:
+        task = bar.add_task(text)
+        yield lambda sent, total: bar.update(task, completed=sent, total=total)

@@ -1,0 +1,154 @@
+"""`headgate profile --on BOARD,...`: the agent's reports, as tables and files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import typer
+
+from headgate.cli.output import (
+    next_step,
+    print_json,
+    print_line,
+    print_table,
+    working,
+    write_json,
+)
+from headgate.cli.several import on_several
+from headgate.profiling.absent import is_measured
+
+if TYPE_CHECKING:
+    from headgate.device.agent_call import Settings
+
+Report = Mapping[str, Any]
+INVALID = 3
+
+
+def profile_boards(
+    bundle: Path, names: Sequence[str], settings: Settings, output: Path | None, json: bool
+) -> None:
+    """Measure a bundle on boards, or on this machine as on a board.
+
+    Args:
+        bundle: its file.
+        names: of the machines.
+        settings: what to measure.
+        output: where the report goes; of several machines, the folder for them.
+        json: whether to print the reports.
+
+    Raises:
+        typer.Exit: with status 3 if a report is invalid, with 1 if a machine failed.
+    """
+
+    def work(name: str) -> Report:
+        report = _measure(bundle, name, settings)
+        if output is not None:
+            write_json(output if len(names) == 1 else output / f"{_file_name(name)}.json", report)
+        return report
+
+    if len(names) > 1:
+        if output is not None:
+            output.mkdir(parents=True, exist_ok=True)
+        reports = on_several(names, work, _COLUMNS, _row, dict, json)
+    else:
+        with working(f"measuring {bundle} on {names[0]}"):
+            reports = [work(names[0])]
+        if json:
+            print_json(reports[0])
+        else:
+            _print(reports[0], names[0])
+    if not json:
+        where = output or "REPORT.json"
+        next_step(
+            f"headgate report {where if len(names) == 1 else f'{where}/*.json'} -o report.html"
+        )
+    if not all(report["valid"] for report in reports):
+        raise typer.Exit(INVALID)
+
+
+def _measure(bundle: Path, name: str, settings: Settings) -> Report:
+    from headgate.device.agent_call import measure_here
+    from headgate.device.machine import find_machine
+    from headgate.device.ssh.measure import measure
+    from headgate.device.ssh.remote import SshMachine
+
+    machine = find_machine(name)
+    if isinstance(machine, SshMachine):
+        return measure(bundle, machine, settings)
+    return measure_here(bundle, settings)
+
+
+def _file_name(machine: str) -> str:
+    """A machine's name as one of a file: ``pi@[fe80::1]:22`` has characters that some refuse."""
+    return "".join(one if one.isalnum() or one in "@._-" else "-" for one in machine)
+
+
+_COLUMNS = ["", "board", "us", "p95", "M MACs", "mJ", "above idle"]
+
+
+def _row(report: Report) -> tuple[object, ...]:
+    """One machine of several."""
+    latency, energy = report["latency"], report["energy"]
+    cells: list[object] = ["", "", ""]
+    if is_measured(latency):
+        percentiles = latency["latency_us"]["percentiles"]
+        cells = [percentiles[name]["value"] for name in ("p50", "p95")]
+        cells.append(float(np.mean(latency["done_macs"])) / 1e6)
+    if is_measured(energy):
+        cells += [energy["energy_per_inference_mj"], energy["net_energy_per_inference_mj"]]
+    else:
+        cells += ["", ""]
+    board = report["context"]["before"]["board"]
+    word = "valid" if report["valid"] else "INVALID"
+    return word, board if is_measured(board) else "unknown", *cells
+
+
+def _print(report: Report, machine: str) -> None:
+    latency = report["latency"]
+    if is_measured(latency):
+        network, target = report["bundle"]["name"], report["bundle"]["target"]["name"]
+        print_table(
+            f"{network} ({target}) on {machine}, mean of {latency['inputs']} inputs",
+            ["layer", "operator", "us", "channels", "MACs done", "of dense"],
+            [_layer_row(layer) for layer in latency["layers"]],
+        )
+        percentiles = latency["latency_us"]["percentiles"]
+        median, p95 = percentiles["p50"], percentiles["p95"]
+        print_line(
+            f"time: {median['value']:.1f} us median ({median['low']:.1f} to {median['high']:.1f}), "
+            f"p95 {p95['value']:.1f}, {latency['threads']} threads on CPU "
+            f"{', '.join(map(str, latency['cpus']))}"
+        )
+        done, dense = float(np.mean(latency["done_macs"])), latency["dense_macs"]
+        print_line(f"MACs done: {done:,.0f} of {dense:,} dense ({done / dense:.1%})")
+    print_line(f"energy: {_energy(report['energy'])}")
+    for reason in report["invalid_because"]:
+        print_line(f"INVALID: {reason}")
+    for warning in report["warnings"]:
+        print_line(f"warning: {warning}")
+
+
+def _energy(energy: Mapping[str, Any]) -> str:
+    if not is_measured(energy):
+        return f"not measured: {energy['not_measured']}"
+    return (
+        f"{energy['energy_per_inference_mj']:.4g} mJ an inference, "
+        f"{energy['net_energy_per_inference_mj']:.4g} mJ above idle; "
+        f"{energy['average_power_mw']:.0f} mW ({energy['sensor']}: {energy['scope']})"
+    )
+
+
+def _layer_row(layer: Mapping[str, Any]) -> tuple[object, ...]:
+    active = layer["active_outputs"]
+    done, dense = float(np.mean(layer["done_macs"])), layer["dense_macs"]
+    return (
+        layer["name"],
+        layer["operator"],
+        layer["median_us"],
+        "" if active is None else f"{np.mean(active):.1f}",
+        done,
+        f"{done / dense:.0%}" if dense else "",
+    )

@@ -1,0 +1,161 @@
+"""The user's boards.toml, the boards that are shipped, and what `--on` understands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from headgate.compile.targets import TARGET_NAMES
+from headgate.device.boards import find_board, inventory, kinds, read_inventory
+from headgate.device.fleet import names_of, on_each
+from headgate.device.machine import find_machine
+from headgate.device.ssh.address import Address
+from headgate.device.ssh.remote import SshMachine
+from headgate.errors import DeviceError, StorageError, UsageError
+
+KITCHEN = '[kitchen]\nboard = "rpi4"\nhost = "pi@kitchen.local"\n'
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder and a configuration of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path
+
+
+def test_the_kinds_that_are_shipped() -> None:
+    assert list(kinds()) == [
+        "rpi3",
+        "rpi4",
+        "rpi5",
+        "rpi-zero-2w",
+        "jetson-nano",
+        "jetson-orin-nano",
+    ]
+    for kind in kinds().values():
+        assert kind.target in TARGET_NAMES
+        assert set(kind.sensors) <= {"hwmon", "pmic", "jetson"}
+
+
+@pytest.mark.parametrize(
+    ("model", "target"),
+    [
+        ("Raspberry Pi 3 Model B Plus Rev 1.3", "rpi3"),
+        ("Raspberry Pi 4 Model B Rev 1.4", "rpi4"),
+        ("Raspberry Pi 5 Model B Rev 1.0", "rpi5"),
+        ("Raspberry Pi Zero 2 W Rev 1.0", "rpi3"),
+        ("NVIDIA Jetson Nano Developer Kit", "jetson-nano"),
+        ("NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super", "jetson-orin"),
+        ("Raspberry Pi Zero W Rev 1.1", None),
+        ("", None),
+    ],
+)
+def test_a_boards_own_words_say_what_to_compile_for(model: str, target: str | None) -> None:
+    assert find_board("pi@board").target_of(model) == target
+
+
+def test_an_inventory(nowhere: Path) -> None:
+    (nowhere / "boards.toml").write_text(
+        KITCHEN + "port = 2222\nsensor = 'hwmon:ina219@1-0040'\nshunt_uohm = 100000\n"
+        "[desk]\nboard = 'rpi-zero-2w'\nhost = 'desk'\ncores = 1\n"
+    )
+    kitchen, desk = inventory().values()
+    assert kitchen.address == Address("kitchen.local", "pi", 2222)
+    assert kitchen.kind == kinds()["rpi4"]
+    assert (kitchen.sensor, kitchen.shunt_uohm) == ("hwmon:ina219@1-0040", 100000)
+    assert (desk.address, desk.sensor) == (Address("desk"), None)
+    assert desk.kind is not None and (desk.kind.cores, desk.kind.target) == (1, "rpi3")
+
+
+def test_the_working_folders_inventory_counts_most(nowhere: Path) -> None:
+    (nowhere / "config/headgate").mkdir(parents=True)
+    (nowhere / "config/headgate/boards.toml").write_text(
+        KITCHEN + "[attic]\nboard = 'rpi5'\nhost = 'attic'\n"
+    )
+    (nowhere / "boards.toml").write_text(KITCHEN.replace("kitchen.local", "10.0.0.7"))
+    assert {name: board.address.host for name, board in inventory().items()} == {
+        "kitchen": "10.0.0.7",
+        "attic": "attic",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[kitchen", "boards.toml is not TOML"),
+        ("kitchen = 3", r"\[kitchen\]: a table is expected, not 3"),
+        (KITCHEN + "prot = 22", r"\[kitchen\]: unknown key 'prot'. Did you mean 'port'"),
+        (KITCHEN + "port = '22'", "port = '22' is no int"),
+        (KITCHEN + "port = true", "port = True is no int"),
+        (KITCHEN + "port = 70000", "port 70000 is not in 1 to 65535"),
+        ("[kitchen]\nboard = 'rpi4'", "'host' is missing"),
+        ("[kitchen]\nhost = 'kitchen'", "'board' is missing"),
+        (KITCHEN.replace("rpi4", "rpi44"), "no kind of board 'rpi44'. Did you mean 'rpi4'"),
+        (KITCHEN.replace("pi@kitchen.local", "-oProxyCommand=x"), "-oProxyCommand"),
+        (KITCHEN.replace("[kitchen]", "[all]"), "cannot be called 'all'"),
+        (KITCHEN.replace("[kitchen]", "['a,b']"), "cannot be called 'a,b'"),
+        (KITCHEN.replace("[kitchen]", "['qemu:rpi4']"), "cannot be called 'qemu:rpi4'"),
+    ],
+)
+def test_a_wrong_inventory_says_where(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        read_inventory(text, "boards.toml")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_inventory_that_cannot_be_read(nowhere: Path) -> None:
+    (nowhere / "boards.toml").mkdir()
+    with pytest.raises(StorageError, match="cannot read boards.toml"):
+        inventory()
+    (nowhere / "boards.toml").rmdir()
+    (nowhere / "boards.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="boards.toml is not text"):
+        inventory()
+
+
+def test_machines_by_their_names(nowhere: Path) -> None:
+    (nowhere / "boards.toml").write_text(KITCHEN)
+    for name in ("kitchen", "pi@10.0.0.7"):
+        machine = find_machine(name)
+        assert isinstance(machine, SshMachine) and machine.name == name
+    assert not isinstance(find_machine("qemu:rpi4"), SshMachine)
+    with pytest.raises(UsageError, match="no machine 'kitchn'. Did you mean 'kitchen'"):
+        find_machine("kitchn")
+    with pytest.raises(UsageError, match="no board 'kitchn'. Did you mean 'kitchen'.*USER@HOST"):
+        find_board("kitchn")
+
+
+def test_several_names(nowhere: Path) -> None:
+    assert names_of("host") == ["host"]
+    assert names_of("pi@a, pi@b,host") == ["pi@a", "pi@b", "host"]
+    with pytest.raises(UsageError, match="there is no boards.toml that names a board"):
+        names_of("all")
+    (nowhere / "boards.toml").write_text(KITCHEN + "[desk]\nboard = 'rpi5'\nhost = 'desk'\n")
+    assert names_of("all") == ["kitchen", "desk"]
+    assert names_of("host,all") == ["host", "kitchen", "desk"]
+    for text, words in (("a,,b", "missing"), ("", "missing"), ("kitchen,all", "twice")):
+        with pytest.raises(UsageError, match=words):
+            names_of(text)
+
+
+def test_one_machine_that_fails_stops_no_other() -> None:
+    def work(name: str) -> str:
+        if name == "b":
+            raise DeviceError("b is off")
+        return name.upper()
+
+    outcomes = on_each(["a", "b", "c"], work)
+    assert [(one.machine, one.result, str(one.error)) for one in outcomes] == [
+        ("a", "A", "None"),
+        ("b", None, "b is off"),
+        ("c", "C", "None"),
+    ]
+
+
+def test_machines_work_at_the_same_time() -> None:
+    import threading
+
+    meeting = threading.Barrier(3, timeout=10)
+    assert len(on_each(["a", "b", "c"], lambda name: meeting.wait())) == 3
