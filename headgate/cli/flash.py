@@ -1,0 +1,157 @@
+"""`headgate flash`: a disk image to an SD card."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import Progress as Bars
+
+from headgate.cli.options import Json
+from headgate.cli.output import next_step, note, print_json, print_line, print_table
+from headgate.errors import UsageError
+
+if TYPE_CHECKING:
+    from headgate.device.flash import Flashed, ImageSource, Target
+
+
+def flash(
+    image: Annotated[
+        Path | None,
+        typer.Argument(metavar="[IMAGE]", help="A disk image: .img, .img.xz or .img.gz."),
+    ] = None,
+    target: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[TARGET]",
+            help="The disk, such as /dev/sdb, or a plain file; without one, "
+            "the removable disks are listed.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, read the image, write nothing.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask for the disk's name to be typed; for scripts.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Write a disk image to an SD card, read it back, and only then make it bootable."""
+    if image is None or target is None:
+        _show_disks(image, json)
+        return
+    from headgate.device.flash import ImageSource, find_target
+
+    found = find_target(target)
+    with ImageSource(image) as source:
+        if dry_run:
+            _rehearse(source, found, json)
+            return
+        if found.overwrites() and not yes:
+            _confirm(found)
+        done = _flash(source, found)
+    if json:
+        print_json({"image": image, "target": found.path} | vars(done))
+        return
+    print_line(
+        f"{found.path}: {_megabytes(done.size_bytes)}, {_megabytes(done.written_bytes)} of it "
+        f"data, read back and right; SHA-256 {done.sha256}"
+    )
+
+
+def _show_disks(image: Path | None, json: bool) -> None:
+    from headgate.device.flash import list_disks
+
+    disks = [disk for disk in list_disks() if disk.removable]
+    if json:
+        print_json({"disks": disks})
+        return
+    if not disks:
+        print_line("no removable disk; insert a card, and run this again")
+        return
+    print_table(
+        "Removable disks",
+        ["disk", "size", "model", "serial", "connection", ""],
+        [
+            (
+                str(disk.path),
+                _megabytes(disk.size_bytes),
+                disk.model,
+                disk.serial,
+                disk.connection,
+                disk.refusal or "",
+            )
+            for disk in disks
+        ],
+    )
+    free = [disk for disk in disks if disk.refusal is None]
+    if free:
+        next_step(f"headgate flash {image or 'pi.img'} {free[0].path}")
+
+
+def _rehearse(source: ImageSource, target: Target, json: bool) -> None:
+    size = sum(len(chunk) for chunk in source.chunks())
+    room = target.size_bytes
+    if room is not None and size > room:
+        raise UsageError(f"{source.path} has {size:,} bytes, {target.path} only {room:,}")
+    if json:
+        print_json({"image": source.path, "target": target.path, "size_bytes": size})
+        return
+    print_line(f"would write {_megabytes(size)} to {_describe(target)}; nothing was written")
+
+
+def _confirm(target: Target) -> None:
+    """Everything on it is lost, so its name has to be typed.
+
+    Raises:
+        UsageError: something else was typed, or there is nobody to type.
+    """
+    if not sys.stdin.isatty():
+        raise UsageError(f"{target.path} would be overwritten; a script has to say --yes")
+    Console(stderr=True, highlight=False).print(
+        f"All of {_describe(target)} will be overwritten.", markup=False
+    )
+    typed = typer.prompt(f"Type {target.name} to go on", default="", show_default=False, err=True)
+    if typed.strip() != target.name:
+        raise UsageError(f"{typed!r} is not {target.name!r}: nothing was written")
+
+
+def _describe(target: Target) -> str:
+    if target.disk is None:
+        return f"the file {target.path}"
+    disk = target.disk
+    facts = [disk.model or "unknown model", _megabytes(disk.size_bytes)]
+    facts += [f"serial {disk.serial}"] if disk.serial else []
+    return f"{target.path} ({', '.join(facts)})"
+
+
+def _flash(source: ImageSource, target: Target) -> Flashed:
+    from headgate.device.flash import flash as write
+
+    stderr = Console(stderr=True, highlight=False)
+    if not stderr.is_terminal:
+        said = set()
+
+        def say(phase: str, done: int, total: int) -> None:
+            if phase not in said:
+                said.add(phase)
+                note(f"{phase} {target.path}")
+
+        return write(source, target, say)
+    columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    with Bars("{task.description:10}", *columns, console=stderr) as bars:
+        tasks = {phase: bars.add_task(phase, start=False) for phase in ("writing", "verifying")}
+
+        def show(phase: str, done: int, total: int) -> None:
+            bars.start_task(tasks[phase])
+            bars.update(tasks[phase], completed=done, total=total)
+
+        return write(source, target, show)
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.1f} MB"

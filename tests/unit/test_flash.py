@@ -1,0 +1,342 @@
+"""Writing images: whatever fails, nothing that boots differs from the image."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import hashlib
+import lzma
+import os
+import random
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from headgate.device.flash import Disk, ImageSource, Target, flash
+from headgate.device.flash import write as writing
+from headgate.device.flash.source import CHUNK_BYTES
+from headgate.errors import DeviceError, HeadgateError, InputError, MissingFile, StorageError
+
+PIECES = 6
+
+
+@pytest.fixture(autouse=True)
+def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of 64 KiB, so that every write of an image can be made to fail in turn."""
+    for module in ("source", "write"):
+        monkeypatch.setattr(f"headgate.device.flash.{module}.CHUNK_BYTES", 65536)
+    monkeypatch.setattr(writing, "_ZEROS", bytes(65536))
+    monkeypatch.setattr(writing, "_SYNC_BYTES", 2 * 65536)
+
+
+def image_bytes() -> bytes:
+    """An image with a partition table, a piece of zeros, and a last piece that is short."""
+    noise = random.Random(0)
+    pieces = [noise.randbytes(65536) for _ in range(PIECES)]
+    pieces[0] = pieces[0][:510] + b"\x55\xaa" + pieces[0][512:]
+    pieces[3] = bytes(65536)
+    pieces[-1] = pieces[-1][:5120]
+    return b"".join(pieces)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "pi.img"
+    path.write_bytes(image_bytes())
+    return path
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> Target:
+    """A card with something on it that boots, as a file that stands for /dev/sdb."""
+    path = tmp_path / "sdb"
+    old = random.Random(1).randbytes(10 * 65536)
+    path.write_bytes(old[:510] + b"\x55\xaa" + old[512:])
+    disk = Disk("sdb", path, 10 * 65536, "Card", "1", "usb", "8:16", True, None)
+    return Target(path, disk)
+
+
+def boots(path: Path) -> bool:
+    """Whether a machine would find a partition table."""
+    return path.exists() and path.read_bytes()[510:512] == b"\x55\xaa"
+
+
+def write(image: Path, target: Target) -> writing.Flashed:
+    with ImageSource(image) as source:
+        return flash(source, target)
+
+
+def test_a_card_holds_the_image_and_keeps_what_is_behind_it(image: Path, card: Target) -> None:
+    behind = card.path.read_bytes()[len(image_bytes()) :]
+    done = write(image, card)
+    assert card.path.read_bytes() == image_bytes() + behind
+    assert done.size_bytes == len(image_bytes())
+    assert done.sha256 == hashlib.sha256(image_bytes()).hexdigest()
+    # The card had something else where the image has zeros.
+    assert done.written_bytes == len(image_bytes())
+
+
+def test_zeros_are_not_written_to_a_blank_card(image: Path, card: Target) -> None:
+    card.path.write_bytes(bytes(10 * 65536))
+    assert write(image, card).written_bytes == len(image_bytes()) - 65536
+
+
+def test_a_file_becomes_the_image_with_holes(image: Path, tmp_path: Path) -> None:
+    target = Target(tmp_path / "card.img", None)
+    target.path.write_bytes(b"longer than the image " * 100_000)
+    write(image, target)
+    assert target.path.read_bytes() == image_bytes()
+    assert target.path.stat().st_blocks * 512 < len(image_bytes())
+
+
+def test_a_file_that_ends_in_zeros_has_its_full_length(tmp_path: Path) -> None:
+    image = tmp_path / "pi.img"
+    image.write_bytes(image_bytes()[:65536] + bytes(4 * 65536))
+    target = Target(tmp_path / "card.img", None)
+    write(image, target)
+    assert target.path.read_bytes() == image.read_bytes()
+
+
+@pytest.mark.parametrize("compress", [lzma.compress, gzip.compress])
+def test_compressed_images_are_written_unpacked(
+    tmp_path: Path, card: Target, compress: Callable[[bytes], bytes]
+) -> None:
+    packed = tmp_path / "pi.img.packed"
+    packed.write_bytes(compress(image_bytes()))
+    write(packed, card)
+    assert card.path.read_bytes().startswith(image_bytes())
+
+
+# Each makes the n-th write fail in its way, given the real os.pwrite.
+def _short(real: Callable[..., int], *call: object) -> int:
+    descriptor, data, offset = call
+    return real(descriptor, memoryview(data)[: len(memoryview(data)) // 3], offset)  # type: ignore[arg-type]
+
+
+def _fails(number: int) -> Callable[..., int]:
+    def fail(real: Callable[..., int], *call: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def _torn(real: Callable[..., int], *call: object) -> int:
+    descriptor, data, offset = call
+    real(descriptor, memoryview(data)[: len(memoryview(data)) // 2], offset)  # type: ignore[arg-type]
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def _forgets(real: Callable[..., int], *call: object) -> int:
+    """A card that says it has written, as worn and false ones do."""
+    return len(memoryview(call[1]))  # type: ignore[arg-type]
+
+
+def _flips(real: Callable[..., int], *call: object) -> int:
+    descriptor, data, offset = call
+    changed = bytearray(memoryview(data))  # type: ignore[arg-type]
+    changed[len(changed) // 2] ^= 1
+    return real(descriptor, changed, offset)
+
+
+FAULTS = {
+    "short": _short,
+    "EIO": _fails(errno.EIO),
+    "ENOSPC": _fails(errno.ENOSPC),
+    "torn": _torn,
+    "forgets": _forgets,
+    "flips": _flips,
+}
+# Two that zero the partition table, one for each piece, since the card has something where the
+# image has zeros, and the partition table.
+WRITES = 2 + PIECES + 1
+
+
+def spoil(
+    monkeypatch: pytest.MonkeyPatch, fault: Callable[..., int], number: int, name: str = "pwrite"
+) -> list[int]:
+    """Make the ``number``-th call of os.``name`` go wrong; the list counts calls."""
+    real, calls = getattr(os, name), [0]
+
+    def spoilt(*call: object) -> int:
+        calls[0] += 1
+        return fault(real, *call) if calls[0] == number else real(*call)
+
+    monkeypatch.setattr(writing.os, name, spoilt)
+    return calls
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("number", range(1, WRITES + 2))
+def test_a_fault_at_any_write_never_leaves_something_else_that_boots(
+    image: Path, card: Target, monkeypatch: pytest.MonkeyPatch, fault: str, number: int
+) -> None:
+    calls = spoil(monkeypatch, FAULTS[fault], number)
+    try:
+        write(image, card)
+    except HeadgateError as error:
+        message = str(error)
+        assert "\n" not in message
+        assert str(card.path) in message
+        assert not boots(card.path)
+        assert fault != "short"
+    else:
+        assert card.path.read_bytes().startswith(image_bytes())
+        # A fault that does not show in the result: the zeroing was repeated, or none was hit.
+        assert fault == "short" or number > calls[0] or number <= 2
+    assert number > WRITES or calls[0] >= number
+
+
+def test_the_count_of_writes_above_is_true(
+    image: Path, card: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = spoil(monkeypatch, _short, 0)
+    write(image, card)
+    assert calls == [WRITES]
+
+
+@pytest.mark.parametrize("call", ["fsync", "fdatasync"])
+@pytest.mark.parametrize("number", range(1, 5))
+def test_data_that_does_not_reach_the_medium_is_an_error(
+    image: Path, card: Target, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    calls = spoil(monkeypatch, _fails(errno.EIO), number, call)
+    try:
+        write(image, card)
+    except StorageError:
+        return
+    assert calls[0] < number
+
+
+@pytest.mark.parametrize("number", range(1, 4))
+def test_a_file_that_fails_is_gone(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    target = Target(tmp_path / "card.img", None)
+    spoil(monkeypatch, _fails(errno.ENOSPC), number)
+    with pytest.raises(StorageError, match="no space left"):
+        write(image, target)
+    assert not target.path.exists()
+
+
+def test_a_last_piece_that_reads_back_wrong_does_not_boot(
+    image: Path, card: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, _flips, WRITES)
+    with pytest.raises(DeviceError, match=r"reads back as something else.*does not boot now"):
+        write(image, card)
+    assert not boots(card.path)
+
+
+def write_and_be_killed(image: Path, card: Target, number: int) -> None:
+    """Flash in a process of its own that is killed amid the ``number``-th write."""
+    real, calls = os.pwrite, 0
+
+    def killing(descriptor: int, data: bytes, offset: int) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            real(descriptor, memoryview(data)[: len(data) // 2], offset)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(descriptor, data, offset)
+
+    child = os.fork()
+    if child == 0:
+        os.pwrite = killing
+        try:
+            write(image, card)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+# Killed amid the first write, which begins to zero the old partition table, nothing is lost yet.
+@pytest.mark.parametrize("number", range(2, WRITES + 1))
+def test_killed_at_any_write_it_does_not_boot(image: Path, card: Target, number: int) -> None:
+    write_and_be_killed(image, card, number)
+    assert not boots(card.path)
+
+
+def test_killed_before_anything_was_written_the_card_is_as_it_was(
+    image: Path, card: Target
+) -> None:
+    before = card.path.read_bytes()
+    write_and_be_killed(image, card, 1)
+    assert card.path.read_bytes()[256:] == before[256:]
+
+
+def test_killed_at_the_last_write_all_the_rest_is_there(image: Path, card: Target) -> None:
+    write_and_be_killed(image, card, WRITES)
+    assert card.path.read_bytes()[512 : len(image_bytes())] == image_bytes()[512:]
+
+
+def test_an_image_larger_than_the_card_is_refused_before_anything_is_lost(
+    tmp_path: Path, card: Target
+) -> None:
+    image = tmp_path / "large.img"
+    image.write_bytes(image_bytes()[:65536] + bytes(20 * 65536))
+    before = card.path.read_bytes()
+    with pytest.raises(DeviceError, match="use a larger card"):
+        write(image, card)
+    assert card.path.read_bytes() == before
+    packed = tmp_path / "large.img.xz"
+    packed.write_bytes(lzma.compress(image.read_bytes()))
+    with pytest.raises(DeviceError, match=r"does not fit.*does not boot now"):
+        write(packed, card)
+    assert not boots(card.path)
+
+
+def damaged() -> Iterator[tuple[str, bytes, str]]:
+    packed = lzma.compress(image_bytes())
+    yield "cut.xz", packed[: len(packed) // 2], "is damaged"
+    yield "flipped.xz", packed[:5000] + b"!" + packed[5001:], "is damaged"
+    yield "cut.gz", gzip.compress(image_bytes())[:5000], "is damaged"
+    yield "text.img", b"no image" * 1000, "no partition table"
+    yield "empty.img", b"", "is empty"
+    yield "cut.img", image_bytes()[:-100], "ends within a sector"
+    yield "pi.zip", b"PK\x03\x04" + bytes(100), "unpack it first"
+
+
+@pytest.mark.parametrize(("name", "data", "message"), list(damaged()))
+def test_a_damaged_image_is_one_clear_line(
+    tmp_path: Path, card: Target, name: str, data: bytes, message: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=message):
+        write(path, card)
+
+
+def test_a_checksum_beside_the_image_is_compared(image: Path, card: Target) -> None:
+    beside = image.with_name("pi.img.sha256")
+    beside.write_text(f"{hashlib.sha256(image_bytes()).hexdigest()}  pi.img\n")
+    write(image, card)
+    beside.write_text(f"{'0' * 64}  pi.img\n")
+    with pytest.raises(InputError, match=r"is not what pi.img.sha256 says"):
+        write(image, card)
+    assert not boots(card.path)
+
+
+def test_a_missing_image_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingFile, match="there is no image"):
+        ImageSource(tmp_path / "no.img")
+
+
+def test_a_disk_that_was_swapped_meanwhile_is_not_written(
+    image: Path, card: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fstat
+
+    def as_block(descriptor: int) -> os.stat_result:
+        status = list(real(descriptor))
+        status[0] = 0o060660
+        return os.stat_result(status, {"st_rdev": os.makedev(8, 32)})
+
+    monkeypatch.setattr("headgate.device.flash.target.os.fstat", as_block)
+    with pytest.raises(DeviceError, match="is another disk than a moment ago"):
+        card.open()
+
+
+def test_pieces_are_whole_sectors() -> None:
+    assert CHUNK_BYTES % 4096 == 0
