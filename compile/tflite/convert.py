@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from headgate.compile.tflite.fold import BatchNorm, fold
 from headgate.compile.tflite.operators import HANDLERS, Untranslatable
+from headgate.compile.tflite.place import fill, filling_is_cheaper
 from headgate.compile.tflite.quiet import quiet_stderr
 from headgate.compile.tflite.value import Value
 from headgate.errors import CompileError, InputError, ToolMissing, UnsupportedOperator
@@ -23,7 +24,7 @@ Node = Any  # torch.fx.Node, whose argument types are too wide to check
 
 _CONVOLUTIONS = ("aten.conv2d", "aten.convolution")
 _NORMS = ("aten.batch_norm", "aten._native_batch_norm_legit_no_training")
-
+_PLACE = "headgate.place_channels"
 
 _GATED = ("headgate.gated_conv2d", "headgate.pixel_gated_conv2d")
 
@@ -122,6 +123,7 @@ class _Translator:
         self._graph = program.graph
         self._constants = _constants(program)
         self._norm_after = self._find_norms()
+        self._placed_after = self._find_places()
 
     def translate(self, image: Any) -> Any:
         """The traced function: NHWC tensor in, output tensor out."""
@@ -144,6 +146,8 @@ class _Translator:
             return values[node.args[0]]  # first result of a batch norm, the only tuple here
         if name in _NORMS and node.args[0] in self._norm_after:
             return values[node.args[0]]
+        if node in self._placed_after.values():
+            return values[node.args[0]]  # the convolution in front has put them in place
         handler = HANDLERS.get(name)
         if handler is None:
             raise UnsupportedOperator(
@@ -156,6 +160,11 @@ class _Translator:
             bias, rest = (rest[0], rest[1:]) if rest else (None, [])
             weight, bias = fold(weight, bias, self._norm_after[node])
             arguments = [x, weight, bias, *rest]
+        if node in self._placed_after:
+            x, weight, *rest = arguments
+            bias, rest = (rest[0], rest[1:]) if rest else (None, [])
+            _, constant, channels = _substitute(self._placed_after[node].args, values)
+            arguments = [x, *fill(weight, bias, constant, channels), *rest]
         try:
             return handler(self._tf, *arguments, **_substitute(node.kwargs, values))
         except Untranslatable as error:
@@ -187,6 +196,22 @@ class _Translator:
                 found[source] = BatchNorm(weight, bias, mean, variance, _eps(node))
         return found
 
+    def _find_places(self) -> dict[Node, Node]:
+        """Convolutions that had better compute removed channels, and what would place them."""
+        found = {}
+        for node in self._graph.nodes:
+            if node.op != "call_function" or operator_name(node) != _PLACE:
+                continue
+            source = node.args[0]
+            if len(source.users) == 1 and source.args and source.args[0] in self._norm_after:
+                source = source.args[0]
+            if operator_name(source) not in _CONVOLUTIONS or len(source.users) != 1:
+                continue
+            weight, constant = (self._constants[n.args[1].name] for n in (source, node))
+            if _groups(source) == 1 and filling_is_cheaper(weight.shape, len(constant)):
+                found[source] = node
+        return found
+
 
 def operator_name(node: Node) -> str:
     """``aten.relu`` for any overload of it; ``getitem`` for Python's."""
@@ -199,6 +224,11 @@ def operator_name(node: Node) -> str:
 def _eps(node: Node) -> float:
     is_legit = operator_name(node) != "aten.batch_norm"
     return float(node.args[6] if is_legit else node.args[7])
+
+
+def _groups(convolution: Node) -> int:
+    index = 6 if operator_name(convolution) == "aten.conv2d" else 8
+    return int(convolution.args[index]) if len(convolution.args) > index else 1
 
 
 def _constants(program: torch.export.ExportedProgram) -> dict[str, Any]:

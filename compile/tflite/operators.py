@@ -223,9 +223,8 @@ def place_channels(
 ) -> Value:
     """What a pruned layer has left, among all channels of a residual sum.
 
-    A 1x1 convolution with a matrix of zeros and ones, the constants being its bias. It costs K
-    MACs per element and stays in XNNPACK's partition; padding and gathering take 2 % to 70 %
-    longer (LiteRT on x86), since XNNPACK has no gather.
+    A 1x1 convolution with a matrix of zeros and ones, the constants being its bias, where the
+    convolution in front cannot do it for less (``place.py``).
     """
     # The operator leaves what the constant holds in the places of x unused.
     bias = constant.copy()

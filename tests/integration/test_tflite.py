@@ -99,8 +99,13 @@ def error_of(got: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(got - expected).max() / np.abs(expected).max())
 
 
-@pytest.mark.parametrize(("total", "kept", "inner"), [(16, 7, 5), (9, 1, 3)])
-def test_pruned_block(total: int, kept: int, inner: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("total", "kept", "inner", "convolutions"),
+    [(16, 7, 5, 3), (9, 1, 3, 3), (64, 20, 40, 4)],
+    ids=["filled", "one kept", "placed"],
+)
+def test_pruned_block(total: int, kept: int, inner: int, convolutions: int, tmp_path: Path) -> None:
+    """Removed channels are filters of zeros, or a 1x1 convolution puts the others in place."""
     torch.manual_seed(total)
     network = Network("pruned", Pruned(total, kept, inner).eval(), (3, 12, 10))
     images = np.random.default_rng(0).standard_normal((64, 3, 12, 10), dtype=np.float32)
@@ -108,6 +113,7 @@ def test_pruned_block(total: int, kept: int, inner: int, tmp_path: Path) -> None
     fp32, int8 = convert_to_tflite(network), convert_to_tflite(network, images, "noise")
     assert error_of(outputs_of(fp32, images, tmp_path), expected) < TOLERANCE
     assert error_of(outputs_of(int8, images, tmp_path), expected) < 0.05
+    assert operators_of(fp32).count("CONV_2D") == convolutions
     for model in (fp32, int8):
         names = operators_of(model)
         assert names.count("DELEGATE") == 1
