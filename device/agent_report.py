@@ -59,26 +59,39 @@ class _Wrong(Exception):
     """What is wrong, with its place in the report."""
 
 
-def read_agent_report(source: bytes | Path) -> dict[str, Any]:
+def read_agent_report(source: bytes | Path, name: str = "the agent's report") -> dict[str, Any]:
     """Read a report of ``headgate-agent run``, ``profile`` or ``energy``.
 
     Keys that this version does not know are left alone.
 
     Args:
         source: The JSON text, or the file that holds it.
+        name: What errors call the text; a file has its own name.
 
     Raises:
         MissingFile: There is no such file.
         DeviceError: It cannot be read, is no report, is cut off, or contradicts itself.
     """
-    name = str(source) if isinstance(source, Path) else "the agent's report"
-    data = _bytes(source) if isinstance(source, Path) else source
+    if isinstance(source, Path):
+        name, data = str(source), _bytes(source)
+    else:
+        data = source
     if len(data) > _MOST_BYTES:
         raise DeviceError(f"{name} has {len(data):,} bytes, no report is that long")
     try:
         document = json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise DeviceError(f"{name} is not JSON, or cut off: {error}; measure again") from error
+    check_agent_report(document, name)
+    return dict(document)
+
+
+def check_agent_report(document: Any, name: str) -> None:
+    """Hold JSON that was read already against what a report is.
+
+    Raises:
+        DeviceError: It is no report, or one that contradicts itself.
+    """
     if not looks_like_agent_report(document):
         raise DeviceError(
             f"{name} is no report of the agent's; `headgate-agent profile BUNDLE -o FILE` makes one"
@@ -93,7 +106,6 @@ def read_agent_report(source: bytes | Path) -> dict[str, Any]:
         _check_sense(document)
     except _Wrong as wrong:
         raise DeviceError(f"{name}: {wrong}; measure again") from wrong
-    return dict(document)
 
 
 def looks_like_agent_report(document: Any) -> bool:

@@ -1,5 +1,6 @@
 """Latency, arithmetic, instructions, peers and reports. Imports without torch and TVM."""
 
+from headgate.profiling.boards import build_board_report
 from headgate.profiling.compare import Contestant, compare
 from headgate.profiling.comparison import Comparison, Standing
 from headgate.profiling.counted import CountedComparison, CountedStanding, compare_counted
@@ -16,6 +17,7 @@ __all__ = [
     "LayerProfile",
     "Profile",
     "Standing",
+    "build_board_report",
     "build_report",
     "compare",
     "compare_counted",

@@ -13,6 +13,8 @@ from typing import Any
 
 from headgate.device.files import atomic_write
 from headgate.profiling.absent import to_json
+from headgate.profiling.boards.tables import board_csv_tables
+from headgate.profiling.boards.view import build_board_view
 from headgate.profiling.comparison import Comparison
 from headgate.profiling.effort import Effort
 from headgate.profiling.instructions import InstructionCount
@@ -69,6 +71,8 @@ def _counts(
 def write_report(path: str | Path, data: Mapping[str, Any]) -> list[Path]:
     """Write ``path`` (HTML), and beside it ``.json`` and the tables as ``.csv``.
 
+    ``data`` is of :func:`build_report`, or of :func:`~headgate.profiling.build_board_report`.
+
     Example::
 
         report = build_report("ResNet-8 on my laptop", comparison=compare(["a.hgb", "b.hgb"]))
@@ -82,7 +86,8 @@ def write_report(path: str | Path, data: Mapping[str, Any]) -> list[Path]:
         page.with_suffix(".html"): render_html(data),
         page.with_suffix(".json"): json.dumps(data, indent=1, ensure_ascii=False) + "\n",
     }
-    for ending, table in csv_tables(data).items():
+    tables = board_csv_tables(data) if "boards" in data else csv_tables(data)
+    for ending, table in tables.items():
         contents[page.with_name(f"{page.stem}{ending}.csv")] = table
     for target, text in contents.items():
         with atomic_write(target) as file:
@@ -101,4 +106,8 @@ def render_html(data: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(build_view(data)) + "\n"
+    if "boards" in data:
+        page = environment.get_template("boards.html.j2").render(build_board_view(data))
+    else:
+        page = environment.get_template("report.html.j2").render(build_view(data))
+    return f"{page}\n"

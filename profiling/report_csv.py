@@ -38,7 +38,7 @@ def render_standings_csv(data: Mapping[str, Any]) -> str:
         values += [realised["median"] if is_measured(realised) else realised]
         values += [one["accuracy"], one["top1_agreement"], one["sha256"]]
         rows.append(values)
-    return _csv(header, rows)
+    return render_csv(header, rows)
 
 
 def render_layers_csv(data: Mapping[str, Any]) -> str:
@@ -61,7 +61,7 @@ def render_layers_csv(data: Mapping[str, Any]) -> str:
                     layer["active_inputs"],
                 ]
             )
-    return _csv(header, rows)
+    return render_csv(header, rows)
 
 
 def render_methods_csv(data: Mapping[str, Any]) -> str:
@@ -80,7 +80,7 @@ def render_methods_csv(data: Mapping[str, Any]) -> str:
         values += [row["fewer"], *(row["latency_us"][key] for key in ("median", "low", "high"))]
         values += [row["speedup"]["median"], row["realised"]]
         rows.append([*values, row["weights_bytes"], row["file_bytes"]])
-    return _csv(header, rows)
+    return render_csv(header, rows)
 
 
 def render_macs_csv(data: Mapping[str, Any]) -> str:
@@ -90,7 +90,7 @@ def render_macs_csv(data: Mapping[str, Any]) -> str:
         for one in data["efforts"]
         for low, high, count in zip(one["edges"][:-1], one["edges"][1:], one["counts"], strict=True)
     ]
-    return _csv("network,from_macs,to_macs,images", rows)
+    return render_csv("network,from_macs,to_macs,images", rows)
 
 
 def render_density_csv(data: Mapping[str, Any]) -> str:
@@ -109,14 +109,15 @@ def render_density_csv(data: Mapping[str, Any]) -> str:
                     *(layer["shares_by_cost"] or [None] * GROUPS),
                 ]
             )
-    return _csv(header, rows)
+    return render_csv(header, rows)
 
 
 def _spread(active: Sequence[int]) -> list[float]:
     return [sum(active) / len(active), min(active), max(active)]
 
 
-def _csv(header: str, rows: Iterable[Sequence[Any]]) -> str:
+def render_csv(header: str, rows: Iterable[Sequence[Any]]) -> str:
+    """A table under its header; a value that is missing, or was not measured, is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     text.write(f"{header}\n")

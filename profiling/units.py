@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 ABSENT = "not measured"
@@ -27,6 +27,21 @@ def microseconds(value: Any) -> str:
     return f"{three_digits(value)} µs"
 
 
+def millijoules(value: Any) -> str:
+    """An energy in millijoules, as uJ, mJ or J."""
+    return _scaled(value, ((1e3, "J"), (1.0, "mJ"), (1e-3, "µJ")))
+
+
+def milliwatts(value: Any) -> str:
+    """A power in milliwatts, as mW or W."""
+    return _scaled(value, ((1e3, "W"), (1.0, "mW")))
+
+
+def energy_delay(value: Any) -> str:
+    """An energy times a latency in mJ ms, which is uJ s, as that or mJ s."""
+    return _scaled(value, ((1e3, "mJ s"), (1.0, "µJ s"), (1e-3, "nJ s")))
+
+
 def macs(value: Any) -> str:
     """A number of MACs, as k, M or G."""
     return _counted(value)
@@ -45,6 +60,19 @@ def times(value: Any) -> str:
 def percent(value: Any, digits: int = 0) -> str:
     """A share of one."""
     return ABSENT if isinstance(value, Mapping) else f"{100 * value:.{digits}f} %"
+
+
+def _scaled(value: Any, units: Sequence[tuple[float, str]]) -> str:
+    """In the largest unit of which there is at least one; in the last if there is none."""
+    if isinstance(value, Mapping):
+        return ABSENT
+    if abs(value) < 0.0005 * units[-1][0]:
+        return f"0 {units[0][1]}"
+    for factor, unit in units:
+        if abs(value) >= factor * 0.9995:
+            return f"{three_digits(value / factor)} {unit}"
+    factor, unit = units[-1]
+    return f"{three_digits(value / factor)} {unit}"
 
 
 def _counted(value: Any) -> str:

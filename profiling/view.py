@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from headgate.profiling import charts, units
 from headgate.profiling.absent import is_measured
+from headgate.profiling.distribution_view import TAIL, distribution_rows
 from headgate.profiling.effort_view import effort_sections
 from headgate.profiling.layer_view import kind_of, layer_tables
 from headgate.profiling.plot_view import method_rows, trade_offs
 
 Data = Mapping[str, Any]
 
-TAIL = 2.0  # latency axes end at this many times the longest median
 _CONTEXT_ROWS = (
     ("cpu", "CPU"),
     ("board", "Board"),
@@ -45,7 +43,13 @@ def build_view(data: Data) -> dict[str, Any]:
         "headline": _headline(comparison) if comparison else [],
         "standings": _standings(comparison) if comparison else [],
         "comparison": comparison,
-        "distributions": _distributions(comparison, profiles),
+        "distributions": distribution_rows(
+            [
+                (one["name"], one.get("kind") or kind_of(one), one["latencies_us"])
+                for one in (comparison["standings"] if comparison else profiles)
+                if one["latencies_us"]
+            ]
+        ),
         "trade_offs": trade_offs(data),
         "methods": method_rows(data),
         **effort_sections(data.get("efforts", [])),
@@ -150,42 +154,6 @@ def _standings(comparison: Data) -> list[dict[str, Any]]:
                     realised, units.percent(realised["median"]) if is_measured(realised) else ""
                 ),
                 "agreement": units.percent(one["top1_agreement"]),
-            }
-        )
-    return rows
-
-
-def _distributions(comparison: Data | None, profiles: Sequence[Data]) -> list[dict[str, Any]]:
-    """Histograms on one axis, from the fastest run to the slowest 99th percentile.
-
-    The axis ends earlier where that is far out.
-    """
-    entries = comparison["standings"] if comparison else profiles
-    series = [
-        (one["name"], one.get("kind") or kind_of(one), one["latencies_us"])
-        for one in entries
-        if one["latencies_us"]
-    ]
-    if not series:
-        return []
-    start = min(min(values) for _, _, values in series)
-    end = max(float(np.percentile(values, 99)) for _, _, values in series)
-    end = min(end, TAIL * max(float(np.median(values)) for _, _, values in series))
-    margin = 0.03 * (end - start) or 1.0
-    start, end = max(0.0, start - margin), end + margin
-    rows = []
-    for name, kind, values in series:
-        median = float(np.median(values))
-        title = f"{len(values)} runs of {name}"
-        rows.append(
-            {
-                "name": name,
-                "kind": kind,
-                "runs": len(values),
-                "median": units.microseconds(median),
-                "chart": charts.histogram(values, start, end, median, kind, title),
-                "start": units.microseconds(start),
-                "end": units.microseconds(end),
             }
         )
     return rows

@@ -12,7 +12,8 @@ import typer
 from headgate.cli.compare import labelled_images
 from headgate.cli.options import Images, Json
 from headgate.cli.output import next_step, print_json, print_line, working
-from headgate.errors import InputError, MissingFile
+from headgate.device.files import storage_error
+from headgate.errors import InputError, MissingFile, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +28,9 @@ def report(
         list[Path],
         typer.Argument(
             metavar="FILE...",
-            help="As for `headgate compare`; or the .json of an earlier report, to make its page "
-            "again. Bundles for boards get their instructions counted under QEMU.",
+            help="As for `headgate compare`: bundles for boards get their instructions counted "
+            "under QEMU. Or reports of the agent (.json), of one board or several, to lay side "
+            "by side. Or the .json of an earlier report, to make its page again.",
         ),
     ],
     output: Annotated[
@@ -38,11 +40,19 @@ def report(
     images: Images = None,
     json: Json = False,
 ) -> None:
-    """Measure programs and write the figures as HTML, JSON and CSV."""
+    """Measure programs, or take what boards measured, and write HTML, JSON and CSV."""
     from headgate.profiling.report import write_report
 
-    again = len(files) == 1 and files[0].suffix == ".json"
-    data = _read(files[0]) if again else _measure(files, title, images)
+    written_before = [file for file in files if file.suffix == ".json"]
+    if not written_before:
+        data = _measure(files, title, images)
+    elif len(written_before) < len(files) or images:
+        raise UsageError(
+            f"{written_before[0]} was measured already: no bundles and no --images beside it; make "
+            "two pages"
+        )
+    else:
+        data = _read(files, title)
     written = write_report(output, data)
     if json:
         print_json({"files": written})
@@ -52,18 +62,34 @@ def report(
     next_step(f"open {written[0]} in a browser")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(files: list[Path], title: str) -> dict[str, Any]:
+    """The data of an earlier page, or of a new one about what boards reported."""
+    from headgate.device.agent_report import looks_like_agent_report, read_agent_report
+    from headgate.profiling import build_board_report
+    from headgate.profiling.boards.report import check_board_report
     from headgate.profiling.report import SCHEMA
 
+    data = _json(files[0])
+    if len(files) > 1 or looks_like_agent_report(data):
+        reports = [read_agent_report(file) for file in files]
+        command = shlex.join(["headgate", "report", *map(str, files)])
+        return build_board_report(title, reports, [command])
+    if isinstance(data, dict) and "boards" in data:
+        return check_board_report(data, str(files[0]))
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA or "comparison" not in data:
+        raise InputError(f"{files[0]} is not a report of this version; measure again")
+    return data
+
+
+def _json(path: Path) -> Any:
     try:
-        data = json_module.loads(path.read_bytes())
+        return json_module.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise MissingFile(f"no report {path}; check the path") from error
-    except ValueError as error:
+    except OSError as error:
+        raise storage_error("read", path, error) from error
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON: {error}") from error
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA or "comparison" not in data:
-        raise InputError(f"{path} is not a report of this version; measure again")
-    return data
 
 
 def _measure(files: list[Path], title: str, images: list[str] | None) -> dict[str, Any]:

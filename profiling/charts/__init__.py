@@ -7,6 +7,7 @@ from headgate.profiling.charts.cells import activity_strip, histogram, latency_b
 from headgate.profiling.charts.columns import column_chart
 from headgate.profiling.charts.heatmap import Cell, heat_map
 from headgate.profiling.charts.pareto import pareto_front
+from headgate.profiling.charts.power import power_trace
 from headgate.profiling.charts.scatter import Point, scatter
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "latency_bar",
     "paired_bars",
     "pareto_front",
+    "power_trace",
     "scatter",
 ]

@@ -1,0 +1,85 @@
+"""Power over time, with the spans that count shaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+from headgate.profiling.charts import svg
+from headgate.profiling.charts.axis import Axis
+
+WIDTH, HEIGHT = 940, 250
+LEFT, RIGHT, TOP, BOTTOM = 64, 16, 34, 48
+COLUMNS = 500  # the trace has at most two points in each
+
+
+@dataclass(frozen=True)
+class Span:
+    """From when to when, and the mean power in it."""
+
+    name: str
+    start: float
+    end: float
+    mean: float
+    kind: str
+    """CSS class."""
+    title: str
+
+
+def power_trace(
+    trace: Sequence[tuple[float, float]],
+    spans: Sequence[Span],
+    title: str,
+    name_power: Callable[[float], str],
+    ceiling: float,
+) -> Markup:
+    """A line of power over seconds, above shaded spans with their means.
+
+    Args:
+        trace: Seconds and power, rising in time.
+        spans: What to shade.
+        title: Text alternative of the drawing.
+        name_power: Text of a tick of the power axis.
+        ceiling: Where that axis ends, so that several drawings have one scale; it starts at zero.
+    """
+    times = [time for time, _ in trace] + [end for one in spans for end in (one.start, one.end)]
+    across = Axis(min(times), max(times) if max(times) > min(times) else 1.0, LEFT, WIDTH - RIGHT)
+    floor = min([0.0, *(power for _, power in trace)])
+    up = Axis(floor, ceiling if ceiling > 0 else 1.0, HEIGHT - BOTTOM, TOP)
+    parts = []
+    for span in spans:
+        left, right = across(span.start), across(span.end)
+        parts.append(
+            f'<rect class="{span.kind}" x="{left:g}" y="{up.end:g}" '
+            f'width="{max(right - left, 0.5):g}" height="{up.start - up.end:g}">'
+            f"<title>{escape(span.title)}</title></rect>"
+        )
+    parts.append(svg.grid(across, up, lambda second: f"{second:g}", name_power, "seconds", "power"))
+    points = " ".join(f"{across(time):g},{up(power):g}" for time, power in envelope(trace, COLUMNS))
+    parts.append(f'<polyline class="power" points="{points}"/>')
+    for span in spans:
+        left, right, y = across(span.start), across(span.end), up(span.mean)
+        parts.append(f'<line class="mean" x1="{left:g}" x2="{right:g}" y1="{y:g}" y2="{y:g}"/>')
+        parts.append(svg.label((left + right) / 2, up.end - 9, span.name, "tick", "middle"))
+    return svg.drawing("".join(parts), WIDTH, HEIGHT, title)
+
+
+def envelope(trace: Sequence[tuple[float, float]], columns: int) -> list[tuple[float, float]]:
+    """The lowest and highest point of each of so many equal spans of time, in their order.
+
+    A thinned line would lose the peaks, which is what people look for.
+    """
+    if len(trace) <= 2 * columns:
+        return list(trace)
+    start, end = trace[0][0], trace[-1][0]
+    buckets: dict[int, list[tuple[float, float]]] = {}
+    for point in trace:
+        place = min(int((point[0] - start) / (end - start) * columns), columns - 1)
+        buckets.setdefault(place, []).append(point)
+    kept = []
+    for points in buckets.values():
+        ends = {min(points, key=lambda one: one[1]), max(points, key=lambda one: one[1])}
+        kept += sorted(ends)
+    return kept
