@@ -17,6 +17,7 @@ from headgate.cli.deploy import deploy
 from headgate.cli.doctor import doctor
 from headgate.cli.fetch import fetch
 from headgate.cli.flash import flash
+from headgate.cli.image import image
 from headgate.cli.lists import checkpoints, models, targets
 from headgate.cli.profile import profile
 from headgate.cli.report import report
@@ -67,6 +68,8 @@ app.add_typer(data, name="data", rich_help_panel=MAKE)
 app.add_typer(fetch, name="fetch", rich_help_panel=CHECK)
 app.command(rich_help_panel=MAKE)(train)
 app.command("compile", rich_help_panel=MAKE)(compile_)
+app.command(rich_help_panel=MAKE)(image)
+app.command(rich_help_panel=MAKE)(flash)
 app.command(rich_help_panel=CHECK)(deploy)
 app.command(rich_help_panel=CHECK)(run)
 app.command(rich_help_panel=CHECK)(validate)

@@ -1,0 +1,92 @@
+"""Customising by cloud-init's NoCloud files: Raspberry Pi OS since Trixie, and Ubuntu.
+
+JSON is YAML, so the files are written by ``json.dumps``: nothing in a name or key can change
+their structure.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from headgate.device.image.settings import Settings
+
+META_DATA, USER_DATA, NETWORK_CONFIG = "meta-data", "user-data", "network-config"
+_SETUP = """\
+for place in /boot/firmware /boot; do
+  [ ! -e $place/headgate/setup.sh ] || exec sh $place/headgate/setup.sh "$1"
+done
+echo "no headgate/setup.sh on the boot partition" >&2
+exit 1
+"""
+
+
+def files(settings: Settings, instance: str) -> dict[str, str]:
+    """Names and contents; ``instance`` has to differ between images that differ."""
+    found = {
+        META_DATA: _yaml({"instance-id": instance, "local-hostname": settings.hostname}),
+        USER_DATA: "#cloud-config\n" + _yaml(_user_data(settings)),
+    }
+    if settings.wifi:
+        found[NETWORK_CONFIG] = _yaml(_network(settings))
+    return found
+
+
+def cmdline(instance: str) -> str:
+    """What goes at the end of the kernel's command line."""
+    return f"ds=nocloud;i={instance}"
+
+
+def _user_data(settings: Settings) -> dict[str, Any]:
+    commands = [
+        # Raspberry Pi OS ships sshd switched off, and cloud-init only configures it.
+        ["systemctl", "enable", "--now", "ssh"],
+        ["sh", "-c", _SETUP, "setup", settings.user],
+        ["systemctl", "daemon-reload"],
+        ["systemctl", "start", "headgate.socket"],
+        # Not waited for: it runs after everything else, cloud-init included.
+        ["systemctl", "start", "--no-block", "headgate-publish.service"],
+    ]
+    return {
+        "hostname": settings.hostname,
+        "manage_etc_hosts": True,
+        # The singular keeps the groups of the system's first user; its right to become root
+        # without a password would be kept too, if this did not say otherwise.
+        "user": {
+            "name": settings.user,
+            "shell": "/bin/bash",
+            "lock_passwd": True,
+            "sudo": "ALL=(ALL) NOPASSWD:ALL" if settings.sudo else None,
+            "ssh_authorized_keys": list(settings.ssh_keys),
+        },
+        "disable_root": True,
+        "ssh_pwauth": False,
+        "ssh_deletekeys": True,
+        "rpi": {"interfaces": {"i2c": True}},
+        "runcmd": commands,
+    }
+
+
+def _network(settings: Settings) -> dict[str, Any]:
+    assert settings.wifi is not None
+    wifi = settings.wifi
+    # A 64-digit key is taken as it is, a password would be hashed again.
+    access = {"password": wifi.psk} if wifi.psk else {"auth": {"key-management": "none"}}
+    return {
+        "network": {
+            "version": 2,
+            "ethernets": {"eth0": {"dhcp4": True, "dhcp6": True, "optional": True}},
+            "wifis": {
+                "wlan0": {
+                    "dhcp4": True,
+                    "optional": True,
+                    "regulatory-domain": wifi.country,
+                    "access-points": {wifi.ssid: access},
+                }
+            },
+        }
+    }
+
+
+def _yaml(value: Any) -> str:
+    return json.dumps(value, indent=1) + "\n"

@@ -1,0 +1,102 @@
+"""Files of a FAT partition inside a disk image, by mtools: no root, no loop device, no mount.
+
+mtools, because it has done exactly this for thirty years and every distribution and Homebrew have
+it; Python's FAT libraries are young or depend on unmaintained ones.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from headgate.device.image.partitions import Partition
+from headgate.errors import StorageError, ToolMissing
+
+_MISSING = re.compile(rb"not found|does not exist|No such file", re.IGNORECASE)
+
+
+class BootPartition:
+    """The FAT partition of a disk image at ``path``, which is changed in place.
+
+    Raises:
+        ToolMissing: mtools is not installed.
+    """
+
+    def __init__(self, path: Path, partition: Partition) -> None:
+        if shutil.which("mcopy") is None:
+            raise ToolMissing("changing an image needs mtools; install it: sudo apt install mtools")
+        self._image = path
+        # The offset is behind the last @@, and the name is absolute, so it is no option.
+        self._drive = f"{path.resolve()}@@{partition.offset}"
+
+    def read(self, name: str) -> bytes | None:
+        """Contents of a file, None if there is none.
+
+        Raises:
+            StorageError: the partition is damaged.
+        """
+        done = self._mtools("mtype", f"::{name}")
+        if done.returncode == 0:
+            return done.stdout
+        if _MISSING.search(done.stderr):
+            return None
+        raise self._error("read", name, done)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Create or replace a file, and read it back.
+
+        Raises:
+            StorageError: the partition is full or damaged.
+        """
+        done = self._mtools("mcopy", "-D", "o", "-", f"::{name}", data=data)
+        if done.returncode:
+            raise self._error("write", name, done)
+        if self.read(name) != data:
+            raise StorageError(f"the boot partition is too small for {name} ({len(data):,} bytes)")
+
+    def make_folder(self, name: str) -> None:
+        """Create a folder unless it is there.
+
+        Raises:
+            StorageError: the partition is full or damaged.
+        """
+        done = self._mtools("mmd", "-D", "s", f"::{name}")
+        listed = self._mtools("mdir", "-b", f"::{name}")
+        if listed.returncode:
+            raise self._error("create", name, done)
+
+    def free_bytes(self) -> int:
+        """Room for more files.
+
+        Raises:
+            StorageError: the partition is damaged.
+        """
+        done = self._mtools("mdir", "::")
+        found = re.search(rb"([\d\s,.]+) bytes free", done.stdout)
+        if done.returncode or found is None:
+            raise self._error("read", "its folder", done)
+        return int(re.sub(rb"\D", b"", found[1]))
+
+    def _mtools(
+        self, program: str, *arguments: str, data: bytes = b""
+    ) -> subprocess.CompletedProcess[bytes]:
+        # The user's own configuration of mtools could change what is meant. SOURCE_DATE_EPOCH
+        # dates the files, so that equal input gives an equal image.
+        settings = {"MTOOLSRC": os.devnull, "MTOOLS_SKIP_CHECK": "1", "LC_ALL": "C.UTF-8"}
+        return subprocess.run(
+            [program, "-i", self._drive, *arguments],
+            input=data,
+            capture_output=True,
+            env={"PATH": os.environ.get("PATH", os.defpath), "SOURCE_DATE_EPOCH": "315532800"}
+            | settings,
+        )
+
+    def _error(
+        self, action: str, name: str, done: subprocess.CompletedProcess[bytes]
+    ) -> StorageError:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        detail = said[-1] if said else f"exit status {done.returncode}"
+        return StorageError(f"cannot {action} {name} on the image's boot partition: {detail}")

@@ -1,0 +1,105 @@
+"""What the services of a board run; copied there as it is.
+
+    on_board.py measure AGENT BUNDLE REPORT    as the user headgate: the first boot's report
+    on_board.py publish REPORT FOLDER          as root without capabilities: to the boot partition
+    on_board.py answer FOLDER                  float32 samples on standard input, outputs back
+
+Python 3.9 or newer, standard library only, nothing else of headgate.
+"""
+
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+_NO_SENSOR = 3
+_MOST_REPORT_BYTES = 64 * 1024 * 1024
+_MOST_INPUT_BYTES = 256 * 1024 * 1024
+
+
+def measure(agent: str, bundle: str, report: str) -> int:
+    """Write the agent's report, with energy if the board has a sensor.
+
+    What the agent says goes to ``REPORT.txt``, so that a failure can be read on a laptop too.
+    """
+    command = [sys.executable, agent, "profile", bundle, "-o", report]
+    done = subprocess.run([*command, "--energy"], capture_output=True, text=True)
+    if done.returncode == _NO_SENSOR and not os.path.exists(report):
+        done = subprocess.run(command, capture_output=True, text=True)
+    said = done.stdout + done.stderr
+    Path(report + ".txt").write_text(said)
+    sys.stdout.write(said)
+    return done.returncode
+
+
+def publish(report: str, folder: str) -> int:
+    """Copy the report, and what was said, to where any laptop can read them.
+
+    The files come from an unprivileged user: links are not followed.
+    """
+    for name in (report + ".txt", report):
+        try:
+            data = _read_plain(name)
+        except FileNotFoundError:
+            continue
+        _write_whole(os.path.join(folder, os.path.basename(name)), data)
+    return 0 if os.path.exists(os.path.join(folder, os.path.basename(report))) else 1
+
+
+def _read_plain(name: str) -> bytes:
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_REPORT_BYTES:
+            raise OSError(f"{name} is not an ordinary file of a report's size")
+        return file.read(_MOST_REPORT_BYTES)
+
+
+def _write_whole(name: str, data: bytes) -> None:
+    """FAT has no journal: the name appears when the data is on the card."""
+    temporary = name + ".new"
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, name)
+    descriptor = os.open(os.path.dirname(name), os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def answer(folder: str) -> int:
+    """Run the network on what comes in until its end, and send the outputs back."""
+    samples = sys.stdin.buffer.read(_MOST_INPUT_BYTES + 1)
+    if len(samples) > _MOST_INPUT_BYTES:
+        print(f"more than {_MOST_INPUT_BYTES} bytes of input", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory() as scratch:
+        given, found = os.path.join(scratch, "in"), os.path.join(scratch, "out")
+        Path(given).write_bytes(samples)
+        command = [os.path.join(folder, "code/runner")]
+        command += ["--weights", os.path.join(folder, "weights.safetensors")]
+        done = subprocess.run([*command, "--input", given, "--output", found])
+        if done.returncode == 0:
+            sys.stdout.buffer.write(Path(found).read_bytes())
+        return done.returncode
+
+
+def main(arguments: list[str]) -> int:
+    """Run one verb; errors are one line in the journal."""
+    verbs = {"measure": measure, "publish": publish, "answer": answer}
+    try:
+        return verbs[arguments[0]](*arguments[1:])
+    except OSError as error:
+        print(f"headgate: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
