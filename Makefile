@@ -12,7 +12,7 @@ TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)",*$$/\1/p' pyproject.toml)
 PACKAGES := headgate train compile device profiling
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench comparison realised lint format typecheck unit integration litert-arm64 hardware clean
+.PHONY: help demo test bench comparison realised threads lint format typecheck unit integration litert-arm64 hardware clean
 .DELETE_ON_ERROR:
 
 help: ## what there is
@@ -32,6 +32,9 @@ comparison: $(VENV)/peers.stamp ## the methods side by side: README.md's table, 
 
 realised: $(VENV)/peers.stamp ## how much of the saved arithmetic each method's kernels turn into time
 	$(BIN)/python -m headgate.profiling.realised
+
+threads: $(VENV)/compile.stamp ## one thread against two, on networks of random weights
+	$(BIN)/python -m headgate.profiling.threads
 
 lint: $(VENV)/dev.stamp ## ruff check and ruff format --check
 	$(BIN)/ruff check .
