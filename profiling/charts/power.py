@@ -56,7 +56,9 @@ def power_trace(
             f'width="{max(right - left, 0.5):g}" height="{up.start - up.end:g}">'
             f"<title>{escape(span.title)}</title></rect>"
         )
-    parts.append(svg.grid(across, up, lambda second: f"{second:g}", name_power, "seconds", "power"))
+    parts.append(svg.grid(across, up, lambda second: f"{second:g}", name_power, "seconds", ""))
+    # Left of the spans' names, where the grid would put it among them.
+    parts.append(svg.label(LEFT - 8, up.end - 9, "power", "axis-title", "end"))
     points = " ".join(f"{across(time):g},{up(power):g}" for time, power in envelope(trace, COLUMNS))
     parts.append(f'<polyline class="power" points="{points}"/>')
     for span in spans:
