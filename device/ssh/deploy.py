@@ -82,7 +82,7 @@ def deploy(bundle: str | Path, machine: SshMachine, progress: Progress | None = 
     started = time.monotonic()
     machine.check(opened)
     connection, data = machine.connection(), opened.to_bytes()
-    stored = store(connection, [Item(data), Item(agent_archive())], progress)
+    stored = store(connection, [Item(data), Item(agent_archive(), executable=True)], progress)
     pairs = zip(stored, (path.name, FILE_NAME), strict=True)
     words = [word for item, name in pairs for word in (item.path, name)]
     answer = connection.checked(f"place {path.name}", _PLACE, FOLDER, *words)

@@ -59,7 +59,7 @@ def measure(
     )
     machine.check(opened)
     connection = machine.connection()
-    items = [Item(agent_archive()), Item(opened.to_bytes())]
+    items = [Item(agent_archive(), executable=True), Item(opened.to_bytes())]
     agent, there = (stored.path for stored in store(connection, items))
     answer = connection.call(
         _WATCHED, "-I", agent, "profile", there, *settings.arguments(), hold=True

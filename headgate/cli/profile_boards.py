@@ -61,12 +61,18 @@ def profile_boards(
         else:
             _print(reports[0], names[0])
     if not json:
-        where = output or "REPORT.json"
-        next_step(
-            f"headgate report {where if len(names) == 1 else f'{where}/*.json'} -o report.html"
-        )
+        next_step(_next(bundle, names, output))
     if not all(report["valid"] for report in reports):
         raise typer.Exit(INVALID)
+
+
+def _next(bundle: Path, names: Sequence[str], output: Path | None) -> str:
+    if output is None:
+        return f"headgate profile {bundle} --on {','.join(names)} -o " + (
+            "report.json" if len(names) == 1 else "reports"
+        )
+    files = output if len(names) == 1 else output / "*.json"
+    return f"headgate report {files} -o report.html"
 
 
 def _measure(bundle: Path, name: str, settings: Settings) -> Report:

@@ -107,11 +107,11 @@ def test_a_wrong_inventory_says_where(text: str, words: str) -> None:
 
 def test_an_inventory_that_cannot_be_read(nowhere: Path) -> None:
     (nowhere / "boards.toml").mkdir()
-    with pytest.raises(StorageError, match="cannot read boards.toml"):
+    with pytest.raises(StorageError, match=r"cannot read boards.toml"):
         inventory()
     (nowhere / "boards.toml").rmdir()
     (nowhere / "boards.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(UsageError, match="boards.toml is not text"):
+    with pytest.raises(UsageError, match=r"boards.toml is not text"):
         inventory()
 
 
@@ -121,16 +121,16 @@ def test_machines_by_their_names(nowhere: Path) -> None:
         machine = find_machine(name)
         assert isinstance(machine, SshMachine) and machine.name == name
     assert not isinstance(find_machine("qemu:rpi4"), SshMachine)
-    with pytest.raises(UsageError, match="no machine 'kitchn'. Did you mean 'kitchen'"):
+    with pytest.raises(UsageError, match=r"no machine 'kitchn'. Did you mean 'kitchen'"):
         find_machine("kitchn")
-    with pytest.raises(UsageError, match="no board 'kitchn'. Did you mean 'kitchen'.*USER@HOST"):
+    with pytest.raises(UsageError, match=r"no board 'kitchn'. Did you mean 'kitchen'.*USER@HOST"):
         find_board("kitchn")
 
 
 def test_several_names(nowhere: Path) -> None:
     assert names_of("host") == ["host"]
     assert names_of("pi@a, pi@b,host") == ["pi@a", "pi@b", "host"]
-    with pytest.raises(UsageError, match="there is no boards.toml that names a board"):
+    with pytest.raises(UsageError, match=r"there is no boards.toml that names a board"):
         names_of("all")
     (nowhere / "boards.toml").write_text(KITCHEN + "[desk]\nboard = 'rpi5'\nhost = 'desk'\n")
     assert names_of("all") == ["kitchen", "desk"]

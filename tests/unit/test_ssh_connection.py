@@ -141,7 +141,7 @@ def test_a_connection_that_is_lost(boards: fake_ssh.Boards) -> None:
     boards.add("kitchen")
     with Connection("kitchen", Address("kitchen")) as connection:
         boards.drops_off_after("kitchen", 10)
-        with pytest.raises(DeviceError, match="kitchen dropped off .*Broken pipe.*Repeat"):
+        with pytest.raises(DeviceError, match=r"kitchen dropped off .*Broken pipe.*Repeat"):
             connection.call("cat", stdin=b"." * 100)
 
 
