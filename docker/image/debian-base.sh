@@ -2,9 +2,7 @@
 # Builds a bootable SD image from Debian's arm64 packages: debian-base.sh OUT.img
 #
 # It holds no user, no password and no host key: `headgate image --base OUT.img` adds what is personal,
-# without root. The image container runs this once, when it is built, keeps the result as .img.xz and
-# names it in HEADGATE_BASE_IMAGE, which is where `headgate image` looks when there is no --base.
-#
+# without root. In the image container: `docker run ... headgate-image debian-base OUT.img`.
 # No loop devices and no mounts; equal packages and SOURCE_DATE_EPOCH give equal bytes.
 #
 # Needs root of a container or machine, a kernel that starts arm64 programs through QEMU (binfmt_misc),

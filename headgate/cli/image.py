@@ -53,9 +53,8 @@ def image(
         Path | None,
         typer.Option(
             metavar="IMAGE",
-            envvar="HEADGATE_BASE_IMAGE",
-            help="Raspberry Pi OS as it was downloaded: .img, .img.xz. The image container "
-            "(docker/README.md) brings one of its own, made from Debian.",
+            help="Raspberry Pi OS as it was downloaded: .img, .img.xz; or what `debian-base` of "
+            "the image container makes of Debian's packages (docker/README.md).",
         ),
     ] = None,
     json: Json = False,
@@ -69,8 +68,8 @@ def image(
     if base is None:
         raise ToolMissing(
             "--base is missing: an image of Raspberry Pi OS from "
-            "https://www.raspberrypi.com/software/operating-systems, or use the image container, "
-            "which brings one"
+            "https://www.raspberrypi.com/software/operating-systems, or one that the image "
+            "container makes (docker/README.md)"
         )
     with working(f"making {output}"):
         form = make_image(base, output, board, bundle, settings)
