@@ -38,8 +38,7 @@ cd "$folder"
 tar -xf -
 mkdir results
 env -i "$@" >&2
-cd results
-tar -cf - *
+tar -cf - -C results .
 """
 _ILLEGAL_INSTRUCTION = 128 + 4
 
@@ -210,7 +209,7 @@ class _Results:
             with tarfile.open(fileobj=io.BytesIO(data)) as archive:
                 for member in archive:
                     if (file := archive.extractfile(member)) is not None:
-                        self._files[member.name] = file.read()
+                        self._files[member.name.removeprefix("./")] = file.read()
         except (tarfile.TarError, EOFError) as error:
             raise DeviceError(f"the results of {machine} arrived damaged: {error}") from error
 
