@@ -9,17 +9,14 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from headgate.device.agent.errors import SensorError
-from headgate.device.agent.sensors import Options, choose, joulescope, ppk2
+from headgate.device.agent.sensors import Options, choose
 from headgate.device.agent.sensors.base import Sample, Sensor
 from headgate.device.agent.sensors.lines import Columns, LineSensor, MeterClock, is_header
 from headgate.device.agent.system import System
-from tests.board_trees import FakeTime
 
 S = 1_000_000_000
 
@@ -212,80 +209,3 @@ def test_a_meter_that_is_unplugged_is_a_failed_reading() -> None:
     with pytest.raises(OSError, match=r"Input/output error|sends no more"):
         gather(sensor, lambda _: False)
     sensor.stop()
-
-
-def test_a_joulescope_counts_energy(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[Any] = []
-
-    class Device:
-        def open(self) -> None:
-            calls.append("open")
-
-        def close(self) -> None:
-            calls.append("close")
-
-        def statistics_callback_register(self, function: Any, source: str) -> None:
-            calls.append(source)
-            for joules in (1.5, 1.75):
-                function({"accumulators": {"energy": {"value": joules, "units": "J"}}})
-
-    package = SimpleNamespace(scan_require_one=lambda config: Device())
-    monkeypatch.setitem(sys.modules, "joulescope", package)
-    sensor = joulescope.open_sensor(System(), "", None)
-    sensor.start()
-    assert [sample.values for sample in sensor.poll(0)] == [{"energy": 1500.0}, {"energy": 1750.0}]
-    assert sensor.poll(0) == []
-    sensor.stop()
-    assert calls == ["open", "sensor", "close"]
-
-
-def test_a_joulescope_that_is_not_plugged_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    def scan_require_one(config: str) -> None:
-        raise RuntimeError("no devices found")
-
-    package = SimpleNamespace(scan_require_one=scan_require_one)
-    monkeypatch.setitem(sys.modules, "joulescope", package)
-    with pytest.raises(SensorError, match="no devices found; is exactly one plugged in"):
-        joulescope.open_sensor(System(), "", None).start()
-
-
-def test_a_ppk2_is_current_times_the_voltage_given(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    calls: list[Any] = []
-
-    class Kit:
-        def __init__(self, port: str) -> None:
-            calls.append(port)
-
-        @staticmethod
-        def list_devices() -> list[tuple[str, str]]:
-            return [("/dev/ttyACM3", "C0FFEE")]
-
-        def get_samples(self, data: bytes) -> tuple[list[float], list[int]]:
-            return [float(byte) for byte in data], [0] * len(data)
-
-        def get_data(self) -> bytes:
-            return bytes([100, 200])
-
-        def __getattr__(self, name: str) -> Any:
-            return lambda *arguments: calls.append((name, *arguments))
-
-    package = SimpleNamespace(PPK2_API=Kit)
-    monkeypatch.setitem(sys.modules, "ppk2_api", SimpleNamespace(ppk2_api=package))
-    monkeypatch.setitem(sys.modules, "ppk2_api.ppk2_api", package)
-    system = FakeTime(tmp_path)
-    sensor = ppk2.open_sensor(system, "3300", None)
-    sensor.start()
-    assert calls == [
-        "/dev/ttyACM3",
-        ("get_modifiers",),
-        ("use_ampere_meter",),
-        ("set_source_voltage", 3300),
-        ("toggle_DUT_power", "ON"),
-        ("start_measuring",),
-    ]
-    # 150 uA at 3.3 V, in the middle of the time since the start.
-    assert sensor.poll(system.now_ns + 50) == [Sample(system.now_ns + 25, {"power": 0.495})]
-    sensor.stop()
-    assert calls[-1] == ("stop_measuring",)
