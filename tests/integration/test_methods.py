@@ -21,11 +21,11 @@ pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[c
 pytest.importorskip("ziglang", reason="ziglang is not installed: pip install 'headgate[compile]'")
 
 from headgate.compile import compile_module
-from headgate.device import Bundle, load, validate
+from headgate.device import load, validate
 from headgate.train.gates import gate
 from headgate.train.gates.cgnet import CGNetConv2d
-from headgate.train.macs import count_macs
 from headgate.train.pruning import find_prunable, remove_channels
+from tests.gated_networks import expected_macs
 from tests.kernel_cases import SEEDS, drawn
 from tests.networks import conv_bn, randomise
 
@@ -69,7 +69,8 @@ def fbs(draw: st.DrawFn) -> nn.Module:
 def dcp(draw: st.DrawFn) -> nn.Module:
     density = draw(st.sampled_from([0.5, 0.2, 0.8]))
     # A strong predictor, so that images differ in how many channels they keep.
-    return gate(draw(networks()), method="dcp", density=density, predictor_std=2.0)
+    options = {"predictor_std": 2.0, "standardize": draw(st.booleans())}
+    return gate(draw(networks()), method="dcp", density=density, **options)
 
 
 @st.composite
@@ -145,24 +146,6 @@ def smallest_score(module: nn.Module, images: Tensor) -> float:
     for layer in layers:
         del layer.record
     return float(torch.stack(found).min())
-
-
-def expected_macs(module: nn.Module, images: Tensor, bundle: Bundle) -> np.ndarray:
-    """Executed MACs of each image, each pixel gate counted in the tiles of its own kernel."""
-    rows = bundle.manifest["layers"]
-    tiles = {row["name"]: tuple(row["pixel_tile"]) for row in rows if "pixel_tile" in row}
-    gated = {name for name, layer in module.named_modules() if isinstance(layer, CGNetConv2d)}
-    assert tiles.keys() == gated
-    counts = {
-        tile: count_macs(module, images[:1], images, pixel_tile=tile)
-        for tile in {None, *tiles.values()}
-    }
-    return sum(
-        row.executed.numpy()
-        for tile, count in counts.items()
-        for row in count.rows
-        if tiles.get(row.module) == tile
-    )
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -35,8 +35,13 @@ EPS = 1e-5
 def reference(layer: DCPConv2d, x: Tensor, u: Tensor) -> Tensor:
     """T-weighting image by image and channel by channel; u is the normalised convolution."""
     y = torch.zeros_like(u)
-    for n in range(len(x)):
-        s = torch.stack([x[n, i].sum() / x[n, i].numel() for i in range(x.shape[1])])
+    means = torch.stack([torch.stack([plane.sum() / plane.numel() for plane in i]) for i in x])
+    if layer.standard is not None:
+        mean, var = layer.standard.running_mean, layer.standard.running_var
+        if layer.training:
+            mean, var = means.mean(0), means.var(0, unbiased=False)
+        means = (means - mean) / torch.sqrt(var + EPS)
+    for n, s in enumerate(means):
         for c in range(layer.channels):
             z = layer.predictor.weight[c] @ s + layer.predictor.bias[c]
             if layer.active == layer.channels or z.item() > layer.threshold.item():
@@ -50,13 +55,17 @@ def reference(layer: DCPConv2d, x: Tensor, u: Tensor) -> Tensor:
 @pytest.mark.parametrize("variant", ["official", "paper"])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("density", [0.25, 0.5, 1.0])
+@pytest.mark.parametrize("standardize", [True, False])
 def test_forward_and_gradient_are_the_references(
-    variant: str, training: bool, density: float
+    variant: str, training: bool, density: float, standardize: bool
 ) -> None:
     torch.manual_seed(1)
     conv, norm = pair(stride=2, padding=1)
-    layer = DCPConv2d(conv, norm, "layer", density, variant, predictor_std=2.0)
+    layer = DCPConv2d(conv, norm, "layer", density, variant, 2.0, standardize)
     x = torch.randn(4, 5, 6, 6, dtype=torch.float64, requires_grad=True)
+    if layer.standard is not None:
+        layer.standard.running_mean.normal_()
+        layer.standard.running_var.uniform_(0.5, 2.0)
     layer.set_thresholds(find_thresholds(layer.saliency(x)))
     layer.train(training)
     running = copy.deepcopy(layer.norm)

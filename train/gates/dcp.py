@@ -12,7 +12,9 @@ no code. Known from it:
 
 Everything else is OUR READING:
 
-* z is linear in the channel means of the layer's input, as in squeeze-and-excitation;
+* z is linear in the channel means of the layer's input, as in squeeze-and-excitation. From image
+  to image a mean varies little beside what it is on average, so a predictor may come to keep
+  nearly the same channels for all images; ``standardize`` takes the average out;
 * T is one number per layer, the quantile of its z over channels and training images. So the
   number of kept channels varies per image, down to none and up to all;
 * no gradient through the comparison, so it reaches kept channels only;
@@ -26,10 +28,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headgate.train.gates.base import Variant, norm_level
-from headgate.train.gates.layer import Norm
+from headgate.train.gates.layer import Norm, folded
 from headgate.train.gates.layer_by_layer import LayerByLayer
 from headgate.train.gates.thresholds import ThresholdedConv2d
 from headgate.train.procedure import Procedure
@@ -60,6 +63,8 @@ class DCPConv2d(ThresholdedConv2d):
 
     Args:
         predictor_std: relative spread of the initial predictor, see above.
+        standardize: predict from (s - mean) / deviation, running ones over the training images.
+            Gates then differ from image to image; on resnet8 that costs accuracy (train/README.md).
 
     The other arguments, and the errors, are those of :class:`GatedConv2d`.
     """
@@ -76,10 +81,14 @@ class DCPConv2d(ThresholdedConv2d):
         density: float,
         variant: Variant = "official",
         predictor_std: float = 0.1,
+        standardize: bool = False,
     ) -> None:
         super().__init__(conv, norm, name, density, variant)
         level = norm_level(norm, self.weight)
         self.register_buffer("factor", HEADROOM * level.max())
+        self.standard = (
+            nn.BatchNorm1d(self.in_channels, affine=False).to(level) if standardize else None
+        )
         self.predictor = nn.Linear(
             self.in_channels, self.channels, device=level.device, dtype=level.dtype
         )
@@ -91,7 +100,15 @@ class DCPConv2d(ThresholdedConv2d):
         self.train(conv.training)
 
     def saliency(self, x: Tensor) -> Tensor:
-        return self.predictor(torch.mean(x, (2, 3)))
+        means = torch.mean(x, (2, 3))
+        if self.standard is None:
+            return self.predictor(means)
+        if self.training:
+            return self.predictor(self.standard(means))
+        # Folded, so that a compiled network has a linear layer and nothing else.
+        scale, shift = folded(self.standard)
+        weight, bias = self.predictor.weight, self.predictor.bias
+        return F.linear(means, weight * scale, bias + weight @ shift)
 
     def select(self, saliency: Tensor) -> Tensor:
         return self.keep(saliency, self.factor * torch.sigmoid(saliency))

@@ -149,7 +149,7 @@ def norm_behind(conv: nn.Conv2d, norm: Norm, affine: bool = False) -> nn.BatchNo
     return made
 
 
-def folded(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+def folded(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Scale and bias (C,) of a batch norm in evaluation: norm(v) = v * scale + bias."""
     mean, var = norm.running_mean, norm.running_var
     assert mean is not None and var is not None
