@@ -145,6 +145,10 @@ class Kit:
         data, self.waiting = self.waiting, b""
         return data
 
+    def get_modifiers(self) -> bool | None:
+        self.calls.append(("get_modifiers",))
+        return True
+
     def get_samples(self, buf: bytes) -> tuple[list[float], list[int]]:
         # The package makes a sample of an empty buffer, and shifts all after an odd one.
         assert buf and len(buf) % 4 == 0
@@ -267,21 +271,26 @@ def test_currents_out_of_range_are_a_failed_reading(kit: type[Kit], tmp_path: Pa
         sensor.poll(0)
 
 
-def test_a_kit_that_is_not_there_or_does_not_answer(
-    kit: type[Kit], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kit_that_is_not_there(kit: type[Kit]) -> None:
     Kit.ports = []
     with pytest.raises(SensorError, match="ppk2: none is plugged in"):
         choose(System(), "ppk2:5000").start()
-    Kit.ports = ["/dev/ttyACM3"]
 
-    def get_modifiers(self: Kit) -> None:
+
+def test_a_kit_without_its_calibration_is_not_used(
+    kit: type[Kit], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def garbled(self: Kit) -> bool | None:
         raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
 
-    monkeypatch.setattr(Kit, "get_modifiers", get_modifiers, raising=False)
-    with pytest.raises(SensorError, match="invalid start byte; unplug it and try again"):
-        choose(System(), "ppk2:5000").start()
-    assert Kit.latest.calls[-1] == ("stop_measuring",)
+    for get_modifiers, message in (
+        (garbled, "invalid start byte; unplug it and try again"),
+        (lambda self: None, "it did not send its calibration; unplug it"),
+    ):
+        monkeypatch.setattr(Kit, "get_modifiers", get_modifiers)
+        with pytest.raises(SensorError, match=message):
+            choose(FakeTime(tmp_path), "ppk2:5000").start()
+        assert Kit.latest.calls[-1] == ("stop_measuring",)
 
 
 def test_energy_through_a_kit_is_right(kit: type[Kit], tmp_path: Path) -> None:

@@ -82,7 +82,9 @@ class PowerProfiler(Sensor):
             self._device.stop_measuring()
             self.system.sleep(0.1)
             self.package.PPK2_API.get_data(self._device)
-            self._device.get_modifiers()
+            if not self._device.get_modifiers():
+                # The package would go on with a calibration that is nobody's.
+                raise ValueError("it did not send its calibration")
             self._device.use_ampere_meter()
             self._device.set_source_voltage(self.millivolts)
             self._device.toggle_DUT_power("ON")
