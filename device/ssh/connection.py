@@ -31,9 +31,9 @@ _MARK = b"headgate-output-begins"
 _PREAMBLE = f"export LC_ALL=C; echo {_MARK.decode()}; "
 _OPTIONS = {
     "BatchMode": "yes",  # never a question that nobody sees
-    "ConnectTimeout": "10",
-    # A board that is unplugged is noticed after 15 s of silence.
-    "ServerAliveInterval": "5",
+    "ConnectTimeout": "20",
+    # A board that is unplugged is noticed after half a minute of silence.
+    "ServerAliveInterval": "10",
     "ServerAliveCountMax": "3",
     "ClearAllForwardings": "yes",
     "ForwardAgent": "no",

@@ -1,7 +1,7 @@
 """The command line: one file per verb, each a thin layer over a Python function.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 ran but the result is bad (validation failed, or
-something needed is missing in ``doctor``), 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 ran but the result is bad (validation failed, a
+board's measurement is invalid, or something needed is missing in ``doctor``), 130 interrupted.
 """
 
 from __future__ import annotations
