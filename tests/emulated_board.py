@@ -61,7 +61,7 @@ class EmulatedBoard:
         command += ["-drive", f"file={self.card},format=raw,if=none,id=card"]
         command += ["-device", "virtio-blk-pci,drive=card"]
         command += ["-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{self.port}-:22"]
-        command += ["-device", "virtio-net-pci,netdev=net", "-device", "virtio-rng-pci"]
+        command += ["-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci"]
         command += ["-serial", "stdio"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(

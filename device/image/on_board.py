@@ -7,11 +7,14 @@
 Python 3.9 or newer, standard library only, nothing else of headgate.
 """
 
+from __future__ import annotations
+
 import os
 import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -93,7 +96,11 @@ def answer(folder: str) -> int:
 
 def main(arguments: list[str]) -> int:
     """Run one verb; errors are one line in the journal."""
-    verbs = {"measure": measure, "publish": publish, "answer": answer}
+    verbs: dict[str, Callable[..., int]] = {
+        "measure": measure,
+        "publish": publish,
+        "answer": answer,
+    }
     try:
         return verbs[arguments[0]](*arguments[1:])
     except OSError as error:
