@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headgate.device.files import atomic_write
 from headgate.profiling.absent import to_json
@@ -21,6 +22,9 @@ from headgate.profiling.instructions import InstructionCount
 from headgate.profiling.profile import Profile
 from headgate.profiling.report_csv import csv_tables
 from headgate.profiling.view import build_view
+
+if TYPE_CHECKING:
+    import jinja2
 
 SCHEMA = 2
 
@@ -97,17 +101,21 @@ def write_report(path: str | Path, data: Mapping[str, Any]) -> list[Path]:
 
 def render_html(data: Mapping[str, Any]) -> str:
     """The page."""
+    if "boards" in data:
+        page = _environment().get_template("boards.html.j2").render(build_board_view(data))
+    else:
+        page = _environment().get_template("report.html.j2").render(build_view(data))
+    return f"{page}\n"
+
+
+@cache
+def _environment() -> jinja2.Environment:
     import jinja2
 
-    environment = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("headgate.profiling", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    if "boards" in data:
-        page = environment.get_template("boards.html.j2").render(build_board_view(data))
-    else:
-        page = environment.get_template("report.html.j2").render(build_view(data))
-    return f"{page}\n"

@@ -67,9 +67,15 @@ def _rows(entry: Entry) -> list[Data]:
 
 
 def _in_order(tables: Sequence[Mapping[str, Data]]) -> list[str]:
-    """All names, in the order of the longest table; what only others have comes last."""
-    longest = max(tables, key=len)
-    return list(dict.fromkeys([*longest, *(name for rows in tables for name in rows)]))
+    """All names in the order of the longest table; others after what they follow in their own."""
+    names = list(max(tables, key=len))
+    for table in tables:
+        place = 0
+        for name in table:
+            if name not in names:
+                names.insert(place, name)
+            place = names.index(name) + 1
+    return names
 
 
 def _is_shown(name: str, tables: Sequence[Mapping[str, Data]]) -> bool:

@@ -212,6 +212,19 @@ def test_facts_that_all_runs_share_stand_once(on_pi4: dict[str, Report]) -> None
         assert one["bundle"]["model_sha256"] in page
 
 
+def test_layers_that_only_some_variants_have_stand_where_they_run(
+    on_pi4: dict[str, Report],
+) -> None:
+    dense = copy.deepcopy(on_pi4["dense"])
+    mean = {**dense["latency"]["layers"][0], "name": "mean", "operator": "channel_mean"}
+    dense["latency"]["layers"].insert(2, mean | {"dense_macs": 0, "done_macs": [0] * 5})
+    page = page_of(dense, on_pi4["gated"])
+    table = page[page.index('<table class="layers">') :]
+    names = re.findall(r'<td class="name">(.*?)</td>', table[: table.index("</tbody>")])
+    shown = [name.replace("<wbr>", "") for name in names]
+    assert shown == ["conv1", "gate of block.conv2", "block.conv2", "mean", "fc"]
+
+
 def test_how_to_reproduce(on_pi4: dict[str, Report]) -> None:
     report = copy.deepcopy(on_pi4["dense"])
     report["arguments"] = ["profile", "my net.hgb", "--energy"]
