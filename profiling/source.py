@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 from headgate.device import load
 from headgate.device.bundle import Bundle
+from headgate.device.machine import find_machine
 from headgate.device.program import Program
+from headgate.device.ssh.remote import SshMachine
+from headgate.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,14 @@ def open_source(bundle: Bundle | str | Path, machine: str = "host", threads: int
     Raises:
         MissingFile: There is no such file.
         BundleError: The bundle is damaged, or made for another machine.
-        UsageError: There is no such machine.
+        UsageError: There is no such machine, or it is a board, which measures itself.
         ToolMissing: The machine's emulator is not installed.
     """
+    if isinstance(find_machine(machine), SshMachine):
+        raise UsageError(
+            f"{machine} is a board, which measures itself: headgate profile F.hgb --on {machine} "
+            "-o F.json for each bundle, then headgate report with these files"
+        )
     name = None
     if not isinstance(bundle, Bundle):
         name = Path(bundle).stem

@@ -81,7 +81,7 @@ def deploy(bundle: str | Path, machine: SshMachine, progress: Progress | None = 
         raise UsageError(f"{path.name!r} cannot be a bundle's name on a board; rename it")
     started = time.monotonic()
     machine.check(opened)
-    connection, data = machine.connection(), opened.to_bytes()
+    connection, data = machine.connection(), path.read_bytes()
     stored = store(connection, [Item(data), Item(agent_archive(), executable=True)], progress)
     pairs = zip(stored, (path.name, FILE_NAME), strict=True)
     words = [word for item, name in pairs for word in (item.path, name)]

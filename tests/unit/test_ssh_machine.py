@@ -236,6 +236,7 @@ def test_energy_on_this_machine_is_the_agents_business(
         ("profile x.tflite --on kitchen", "measures bundles"),
         ("profile x.tflite --threads 2", "one thread"),
         ("run x.tflite --threads 2", "one thread"),
+        ("compare MODEL --on kitchen", "kitchen is a board, which measures itself"),
         ("run MODEL --on kitchen,attic -o x.npy", "for one machine"),
         ("run MODEL --on kitchn", "no machine 'kitchn'. Did you mean 'kitchen'"),
         ("deploy MODEL kitchn", "no board 'kitchn'. Did you mean 'kitchen'"),
