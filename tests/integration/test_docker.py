@@ -82,14 +82,16 @@ def test_bundle_made_inside_is_the_one_made_outside(
 
 def test_who_the_container_is(docker: Docker, compiler: str, project: Path, tmp_path: Path) -> None:
     run = ["--entrypoint", "entrypoint", "-e", "PATH=/src:/usr/bin:/bin:/usr/local/bin", compiler]
-    for folder in (project, tmp_path):
+    others = tmp_path / "others"  # pytest's own folder is closed to the user 77
+    others.mkdir()
+    for folder in (project, others):
         program = folder / "headgate"
         program.write_text('#!/bin/sh\necho "$(id -u):$(id -G):$HOME:$*"; touch "$HOME/mine"\n')
         program.chmod(0o755)
     caller = f"{project.stat().st_uid}:{project.stat().st_gid}:/home/headgate:a b\n"
     assert docker(*mounted(project), *run, "a b").stdout == caller
-    assert docker(*mounted(tmp_path), *run).stdout.startswith(f"{tmp_path.stat().st_uid}:")
-    given = docker(*mounted(tmp_path), "--user", "77:88", *run).stdout
+    assert docker(*mounted(others), *run).stdout.startswith(f"{others.stat().st_uid}:")
+    given = docker(*mounted(others), "--user", "77:88", *run).stdout
     assert given == "77:88:/home/headgate:\n"
     # Nothing mounted, nothing to own: no reason to be root.
     assert docker("run", "--rm", "--entrypoint", "stat", compiler, "-c", "%U", ".").stdout == (
