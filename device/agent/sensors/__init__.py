@@ -74,6 +74,9 @@ def choose(system: System, wanted: str = "auto", options: Options | None = None)
         raise UsageError(f"--sensor {wanted}: no such kind; there are auto, {', '.join(KINDS)}")
     if chip == "pmic:estimate":
         probe = pmic.probe(system, estimate=True)
+    elif kind == "hwmon" and chip != kind:
+        # What is said of the resistor of one monitor is not said of the others.
+        probe = hwmon.probe(system, options.shunt_uohm, chip)
     else:
         probe = _PROBES[kind](system, options)
     found = [sensor for sensor in probe.sensors if chip in (kind, sensor.name, "pmic:estimate")]

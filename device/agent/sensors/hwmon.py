@@ -46,14 +46,19 @@ class _Device:
     def title(self) -> str:
         return f"{self.chip}@{self.place}"
 
+    @property
+    def sensor_name(self) -> str:
+        return f"hwmon:{self.title}"
 
-def probe(system: System, shunt_uohm: int | None = None) -> Probe:
+
+def probe(system: System, shunt_uohm: int | None = None, only: str | None = None) -> Probe:
     """All monitors, one sensor for each chip.
 
     Args:
         system: the board.
         shunt_uohm: the resistor that is really there; a chip whose driver believes in another
             one is refused, because all its currents are wrong.
+        only: the monitor that ``shunt_uohm`` is said of; of all if None.
 
     Raises:
         SensorError: a driver's shunt is not ``shunt_uohm``.
@@ -66,7 +71,8 @@ def probe(system: System, shunt_uohm: int | None = None) -> Probe:
             continue
         device = _Device(folder, chip, _place(system, folder))
         if chip in _CHIPS or chip == _THREE_CHANNELS:
-            sensor, complaint = _monitor(system, device, shunt_uohm)
+            is_meant = only is None or only == device.sensor_name
+            sensor, complaint = _monitor(system, device, shunt_uohm if is_meant else None)
         elif system.glob(f"{folder}/energy*_input"):
             sensor, complaint = _counter(system, device)
         else:
@@ -95,7 +101,7 @@ def _monitor(system: System, device: _Device, shunt_uohm: int | None) -> tuple[S
     interval = system.number(f"{device.folder}/update_interval")
     names = [rail.channel.name for rail in rails]
     sensor = RailSensor(
-        name=f"hwmon:{device.title}",
+        name=device.sensor_name,
         kind=SAMPLED,
         channels=[rail.channel for rail in rails],
         total=names if len(names) == 1 else _several(device, names),
@@ -111,7 +117,7 @@ def _monitor(system: System, device: _Device, shunt_uohm: int | None) -> tuple[S
 def _several(device: _Device, names: list[str]) -> NotMeasured:
     return NotMeasured(
         f"{device.title} measures {', '.join(names)}, and which of them make up the board is "
-        f"known to you only; name them: --sensor hwmon:{device.title}/{'+'.join(names[:2])}"
+        f"known to you only; name them: --sensor {device.sensor_name}/{'+'.join(names[:2])}"
     )
 
 
@@ -193,7 +199,7 @@ def _counter(system: System, device: _Device) -> tuple[Sensor | None, str]:
         return None, f"{device.title}: {'; '.join(warnings)}"
     names = [rail.channel.name for rail in rails]
     sensor = RailSensor(
-        name=f"hwmon:{device.title}",
+        name=device.sensor_name,
         kind=COUNTER,
         channels=[rail.channel for rail in rails],
         total=names if len(names) == 1 else _several(device, names),
