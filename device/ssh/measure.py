@@ -13,12 +13,16 @@ from headgate.device.ssh.remote import SshMachine
 from headgate.device.ssh.store import Item, store
 from headgate.errors import ToolMissing
 
-# Its standard input stays open for as long as we are there. When that ends, so does the agent,
-# and with it the network's process: without a terminal nothing else would tell them.
+# On JetPack 4, python3 is 3.6, whatever else is installed. Standard input stays open for as long
+# as we are there. When that ends, so does the agent, and with it the network's process: without
+# a terminal nothing else would tell them.
 _WATCHED = """
-command -v python3 >/dev/null || exit 127
+for python in python3 python3.8 python3.9 python3.10 python3.11 python3.12 python3.13 ''; do
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null && break
+done
+[ -n "$python" ] || exit 127
 exec 3<&0
-python3 "$@" </dev/null &
+"$python" "$@" </dev/null &
 agent=$!
 { cat <&3; kill "$agent"; } >/dev/null 2>&1 &
 watch=$!
@@ -43,7 +47,7 @@ def measure(
 
     Raises:
         MissingFile, BundleError: there is no such bundle, it is damaged or for another CPU.
-        ToolMissing: the board has no Python.
+        ToolMissing: the board has no Python that is new enough.
         UsageError: the agent does not know an option, or a value of one.
         StorageError: the board's disk has no space.
         DeviceError: energy was asked for and there is no sensor, the agent failed, or the
@@ -66,7 +70,7 @@ def measure(
     )
     if answer.status == _NO_PYTHON:
         raise ToolMissing(
-            f"{machine.name} has no Python, which measuring needs: sudo apt install python3 "
-            "there; `headgate run` and `validate` need none"
+            f"{machine.name} has no Python 3.8 or newer, which measuring needs: sudo apt install "
+            "python3 there, python3.8 on JetPack 4; `headgate run` and `validate` need none"
         )
     return agent_result(machine.name, answer.status, answer.output, answer.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -186,9 +187,16 @@ def test_a_board_without_python(boards: fake_ssh.Boards, model: Path, tmp_path: 
     for name in [*needed.split(), "chmod", "sync", "mv"]:
         os.symlink(str(shutil.which(name)), folder / name)
     boards.has_programs("kitchen", folder)
-    with pytest.raises(ToolMissing, match=r"kitchen has no Python.*apt install python3"):
+    with pytest.raises(ToolMissing, match=r"has no Python 3.8 or newer.*apt install python3"):
         measure(model, SshMachine(find_board("kitchen")), BRIEF)
     assert validate(model, "kitchen").passed
+    # JetPack 4: an old python3, and a newer one beside it.
+    (folder / "python3").write_text("#!/bin/sh\nexit 1\n")
+    (folder / "python3").chmod(0o755)
+    with pytest.raises(ToolMissing):
+        measure(model, SshMachine(find_board("kitchen")), BRIEF)
+    (folder / "python3.8").symlink_to(sys.executable)
+    assert measure(model, SshMachine(find_board("kitchen")), BRIEF)["outputs"]["passed"]
 
 
 def test_what_is_no_report() -> None:
