@@ -184,20 +184,19 @@ class Connection:
             )
         return Answer(status, rest, words)
 
-    def checked(self, action: str, script: str, *arguments: str, stdin: bytes = b"") -> bytes:
+    def checked(self, action: str, script: str, *arguments: str) -> bytes:
         """What a script prints.
 
         Args:
             action: what it does, for the message: ``"look at the disk"``.
             script: as for :meth:`call`.
             arguments: as for :meth:`call`.
-            stdin: as for :meth:`call`.
 
         Raises:
             DeviceError: the connection is lost, or the script failed.
             StorageError: it failed because the board's disk is full, or cannot be written.
         """
-        answer = self.call(script, *arguments, stdin=stdin)
+        answer = self.call(script, *arguments)
         if answer.status:
             raise command_error(self.name, action, answer.status, answer.stderr)
         return answer.output

@@ -264,6 +264,18 @@ def test_wrong_usage(
     assert words in captured.err and captured.err.count("\n") == 1 and not captured.out
 
 
+def test_threads_on_this_machine(
+    boards: fake_ssh.Boards, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "threads.hgb"
+    fake_runner.save_bundle(path, extra='assert options["--threads"] == "2"')
+    for verb in ("run", "profile"):
+        command = [verb, str(path), *(("--repeat", "1") if verb == "profile" else ())]
+        assert main(command) == 1
+        assert main([*command, "--threads", "2"]) == 0
+    assert capsys.readouterr().err.count("KeyError: '--threads'") == 2
+
+
 def test_the_inventory_as_a_list(
     boards: fake_ssh.Boards, capsys: pytest.CaptureFixture[str]
 ) -> None:
