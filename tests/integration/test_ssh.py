@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -222,13 +223,16 @@ def test_whoever_measures_is_killed(server: sshd.Server, tmp_path: Path) -> None
     slow = tmp_path / "slow.hgb"
     fake_runner.save_bundle(slow, extra="time.sleep(60)")
     command = [sys.executable, "-m", "headgate", "profile", str(slow), "--on", server.address]
-    running = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    try:
-        wait_for(lambda: bool(processes(server.home / "tmp")))  # the network runs
-    finally:
-        running.kill()
-        running.wait()
-    wait_for(lambda: not processes(server.home))
+    # Nobody is left to remove its folder, whose path has to be short.
+    with tempfile.TemporaryDirectory(prefix="hg-") as folder:
+        environment = os.environ | {"TMPDIR": folder}
+        running = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
+        try:
+            wait_for(lambda: bool(processes(server.home / "tmp")))  # the network runs
+        finally:
+            running.kill()
+            running.wait()
+        wait_for(lambda: not processes(server.home) and not processes(folder))
     assert not list((server.home / "tmp").iterdir())
 
 
