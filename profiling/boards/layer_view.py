@@ -68,7 +68,7 @@ def _rows(entry: Entry) -> list[Data]:
 
 def _in_order(tables: Sequence[Mapping[str, Data]]) -> list[str]:
     """All names in the order of the longest table; others after what they follow in their own."""
-    names = list(max(tables, key=len))
+    names = list(max(tables, key=lambda table: len(table)))
     for table in tables:
         place = 0
         for name in table:
