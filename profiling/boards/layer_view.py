@@ -68,7 +68,8 @@ def _rows(entry: Entry) -> list[Data]:
 
 def _in_order(tables: Sequence[Mapping[str, Data]]) -> list[str]:
     """All names in the order of the longest table; others after what they follow in their own."""
-    names = list(max(tables, key=lambda table: len(table)))
+    longest = max(tables, key=len)
+    names = list(longest)
     for table in tables:
         place = 0
         for name in table:
