@@ -84,7 +84,7 @@ class Target:
         elif not stat.S_ISREG(status.st_mode):
             raise UsageError(f"{self.path} is neither a disk nor a plain file")
 
-    def clear(self, descriptor: int, size_bytes: int | None) -> None:
+    def clear(self, descriptor: int) -> None:
         """Forget the contents as far as that is quick; what reads as zero need not be written.
 
         Raises:
@@ -93,7 +93,7 @@ class Target:
         if self._is_block():
             # Many card readers cannot; then zeros are written where the disk has none.
             with contextlib.suppress(OSError):
-                length = (size_bytes or self.size_bytes or 0).to_bytes(8, "little")
+                length = (self.size_bytes or 0).to_bytes(8, "little")
                 fcntl.ioctl(descriptor, _BLKDISCARD, bytes(8) + length)
         elif self.disk is None:
             os.ftruncate(descriptor, 0)

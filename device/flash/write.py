@@ -81,7 +81,7 @@ def flash(
 
 def _flash(descriptor: int, source: ImageSource, target: Target, progress: Progress) -> Flashed:
     _unboot(descriptor)
-    target.clear(descriptor, None)
+    target.clear(descriptor)
     _unboot(descriptor)
     sector, digests, total, written = b"", [], 0, 0
     whole = hashlib.sha256()
