@@ -29,7 +29,7 @@ if says.exists() or not (boards / host).is_dir():
     print(text, file=sys.stderr)
     sys.exit(255)
 path = program.read_text() if program.exists() else os.environ["PATH"]
-env = {{"HOME": str(boards / host), "PATH": path}}
+env = {{"HOME": str(boards / host), "PATH": path, "TMPDIR": str(boards / f"{{host}}.tmp")}}
 greeting = boards / f"{{host}}.greeting"
 if greeting.exists():
     print(greeting.read_text(), flush=True)
@@ -58,9 +58,13 @@ class Boards:
 
     def add(self, host: str) -> Path:
         """A board that works; its home."""
-        home = self.folder / host
-        home.mkdir()
-        return home
+        for name in (host, f"{host}.tmp"):
+            (self.folder / name).mkdir()
+        return self.folder / host
+
+    def temporary(self, host: str) -> list[str]:
+        """What lies in its folder for temporary files."""
+        return os.listdir(self.folder / f"{host}.tmp")
 
     def refuses(self, host: str, stderr: str) -> None:
         """ssh fails, and says this."""
