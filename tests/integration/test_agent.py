@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +11,12 @@ import pytest
 
 from headgate.device import Bundle
 from headgate.device.agent_archive import write_agent
+from headgate.device.agent_report import read_agent_report
 from headgate.device.runner import RunnerProgram
+from headgate.profiling import build_board_report
 from headgate.profiling.context import pinned
+from headgate.profiling.report import render_html
+from tests.page_structure import page_faults
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
@@ -36,8 +39,7 @@ def profile_with_agent(folder: Path) -> dict[str, object]:
     command += [word for key, value in RUNS.items() for word in (f"--{key}", str(value))]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    report: dict[str, object] = json.loads(done.stdout)
-    return report
+    return read_agent_report(done.stdout.encode())
 
 
 def test_latency_agrees_with_the_runners_within_two_per_cent(folder: Path) -> None:
@@ -72,3 +74,5 @@ def test_counts_and_arithmetic_agree_with_the_hosts(folder: Path) -> None:
     outputs = report["outputs"]
     assert isinstance(outputs, dict)
     assert outputs["passed"] is True
+    page = render_html(build_board_report("here", [report]))
+    assert "resnet8-fbs-0.5" in page and page_faults(page) == []
