@@ -125,7 +125,7 @@ def _print(report: Report, machine: str) -> None:
         median, p95 = percentiles["p50"], percentiles["p95"]
         print_line(
             f"time: {median['value']:.1f} us median ({median['low']:.1f} to {median['high']:.1f}), "
-            f"p95 {p95['value']:.1f}, {latency['threads']} threads on CPU "
+            f"p95 {p95['value']:.1f}, threads: {latency['threads']}, on CPU "
             f"{', '.join(map(str, latency['cpus']))}"
         )
         done, dense = float(np.mean(latency["done_macs"])), latency["dense_macs"]
