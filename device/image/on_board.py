@@ -30,9 +30,11 @@ def measure(agent: str, bundle: str, report: str) -> int:
     """
     command = [sys.executable, agent, "profile", bundle, "-o", report]
     done = subprocess.run([*command, "--energy"], capture_output=True, text=True)
-    if done.returncode == _NO_SENSOR and not os.path.exists(report):
-        done = subprocess.run(command, capture_output=True, text=True)
     said = done.stdout + done.stderr
+    if done.returncode == _NO_SENSOR and not os.path.exists(report):
+        # Why there is no sensor is worth keeping.
+        done = subprocess.run(command, capture_output=True, text=True)
+        said += done.stdout + done.stderr
     Path(report + ".txt").write_text(said)
     sys.stdout.write(said)
     return done.returncode

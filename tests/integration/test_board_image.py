@@ -149,9 +149,10 @@ def test_the_first_boots_report_is_on_the_boot_partition(booted: Booted) -> None
     assert report["outputs"]["passed"] is True
     assert report["latency"]["latency_us"]["percentiles"]["p50"]["value"] > 0
     assert len(report["latency"]["layers"]) == len(bundle.manifest["layers"])
-    assert "no" in report["energy"]["not_measured"]
+    assert "not_measured" in report["energy"]
     said = booted.board.file("headgate/report.json.txt")
-    assert said is not None and NETWORK.encode() in said
+    # Why there is no energy, and the gist.
+    assert said is not None and b"sensor" in said and NETWORK.encode() in said
 
 
 def test_the_script_of_the_first_boot_is_gone(booted: Booted) -> None:
