@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 # Named on pip's command line before everything else: no other package may pick another build.
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)",*$$/\1/p' pyproject.toml)
 PACKAGES := headgate train compile device profiling
+# A process for each core; one that has run out of tests takes over some of the others'.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test system docker bench comparison realised threads lint format typecheck unit integration litert-arm64 hardware clean
@@ -22,7 +24,7 @@ demo: $(VENV)/compile.stamp ## compile, check and compare the shipped networks; 
 	$(BIN)/headgate demo
 
 test: lint typecheck $(VENV)/dev.stamp ## ruff, mypy, then all tests that need no board
-	$(BIN)/python -m pytest tests/unit tests/integration
+	$(PYTEST) tests/unit tests/integration
 
 bench: $(VENV)/peers.stamp ## every figure of README.md's tables, peers included (about an hour)
 	$(BIN)/python -m headgate.profiling.bench
@@ -52,10 +54,10 @@ typecheck: $(VENV)/dev.stamp ## mypy on the package
 	MYPYPATH=build/mypy $(BIN)/mypy -p headgate
 
 unit: $(VENV)/dev.stamp ## the tests that take seconds and need no toolchain
-	$(BIN)/python -m pytest tests/unit
+	$(PYTEST) tests/unit
 
 integration: $(VENV)/dev.stamp ## the tests that compile, and run under QEMU
-	$(BIN)/python -m pytest tests/integration
+	$(PYTEST) tests/integration
 
 litert-arm64: $(VENV)/dev.stamp ## fetch LiteRT for emulated boards; tests that need it are skipped without
 	$(BIN)/headgate fetch litert-arm64

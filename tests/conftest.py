@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Workers share the cores; torch, which reads this when it is imported, would take all in each.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The first example compiles, loads or traces something: a deadline would only measure the machine.
 settings.register_profile("headgate", deadline=None, print_blob=True)
 settings.load_profile("headgate")
