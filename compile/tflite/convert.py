@@ -155,22 +155,25 @@ class _Translator:
                 f"supported: {', '.join(sorted(HANDLERS))}"
             )
         arguments = _substitute(node.args, values)
-        if node in self._norm_after:
-            x, weight, *rest = arguments
-            bias, rest = (rest[0], rest[1:]) if rest else (None, [])
-            weight, bias = fold(weight, bias, self._norm_after[node])
-            arguments = [x, weight, bias, *rest]
-        if node in self._placed_after:
-            x, weight, *rest = arguments
-            bias, rest = (rest[0], rest[1:]) if rest else (None, [])
-            _, constant, channels = _substitute(self._placed_after[node].args, values)
-            arguments = [x, *fill(weight, bias, constant, channels), *rest]
+        if node in self._norm_after or node in self._placed_after:
+            arguments = self._with_what_follows(node, arguments, values)
         try:
             return handler(self._tf, *arguments, **_substitute(node.kwargs, values))
         except Untranslatable as error:
             raise UnsupportedOperator(
                 f"TFLite conversion cannot translate {error} (module {_path(node)}, {name})"
             ) from error
+
+    def _with_what_follows(self, node: Node, arguments: Any, values: dict[Node, Any]) -> list[Any]:
+        """A convolution's arguments with the norm and the placement behind it taken in."""
+        x, weight, *rest = arguments
+        bias, rest = (rest[0], rest[1:]) if rest else (None, [])
+        if node in self._norm_after:
+            weight, bias = fold(weight, bias, self._norm_after[node])
+        if node in self._placed_after:
+            _, constant, channels = _substitute(self._placed_after[node].args, values)
+            weight, bias = fill(weight, bias, constant, channels)
+        return [x, weight, bias, *rest]
 
     def _output(self, value: Value) -> Any:
         if value.is_image:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 # XNNPACK's kernels compute so many output channels at once (x86 with AVX-512, and near it NEON's).
 TILE = 16
 
-# MACs per element of the sum that one more pass over it is worth.
+# MACs per element of the sum that one more pass over it is worth: an estimate, not fitted.
 PASS = 32
 
 

@@ -18,6 +18,7 @@ from headgate.profiling.settle import settle
 from headgate.train.gates import gates
 from headgate.train.macs import count_macs
 from headgate.train.pruning import kept_channels
+from tests.measured import CONTEXT
 
 
 @pytest.fixture(scope="module")
@@ -148,14 +149,6 @@ def row(title: str, method: str, program: str, speedup: float, realised: Any) ->
 
 
 def results() -> dict[str, Any]:
-    context = {
-        "cpu": "a CPU",
-        "cpu_count": 2,
-        "load_1min": 0.5,
-        "kernel": "Linux",
-        "taken_utc": "2026-01-01T00:00:00Z",
-        "versions": {"headgate": "0.1.0"},
-    }
     rows = [
         row("dense", "dense", HEADGATE, 1.0, {"not_measured": "it saves no arithmetic"}),
         row("dense", "dense", TFLITE_FP32, 0.5, {"not_measured": "it saves no arithmetic"}),
@@ -163,7 +156,7 @@ def results() -> dict[str, Any]:
         row("pruned to half", "frs", TFLITE_FP32, 0.9, 0.89),
         row("DCP 0.7", "dcp", HEADGATE, 1.7, 0.82),
     ]
-    network = {"rows": rows, "context": context, "timed_images": 8, "missing": {"x, CGNet": "why"}}
+    network = {"rows": rows, "context": CONTEXT, "timed_images": 8, "missing": {"x, CGNet": "why"}}
     return {"networks": {"mcifarnet": network}}
 
 

@@ -15,6 +15,7 @@ from headgate.errors import DeviceError
 from headgate.profiling import threads
 from tests import fake_bundle
 from tests.fake_program import ScriptedProgram
+from tests.measured import CONTEXT
 
 IMAGES = fake_bundle.images(2)
 
@@ -59,15 +60,7 @@ def test_programs_that_compute_something_else_are_not_timed(difference: str) -> 
 
 def test_table() -> None:
     row = {"name": "resnet8", "threads": 2, **in_turn(lambda run: 900, lambda run: 500)}
-    context = {
-        "cpu": "a CPU",
-        "cpu_count": 2,
-        "load_1min": 0.5,
-        "kernel": "Linux",
-        "taken_utc": "2026-01-01T00:00:00Z",
-        "versions": {"headgate": "0.1.0"},
-    }
-    network = {"rows": [row], "context": context, "warnings": ["it was hot"]}
+    network = {"rows": [row], "context": CONTEXT, "warnings": ["it was hot"]}
     lines = threads.render({"networks": {"resnet8": network}}).splitlines()
     cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
     assert cells[0] == "resnet8"
