@@ -14,7 +14,7 @@ PACKAGES := headgate train compile device profiling
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test system docker bench comparison realised threads lint format typecheck unit integration litert-arm64 hardware clean
+.PHONY: help demo test system bench comparison realised threads lint format typecheck unit integration litert-arm64 hardware clean
 .DELETE_ON_ERROR:
 
 help: ## what there is
@@ -62,11 +62,8 @@ integration: $(VENV)/dev.stamp ## the tests that compile, and run under QEMU
 litert-arm64: $(VENV)/dev.stamp ## fetch LiteRT for emulated boards; tests that need it are skipped without
 	$(BIN)/headgate fetch litert-arm64
 
-system: $(VENV)/dev.stamp ## the test that builds an SD image and boots it: needs root, QEMU, minutes
-	HEADGATE_SYSTEM=1 $(BIN)/python -m pytest -s tests/integration/test_board_image.py
-
-docker: $(VENV)/dev.stamp ## the test that builds docker/'s images and runs them: needs docker, minutes
-	HEADGATE_DOCKER=1 $(BIN)/python -m pytest tests/integration/test_docker.py
+system: $(VENV)/dev.stamp ## from container to booted SD card: needs docker, QEMU, half an hour
+	HEADGATE_SYSTEM=1 $(BIN)/python -m pytest -s tests/integration/test_docker.py tests/integration/test_board_image.py
 
 hardware: $(VENV)/dev.stamp ## the tests that need a board: HEADGATE_BOARD=user@host make hardware
 	$(BIN)/python -m pytest tests/hardware

@@ -7,7 +7,7 @@ tracker would be one more server to run, reachable by whoever is on the network.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -44,8 +44,21 @@ def names_of(text: str) -> list[str]:
     return names
 
 
-def on_each(names: Sequence[str], work: Callable[[str], Result]) -> list[Outcome[Result]]:
-    """Do ``work`` on each machine at the same time; one that fails does not stop the others."""
+def on_each(
+    names: Sequence[str],
+    work: Callable[[str], Result],
+    finished: Callable[[Outcome[Result]], None] = lambda outcome: None,
+) -> list[Outcome[Result]]:
+    """Do ``work`` on each machine at the same time; one that fails does not stop the others.
+
+    Args:
+        names: the machines.
+        work: what to do on one.
+        finished: told of each machine when it is done, one at a time.
+
+    Returns:
+        What came of it, in the order of ``names``.
+    """
 
     def attempt(name: str) -> Outcome[Result]:
         try:
@@ -54,4 +67,7 @@ def on_each(names: Sequence[str], work: Callable[[str], Result]) -> list[Outcome
             return Outcome(name, None, error)
 
     with ThreadPoolExecutor(max_workers=len(names), thread_name_prefix="board") as pool:
-        return list(pool.map(attempt, names))
+        attempts = [pool.submit(attempt, name) for name in names]
+        for attempted in as_completed(attempts):
+            finished(attempted.result())
+        return [attempted.result() for attempted in attempts]

@@ -73,6 +73,11 @@ def running_docker(folder: Path) -> Iterator[Docker]:
         yield own
 
 
+def mounted(folder: Path) -> list[str]:
+    """``docker run`` with that folder as its working folder, and no network."""
+    return ["run", "--rm", "--network", "none", "-v", f"{folder}:/src"]
+
+
 def build_compile_image(docker: Docker, folder: Path) -> str:
     """Build docker/Dockerfile; returns the image's name."""
     return _build(docker, folder, "docker/Dockerfile", COMPILE, "headgate[compile]")

@@ -64,14 +64,23 @@ def _read_plain(name: str) -> bytes:
 
 
 def _write_whole(name: str, data: bytes) -> None:
-    """FAT has no journal: the name appears when the data is on the card."""
+    """FAT has no journal: the name appears when the data is on the card.
+
+    A name that has just been given has no data yet, on the card, until the file is synchronised
+    once more; a laptop may well be the next to read it.
+    """
     temporary = name + ".new"
     with open(temporary, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, name)
-    descriptor = os.open(os.path.dirname(name), os.O_RDONLY)
+        os.replace(temporary, name)
+        _synchronise(os.path.dirname(name))
+        os.fsync(file.fileno())
+
+
+def _synchronise(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):
             os.fsync(descriptor)

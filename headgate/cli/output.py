@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from headgate.device.files import atomic_write
 from headgate.profiling.absent import to_json
@@ -76,20 +77,23 @@ def note(text: str) -> None:
 
 
 @contextmanager
-def working(text: str) -> Iterator[None]:
+def working(text: str) -> Iterator[Callable[[str], None]]:
     """Shows that something takes a while: a spinner on a terminal, one line elsewhere.
 
     The line comes after a moment only, so that what fails at once prints its error alone.
+
+    Yields:
+        What says how far it is: beside the spinner, elsewhere a line if the first one was printed.
     """
     stderr = Console(stderr=True, highlight=False)
     if stderr.is_terminal:
-        with stderr.status(text):
-            yield
+        with stderr.status(Text(text)) as status:
+            yield lambda more: status.update(Text(more))
         return
     timer = threading.Timer(NOTE_AFTER_S, note, (text,))
     timer.start()
     try:
-        yield
+        yield lambda more: None if timer.is_alive() else note(more)
     finally:
         timer.cancel()
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from headgate.cli.output import print_json, print_table, working
+
+if TYPE_CHECKING:
+    from headgate.device.fleet import Outcome
 
 Result = TypeVar("Result")
 
@@ -39,8 +42,16 @@ def on_several(
     """
     from headgate.device.fleet import on_each
 
-    with working(f"working on {', '.join(names)}"):
-        outcomes = on_each(names, work)
+    with working(f"working on {', '.join(names)}") as say:
+        waiting = list(names)
+
+        def finished(outcome: Outcome[Result]) -> None:
+            waiting.remove(outcome.machine)
+            word = "failed" if outcome.error else "done"
+            rest = f", waiting for {', '.join(waiting)}" if waiting else ""
+            say(f"{outcome.machine}: {word}{rest}")
+
+        outcomes = on_each(names, work, finished)
     results = [outcome.result for outcome in outcomes if outcome.result is not None]
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     if json:

@@ -1,7 +1,8 @@
 """End to end, no step faked: an SD image is flashed, boots, measures, and is measured over ssh.
 
-Takes minutes, so it runs when asked for: `make system`, or HEADGATE_SYSTEM=1. The base image is
-built of Debian's packages (needs root), or is the one that HEADGATE_BASE_IMAGE names.
+The bundle and the card's image come from the containers of docker/. Takes minutes, so it runs when
+asked for: `make system`, or HEADGATE_SYSTEM=1. The base image is built of Debian's packages, in the
+container that makes images, or is the one that HEADGATE_BASE_IMAGE names.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import pytest
 
 from headgate.device import Bundle
 from headgate.device.agent_report import read_agent_report
+from tests.containers import Docker, mounted
 from tests.emulated_board import EmulatedBoard, emulated_board
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
@@ -35,7 +37,6 @@ pytestmark = [
     ),
 ]
 
-ROOT = Path(__file__).parents[2]
 NETWORK, USER = "resnet8-fbs-0.5", "maker"
 ROOT_OFFSET = 532480 * 512
 
@@ -74,28 +75,31 @@ def headgate(*arguments: object, path: Path | None = None) -> str:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An operating system's image: the one that is named, or one that is built."""
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An operating system's image: the one that is named, or one that the container builds."""
     if named := os.environ.get("HEADGATE_BASE_IMAGE"):
         return Path(named)
-    if os.geteuid() != 0:
-        pytest.skip("building a base image needs root; HEADGATE_BASE_IMAGE names one that is there")
-    for program, package in (("mmdebstrap", "mmdebstrap"), ("mkfs.vfat", "dosfstools")):
-        if shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None:
-            pytest.skip(f"{program} is not installed: sudo apt install {package}")
-    path = tmp_path_factory.mktemp("base") / "debian.img"
-    done = subprocess.run(
-        [ROOT / "docker/image/debian-base.sh", path], capture_output=True, text=True
-    )
-    if "does not start arm64 programs" in done.stderr:
-        pytest.skip(done.stderr.strip().splitlines()[-1])
-    assert done.returncode == 0, done.stderr
-    return path
+    if not Path("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists():
+        pytest.skip("this kernel does not start arm64 programs: sudo apt install qemu-user-static")
+    docker: Docker = request.getfixturevalue("docker")
+    image_maker: str = request.getfixturevalue("image_maker")
+    folder = tmp_path_factory.mktemp("base")
+    container = ["run", "--rm", "--privileged", "--network", "host", "-v", f"{folder}:/src"]
+    started_s = time.monotonic()
+    docker(*container, image_maker, "debian-base", "debian.img", timeout=3000)
+    print(f"\ndebian-base {time.monotonic() - started_s:.0f} s")
+    return folder / "debian.img"
 
 
 @pytest.fixture(scope="module")
-def booted(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
-    """Compile, make the image, flash it, boot it twice, wait for the report."""
+def booted(
+    docker: Docker,
+    compiler: str,
+    image_maker: str,
+    base: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Booted]:
+    """Compile and make the image in containers, flash it, boot it twice, wait for the report."""
     folder = tmp_path_factory.mktemp("board")
     times_s: dict[str, float] = {}
 
@@ -107,17 +111,20 @@ def booted(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Boo
     bundle, image, card = folder / "network.hgb", folder / "pi.img", folder / "card.img"
     key = folder / "id"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-    timed("compile", lambda: headgate("compile", NETWORK, "--target", "rpi4", "-o", bundle))
-    options = ["--board", "rpi4", "--bundle", bundle, "--ssh-key", f"{key}.pub"]
-    options += ["--hostname", "bench-1", "--user", USER, "--base", base, "-o", image]
-    timed("image", lambda: headgate("image", *options))
+    compile_ = ["compile", NETWORK, "--target", "rpi4", "-o", bundle.name]
+    timed("compile", lambda: docker(*mounted(folder), compiler, *compile_))
+    bases = ["-v", f"{base.parent}:/bases:ro"]
+    options = ["--board", "rpi4", "--bundle", bundle.name, "--ssh-key", f"{key.name}.pub"]
+    options += ["--hostname", "bench-1", "--user", USER]
+    options += ["--base", f"/bases/{base.name}", "-o", image.name]
+    timed("image", lambda: docker(*mounted(folder), *bases, image_maker, "image", *options))
     timed("flash", lambda: headgate("flash", image, card, "--yes"))
     with emulated_board(card, folder) as board:
         board.start()
         times_s["first boot"] = board.wait_for_restart(900)
         board.start()
         report = "headgate/report.json"
-        times_s["report"] = board.wait_for(lambda: board.file(report) is not None, report, 1200)
+        times_s["report"] = board.wait_for(lambda: bool(board.file(report)), report, 1200)
         write_ssh(folder, board.port, key)
         yield Booted(board, bundle, folder, times_s)
     print("\n" + ", ".join(f"{step} {seconds:.0f} s" for step, seconds in times_s.items()))
@@ -178,6 +185,11 @@ def test_profile_over_ssh_gives_the_hosts_outputs(booted: Booted) -> None:
     # The same program on the same kind of CPU: not only close, but equal.
     errors = {verdict["max_error"] for verdict in verdicts.values()}
     assert len(errors) == 1
+    outputs = {machine: booted.folder / f"{place}.npy" for place, machine in enumerate(verdicts)}
+    for machine, file in outputs.items():
+        headgate("run", booted.bundle, "--on", machine, "-o", file, path=programs)
+    there, here = (np.load(file) for file in outputs.values())
+    np.testing.assert_array_equal(there, here)
 
 
 def test_the_network_stays_ready_as_a_service(booted: Booted) -> None:
@@ -223,9 +235,9 @@ def test_nobody_gets_in_without_the_key(booted: Booted) -> None:
 
 
 def test_no_account_has_a_password(booted: Booted) -> None:
-    """Read from the card, past the board."""
+    """Read from the card, past the board; -c because the board writes to it all the time."""
     shown = subprocess.run(
-        ["debugfs", "-R", "cat /etc/shadow", f"{booted.board.card}?offset={ROOT_OFFSET}"],
+        ["debugfs", "-c", "-R", "cat /etc/shadow", f"{booted.board.card}?offset={ROOT_OFFSET}"],
         capture_output=True,
         text=True,
         env=os.environ | {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"},

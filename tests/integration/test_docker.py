@@ -1,6 +1,6 @@
 """The images of docker/, really built, and really run as a user would.
 
-Takes minutes, so it runs when asked for: `make docker`, or HEADGATE_DOCKER=1.
+Takes minutes, so it runs when asked for: `make system`, or HEADGATE_SYSTEM=1.
 """
 
 from __future__ import annotations
@@ -10,39 +10,22 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.containers import Docker, build_compile_image, build_image_image, running_docker
+from tests.containers import Docker, mounted
 
 pytestmark = [
-    pytest.mark.docker,
+    pytest.mark.system,
     pytest.mark.timeout(2400),
     pytest.mark.skipif(
-        not os.environ.get("HEADGATE_DOCKER"), reason="builds images, takes minutes: make docker"
+        not os.environ.get("HEADGATE_SYSTEM"), reason="builds images, takes minutes: make system"
     ),
 ]
 
 NETWORK = "resnet8-fbs-0.5"
 CALLER = 4321
-
-
-@pytest.fixture(scope="module")
-def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
-    with running_docker(tmp_path_factory.mktemp("docker")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def compiler(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return build_compile_image(docker, tmp_path_factory.mktemp("context"))
-
-
-@pytest.fixture(scope="module")
-def image_maker(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return build_image_image(docker, tmp_path_factory.mktemp("context"))
 
 
 @pytest.fixture
@@ -53,10 +36,6 @@ def project(tmp_path: Path) -> Path:
     if os.geteuid() == 0:
         os.chown(folder, CALLER, CALLER)
     return folder
-
-
-def mounted(folder: Path) -> list[str]:
-    return ["run", "--rm", "--network", "none", "-v", f"{folder}:/src"]
 
 
 def tools(bundle: Path) -> dict[str, str]:
@@ -77,7 +56,7 @@ def test_bundle_made_inside_is_the_one_made_outside(
     assert inside.read_bytes() == outside.read_bytes()
     # And it is right, says the QEMU inside.
     done = docker(*mounted(project), compiler, "validate", "inside.hgb", "--on", "qemu:rpi4")
-    assert "ok" in done.stdout
+    assert "passed" in done.stdout
 
 
 def test_who_the_container_is(docker: Docker, compiler: str, project: Path, tmp_path: Path) -> None:

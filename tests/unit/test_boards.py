@@ -146,7 +146,9 @@ def test_one_machine_that_fails_stops_no_other() -> None:
             raise DeviceError("b is off")
         return name.upper()
 
-    outcomes = on_each(["a", "b", "c"], work)
+    told: list[str] = []
+    outcomes = on_each(["a", "b", "c"], work, lambda one: told.append(one.machine))
+    assert sorted(told) == ["a", "b", "c"]
     assert [(one.machine, one.result, str(one.error)) for one in outcomes] == [
         ("a", "A", "None"),
         ("b", None, "b is off"),
