@@ -67,6 +67,7 @@ mmdebstrap --quiet --mode="${MMDEBSTRAP_MODE:-auto}" --architectures=arm64 --var
   --customize-hook="APT_CONFIG=\$MMDEBSTRAP_APT_CONFIG $W/unpack" \
   --customize-hook='rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/resolv.conf "$1"/etc/hostname' \
   --customize-hook='ln -s ../run/systemd/resolve/stub-resolv.conf "$1"/etc/resolv.conf' \
+  --customize-hook='ln -sf ../proc/self/mounts "$1"/etc/mtab' \
   --customize-hook='chroot "$1" systemctl --quiet enable systemd-networkd ssh' \
   "$SUITE" "$W/root.tar" "$MIRROR"
 tar -C "$W/root" --numeric-owner -xpf "$W/root.tar"
@@ -82,9 +83,10 @@ mkdir -p "$W/root/boot/firmware" "$W/root/usr/lib/modules"
 cp -a "$W/extra/lib/modules/$VERSION" "$W/root/usr/lib/modules/"
 depmod -b "$W/root" "$VERSION"
 
+# Not nofail for the boot partition: the first boot's script is there, and nothing would wait for it.
 cat > "$W/root/etc/fstab" <<'END'
 LABEL=hg-root / ext4 defaults,noatime 0 1
-LABEL=HG-BOOT /boot/firmware vfat defaults,nofail 0 2
+LABEL=HG-BOOT /boot/firmware vfat defaults 0 2
 END
 cat > "$W/root/etc/systemd/network/20-any.network" <<'END'
 [Match]

@@ -84,7 +84,7 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     docker: Docker = request.getfixturevalue("docker")
     image_maker: str = request.getfixturevalue("image_maker")
     folder = tmp_path_factory.mktemp("base")
-    container = ["run", "--rm", "--privileged", "--network", "host", "-v", f"{folder}:/src"]
+    container = ["run", "--rm", "--network", "host", "-v", f"{folder}:/src"]
     started_s = time.monotonic()
     docker(*container, image_maker, "debian-base", "debian.img", timeout=3000)
     print(f"\ndebian-base {time.monotonic() - started_s:.0f} s")
