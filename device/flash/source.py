@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import lzma
 import os
+import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from headgate.device.files import storage_error
-from headgate.errors import InputError, MissingFile
+from headgate.errors import InputError, MissingFile, UsageError
 
 CHUNK_BYTES = 4 * 1024 * 1024
 _XZ, _GZIP, _ZIP, _ZSTD = b"\xfd7zXZ\0", b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd"
 _MBR_SIGNATURE = b"\x55\xaa"
+_SECTOR_BYTES = 512
+_EMPTY, _GPT_INSIDE = 0x00, 0xEE
 
 
 class ImageSource:
@@ -68,6 +72,16 @@ class ImageSource:
         """Bytes of the file read so far, of ``length``."""
         return self._reader.count
 
+    def must_not_be(self, target: Path) -> None:
+        """Refuse a target that is this very file, under whatever name.
+
+        Raises:
+            UsageError: it is; writing would begin by emptying it.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(self._file.fileno()), target.stat()):
+                raise UsageError(f"{target} is the image itself; name another target")
+
     def chunks(self) -> Iterator[bytes]:
         """The image in pieces of ``CHUNK_BYTES``, the last one shorter.
 
@@ -75,14 +89,16 @@ class ImageSource:
             InputError: it is truncated, damaged, not what its checksum says, or no disk image.
             StorageError: it cannot be read.
         """
-        first = True
+        total = needed = 0
         try:
             while chunk := _read_full(self._data):
-                if first and chunk[510:512] != _MBR_SIGNATURE:
-                    raise InputError(f"{self.path} is no disk image: it has no partition table")
-                if len(chunk) % 512:
+                if total == 0:
+                    if chunk[510:512] != _MBR_SIGNATURE:
+                        raise InputError(f"{self.path} is no disk image: it has no partition table")
+                    needed = _end_of_partitions(chunk)
+                if len(chunk) % _SECTOR_BYTES:
                     raise InputError(f"{self.path} is truncated: it ends within a sector")
-                first = False
+                total += len(chunk)
                 yield chunk
             while self._reader.read(CHUNK_BYTES):
                 pass
@@ -90,12 +106,33 @@ class ImageSource:
             raise InputError(f"{self.path} is damaged ({error}); download it again") from error
         except OSError as error:
             raise storage_error("read", self.path, error) from error
-        if first:
+        if total == 0:
             raise InputError(f"{self.path} is empty")
+        if not self.compressed and total != self.length:
+            raise InputError(
+                f"{self.path} had {self.length:,} bytes and ended after {total:,}: "
+                "something else writes to it; try again"
+            )
+        if total < needed:
+            raise InputError(
+                f"{self.path} is truncated: it has {total:,} bytes, its partitions {needed:,}; "
+                "download it again"
+            )
         if self._wanted and self._hash.hexdigest() != self._wanted:
             raise InputError(
                 f"{self.path} is not what {self.path.name}.sha256 says; download it again"
             )
+
+
+def _end_of_partitions(start: bytes) -> int:
+    """Where the last partition of an MBR ends, in bytes; of a GPT its own header is not read."""
+    ends = [0]
+    for entry in (start[place : place + 16] for place in range(446, 510, 16)):
+        kind = entry[4]
+        first, count = struct.unpack("<II", entry[8:])
+        if kind not in (_EMPTY, _GPT_INSIDE):
+            ends.append((first + count) * _SECTOR_BYTES)
+    return max(ends)
 
 
 class _Counted:

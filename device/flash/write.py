@@ -47,6 +47,7 @@ def flash(
     Zeros are not written where the target reads as zero anyway: a file gets holes there.
 
     Raises:
+        UsageError: the target is the image.
         InputError: the image is damaged or none; see :class:`ImageSource`.
         DeviceError: it does not fit, or reads back as something else.
         StorageError: the target cannot be written. After any error that came once writing had
@@ -60,6 +61,7 @@ def flash(
             f"{source.path} has {source.length:,} bytes, {target.path} only {room:,}; "
             "use a larger card"
         )
+    source.must_not_be(target.path)
     descriptor = target.open()
     try:
         return _flash(descriptor, source, target, progress)

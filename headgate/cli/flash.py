@@ -94,6 +94,7 @@ def _show_disks(image: Path | None, json: bool) -> None:
 
 
 def _rehearse(source: ImageSource, target: Target, json: bool) -> None:
+    source.must_not_be(target.path)
     size = sum(len(chunk) for chunk in source.chunks())
     room = target.size_bytes
     if room is not None and size > room:

@@ -16,6 +16,14 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
 
 
 @pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """``docker run`` options: a home that outlives the container, with the C library in it."""
+    folder = tmp_path_factory.mktemp("home")
+    folder.chmod(0o1777)
+    return ["-v", f"{folder}:/home/headgate"]
+
+
+@pytest.fixture(scope="session")
 def compiler(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> str:
     return build_compile_image(docker, tmp_path_factory.mktemp("context"))
 

@@ -95,6 +95,7 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def booted(
     docker: Docker,
     compiler: str,
+    home: list[str],
     image_maker: str,
     base: Path,
     tmp_path_factory: pytest.TempPathFactory,
@@ -112,7 +113,7 @@ def booted(
     key = folder / "id"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
     compile_ = ["compile", NETWORK, "--target", "rpi4", "-o", bundle.name]
-    timed("compile", lambda: docker(*mounted(folder), compiler, *compile_))
+    timed("compile", lambda: docker(*mounted(folder), *home, compiler, *compile_))
     bases = ["-v", f"{base.parent}:/bases:ro"]
     options = ["--board", "rpi4", "--bundle", bundle.name, "--ssh-key", f"{key.name}.pub"]
     options += ["--hostname", "bench-1", "--user", USER]

@@ -44,10 +44,10 @@ def tools(bundle: Path) -> dict[str, str]:
 
 
 def test_bundle_made_inside_is_the_one_made_outside(
-    docker: Docker, compiler: str, project: Path, tmp_path: Path
+    docker: Docker, compiler: str, home: list[str], project: Path, tmp_path: Path
 ) -> None:
     options = ["compile", NETWORK, "--target", "rpi4", "-o"]
-    docker(*mounted(project), compiler, *options, "inside.hgb")
+    docker(*mounted(project), *home, compiler, *options, "inside.hgb")
     inside, outside = project / "inside.hgb", tmp_path / "outside.hgb"
     owner = inside.stat()
     assert (owner.st_uid, owner.st_gid) == (project.stat().st_uid, project.stat().st_gid)

@@ -9,6 +9,7 @@ import lzma
 import os
 import random
 import signal
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +18,14 @@ import pytest
 from headgate.device.flash import Disk, ImageSource, Target, flash
 from headgate.device.flash import write as writing
 from headgate.device.flash.source import CHUNK_BYTES
-from headgate.errors import DeviceError, HeadgateError, InputError, MissingFile, StorageError
+from headgate.errors import (
+    DeviceError,
+    HeadgateError,
+    InputError,
+    MissingFile,
+    StorageError,
+    UsageError,
+)
 
 PIECES = 6
 
@@ -35,7 +43,9 @@ def image_bytes() -> bytes:
     """An image with a partition table, a piece of zeros, and a last piece that is short."""
     noise = random.Random(0)
     pieces = [noise.randbytes(65536) for _ in range(PIECES)]
-    pieces[0] = pieces[0][:510] + b"\x55\xaa" + pieces[0][512:]
+    sectors = ((PIECES - 1) * 65536 + 5120) // 512
+    table = struct.pack("<4xB3xII", 0x83, 8, sectors - 8)
+    pieces[0] = pieces[0][:446] + table + bytes(48) + b"\x55\xaa" + pieces[0][512:]
     pieces[3] = bytes(65536)
     pieces[-1] = pieces[-1][:5120]
     return b"".join(pieces)
@@ -93,7 +103,7 @@ def test_a_file_becomes_the_image_with_holes(image: Path, tmp_path: Path) -> Non
 
 def test_a_file_that_ends_in_zeros_has_its_full_length(tmp_path: Path) -> None:
     image = tmp_path / "pi.img"
-    image.write_bytes(image_bytes()[:65536] + bytes(4 * 65536))
+    image.write_bytes(image_bytes()[:65536] + bytes(5 * 65536))
     target = Target(tmp_path / "card.img", None)
     write(image, target)
     assert target.path.read_bytes() == image.read_bytes()
@@ -295,6 +305,8 @@ def damaged() -> Iterator[tuple[str, bytes, str]]:
     yield "text.img", b"no image" * 1000, "no partition table"
     yield "empty.img", b"", "is empty"
     yield "cut.img", image_bytes()[:-100], "ends within a sector"
+    yield "short.img", image_bytes()[: 3 * 65536], "is truncated: it has 196,608 bytes"
+    yield "short.img.gz", gzip.compress(image_bytes()[:-512]), "is truncated"
     yield "pi.zip", b"PK\x03\x04" + bytes(100), "unpack it first"
 
 
@@ -306,6 +318,26 @@ def test_a_damaged_image_is_one_clear_line(
     path.write_bytes(data)
     with pytest.raises(InputError, match=message):
         write(path, card)
+
+
+def test_an_image_that_shrinks_while_it_is_read_is_no_success(image: Path, card: Target) -> None:
+    with ImageSource(image) as source:
+        os.truncate(image, 65536)
+        with pytest.raises(InputError, match=r"ended after 65,536.*does not boot now"):
+            flash(source, card)
+    assert not boots(card.path)
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink, None])
+def test_an_image_is_not_flashed_onto_itself(
+    image: Path, link: Callable[[Path, Path], None] | None
+) -> None:
+    other = image if link is None else image.with_name("other.img")
+    if link is not None:
+        link(image, other)
+    with pytest.raises(UsageError, match="is the image itself"):
+        write(image, Target(other, None))
+    assert image.read_bytes() == image_bytes()
 
 
 def test_a_checksum_beside_the_image_is_compared(image: Path, card: Target) -> None:
