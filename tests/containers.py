@@ -89,7 +89,7 @@ def build_image_image(docker: Docker, folder: Path) -> str:
 
 
 def _build(docker: Docker, folder: Path, dockerfile: str, name: str, needs: str) -> str:
-    base = _base(docker, folder)
+    base = base_image(docker, folder)
     context = _context(folder / name.rpartition("/")[2], needs)
     docker(
         *("build", "--network", "host", "--build-arg", f"BASE={base}"),
@@ -133,7 +133,7 @@ def _daemon(folder: Path) -> Iterator[str]:
         shutil.rmtree(folder / "data", ignore_errors=True)
 
 
-def _base(docker: Docker, folder: Path) -> str:
+def base_image(docker: Docker, folder: Path) -> str:
     """The base image that the Dockerfile names, or one made here."""
     if docker.has(BASE):
         return BASE

@@ -10,7 +10,9 @@
 set -eu
 
 : "${SUITE:=bookworm}"
-: "${MIRROR:=http://deb.debian.org/debian}"   # a dated snapshot pins every version
+# A URL, or a file with sources as apt's; a dated snapshot pins every version. Debian's own, with its updates and
+# security updates, if there is none.
+: "${MIRROR:=}"
 : "${SOURCE_DATE_EPOCH:=1767225600}"
 export SOURCE_DATE_EPOCH E2FSPROGS_FAKE_TIME="$SOURCE_DATE_EPOCH" LC_ALL=C
 umask 022
@@ -42,7 +44,7 @@ PATH=$PATH:/usr/sbin:/sbin
   fail "this kernel does not start arm64 programs: install qemu-user-static on the machine itself"
 
 W=$(mktemp -d "${TMPDIR:-/tmp}/debian-base.XXXXXX")
-trap 'rm -rf "$W"' EXIT
+trap 'rm -rf "$W" "$OUT.partial"' EXIT
 trap 'exit 130' INT TERM
 mkdir "$W/root" "$W/extra" "$W/boot" "$W/initrd"
 
@@ -69,7 +71,7 @@ mmdebstrap --quiet --mode="${MMDEBSTRAP_MODE:-auto}" --architectures=arm64 --var
   --customize-hook='ln -s ../run/systemd/resolve/stub-resolv.conf "$1"/etc/resolv.conf' \
   --customize-hook='ln -sf ../proc/self/mounts "$1"/etc/mtab' \
   --customize-hook='chroot "$1" systemctl --quiet enable systemd-networkd ssh' \
-  "$SUITE" "$W/root.tar" "$MIRROR"
+  "$SUITE" "$W/root.tar" ${MIRROR:+"$MIRROR"}
 tar -C "$W/root" --numeric-owner -xpf "$W/root.tar"
 rm "$W/root.tar"
 
@@ -168,5 +170,6 @@ END
 dd if="$W/boot.vfat" of="$W/sd.img" bs=1M seek=$((BOOT_START / 2048)) conv=notrunc,sparse status=none
 dd if="$W/root.ext4" of="$W/sd.img" bs=1M seek=$((ROOT_START / 2048)) conv=notrunc,sparse status=none
 # Under its name only when it is whole.
-cp --sparse=always "$W/sd.img" "$OUT.partial" && mv "$OUT.partial" "$OUT"
+cp --sparse=always "$W/sd.img" "$OUT.partial"
+mv "$OUT.partial" "$OUT"
 say "$OUT: $(du -h "$OUT" | cut -f1) used of $(stat -c %s "$OUT" | awk '{ print $1 / 2 ^ 30 }') GiB"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.containers import Docker, mounted
+from tests.containers import ROOT, Docker, base_image, mounted
 
 pytestmark = [
     pytest.mark.system,
@@ -131,6 +132,25 @@ def test_nothing_of_the_build_stays_inside(docker: Docker, compiler: str, image_
         assert [line for line in found.stdout.splitlines() if not line.endswith(":")] == []
         environment = docker("inspect", "-f", "{{json .Config.Env}}", image).stdout
         assert [one.partition("=")[0] for one in json.loads(environment)] == ["PATH", "HOME"]
+
+
+def test_secrets_reach_the_build(docker: Docker, tmp_path: Path) -> None:
+    """A mirror that there is not: the build asks it, and nothing else."""
+    (tmp_path / "sources").write_text("deb http://mirror.invalid/debian bookworm main\n")
+    failed = docker(
+        *("build", "--no-cache", "--network", "host", "--target", "python", "--progress", "plain"),
+        *(
+            "--build-arg",
+            f"BASE={base_image(docker, tmp_path)}",
+            "--secret",
+            f"id=apt,src={tmp_path / 'sources'}",
+        ),
+        *("-f", ROOT / "docker/Dockerfile", ROOT),
+        check=False,
+    )
+    assert failed.returncode != 0
+    hosts = set(re.findall(r"https?://([\w.-]+)", failed.stderr + failed.stdout))
+    assert hosts == {"mirror.invalid"}, failed.stderr[-2000:]
 
 
 def test_image_that_makes_images(docker: Docker, image_maker: str, project: Path) -> None:
