@@ -17,10 +17,21 @@ SECTOR_BYTES = 512
 # Mounted there: what the machine that runs this is started from.
 _SYSTEM_FOLDERS = {"/", "/boot", "/boot/efi", "/boot/firmware", "/efi", "/home", "/usr", "/var"}
 
+# Hot-plug bays inside a machine say that their disks are removable: nobody puts cards there.
+_INTERNAL = ("ata", "nvme")
+
+# eMMC shows its boot and key areas as disks of their own; optical and floppy drives start nothing
+# that an image is made for.
+_NO_DISKS = re.compile(r"(.*boot\d+|.*rpmb|sr\d+|fd\d+)")
+
 
 @dataclass(frozen=True)
 class Disk:
-    """A whole disk. ``refusal`` says why no image may be written to it; None if one may."""
+    """A whole disk. ``refusal`` says why no image may be written to it; None if one may.
+
+    ``diskseq`` is a number that Linux (5.15 and newer) gives no other disk or medium until it is
+    started again: another card under the same name has another one. Empty where there is none.
+    """
 
     name: str
     path: Path
@@ -31,6 +42,7 @@ class Disk:
     device_number: str
     removable: bool
     refusal: str | None
+    diskseq: str = ""
 
 
 def list_disks(root: Path = Path("/")) -> list[Disk]:
@@ -45,15 +57,15 @@ def list_disks(root: Path = Path("/")) -> list[Disk]:
 
 
 def _is_disk(block: Path) -> bool:
-    # eMMC shows its boot and key areas as disks of their own.
-    return (block / "device").exists() and not re.search(r"(boot\d+|rpmb)$", block.name)
+    return (block / "device").exists() and not _NO_DISKS.fullmatch(block.name)
 
 
 def _disk(root: Path, name: str, users: dict[str, list[str]]) -> Disk:
     block = root / "sys/block" / name
     connection = _connection(block)
     # Card readers and USB sticks say 1 here; USB hard disks and SD slots say 0, but can be pulled.
-    removable = _text(block / "removable") == "1" or connection in ("usb", "sd")
+    says_so = _text(block / "removable") == "1" and connection not in _INTERNAL
+    removable = says_so or connection in ("usb", "sd")
     size_bytes = int(_text(block / "size") or 0) * SECTOR_BYTES
     return Disk(
         name=name,
@@ -65,6 +77,7 @@ def _disk(root: Path, name: str, users: dict[str, list[str]]) -> Disk:
         device_number=_text(block / "dev"),
         removable=removable,
         refusal=_refusal(block, removable, size_bytes, users),
+        diskseq=_text(block / "diskseq"),
     )
 
 

@@ -11,6 +11,7 @@ from headgate.device.flash import find_target, list_disks
 from headgate.errors import DeviceError, HeadgateError, UsageError
 from tests.board_trees import plant
 
+CARD_BYTES = 62333952 * 512
 REFUSALS = {
     "nvme0n1": "this machine runs from it: it holds /, /boot/efi",
     "sda": "it is built in, not removable",
@@ -20,6 +21,8 @@ REFUSALS = {
     "sde": "it is write-protected",
     "sdf": "it is part of dm-0; stop that volume first",
     "sdg": "it is mounted at /media/me/butter",
+    "sdh": "it is built in, not removable",
+    "nvme1n1": "it is built in, not removable",
     "mmcblk0": None,
     "mmcblk1": "this machine swaps to it",
 }
@@ -33,7 +36,7 @@ def machine(tmp_path: Path) -> Path:
     # To recordings \\0 is a NUL; here it begins the octal number of a space.
     mounts.write_text(mounts.read_text().replace("\0", "\\0"))
     (root / "dev").mkdir()
-    for name in (*REFUSALS, "sdb1", "nvme0n1p2", "null"):
+    for name in (*REFUSALS, "sdb1", "nvme0n1p2", "null", "sr0", "fd0"):
         (root / "dev" / name).touch()
     return root
 
@@ -55,7 +58,8 @@ def test_a_disk_is_described_so_that_it_is_recognised(machine: Path) -> None:
         "000000001539",
         "usb",
     )
-    assert card.size_bytes == 62333952 * 512
+    assert card.size_bytes == CARD_BYTES
+    assert card.diskseq == "11"
     assert (stick.removable, stick.connection) == (True, "usb")
     assert (slot.model, slot.serial, slot.connection) == ("SC32G", "0x8a5c1f2e", "sd")
 
@@ -71,7 +75,7 @@ def test_a_free_card_is_a_target_under_its_own_name(machine: Path, name: str) ->
     target = find_target(machine / "dev" / name, machine)
     assert target.disk is not None
     assert target.name == name
-    assert target.size_bytes == 62333952 * 512
+    assert target.size_bytes == CARD_BYTES
     assert target.overwrites()
 
 
@@ -93,6 +97,8 @@ def test_a_link_leads_to_the_disk_behind_it(machine: Path) -> None:
         ("nvme0n1p2", "is a partition"),
         ("null", "is no disk of this machine; removable disks: .*/dev/mmcblk0, .*/dev/sdb"),
         ("sdz", "is no disk of this machine"),
+        ("sr0", "is no disk of this machine"),
+        ("fd0", "is no disk of this machine"),
         ("../dev/loop0", "is no disk of this machine"),
     ],
 )
