@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from headgate.device.files import storage_error
+from headgate.device.flash import xz
 from headgate.errors import InputError, MissingFile, UsageError
 
 CHUNK_BYTES = 4 * 1024 * 1024
@@ -27,6 +28,8 @@ class ImageSource:
     """A disk image that is read once, from its beginning.
 
     Where a file ``NAME.sha256`` lies beside it, the file's bytes are compared with that.
+    ``length`` is of the file; ``least_bytes`` what it unpacks to, as far as that is known: of gzip
+    only what its partition table says, once the first chunk was read.
 
     Raises:
         MissingFile: there is no such file.
@@ -40,6 +43,7 @@ class ImageSource:
             self._file = path.open("rb")
             self.length = os.fstat(self._file.fileno()).st_size
             magic = self._file.read(6)
+            self._size = xz.unpacked_bytes(self._file) if magic == _XZ else self.length
         except FileNotFoundError as error:
             raise MissingFile(f"there is no image {path}; check the path") from error
         except OSError as error:
@@ -51,6 +55,9 @@ class ImageSource:
                 f"{path} is compressed in a way that is not supported; unpack it first"
             )
         self.compressed = magic.startswith((_XZ, _GZIP))
+        if magic.startswith(_GZIP):
+            self._size = None
+        self.least_bytes = self._size or 0
         self._wanted = _checksum_beside(path)
         reader = _Counted(self._file, self._hash if self._wanted else None)
         self._reader = reader
@@ -85,6 +92,8 @@ class ImageSource:
     def chunks(self) -> Iterator[bytes]:
         """The image in pieces of ``CHUNK_BYTES``, the last one shorter.
 
+        Whatever can be known of the image by then is checked before the first one comes.
+
         Raises:
             InputError: it is truncated, damaged, not what its checksum says, or no disk image.
             StorageError: it cannot be read.
@@ -93,11 +102,7 @@ class ImageSource:
         try:
             while chunk := _read_full(self._data):
                 if total == 0:
-                    if chunk[510:512] != _MBR_SIGNATURE:
-                        raise InputError(f"{self.path} is no disk image: it has no partition table")
-                    needed = _end_of_partitions(chunk)
-                if len(chunk) % _SECTOR_BYTES:
-                    raise InputError(f"{self.path} is truncated: it ends within a sector")
+                    needed = self._check_start(chunk)
                 total += len(chunk)
                 yield chunk
             while self._reader.read(CHUNK_BYTES):
@@ -113,14 +118,32 @@ class ImageSource:
                 f"{self.path} had {self.length:,} bytes and ended after {total:,}: "
                 "something else writes to it; try again"
             )
-        if total < needed:
-            raise InputError(
-                f"{self.path} is truncated: it has {total:,} bytes, its partitions {needed:,}; "
-                "download it again"
-            )
+        self._check_size(total, needed)
         if self._wanted and self._hash.hexdigest() != self._wanted:
             raise InputError(
                 f"{self.path} is not what {self.path.name}.sha256 says; download it again"
+            )
+
+    def _check_start(self, chunk: bytes) -> int:
+        """How long the image has to be by its partition table."""
+        if chunk[510:512] != _MBR_SIGNATURE:
+            raise InputError(f"{self.path} is no disk image: it has no partition table")
+        needed = _end_of_partitions(chunk)
+        if self._size is not None:
+            self._check_size(self._size, needed)
+        self.least_bytes = max(self.least_bytes, needed)
+        return needed
+
+    def _check_size(self, size: int, needed: int) -> None:
+        if size % _SECTOR_BYTES:
+            raise InputError(
+                f"{self.path} is truncated: it ends within a sector, after {size:,} bytes; "
+                "download it again"
+            )
+        if size < needed:
+            raise InputError(
+                f"{self.path} is truncated: it has {size:,} bytes, its partitions {needed:,}; "
+                "download it again"
             )
 
 

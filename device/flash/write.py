@@ -11,10 +11,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import mmap
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from headgate.device.flash.source import CHUNK_BYTES, ImageSource
@@ -49,22 +50,25 @@ def flash(
     Raises:
         UsageError: the target is the image.
         InputError: the image is damaged or none; see :class:`ImageSource`.
-        DeviceError: it does not fit, or reads back as something else.
+        DeviceError: it does not fit, or reads back as something else, or the disk is another one.
         StorageError: the target cannot be written. After any error that came once writing had
             begun, a disk does not boot, and a file is gone.
     """
     if sys.platform != "linux":
         raise DeviceError("flashing works on Linux only; Raspberry Pi Imager writes the image too")
+    source.must_not_be(target.path)
+    # Read before the target is touched: what is no image must not cost anybody a card's contents.
+    chunks = source.chunks()
+    first = next(chunks)
     room = target.size_bytes
-    if room is not None and not source.compressed and source.length > room:
+    if room is not None and source.least_bytes > room:
         raise DeviceError(
-            f"{source.path} has {source.length:,} bytes, {target.path} only {room:,}; "
+            f"{source.path} needs {source.least_bytes:,} bytes, {target.path} has only {room:,}; "
             "use a larger card"
         )
-    source.must_not_be(target.path)
     descriptor = target.open()
     try:
-        return _flash(descriptor, source, target, progress)
+        return _flash(descriptor, source, itertools.chain([first], chunks), target, progress)
     except OSError as error:
         reason = error.strerror or str(error)
         if error.errno == errno.ENOSPC:
@@ -81,13 +85,19 @@ def flash(
             os.close(descriptor)
 
 
-def _flash(descriptor: int, source: ImageSource, target: Target, progress: Progress) -> Flashed:
+def _flash(
+    descriptor: int,
+    source: ImageSource,
+    chunks: Iterable[bytes],
+    target: Target,
+    progress: Progress,
+) -> Flashed:
     _unboot(descriptor)
     target.clear(descriptor)
     _unboot(descriptor)
     sector, digests, total, written = b"", [], 0, 0
     whole = hashlib.sha256()
-    for chunk in source.chunks():
+    for chunk in chunks:
         if target.size_bytes is not None and total + len(chunk) > target.size_bytes:
             raise DeviceError(f"{source.path} does not fit on {target.path}; use a larger card")
         whole.update(chunk)
