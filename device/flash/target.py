@@ -17,13 +17,28 @@ from headgate.errors import DeviceError, StorageError, UsageError
 _BLKDISCARD = 0x1277
 _BLKFLSBUF = 0x1261
 
+# What opening a disk says, as what somebody can do about it.
+_GONE = "is gone; plug it in, and try again"
+_DISK_ERRORS = {
+    errno.EBUSY: "is in use; unmount it, and try again",
+    errno.EROFS: "is write-protected; look for a switch on the card",
+    errno.ENOENT: _GONE,
+    errno.ENODEV: _GONE,
+    errno.ENXIO: _GONE,
+    getattr(errno, "ENOMEDIUM", 123): "has no card in it any more; put it in, and try again",
+}
+
 
 @dataclass(frozen=True)
 class Target:
-    """A place that an image may be written to. ``disk`` is None for a plain file."""
+    """A place that an image may be written to. ``disk`` is None for a plain file.
+
+    Below ``root`` the disk was found, and is looked for again once it is open.
+    """
 
     path: Path
     disk: Disk | None
+    root: Path = Path("/")
 
     @property
     def name(self) -> str:
@@ -43,12 +58,14 @@ class Target:
         """Open it for reading and writing; a disk for nobody else at the same time.
 
         Raises:
-            DeviceError: the disk is in use by now, or gone.
+            DeviceError: the disk is in use by now, gone, or another one.
             StorageError: it cannot be written.
+            UsageError: a file's place was taken by something else.
         """
         flags = os.O_RDWR | os.O_CLOEXEC
-        # Without O_CREAT, O_EXCL means on a disk: fail if it is mounted or part of a volume.
-        flags |= os.O_EXCL if self._is_block() else os.O_CREAT
+        # Never O_CREAT with a disk: pulled a moment ago, it would become a file in /dev. Without
+        # O_CREAT, O_EXCL means on a disk: fail if it is mounted or part of a volume.
+        flags |= os.O_CREAT if self.disk is None else os.O_EXCL
         try:
             descriptor = os.open(self.path, flags, 0o666)
         except PermissionError as error:
@@ -58,31 +75,56 @@ class Target:
                 f"no permission to write {self.path}: repeat this command with sudo in front"
             ) from error
         except OSError as error:
-            if error.errno == errno.EBUSY:
-                raise DeviceError(f"{self.path} is in use; unmount it, and try again") from error
-            raise storage_error("write", self.path, error) from error
+            if self.disk is None:
+                raise storage_error("write", self.path, error) from error
+            reason = _DISK_ERRORS.get(error.errno or 0)
+            reason = reason or f"cannot be opened: {error.strerror}; plug it in again"
+            raise DeviceError(f"{self.path} {reason}") from error
         try:
-            self._recheck(descriptor)
+            if self.disk is not None:
+                self.check_disk(descriptor, self.disk)
+            elif not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise UsageError(f"{self.path} is neither a disk nor a plain file")
         except BaseException:
             os.close(descriptor)
             raise
         return descriptor
 
-    def _is_block(self) -> bool:
-        try:
-            return stat.S_ISBLK(self.path.stat().st_mode)
-        except OSError:
-            return False
+    def check_disk(self, descriptor: int, disk: Disk) -> None:
+        """What was opened is what was looked at, and may still be written to.
 
-    def _recheck(self, descriptor: int) -> None:
-        """What was opened is what was looked at: names move when disks are pulled."""
+        While somebody reads a question, names move to other disks, and cards are exchanged in a
+        reader that keeps its name and number. Opening makes Linux look at the medium again, so
+        what it says after that is about this one.
+
+        Raises:
+            DeviceError: it is something else, or must not be written to any more.
+        """
         status = os.fstat(descriptor)
-        if stat.S_ISBLK(status.st_mode):
-            number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
-            if self.disk is None or number != self.disk.device_number:
-                raise DeviceError(f"{self.path} is another disk than a moment ago; try again")
-        elif not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"{self.path} is neither a disk nor a plain file")
+        if not stat.S_ISBLK(status.st_mode):
+            raise DeviceError(f"{self.path} is no disk any more; plug it in again, and try again")
+        found = [other for other in list_disks(self.root) if other.name == disk.name]
+        if not found:
+            raise DeviceError(f"{self.path} {_GONE}")
+        now = found[0]
+        number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+        length = os.lseek(descriptor, 0, os.SEEK_END)
+        for fact, before, after in (
+            ("device number", disk.device_number, number),
+            ("model", disk.model, now.model),
+            ("serial number", disk.serial, now.serial),
+            ("number of bytes", f"{disk.size_bytes:,}", f"{now.size_bytes:,}"),
+            ("number of bytes", f"{disk.size_bytes:,}", f"{length:,}"),
+            ("sequence number", disk.diskseq, now.diskseq),
+        ):
+            if before != after:
+                raise DeviceError(
+                    f"{self.path} is another disk or card than a moment ago: its {fact} was "
+                    f"{before or 'none'}, and is {after or 'none'}; make sure that it is the "
+                    "right one, and try again"
+                )
+        if now.refusal is not None:
+            raise DeviceError(f"{self.path} is not written to: {now.refusal}")
 
     def clear(self, descriptor: int) -> None:
         """Forget the contents as far as that is quick; what reads as zero need not be written.
@@ -90,17 +132,17 @@ class Target:
         Raises:
             OSError: a file cannot be emptied.
         """
-        if self._is_block():
+        if self.disk is not None:
             # Many card readers cannot; then zeros are written where the disk has none.
             with contextlib.suppress(OSError):
-                length = (self.size_bytes or 0).to_bytes(8, "little")
+                length = self.disk.size_bytes.to_bytes(8, "little")
                 fcntl.ioctl(descriptor, _BLKDISCARD, bytes(8) + length)
-        elif self.disk is None:
+        else:
             os.ftruncate(descriptor, 0)
 
     def drop_cache(self, descriptor: int) -> None:
         """Make the next reads come from the medium, not from this machine's memory."""
-        if self._is_block():
+        if self.disk is not None:
             with contextlib.suppress(OSError):
                 fcntl.ioctl(descriptor, _BLKFLSBUF, 0)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -133,4 +175,4 @@ def find_target(path: Path, root: Path = Path("/")) -> Target:
     disk = disks[name]
     if disk.refusal is not None:
         raise DeviceError(f"{path} is not written to: {disk.refusal}")
-    return Target(real, disk)
+    return Target(real, disk, root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -124,3 +125,96 @@ def test_this_machines_own_disk_is_refused() -> None:
         if not disk.removable:
             with pytest.raises(HeadgateError):
                 find_target(disk.path)
+
+
+@pytest.fixture
+def card(machine: Path) -> Path:
+    """The free card of that machine, as a file of its size."""
+    path = machine / "dev/sdb"
+    os.truncate(path, CARD_BYTES)
+    return path
+
+
+@pytest.fixture
+def block(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Every file that is open is a disk of this number."""
+    number, real = [8, 16], os.fstat
+
+    def as_block(descriptor: int) -> os.stat_result:
+        status = list(real(descriptor))
+        status[0] = 0o060660
+        return os.stat_result(status, {"st_rdev": os.makedev(*number)})
+
+    monkeypatch.setattr("headgate.device.flash.target.os.fstat", as_block)
+    return number
+
+
+def test_a_disk_that_is_what_it_was_is_opened(machine: Path, card: Path, block: list[int]) -> None:
+    os.close(find_target(card, machine).open())
+
+
+def test_a_disk_that_is_pulled_does_not_become_a_file(machine: Path, card: Path) -> None:
+    target = find_target(card, machine)
+    card.unlink()
+    with pytest.raises(DeviceError, match=r"sdb is gone; plug it in, and try again$"):
+        target.open()
+    assert not card.exists()
+
+
+def test_a_file_in_a_disks_place_is_left_alone(machine: Path, card: Path) -> None:
+    target = find_target(card, machine)
+    card.write_bytes(b"precious")
+    with pytest.raises(DeviceError, match="sdb is no disk any more"):
+        target.open()
+    assert card.read_bytes() == b"precious"
+
+
+def test_another_disk_under_the_same_name_is_not_opened(
+    machine: Path, card: Path, block: list[int]
+) -> None:
+    block[1] = 32
+    with pytest.raises(DeviceError, match=r"its device number was 8:16, and is 8:32;"):
+        find_target(card, machine).open()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("size", "31116288", "its number of bytes was 31,914,983,424, and is 15,931,539,456"),
+        ("size", "0", "its number of bytes was 31,914,983,424, and is 0"),
+        ("device/model", "OTHER", "its model was Generic STORAGE DEVICE, and is Generic OTHER"),
+        ("device/serial", "2", "its serial number was 000000001539, and is 2"),
+        ("diskseq", "12", "its sequence number was 11, and is 12"),
+        ("ro", "1", "it is write-protected"),
+    ],
+)
+def test_another_card_in_the_same_reader_is_not_opened(
+    machine: Path, card: Path, block: list[int], file: str, content: str, message: str
+) -> None:
+    target = find_target(card, machine)
+    (machine / "sys/block/sdb" / file).write_text(f"{content}\n")
+    with pytest.raises(DeviceError, match=re.escape(message)):
+        target.open()
+
+
+def test_the_size_is_what_the_open_disk_says(machine: Path, card: Path, block: list[int]) -> None:
+    target = find_target(card, machine)
+    os.truncate(card, 4096)
+    with pytest.raises(DeviceError, match=r"was 31,914,983,424, and is 4,096;"):
+        target.open()
+
+
+def test_a_disk_that_is_no_longer_listed_is_gone(
+    machine: Path, card: Path, block: list[int]
+) -> None:
+    target = find_target(card, machine)
+    (machine / "sys/block/sdb").unlink()
+    with pytest.raises(DeviceError, match="sdb is gone"):
+        target.open()
+
+
+def test_without_sequence_numbers_the_rest_is_compared(
+    machine: Path, card: Path, block: list[int]
+) -> None:
+    (machine / "sys/block/sdb/diskseq").unlink()
+    os.close(find_target(card, machine).open())
