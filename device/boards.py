@@ -17,7 +17,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class Kind:
     cores: int
     sensors: list[str]
     """Kinds of power sensors that it has or can be given."""
+    device_trees: list[str] = field(default_factory=list)
+    """How the names of its device trees begin; none where images are not ours to make."""
 
 
 @dataclass(frozen=True)

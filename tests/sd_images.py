@@ -15,8 +15,13 @@ BOOT_START, BOOT_SECTORS = 2048, 131072
 ROOT_SECTORS = 2048
 CMDLINE = "console=serial0,115200 console=tty1 root=PARTUUID=4e639091-02 rootfstype=ext4 rootwait"
 # What the boot partitions of Raspberry Pi OS hold besides the firmware.
-BOOKWORM = {"cmdline.txt": f"{CMDLINE} quiet init=/usr/lib/raspberrypi-sys-mods/firstboot\n"}
+_BOARDS = {"bcm2710-rpi-3-b.dtb": "", "bcm2711-rpi-4-b.dtb": "", "kernel8.img": ""}
+BOOKWORM = {
+    **_BOARDS,
+    "cmdline.txt": f"{CMDLINE} quiet init=/usr/lib/raspberrypi-sys-mods/firstboot\n",
+}
 TRIXIE = {
+    **_BOARDS,
     "cmdline.txt": f"{CMDLINE} resize\n",
     "user-data": "#cloud-config\n# Customise me.\n",
     "meta-data": "instance-id: rpios-image\n",
@@ -43,6 +48,8 @@ def make_sd_image(
         file.truncate((BOOT_START + boot_sectors + ROOT_SECTORS) * SECTOR_BYTES)
     size = str(boot_sectors)
     mtools(path, "mformat", "-T", size, "-h", "64", "-s", "32", "-v", "bootfs", "-N", "1", "::")
+    for folder in sorted({name.rpartition("/")[0] for name in files} - {""}):
+        mtools(path, "mmd", f"::{folder}")
     for name, text in files.items():
         mtools(path, "mcopy", "-", f"::{name}", data=text.encode())
     return path

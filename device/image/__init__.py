@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headgate.device.image.customise import customise, make_image
+from headgate.device.image.customise import customise, make_image, must_not_be
 from headgate.device.image.settings import Settings, Wifi
 
-__all__ = ["Settings", "Wifi", "customise", "make_image"]
+__all__ = ["Settings", "Wifi", "customise", "make_image", "must_not_be"]

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,7 +21,7 @@ from headgate.device.bundle import RUNNER, Bundle
 from headgate.device.files import atomic_write
 from headgate.device.flash.source import ImageSource
 from headgate.device.image import cloud_init, first_run
-from headgate.device.image.fat import BootPartition
+from headgate.device.image.fat import BootPartition, open_name
 from headgate.device.image.partitions import find_boot_partition
 from headgate.device.image.settings import Settings
 from headgate.errors import BundleError, InputError, StorageError, UsageError, suggest
@@ -28,6 +30,8 @@ FOLDER = "headgate"
 REPORT = f"{FOLDER}/report.json"
 """Where the first boot's report appears on the boot partition."""
 _CMDLINE = "cmdline.txt"
+# What Raspberry Pi's firmware looks for by itself; any other name may be anything.
+_KERNELS_OF_32_BITS = {"kernel.img", "kernel7.img", "kernel7l.img"}
 _HERE = Path(__file__).parent
 # Left on the partition beside what is written, for the report, the log and FAT's own needs.
 _SPARE_BYTES = 16 * 1024 * 1024
@@ -70,31 +74,50 @@ def make_image(base: Path, output: Path, board: str, bundle: Path, settings: Set
         )
     if RUNNER not in opened.members:
         raise BundleError(f"{bundle} has no {RUNNER}, which the board needs; compile it again")
-    if os.path.realpath(base) == os.path.realpath(output):
-        raise UsageError(f"{output} is the base image; choose another name for the new one")
+    must_not_be(output, base, "base image")
+    must_not_be(output, bundle, "bundle")
     with atomic_write(output) as file:
+        # Opened again by its number, so that mtools writes to it before it has its name.
+        inner = open_name(file.fileno())
         with ImageSource(base) as source:
             _copy(source, file)
         file.flush()
-        # Opened again by its number, so that mtools writes to it before it has its name.
-        inner = Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
-        return customise(inner, bundle.read_bytes(), settings, name=str(base))
+        return customise(inner, kind, bundle.read_bytes(), settings, name=str(base))
 
 
-def customise(image: Path, bundle: bytes, settings: Settings, name: str) -> str:
+def must_not_be(output: Path, source: Path, what: str) -> None:
+    """Refuse an output that is one of the inputs, under whatever name.
+
+    Raises:
+        UsageError: it is; the image would take its place.
+    """
+    same = os.path.realpath(output) == os.path.realpath(source)
+    with suppress(OSError):
+        same = same or os.path.samefile(output, source)
+    if same:
+        raise UsageError(f"{output} is the {what}; choose another name for the new image")
+
+
+def customise(image: Path, kind: Kind, bundle: bytes, settings: Settings, name: str) -> str:
     """Change an image in place: ``cloud-init`` or ``firstrun.sh``, whichever it is made for.
 
     Raises:
-        InputError: ``name`` is no image, or of a system that knows neither.
+        InputError: ``name`` is no image, not for that board, or of a system that knows neither.
         StorageError: its boot partition is too small.
         ToolMissing: mtools is not installed.
     """
-    with image.open("rb") as file:
-        partition = find_boot_partition(file, name)
-    boot = BootPartition(image, partition)
+    with image.open("r+b") as file:
+        boot = BootPartition(file.fileno(), find_boot_partition(file, name))
+        return _customise(boot, kind, bundle, settings, name)
+
+
+def _customise(
+    boot: BootPartition, kind: Kind, bundle: bytes, settings: Settings, name: str
+) -> str:
     line = boot.read(_CMDLINE)
     if line is None:
         raise InputError(f"{name} has no {_CMDLINE}: it is no system for Raspberry Pi")
+    _check_boots(boot.names(), kind, name)
     if boot.read(f"{FOLDER}/setup.sh") is not None or b"systemd.run=" in line:
         raise InputError(f"{name} was customised before; take the image as it was downloaded")
     has_cloud_init = boot.read(cloud_init.USER_DATA) is not None
@@ -116,6 +139,24 @@ def customise(image: Path, bundle: bytes, settings: Settings, name: str) -> str:
     for path, data in contents.items():
         boot.write(path, data)
     return "cloud-init" if has_cloud_init else "firstrun.sh"
+
+
+def _check_boots(names: list[str], kind: Kind, name: str) -> None:
+    """Without its device tree a board stays dark, and says nothing."""
+    # Some systems keep them in a folder.
+    files = {path.rpartition("/")[2] for path in names}
+    wanted = [f"{prefix}*.dtb" for prefix in kind.device_trees]
+    if not any(fnmatch(file, pattern) for file in files for pattern in wanted):
+        raise InputError(
+            f"{name} has no device tree for --board {kind.name} ({' or '.join(wanted)}), which "
+            "would not start; take an image that is made for this board"
+        )
+    kernels = {file for file in files if file.startswith(("kernel", "vmlinuz"))}
+    if kernels and kernels <= _KERNELS_OF_32_BITS:
+        raise InputError(
+            f"{name} has no 64-bit kernel, only {', '.join(sorted(kernels))}; take the 64-bit "
+            "image of that system"
+        )
 
 
 def _copy(source: ImageSource, file: BinaryIO) -> None:

@@ -15,22 +15,38 @@ from pathlib import Path
 from headgate.device.image.partitions import Partition
 from headgate.errors import StorageError, ToolMissing
 
-_MISSING = re.compile(rb"not found|does not exist|No such file", re.IGNORECASE)
+_DESCRIPTORS = Path("/proc/self/fd")
+# Of an image that cannot be opened it says so too, but not of a file.
+_MISSING = re.compile(rb'File ".*" not found', re.IGNORECASE)
+
+
+def open_name(descriptor: int) -> Path:
+    """A name of an open file of this process, for as long as it is open.
+
+    Raises:
+        ToolMissing: this system has no such names; Linux does.
+    """
+    if not _DESCRIPTORS.is_dir():
+        raise ToolMissing(
+            "headgate image needs Linux; elsewhere run it in the image container: docker/README.md"
+        )
+    return Path(f"/proc/{os.getpid()}/fd/{descriptor}")
 
 
 class BootPartition:
-    """The FAT partition of a disk image at ``path``, which is changed in place.
+    """The FAT partition of a disk image, which is changed in place.
+
+    ``descriptor`` is the image, open for reading and writing for as long as this is used.
 
     Raises:
-        ToolMissing: mtools is not installed.
+        ToolMissing: mtools is not installed, or this is not Linux.
     """
 
-    def __init__(self, path: Path, partition: Partition) -> None:
+    def __init__(self, descriptor: int, partition: Partition) -> None:
         if shutil.which("mcopy") is None:
             raise ToolMissing("changing an image needs mtools; install it: sudo apt install mtools")
-        self._image = path
-        # The offset is behind the last @@, and the name is absolute, so it is no option.
-        self._drive = f"{path.resolve()}@@{partition.offset}"
+        # Never the user's name for it: mtools has a shell expand names, and splits them at @@.
+        self._drive = f"{open_name(descriptor)}@@{partition.offset}"
 
     def read(self, name: str) -> bytes | None:
         """Contents of a file, None if there is none.
@@ -56,6 +72,18 @@ class BootPartition:
             raise self._error("write", name, done)
         if self.read(name) != data:
             raise StorageError(f"the boot partition is too small for {name} ({len(data):,} bytes)")
+
+    def names(self) -> list[str]:
+        """All files, with their folders.
+
+        Raises:
+            StorageError: the partition is damaged.
+        """
+        done = self._mtools("mdir", "-/", "-b", "::")
+        if done.returncode:
+            raise self._error("read", "its folders", done)
+        lines = done.stdout.decode(errors="replace").splitlines()
+        return [line.removeprefix("::/") for line in lines if not line.endswith("/")]
 
     def make_folder(self, name: str) -> None:
         """Create a folder unless it is there.

@@ -60,9 +60,11 @@ def image(
     json: Json = False,
 ) -> None:
     """Make an image for an SD card: the bundle is measured on the first boot and stays ready."""
-    from headgate.device.image import Settings, make_image
+    from headgate.device.image import Settings, make_image, must_not_be
     from headgate.device.image.settings import read_keys
 
+    for path in ssh_key:
+        must_not_be(output, path.expanduser(), "public key")
     keys = tuple(key for path in ssh_key for key in read_keys(_read_text(path), str(path)))
     settings = Settings(hostname, keys, user, sudo, _wifi(wifi, wifi_country))
     if base is None:

@@ -107,6 +107,7 @@ def test_image_takes_the_wifi_password_from_the_environment(
         (["--wifi", "IEEE", "--wifi-country", "GB"], "put it into $HEADGATE_WIFI_PASSWORD"),
         (["--hostname", "a b"], "--hostname 'a b'"),
         (["--ssh-key", "no.pub"], "there is no no.pub; make a key"),
+        (["--user", "backup"], "--user 'backup' is a user or group of the system"),
         (["--board", "rpi9"], "unknown --board 'rpi9'"),
     ],
 )
@@ -123,6 +124,19 @@ def test_what_is_wrong_is_said_in_one_line(
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "pi.img").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("id.pub", "public key"), ("network.hgb", "bundle"), ("base.img", "base")]
+)
+def test_no_input_is_replaced_by_the_image(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, what: str
+) -> None:
+    words = arguments(tmp_path)
+    before = (tmp_path / name).read_bytes()
+    assert main([*words[:-1], str(tmp_path / name)]) == 2
+    assert f"{name} is the {what}" in capsys.readouterr().err
+    assert (tmp_path / name).read_bytes() == before
 
 
 def test_without_a_base_it_says_where_to_get_one(
