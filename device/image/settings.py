@@ -16,10 +16,34 @@ from headgate.errors import UsageError
 
 _HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
-# Accounts that Debian or this image has for something else.
-_TAKEN_USERS = {"root", "headgate", "nobody", "daemon", "bin", "sys", "sync", "mail", "www-data"}
+# Users and groups that Debian, Raspberry Pi OS or this image have for something else; a new user
+# gets a group of its own name too.
+_ACCOUNTS = """
+adm audio avahi avahi-autoipd backup bin bluetooth cdrom colord crontab daemon dhcpcd dialout
+dip disk dnsmasq docker fax floppy games gdm geoclue gnats gpio headgate i2c input irc kmem kvm
+landscape lightdm list lp lpadmin lxd mail man messagebus netdev news nm-openvpn nobody nogroup
+ntp openvpn operator plugdev polkitd pollinate proxy pulse pulse-access render root
+rpi-first-boot-wizard rtkit sambashare saned sasl scanner sgx shadow spi src ssh sshd ssl-cert
+staff statd sudo sync sys syslog tape tcpdump tss tty usbmux users utmp uucp uuidd video vnc
+voice wheel www-data
+"""
+_TAKEN_USERS = frozenset(_ACCOUNTS.split())
+# Debian gives its own accounts such names.
+_TAKEN_PREFIXES = ("_", "systemd-")
 _KEY_TYPES = ("ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-")
-_COUNTRY = re.compile(r"[A-Z]{2}")
+# ISO 3166-1 alpha-2. Nothing on the board takes another one: the radio would stay off.
+_ISO_3166 = """
+AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS
+BT BV BW BY BZ CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE
+EG EH ER ES ET FI FJ FK FM FO FR GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM
+HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH KI KM KN KP KR KW KY KZ LA LB LC
+LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV MW MX MY MZ NA
+NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY QA RE RO RS RU RW
+SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO
+TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS YE YT ZA ZM ZW
+"""
+_COUNTRIES = frozenset(_ISO_3166.split())
+_OTHERWISE = {"UK": "GB", "EN": "GB", "EL": "GR"}
 _HEX_KEY = re.compile(r"[0-9A-Fa-f]{64}")
 
 
@@ -42,13 +66,15 @@ class Wifi:
         Raises:
             UsageError: the name, password or country cannot be one.
         """
-        octets = ssid.encode()
+        try:
+            octets = ssid.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"--wifi {ssid!r}: a name that is not UTF-8 is not supported"
+            ) from error
         if not 1 <= len(octets) <= 32 or "\0" in ssid:
             raise UsageError(f"--wifi {ssid!r}: a network's name has 1 to 32 bytes")
-        if _COUNTRY.fullmatch(country) is None:
-            raise UsageError(
-                f"--wifi-country {country!r}: two capital letters are needed, such as GB"
-            )
+        _check_country(country)
         if password is None:
             return cls(ssid, None, country)
         if _HEX_KEY.fullmatch(password):
@@ -80,15 +106,29 @@ class Settings:
                 f"--hostname {self.hostname!r}: 1 to 63 letters, digits and hyphens are needed, "
                 "with no hyphen at an end"
             )
-        if _USER.fullmatch(self.user) is None or self.user in _TAKEN_USERS:
+        if _USER.fullmatch(self.user) is None:
             raise UsageError(
-                f"--user {self.user!r}: up to 31 small letters, digits, '-' and '_' are needed, "
-                "and a name that the system does not use"
+                f"--user {self.user!r}: up to 31 small letters, digits, '-' and '_' are needed"
+            )
+        if self.user in _TAKEN_USERS or self.user.startswith(_TAKEN_PREFIXES):
+            raise UsageError(
+                f"--user {self.user!r} is a user or group of the system; choose another name"
             )
         if not self.ssh_keys:
             raise UsageError("no public key was given: nobody could log in")
         for key in self.ssh_keys:
             _check_key(key)
+
+
+def _check_country(country: str) -> None:
+    if country in _COUNTRIES:
+        return
+    capital = country.upper()
+    meant = _OTHERWISE.get(capital, capital)
+    hint = f"did you mean {meant}?" if meant in _COUNTRIES else "such as GB or DE"
+    raise UsageError(
+        f"--wifi-country {country!r}: the two capital letters of ISO 3166 are needed; {hint}"
+    )
 
 
 def read_keys(text: str, source: str) -> tuple[str, ...]:
