@@ -10,45 +10,80 @@ Python 3.9 or newer, standard library only, nothing else of headgate.
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-_NO_SENSOR = 3
 _MOST_REPORT_BYTES = 64 * 1024 * 1024
 _MOST_INPUT_BYTES = 256 * 1024 * 1024
+
+
+class _Stopped(Exception):
+    """Somebody sent SIGTERM."""
 
 
 def measure(agent: str, bundle: str, report: str) -> int:
     """Write the agent's report, with energy if the board has a sensor.
 
-    What the agent says goes to ``REPORT.txt``, so that a failure can be read on a laptop too.
+    What the agent says goes to ``REPORT.txt`` as it comes, so that a failure, or what was said
+    before somebody killed it, can be read on a laptop too.
     """
-    command = [sys.executable, agent, "profile", bundle, "-o", report]
-    done = subprocess.run([*command, "--energy"], capture_output=True, text=True)
-    said = done.stdout + done.stderr
-    if done.returncode == _NO_SENSOR and not os.path.exists(report):
-        # Why there is no sensor is worth keeping.
-        done = subprocess.run(command, capture_output=True, text=True)
-        said += done.stdout + done.stderr
-    Path(report + ".txt").write_text(said)
-    sys.stdout.write(said)
-    return done.returncode
+    command = [sys.executable, "-u", agent, "profile", bundle, "-o", report, "--energy-if-any"]
+    started_s = time.monotonic()
+    with open(report + ".txt", "wb", buffering=0) as file:
+
+        def say(data: bytes) -> None:
+            file.write(data)
+            with suppress(OSError):
+                os.write(sys.stdout.fileno(), data)
+
+        say(b"headgate: measuring\n")
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+            before = signal.signal(signal.SIGTERM, _stop)
+            try:
+                assert process.stdout is not None
+                while data := os.read(process.stdout.fileno(), 65536):
+                    say(data)
+                code = process.wait()
+            except _Stopped:
+                process.terminate()
+                say(
+                    b"headgate: stopped after %.0f s: out of time, out of memory, or the board was "
+                    b"switched off; journalctl -u headgate-report says which\n"
+                    % (time.monotonic() - started_s)
+                )
+                return 1
+            finally:
+                signal.signal(signal.SIGTERM, before)
+        if code < 0:
+            say(b"headgate: signal %d ended the agent; 9 is often too little memory\n" % -code)
+        return code if code >= 0 else 1
+
+
+def _stop(number: int, frame: Any) -> None:
+    raise _Stopped
 
 
 def publish(report: str, folder: str) -> int:
     """Copy the report, and what was said, to where any laptop can read them.
 
-    The files come from an unprivileged user: links are not followed.
+    The files come from an unprivileged user: links are not followed. Of what cannot be read, and
+    of a report that is not there, the other one is copied all the same.
     """
     for name in (report + ".txt", report):
         try:
             data = _read_plain(name)
         except FileNotFoundError:
+            continue
+        except OSError as error:
+            print(f"headgate: {error}", file=sys.stderr)
             continue
         _write_whole(os.path.join(folder, os.path.basename(name)), data)
     return 0 if os.path.exists(os.path.join(folder, os.path.basename(report))) else 1

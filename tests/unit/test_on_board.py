@@ -6,6 +6,7 @@ import ast
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,53 +14,82 @@ import pytest
 from headgate.device.image import on_board
 
 AGENT = """
-import sys
-report, energy = sys.argv[4], "--energy" in sys.argv
-mode = open(sys.argv[2]).read()
-if energy and mode == "no sensor":
-    sys.exit(3)
+import os, sys, time
+assert "--energy-if-any" in sys.argv
+report, mode = sys.argv[4], open(sys.argv[2]).read()
 if mode == "broken":
     print("headgate-agent: the runner failed", file=sys.stderr)
     sys.exit(1)
-open(report, "w").write("energy" if energy else "latency")
 print("resnet8 on a board")
+if mode == "killed":
+    os.kill(os.getpid(), 9)
+if mode == "slow":
+    time.sleep(60)
+open(report, "w").write("measured")
 """
 
 
-def measure(folder: Path, mode: str) -> tuple[int, Path]:
+def words(folder: Path, mode: str) -> list[str]:
     (folder / "agent.py").write_text(AGENT)
     (folder / "bundle").write_text(mode)
-    report = folder / "report.json"
-    names = [str(folder / "agent.py"), str(folder / "bundle"), str(report)]
-    return on_board.main(["measure", *names]), report
+    names = ("agent.py", "bundle", "report.json")
+    return ["measure", *(str(folder / name) for name in names)]
+
+
+def measure(folder: Path, mode: str) -> tuple[int, Path]:
+    return on_board.main(words(folder, mode)), folder / "report.json"
+
+
+def test_it_is_measured_once_and_what_was_said_is_kept(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code, report = measure(tmp_path, "")
+    said = "headgate: measuring\nresnet8 on a board\n"
+    assert code == 0
+    assert report.read_text() == "measured"
+    assert (tmp_path / "report.json.txt").read_text() == said
+    assert capfd.readouterr().out == said
 
 
 @pytest.mark.parametrize(
-    ("mode", "measured"), [("with sensor", "energy"), ("no sensor", "latency")]
+    ("mode", "said"),
+    [
+        ("broken", "headgate-agent: the runner failed\n"),
+        ("killed", "resnet8 on a board\nheadgate: signal 9 ended the agent; "),
+    ],
 )
-def test_energy_is_measured_where_there_is_a_sensor(
-    tmp_path: Path, mode: str, measured: str
-) -> None:
+def test_a_failure_is_written_down(tmp_path: Path, mode: str, said: str) -> None:
     code, report = measure(tmp_path, mode)
-    assert code == 0
-    assert report.read_text() == measured
-    assert (tmp_path / "report.json.txt").read_text() == "resnet8 on a board\n"
-
-
-def test_a_failure_is_written_down(tmp_path: Path) -> None:
-    code, report = measure(tmp_path, "broken")
     assert code == 1
     assert not report.exists()
-    assert (tmp_path / "report.json.txt").read_text() == ("headgate-agent: the runner failed\n")
+    assert said in (tmp_path / "report.json.txt").read_text()
+
+
+def test_a_measurement_that_is_stopped_leaves_its_words_and_why(tmp_path: Path) -> None:
+    command = [sys.executable, "-I", "-S", on_board.__file__, *words(tmp_path, "slow")]
+    said = tmp_path / "report.json.txt"
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 30
+        # It is there while the agent still runs, and so it is when nobody has the time to stop it.
+        while not said.exists() or "resnet8 on a board" not in said.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.terminate()
+        assert process.wait(30) == 1
+    assert "headgate: stopped after " in said.read_text()
+    boot = tmp_path / "boot"
+    boot.mkdir()
+    assert on_board.main(["publish", str(tmp_path / "report.json"), str(boot)]) == 1
+    assert (boot / "report.json.txt").read_text() == said.read_text()
 
 
 def test_the_report_is_published_whole(tmp_path: Path) -> None:
     boot = tmp_path / "boot"
     boot.mkdir()
-    _, report = measure(tmp_path, "no sensor")
+    _, report = measure(tmp_path, "")
     assert on_board.main(["publish", str(report), str(boot)]) == 0
     assert sorted(os.listdir(boot)) == ["report.json", "report.json.txt"]
-    assert (boot / "report.json").read_text() == "latency"
+    assert (boot / "report.json").read_text() == "measured"
 
 
 def test_without_a_report_the_words_are_published(tmp_path: Path) -> None:
@@ -80,6 +110,11 @@ def test_a_link_in_the_reports_place_is_not_followed(tmp_path: Path) -> None:
     os.mkfifo(report)
     assert on_board.main(["publish", str(report), str(boot)]) == 1
     assert os.listdir(boot) == []
+    report.unlink()
+    report.write_text("measured")
+    (tmp_path / "report.json.txt").symlink_to(secret)
+    assert on_board.main(["publish", str(report), str(boot)]) == 0
+    assert os.listdir(boot) == ["report.json"]
 
 
 def test_the_network_answers_on_standard_output(tmp_path: Path) -> None:
