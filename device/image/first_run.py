@@ -21,17 +21,53 @@ CMDLINE = " ".join(
     ]
 )
 
-_HEAD = """\
+ATTEMPTS = 3
+HEAD = f"""\
 #!/bin/sh
 # Written by headgate. Runs once, as root, before anything else; then the board starts again.
+# After a failure or a power cut it runs again at the next start, {ATTEMPTS} times at most.
 set -u
 boot=$(dirname "$(readlink -f "$0")")
-# First of all, so that a failure below is no endless loop.
-sed -i 's| systemd\\.[a-z_]*=[^ ]*||g' "$boot/cmdline.txt"
-# A Wi-Fi key may be in here, and anybody with the card could read it.
-rm -f "$boot/firstrun.sh"
+attempts=$boot/headgate/firstrun.attempts
+log=$boot/headgate/firstrun.log
+# Tried first: a shell whose exec fails ends there.
+if (: >> "$log") 2>/dev/null; then exec >> "$log" 2>&1; fi
+
+clean_up() {{
+  # In this order: a command line that names a script which is gone would restart for ever.
+  sed -i 's| systemd\\.[a-z_]*=[^ ]*||g' "$boot/cmdline.txt"
+  sync
+  # A Wi-Fi key may be in here, and anybody with the card could read it.
+  rm -f "$boot/firstrun.sh" "$attempts"
+  sync
+  # A card that cannot be written: better off than restarting for ever.
+  ! grep -q ' systemd\\.run=' "$boot/cmdline.txt" || systemctl --force poweroff
+}}
+
+ended() {{
+  code=$?
+  set +e
+  echo "firstrun.sh: attempt $attempt ended with exit status $code"
+  if [ $code -eq 0 ] || [ "$attempt" -ge {ATTEMPTS} ]; then clean_up; fi
+  sync
+}}
+
+# What helps, and is no reason to do without the rest.
+optional() {{
+  ! command -v "$1" >/dev/null || "$@" || echo "firstrun.sh: warning: '$*' failed"
+}}
+
+# One byte for each attempt: whatever a power cut leaves of them, it is not more than were made.
+before=$(cat "$attempts" 2>/dev/null | wc -c)
+attempt=$((before + 1))
+if [ "$attempt" -gt {ATTEMPTS} ] || ! printf x >> "$attempts"; then
+  echo "firstrun.sh: given up after $before attempts"
+  clean_up
+  exit 1
+fi
+echo "firstrun.sh: attempt $attempt started"
 sync
-exec >> "$boot/headgate/firstrun.log" 2>&1
+trap ended EXIT
 set -e
 """
 
@@ -64,16 +100,17 @@ rm -f /etc/ssh/ssh_host_*
 ssh-keygen -A
 systemctl enable ssh
 systemctl disable regenerate_ssh_host_keys 2>/dev/null || true
-# For power monitors on the pins.
-! command -v raspi-config >/dev/null || raspi-config nonint do_i2c 0
 """
+
+# For power monitors on the pins.
+_I2C = "optional raspi-config nonint do_i2c 0"
 
 
 def script(settings: Settings) -> str:
     """The contents of firstrun.sh."""
     quoted = shlex.quote
     lines = [
-        _HEAD,
+        HEAD,
         f"login={quoted(settings.user)}",
         f"hostname={quoted(settings.hostname)}",
         'echo "$hostname" > /etc/hostname',
@@ -91,7 +128,13 @@ def script(settings: Settings) -> str:
         lines += [f"(umask 337; printf '%s\\n' {rule} > /etc/sudoers.d/010_headgate)"]
     if settings.wifi:
         lines += _wifi(settings.wifi)
-    lines += ['sh "$boot/headgate/setup.sh" "$login"', "sync", ""]
+    lines += ['sh "$boot/headgate/setup.sh" "$login"', _I2C]
+    if settings.wifi:
+        lines += [
+            f"optional raspi-config nonint do_wifi_country {settings.wifi.country}",
+            "optional rfkill unblock wifi",
+        ]
+    lines += [""]
     return "\n".join(lines)
 
 
@@ -117,9 +160,6 @@ def _wifi(wifi: Wifi) -> list[str]:
         f"    (umask 077; printf '%s' {shlex.quote(network)} > \"/etc/wpa_supplicant/$file\")",
         "  done",
         "  [ ! -e /lib/systemd/system/systemd-networkd.service ] ||",
-        "    systemctl enable wpa_supplicant@wlan0.service",
+        "    optional systemctl enable wpa_supplicant@wlan0.service",
         "fi",
-        "! command -v raspi-config >/dev/null ||",
-        f"  raspi-config nonint do_wifi_country {wifi.country}",
-        "! command -v rfkill >/dev/null || rfkill unblock wifi",
     ]

@@ -15,8 +15,11 @@ import pytest
 
 from headgate.device import Bundle
 from headgate.device.agent_archive import agent_archive
-from headgate.device.image import Settings, Wifi, make_image
+from headgate.device.boards import kinds
+from headgate.device.image import Settings, Wifi, cloud_init, first_run, make_image
+from headgate.device.image.fat import BootPartition
 from headgate.device.image.first_run import script
+from headgate.device.image.partitions import find_boot_partition
 from headgate.device.image.settings import read_keys
 from headgate.errors import BundleError, HeadgateError, InputError, StorageError, UsageError
 from tests import sd_images
@@ -90,9 +93,47 @@ def test_trixie_is_customised_by_cloud_init(trixie: Path, bundle: Path) -> None:
     }
     assert data["ssh_pwauth"] is False
     assert ["systemctl", "enable", "--now", "ssh"] in data["runcmd"]
-    assert data["runcmd"][1][-1] == "maker"
+    runs = data["runcmd"]
+    # The right to become root goes before anything can fail.
+    assert runs[1] == ["sh", "-c", cloud_init.NO_SUDO]
+    assert runs[2][-1] == "maker"
+    assert ["systemctl", "mask", "userconfig.service"] in data["bootcmd"]
+    assert data["bootcmd"][-1] == ["systemctl", "enable", "getty@tty1.service"]
     # Nothing to say about the network: what the image has stays.
     assert sd_images.read_file(image, "network-config") == b"# Empty.\n"
+
+
+def test_with_sudo_the_right_to_become_root_stays(trixie: Path, bundle: Path) -> None:
+    image = make(trixie, bundle, Settings("bench-1", (KEY,), sudo=True))
+    data = yaml(sd_images.read_file(image, "user-data"))
+    assert data["user"]["sudo"] == "ALL=(ALL) NOPASSWD:ALL"
+    assert not any("sudoers" in word for command in data["runcmd"] for word in command)
+
+
+def run_setup(tmp_path: Path, setup: str) -> tuple[int, str]:
+    """cloud-init's call of a setup.sh, with the boot partition in the test's folder."""
+    folder = tmp_path / "boot/headgate"
+    folder.mkdir(parents=True)
+    (folder / "setup.sh").write_text(setup)
+    text = cloud_init.SETUP.replace("/boot/firmware /boot", f"{tmp_path}/absent {tmp_path}/boot")
+    done = subprocess.run(["sh", "-c", text, "setup", "maker"])
+    return done.returncode, (folder / "firstrun.log").read_text()
+
+
+def test_what_setup_says_is_on_the_boot_partition(tmp_path: Path) -> None:
+    code, log = run_setup(tmp_path, 'echo "$1: no space" >&2; exit 7\n')
+    assert code == 7
+    assert log.splitlines() == [
+        "cloud-init: setup.sh started",
+        "maker: no space",
+        "cloud-init: setup.sh ended with exit status 7",
+    ]
+
+
+def test_the_login_user_has_a_shell() -> None:
+    folder = Path(sys.modules["headgate.device.image"].__path__[0])
+    setup = (folder / "board/setup.sh").read_text()
+    assert 'usermod -aG headgate -s /bin/bash "$login"' in setup
 
 
 def test_an_older_instance_on_the_command_line_is_replaced(tmp_path: Path, bundle: Path) -> None:
@@ -200,6 +241,60 @@ def test_the_base_is_not_overwritten(bookworm: Path, bundle: Path) -> None:
         make_image(bookworm, bookworm, "rpi4", bundle, SETTINGS)
 
 
+def test_no_input_is_overwritten(bookworm: Path, bundle: Path) -> None:
+    link = bundle.with_name("link.img")
+    link.symlink_to(bundle)
+    before = bundle.read_bytes()
+    for output in (bundle, link):
+        with pytest.raises(UsageError, match="is the bundle; choose another name"):
+            make_image(bookworm, output, "rpi4", bundle, SETTINGS)
+    assert bundle.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["$(touch PWNED).img", "a@@b.img", "a\\$b.img", "-i 'x\".img"])
+def test_an_image_may_be_called_anything(
+    bookworm: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(bookworm.parent)
+    before = set(bookworm.parent.iterdir())
+    make_image(bookworm, Path(name), "rpi4", bundle, SETTINGS)
+    assert set(bookworm.parent.iterdir()) - before == {bookworm.with_name(name)}
+    assert Path(name).read_bytes() == make(bookworm, bundle).read_bytes()
+
+
+def test_an_image_that_cannot_be_opened_is_no_missing_file(bookworm: Path) -> None:
+    with bookworm.open("r+b") as file:
+        boot = BootPartition(file.fileno(), find_boot_partition(file, "base"))
+        assert boot.read("nothing.txt") is None
+        assert boot.read("no/folder.txt") is None
+    with pytest.raises(StorageError, match=r"cannot read cmdline\.txt"):
+        boot.read("cmdline.txt")
+
+
+def test_elsewhere_than_on_linux_the_container_is_named(
+    bookworm: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headgate.device.image.fat._DESCRIPTORS", Path("/proc/absent"))
+    refused(bookworm.parent, bookworm, "needs Linux; elsewhere .* container", bundle)
+
+
+def test_an_image_that_the_board_cannot_start_from_is_refused(tmp_path: Path, bundle: Path) -> None:
+    files = {name: text for name, text in sd_images.BOOKWORM.items() if "2711" not in name}
+    base = sd_images.make_sd_image(tmp_path / "base.img", files)
+    refused(tmp_path, base, r"no device tree for --board rpi4 \(bcm2711\*\.dtb\)", bundle)
+    # Ubuntu has them in a folder.
+    sd_images.make_sd_image(base, files | {"current/bcm2711-rpi-4-b.dtb": ""})
+    make(base, bundle).unlink()
+    base.with_name("form").unlink()
+    del files["kernel8.img"]
+    sd_images.make_sd_image(base, files | {"bcm2711-rpi-4-b.dtb": "", "kernel7l.img": ""})
+    refused(tmp_path, base, "no 64-bit kernel, only kernel7l.img", bundle)
+
+
+def test_every_raspberry_pi_says_what_starts_it() -> None:
+    assert all(bool(kind.device_trees) == name.startswith("rpi") for name, kind in kinds().items())
+
+
 @pytest.mark.usefixtures("full_disk")
 def test_a_full_disk_leaves_nothing(full_disk: Path, bookworm: Path, bundle: Path) -> None:
     before = sorted(full_disk.iterdir())
@@ -219,6 +314,10 @@ def test_a_full_disk_leaves_nothing(full_disk: Path, bookworm: Path, bundle: Pat
         {"hostname": ""},
         {"user": "root"},
         {"user": "headgate"},
+        {"user": "backup"},
+        {"user": "video"},
+        {"user": "_apt"},
+        {"user": "systemd-network"},
         {"user": "a:b"},
         {"user": "Ann"},
         {"user": "a;reboot"},
@@ -256,9 +355,20 @@ def test_the_wifi_key_is_what_wpa_derives() -> None:
         ("IEEE", "pass\nword", "GB"),
         ("IEEE", "password", "gb"),
         ("IEEE", "password", "GB init=/bin/sh"),
+        ("\udcff", "password", "GB"),
     ]:
-        with pytest.raises(UsageError):
+        with pytest.raises(UsageError) as caught:
             Wifi.from_password(name, password, country)
+        str(caught.value).encode()
+
+
+@pytest.mark.parametrize(
+    ("country", "hint"),
+    [("UK", "did you mean GB"), ("de", "did you mean DE"), ("XX", "such as GB"), ("", "such as")],
+)
+def test_the_country_is_one_that_the_board_knows(country: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=hint):
+        Wifi.from_password("IEEE", None, country)
 
 
 NASTY = "a'b\"c$(reboot)`\\ ü\n"
@@ -279,6 +389,18 @@ def test_the_wifi_is_set_up_whatever_its_name_holds(trixie: Path, bundle: Path) 
     assert b"pass'word" not in image.read_bytes()
 
 
+EMOJI = "a\\ud83d\U0001f600ü\x7f\u2028"
+
+
+def test_yaml_reads_every_character(trixie: Path, bundle: Path) -> None:
+    settings = Settings("pi", (KEY,), wifi=Wifi.from_password(EMOJI, None, "FR"))
+    text = sd_images.read_file(make(trixie, bundle, settings), "network-config")
+    assert b'"a\\\\ud83d\\U0001f600\\u00fc\\u007f\\u2028"' in text
+    reader = pytest.importorskip("yaml", reason="PyYAML is not installed: pip install PyYAML")
+    points = reader.safe_load(text)["network"]["wifis"]["wlan0"]["access-points"]
+    assert list(points) == [EMOJI]
+
+
 def test_an_open_network_has_no_key(trixie: Path, bundle: Path) -> None:
     settings = Settings("pi", (KEY,), wifi=Wifi.from_password("Cafe", None, "FR"))
     network = yaml(sd_images.read_file(make(trixie, bundle, settings), "network-config"))
@@ -293,6 +415,86 @@ def test_the_script_is_one_that_a_shell_reads(sudo: bool) -> None:
     checked = subprocess.run(["sh", "-n"], input=script(settings), capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
     assert ("NOPASSWD" in script(settings)) == sudo
+
+
+def first_boots(folder: Path, work: str, times: int) -> list[int]:
+    """Exit statuses of firstrun.sh, started as often as a board would start it."""
+    (folder / "headgate").mkdir(exist_ok=True)
+    (folder / "cmdline.txt").write_text(f"root=/dev/x {first_run.CMDLINE} ro\n")
+    (folder / "firstrun.sh").write_text(f"{first_run.HEAD}{work}\n")
+    programs = folder / "programs"
+    programs.mkdir(exist_ok=True)
+    for name in ("sync", "systemctl"):
+        (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {folder}/called\n')
+        (programs / name).chmod(0o755)
+    environment = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"}
+    codes = []
+    for _ in range(times):
+        if not (folder / "firstrun.sh").exists():
+            break
+        command = ["sh", folder / "firstrun.sh"]
+        codes.append(subprocess.run(command, env=environment).returncode)
+    return codes
+
+
+def cleaned_up(folder: Path) -> bool:
+    """No script, so no Wi-Fi key, and a command line that starts the system."""
+    line = (folder / "cmdline.txt").read_text()
+    left = {path.name for path in folder.iterdir()} | set(os.listdir(folder / "headgate"))
+    return line == "root=/dev/x ro\n" and not left & {"firstrun.sh", "firstrun.attempts"}
+
+
+def test_a_first_boot_that_succeeds_is_the_only_one(tmp_path: Path) -> None:
+    work = f"optional false x\noptional absent\n[ -e {tmp_path}/firstrun.sh ]\necho done"
+    assert first_boots(tmp_path, work, 5) == [0]
+    assert cleaned_up(tmp_path)
+    assert (tmp_path / "headgate/firstrun.log").read_text().splitlines() == [
+        "firstrun.sh: attempt 1 started",
+        "firstrun.sh: warning: 'false x' failed",
+        "done",
+        "firstrun.sh: attempt 1 ended with exit status 0",
+    ]
+    assert "poweroff" not in (tmp_path / "called").read_text()
+
+
+def test_a_first_boot_that_fails_is_tried_three_times(tmp_path: Path) -> None:
+    assert first_boots(tmp_path, "false\necho never", 5) == [1, 1, 1]
+    assert cleaned_up(tmp_path)
+    log = (tmp_path / "headgate/firstrun.log").read_text()
+    assert "never" not in log
+    assert log.count("started") == log.count("ended with exit status 1") == 3
+
+
+def test_power_cuts_during_the_first_boot_are_no_endless_loop(tmp_path: Path) -> None:
+    assert first_boots(tmp_path, "kill -9 $$", 5) == [-9, -9, -9, 1]
+    assert cleaned_up(tmp_path)
+    assert "given up after 3 attempts" in (tmp_path / "headgate/firstrun.log").read_text()
+
+
+def test_after_a_power_cut_the_first_boot_is_made_up_for(tmp_path: Path) -> None:
+    work = f"[ -e {tmp_path}/once ] || {{ touch {tmp_path}/once; kill -9 $$; }}"
+    assert first_boots(tmp_path, work, 5) == [-9, 0]
+    assert cleaned_up(tmp_path)
+
+
+def test_a_card_that_cannot_be_written_is_no_endless_loop(tmp_path: Path) -> None:
+    # A folder in their places, for root may write anywhere.
+    (tmp_path / "programs").mkdir()
+    failing = tmp_path / "programs/sed"
+    failing.write_text("#!/bin/sh\nexit 1\n")
+    failing.chmod(0o755)
+    (tmp_path / "headgate/firstrun.attempts").mkdir(parents=True)
+    (tmp_path / "headgate/firstrun.log").mkdir()
+    assert first_boots(tmp_path, "echo never", 1) == [1]
+    assert "systemctl --force poweroff" in (tmp_path / "called").read_text()
+
+
+def test_setup_comes_before_what_may_fail() -> None:
+    text = script(Settings("pi", (KEY,), wifi=Wifi("x", None, "DE")))
+    commands = text[text.index("set -e\n") :]
+    for line in ("do_i2c 0", "do_wifi_country DE", "rfkill unblock wifi"):
+        assert commands.index("headgate/setup.sh") < commands.index(line)
+        assert any(row.startswith("optional ") for row in commands.splitlines() if line in row)
 
 
 def test_there_is_no_password_and_no_other_way_in() -> None:

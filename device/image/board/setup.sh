@@ -11,7 +11,8 @@ getent passwd headgate >/dev/null ||
 for group in video i2c dialout; do
   ! getent group "$group" >/dev/null || usermod -aG "$group" headgate
 done
-usermod -aG headgate "$login"
+# cloud-init leaves the shell of an account that exists, and an image's first user may have none.
+usermod -aG headgate -s /bin/bash "$login"
 
 install -d -m 755 /opt/headgate
 install -m 644 "$here/bundle.hgb" "$here/headgate-agent.pyz" "$here/on_board.py" /opt/headgate/
