@@ -6,13 +6,20 @@ tracker would be one more server to run, reachable by whoever is on the network.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from headgate.device.boards import ALL, INVENTORY, inventory
+from headgate.device.ssh.stopping import Stopper, stopped_by
 from headgate.errors import HeadgateError, UsageError
+
+STOP_S = 3.0
+"""How long threads have to end what they do when it is stopped."""
 
 Result = TypeVar("Result")
 
@@ -58,16 +65,45 @@ def on_each(
 
     Returns:
         What came of it, in the order of ``names``.
+
+    Raises:
+        KeyboardInterrupt: all of it was stopped: connections are closed, and with them ends what
+            runs on the boards.
     """
+    stopper = Stopper()
 
-    def attempt(name: str) -> Outcome[Result]:
-        try:
-            return Outcome(name, work(name))
-        except HeadgateError as error:
-            return Outcome(name, None, error)
+    def attempt(name: str, future: Future[Outcome[Result]]) -> None:
+        with stopped_by(stopper):
+            try:
+                future.set_result(Outcome(name, work(name)))
+            except HeadgateError as error:
+                future.set_result(Outcome(name, None, error))
+            except BaseException as error:
+                future.set_exception(error)
 
-    with ThreadPoolExecutor(max_workers=len(names), thread_name_prefix="board") as pool:
-        attempts = [pool.submit(attempt, name) for name in names]
+    attempts: list[Future[Outcome[Result]]] = [Future() for _ in names]
+    # Not a pool: Python waits for a pool's threads before it ends, however long they take.
+    threads = [
+        threading.Thread(target=attempt, args=pair, name=f"board {pair[0]}", daemon=True)
+        for pair in zip(names, attempts, strict=True)
+    ]
+    try:
+        for thread in threads:
+            thread.start()
         for attempted in as_completed(attempts):
             finished(attempted.result())
-        return [attempted.result() for attempted in attempts]
+    except BaseException:
+        # A second interrupt is impatience, and changes nothing about what is to be done.
+        with suppress(KeyboardInterrupt):
+            stopper.stop()
+            _wait(threads, STOP_S)
+        raise
+    return [attempted.result() for attempted in attempts]
+
+
+def _wait(threads: Sequence[threading.Thread], seconds: float) -> None:
+    """Until threads that have begun end, or time is up."""
+    deadline = time.monotonic() + seconds
+    for thread in threads:
+        if thread.ident is not None:
+            thread.join(max(0.0, deadline - time.monotonic()))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 _PROGRAM = """#!{python} -IS
-import json, os, pathlib, subprocess, sys
+import json, os, pathlib, subprocess, sys, time
 
 boards = pathlib.Path({folder!r})
 words = sys.argv[1:]
@@ -24,6 +24,9 @@ host = destination.rpartition("@")[2]
 with open(boards / "calls", "a") as calls:
     calls.write(json.dumps(words) + "\\n")
 says, cut, program = (boards / f"{{host}}.{{what}}" for what in ("says", "cut", "path"))
+if (boards / f"{{host}}.forever").exists():
+    (boards / f"{{host}}.forever").write_text(str(os.getpid()))
+    time.sleep(60)
 if says.exists() or not (boards / host).is_dir():
     text = says.read_text() if says.exists() else f"ssh: connect to host {{host}}: No route to host"
     print(text, file=sys.stderr)
@@ -69,6 +72,15 @@ class Boards:
     def refuses(self, host: str, stderr: str) -> None:
         """ssh fails, and says this."""
         (self.folder / f"{host}.says").write_text(stderr)
+
+    def takes_forever(self, host: str) -> None:
+        """ssh neither connects nor fails."""
+        (self.folder / f"{host}.forever").write_text("")
+
+    def waiting(self, host: str) -> bool:
+        """Whether an ssh is there that takes forever."""
+        pid = (self.folder / f"{host}.forever").read_text()
+        return bool(pid) and Path("/proc", pid).exists()
 
     def drops_off_after(self, host: str, count: int | None) -> None:
         """Each command loses its connection when so many bytes have gone there; None: never."""

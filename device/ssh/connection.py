@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -21,6 +22,7 @@ from typing import IO
 
 from headgate.device.ssh.address import Address
 from headgate.device.ssh.failures import SSH_FAILED, command_error, connection_error
+from headgate.device.ssh.stopping import current_stopper, end_group
 from headgate.errors import DeviceError, ToolMissing
 
 CONNECT_S = 60.0
@@ -70,6 +72,8 @@ class Connection:
     def __init__(self, name: str, address: Address) -> None:
         self.name = name
         self.address = address
+        self._stopper = current_stopper()
+        self._stopper.check(name)
         program = shutil.which("ssh")
         if program is None:
             raise ToolMissing(f"board {name} needs OpenSSH: sudo apt install openssh-client")
@@ -101,23 +105,29 @@ class Connection:
                 start_new_session=True,
             )
         stop = weakref.finalize(self, _end, master, self._folder)
+        self._stopper.add(master, group=True)
         hanging = threading.Event()
 
         def give_up() -> None:
             hanging.set()
-            master.kill()
+            end_group(master, signal.SIGKILL)
 
         timer = threading.Timer(CONNECT_S, give_up)
         timer.start()
         try:
             assert master.stdout is not None
             ready = any(_MARK in line for line in master.stdout)
+        except BaseException:
+            end_group(master, signal.SIGTERM)
+            stop()
+            raise
         finally:
             timer.cancel()
         if not ready:
             master.wait()
             words = (self._folder / "stderr").read_text(errors="replace")
             stop()
+            self._stopper.check(self.name)
             if hanging.is_set():
                 words = f"no answer within {CONNECT_S:.0f} s"
             raise connection_error(self.name, self.address, words, lost=False)
@@ -159,10 +169,12 @@ class Connection:
         command = shlex.join(["sh", "-c", _PREAMBLE + script, "sh", *arguments])
         mux = [*self._command, "-o", "ControlMaster=no", "--", self.address.destination, command]
         parts = [stdin] if isinstance(stdin, bytes) else stdin
+        self._stopper.check(self.name)
         # Files, not pipes: neither side can wait for the other.
         with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
             with subprocess.Popen(mux, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr) as ssh:
                 assert ssh.stdin is not None
+                self._stopper.add(ssh, group=False)
                 try:
                     _send(parts, ssh.stdin)
                     if not hold:
@@ -174,6 +186,7 @@ class Connection:
                 finally:
                     _close(ssh.stdin)
             output, words = _contents(stdout), _contents(stderr).decode(errors="replace")
+        self._stopper.check(self.name)
         if status == SSH_FAILED or status < 0:
             raise connection_error(self.name, self.address, words, lost=True)
         _, mark, rest = output.partition(_MARK + b"\n")
@@ -227,7 +240,7 @@ def _end(master: subprocess.Popen[bytes], folder: Path) -> None:
     try:
         master.wait(timeout=2)
     except subprocess.TimeoutExpired:
-        master.kill()
+        end_group(master, signal.SIGKILL)
         master.wait()
     master.stdout.close()
     shutil.rmtree(folder, ignore_errors=True)

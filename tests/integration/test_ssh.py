@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -234,6 +235,32 @@ def test_whoever_measures_is_killed(server: sshd.Server, tmp_path: Path) -> None
             running.wait()
         wait_for(lambda: not processes(server.home) and not processes(folder))
     assert not list((server.home / "tmp").iterdir())
+
+
+def test_an_interrupt_while_several_boards_are_connected_to(
+    server: sshd.Server, model: Path, tmp_path: Path
+) -> None:
+    """As often as it is pressed: soon over, without a traceback, and nothing has run."""
+    ssh = server.programs / "ssh"
+    slow = 'case "$*" in *ControlMaster=yes*) sleep 6;; esac\nexec '
+    ssh.write_text(ssh.read_text().replace("exec ", slow, 1))
+    (tmp_path / "boards.toml").write_text(
+        "[kitchen]\nboard = 'rpi4'\nhost = 'board'\n[desk]\nboard = 'rpi3'\nhost = 'behind'\n"
+    )
+    command = [sys.executable, "-m", "headgate", "profile", str(model), "--on", "all"]
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    wait_for(lambda: len(processes(f"{server.folder}/programs/ssh")) == 2)
+    started = time.monotonic()
+    while running.poll() is None and time.monotonic() < started + 20:
+        os.killpg(running.pid, signal.SIGINT)
+        time.sleep(0.3)
+    output, _ = running.communicate(timeout=60)
+    assert time.monotonic() - started < 5
+    assert running.returncode == 130
+    assert "Traceback" not in output
+    assert not files(server.home) and not processes(server.folder / "ssh_config")
 
 
 def processes(words: str | Path) -> list[str]:

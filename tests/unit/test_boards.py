@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from headgate.compile.targets import TARGET_NAMES
 from headgate.device.boards import find_board, inventory, kinds, read_inventory
-from headgate.device.fleet import names_of, on_each
+from headgate.device.fleet import Outcome, names_of, on_each
 from headgate.device.machine import find_machine
 from headgate.device.ssh.address import Address
+from headgate.device.ssh.connection import Connection
 from headgate.device.ssh.remote import SshMachine
+from headgate.device.ssh.stopping import Stopper, stopped_by
 from headgate.errors import DeviceError, StorageError, UsageError
+from tests import fake_ssh
 
 KITCHEN = '[kitchen]\nboard = "rpi4"\nhost = "pi@kitchen.local"\n'
 
@@ -161,3 +165,45 @@ def test_machines_work_at_the_same_time() -> None:
 
     meeting = threading.Barrier(3, timeout=10)
     assert len(on_each(["a", "b", "c"], lambda name: meeting.wait())) == 3
+
+
+def test_an_interrupt_stops_machines_that_are_being_connected_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boards = fake_ssh.install(tmp_path, monkeypatch)
+    for name in ("a", "b"):
+        boards.takes_forever(name)
+    reached = []
+
+    def work(name: str) -> None:
+        if name != "host":
+            SshMachine(find_board(f"pi@{name}")).connection()
+            reached.append(name)
+        while not (boards.waiting("a") and boards.waiting("b")):
+            time.sleep(0.01)
+
+    def finished(outcome: Outcome[None]) -> None:
+        raise KeyboardInterrupt
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        on_each(["a", "b", "host"], work, finished)
+    assert time.monotonic() - started < 10
+    assert not reached
+    assert not boards.waiting("a") and not boards.waiting("b")
+
+
+def test_what_was_stopped_begins_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boards = fake_ssh.install(tmp_path, monkeypatch)
+    boards.add("a")
+    stopper = Stopper()
+    with stopped_by(stopper), Connection("a", Address("a")) as connection:
+        stopper.stop()
+        with pytest.raises(DeviceError, match="a: stopped"):
+            connection.call("true")
+        with pytest.raises(DeviceError, match="a: stopped"):
+            Connection("a", Address("a"))
+    with Connection("a", Address("a")) as connection:
+        assert connection.checked("look", "echo here") == b"here\n"
