@@ -21,23 +21,36 @@ from headgate.errors import BundleError, DeviceError, UsageError
 
 _LOOK = """
 uname -m
-getconf _NPROCESSORS_ONLN
+getconf _NPROCESSORS_ONLN 2>/dev/null || nproc 2>/dev/null || grep -c ^processor /proc/cpuinfo
 { tr -d '\\000' </proc/device-tree/model; } 2>/dev/null || printf 'a machine without a model name'
 echo
 cat /proc/cpuinfo
 """
 
-# The folder goes with the script, also when nobody is there any more to read the results. An
-# empty environment, as the agent has it. /tmp is often memory, and inputs can be large.
+# Standard input stays open for as long as we are there, as with measuring: when it ends, so does
+# the network, which nothing else would tell. `head` takes no more than the inputs, where `tar`
+# would read on. The folder goes with the script, also when nobody is there to read the results
+# (what the shell says of its network then ends in a broken pipe). An empty environment, as the
+# agent has it. /tmp is often memory, and inputs can be large.
 _RUN = """
+bytes=$1; shift
 folder=$(mktemp -d "${TMPDIR:-/var/tmp}/headgate-XXXXXX") || exit 1
-trap 'rm -rf "$folder"' EXIT
-trap 'exit 1' HUP INT TERM
+network= watch=
+trap 'kill $network $watch 2>/dev/null || true; rm -rf "$folder"' EXIT
+trap 'exit 1' HUP INT PIPE TERM
 set -e
 cd "$folder"
-tar -xf -
+head -c "$bytes" | tar -xf -
 mkdir results
-env -i "$@" >&2
+exec 3<&0
+env -i "$@" </dev/null >&2 3<&- &
+network=$!
+{ cat <&3; kill "$network"; } >/dev/null 2>&1 &
+watch=$!
+status=0
+wait "$network" || status=$?
+network=
+[ "$status" -eq 0 ] || exit "$status"
 tar -cf - -C results .
 """
 _ILLEGAL_INSTRUCTION = 128 + 4
@@ -166,7 +179,8 @@ class RemoteProgram(Program):
         wanted += [("times", "times")] if times else []
         wanted += [("layers", "layers")] if layers else []
         command += [word for option, name in wanted for word in (f"--{option}", f"results/{name}")]
-        answer = self._connection.call(_RUN, *command, stdin=_pack(inputs))
+        data = _pack(inputs)
+        answer = self._connection.call(_RUN, str(len(data)), *command, stdin=data, hold=True)
         if answer.status == _ILLEGAL_INSTRUCTION:
             raise DeviceError(
                 f"{self.name!r} uses an instruction that {self.machine} lacks; recompile it for "

@@ -237,6 +237,46 @@ def test_whoever_measures_is_killed(server: sshd.Server, tmp_path: Path) -> None
     assert not list((server.home / "tmp").iterdir())
 
 
+@pytest.mark.parametrize("how", ["interrupted", "killed", "dropped"])
+def test_a_run_that_nobody_waits_for_ends(
+    server: sshd.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    slow = tmp_path / "slow.hgb"
+    fake_runner.save_bundle(slow, extra="time.sleep(60)")
+    command = [sys.executable, "-m", "headgate", "validate", str(slow), "--on", server.address]
+    # Nobody may be left to remove the connection's folder, whose path has to be short.
+    with tempfile.TemporaryDirectory(prefix="hg-") as folder:
+        running = subprocess.Popen(
+            command,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env=os.environ | {"TMPDIR": folder},
+        )
+        try:
+            wait_for(lambda: any((server.home / "tmp").glob("headgate-*/results")))
+            wait_for(lambda: bool(networks(server)))
+            if how == "interrupted":
+                os.killpg(running.pid, signal.SIGINT)
+            elif how == "killed":
+                running.kill()
+            else:
+                server.drop()
+            _, stderr = running.communicate(timeout=30)
+        finally:
+            running.kill()
+        wait_for(lambda: not networks(server), seconds=5)
+        wait_for(lambda: not any((server.home / "tmp").iterdir()), seconds=5)
+        wait_for(lambda: not processes(folder))
+    assert "Traceback" not in stderr
+
+
+def networks(server: sshd.Server) -> list[str]:
+    """Command lines of runners, not of shells that start them."""
+    runner = f"-IS {server.home}/.cache/headgate/"
+    return [command for command in processes(runner) if not command.startswith("sh ")]
+
+
 def test_an_interrupt_while_several_boards_are_connected_to(
     server: sshd.Server, model: Path, tmp_path: Path
 ) -> None:

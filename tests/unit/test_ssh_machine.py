@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -182,12 +183,26 @@ def test_a_runner_that_fails_while_it_is_measured(boards: fake_ssh.Boards) -> No
         measure(with_runner("sys.exit('it is broken')"), SshMachine(find_board("kitchen")), BRIEF)
 
 
-def test_a_board_without_python(boards: fake_ssh.Boards, model: Path, tmp_path: Path) -> None:
+def programs(folder: Path, without: Sequence[str] = ()) -> Path:
+    """A folder with what a board needs, and nothing else."""
     needed = "cat sh tar mktemp rm mkdir env uname getconf tr find sha256sum wc df tail awk touch"
-    folder = tmp_path / "bin"
+    needed += " chmod sync mv head ln readlink sleep grep"
     folder.mkdir()
-    for name in [*needed.split(), "chmod", "sync", "mv"]:
-        os.symlink(str(shutil.which(name)), folder / name)
+    for name in needed.split():
+        if name not in without:
+            os.symlink(str(shutil.which(name)), folder / name)
+    return folder
+
+
+def test_a_board_whose_cores_are_counted_otherwise(
+    boards: fake_ssh.Boards, model: Path, tmp_path: Path
+) -> None:
+    boards.has_programs("kitchen", programs(tmp_path / "bin", without=["getconf"]))
+    assert SshMachine(find_board("kitchen")).facts().cores == os.cpu_count()
+
+
+def test_a_board_without_python(boards: fake_ssh.Boards, model: Path, tmp_path: Path) -> None:
+    folder = programs(tmp_path / "bin")
     boards.has_programs("kitchen", folder)
     with pytest.raises(ToolMissing, match=r"has no Python 3.8 or newer.*apt install python3"):
         measure(model, SshMachine(find_board("kitchen")), BRIEF)
