@@ -31,15 +31,17 @@ if says.exists() or not (boards / host).is_dir():
     text = says.read_text() if says.exists() else f"ssh: connect to host {{host}}: No route to host"
     print(text, file=sys.stderr)
     sys.exit(255)
+login = boards / f"{{host}}.shell"
+shell = json.loads(login.read_text()) if login.exists() else ["/bin/sh"]
 path = program.read_text() if program.exists() else os.environ["PATH"]
 env = {{"HOME": str(boards / host), "PATH": path, "TMPDIR": str(boards / f"{{host}}.tmp")}}
 greeting = boards / f"{{host}}.greeting"
 if greeting.exists():
     print(greeting.read_text(), flush=True)
 if not cut.exists() or "ControlMaster=yes" in words:
-    sys.exit(subprocess.run(["/bin/sh", "-c", command], env=env).returncode)
+    sys.exit(subprocess.run([*shell, "-c", command], env=env).returncode)
 left = int(cut.read_text())
-with subprocess.Popen(["/bin/sh", "-c", command], env=env, stdin=subprocess.PIPE) as board:
+with subprocess.Popen([*shell, "-c", command], env=env, stdin=subprocess.PIPE) as board:
     while part := os.read(0, min(left, 4096) or 1):
         if not left:
             board.stdin.close()
@@ -94,6 +96,10 @@ class Boards:
     def has_programs(self, host: str, path: str | Path) -> None:
         """Its PATH is this."""
         (self.folder / f"{host}.path").write_text(str(path))
+
+    def has_login_shell(self, host: str, command: list[str]) -> None:
+        """What its user has in place of sh."""
+        (self.folder / f"{host}.shell").write_text(json.dumps(command))
 
     def calls(self) -> list[list[str]]:
         """Command lines of ssh until now."""

@@ -31,6 +31,7 @@ CONNECT_S = 60.0
 # A line before what a script prints: some people's shells greet even programs.
 _MARK = b"headgate-output-begins"
 _PREAMBLE = f"export LC_ALL=C; echo {_MARK.decode()}; "
+_PLAIN = frozenset(range(ord(" "), 0x7F)) - frozenset(b"!'\\")
 _OPTIONS = {
     "BatchMode": "yes",  # never a question that nobody sees
     "ConnectTimeout": "20",
@@ -94,7 +95,7 @@ class Connection:
     def _connect(self) -> tuple[subprocess.Popen[bytes], weakref.finalize]:
         with (self._folder / "stderr").open("wb") as stderr:
             command = [*self._command, "-o", "ControlMaster=yes", "-o", "ControlPersist=no"]
-            script = shlex.join(["sh", "-c", f"{_PREAMBLE}exec cat >/dev/null"])
+            script = shell_command("exec cat >/dev/null")
             # In a session of its own, so that an interrupt at the terminal ends what runs over
             # the connection, and the connection only after that.
             master = subprocess.Popen(
@@ -166,7 +167,7 @@ class Connection:
         Raises:
             DeviceError: the connection is lost. The script's own failure is in the answer.
         """
-        command = shlex.join(["sh", "-c", _PREAMBLE + script, "sh", *arguments])
+        command = shell_command(script, *arguments)
         mux = [*self._command, "-o", "ControlMaster=no", "--", self.address.destination, command]
         parts = [stdin] if isinstance(stdin, bytes) else stdin
         self._stopper.check(self.name)
@@ -213,6 +214,19 @@ class Connection:
         if answer.status:
             raise command_error(self.name, action, answer.status, answer.stderr)
         return answer.output
+
+
+def shell_command(script: str, *arguments: str) -> str:
+    """A command that runs a script in ``sh``, whatever the login shell that is given it.
+
+    The script is a word in single quotes, without what is special there in any shell: a line
+    break or ``!`` in csh, a backslash before another or a quote in fish. Those, and all that is
+    not ASCII, go as the octal escapes of ``printf %b``.
+    """
+    words = shlex.join(["set", "--", *arguments])
+    code = f"{_PREAMBLE}{words}\n{script}".encode()
+    escaped = "".join(chr(byte) if byte in _PLAIN else f"\\0{byte:03o}" for byte in code)
+    return f"sh -c 'eval \"$(printf %b \"$1\")\"' sh '{escaped}'"
 
 
 def _send(parts: Iterable[bytes], stdin: IO[bytes]) -> None:

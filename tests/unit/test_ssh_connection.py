@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+import shutil
 import time
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from headgate.device.ssh import connection as connection_module
 from headgate.device.ssh.address import Address
-from headgate.device.ssh.connection import Connection
+from headgate.device.ssh.connection import Connection, shell_command
 from headgate.errors import DeviceError, StorageError, ToolMissing, UsageError
 from tests import fake_ssh
 
@@ -80,6 +82,30 @@ def test_arguments_arrive_as_they_are(boards: fake_ssh.Boards, tmp_path: Path) -
     with Connection("kitchen", Address("kitchen")) as connection:
         answer = connection.call('for word; do printf "%s\\0" "$word"; done', *words)
     assert answer.output.decode().split("\0") == [*words, ""]
+
+
+def test_nothing_in_a_command_is_special_to_any_login_shell() -> None:
+    """No line break and no ``!``, which csh does not leave alone even in single quotes."""
+    command = shell_command("cat\n[ ! -e x ] || exit", "line\nbreak", "!!", "it's", "\\'", "ü")
+    *start, script = shlex.split(command)
+    assert start == ["sh", "-c", 'eval "$(printf %b "$1")"', "sh"]
+    assert command.isascii() and command.isprintable() and "!" not in command
+    assert "'" not in script and not re.search(r"\\(?!0[0-7]{3})", script)
+
+
+@pytest.mark.parametrize("shell", ["tcsh", "csh", "fish", "bash", "busybox sh", "zsh"])
+def test_a_login_shell_of_the_users_choice(boards: fake_ssh.Boards, shell: str) -> None:
+    program, *options = shell.split()
+    path = shutil.which(program)
+    if path is None:
+        pytest.skip(f"{program} is not installed: sudo apt install {program}")
+    boards.add("kitchen")
+    boards.has_login_shell("kitchen", [path, *options])
+    words = ["$HOME", "a b", "it's", "\\", "\\n", "%d", "", "*", "line\nbreak", "!!", "ü", "~"]
+    with Connection("kitchen", Address("kitchen")) as connection:
+        answer = connection.call('for word; do printf "%s\\0" "$word"; done\nexit 7', *words)
+    assert answer.output.decode().split("\0") == [*words, ""]
+    assert answer.status == 7
 
 
 def test_output_is_told_from_the_greeting_of_a_shell(boards: fake_ssh.Boards) -> None:
