@@ -93,6 +93,8 @@ class Entry:
         own, base = (
             one.latency["latency_us"]["percentiles"]["p50"] for one in (self, self.baseline)
         )
+        if min(own["value"], own["low"], base["value"], base["low"]) <= 0:
+            return NotMeasured("a latency of 0 has no ratio")
         return Ratio(
             base["value"] / own["value"], base["low"] / own["high"], base["high"] / own["low"]
         )
@@ -113,9 +115,15 @@ class Entry:
             {window["sample"]: window["energy_per_inference_mj"] for window in one["windows"]}
             for one in (base, own)
         )
-        by_input = [before[sample] / after[sample] for sample in after if sample in before]
-        if not by_input:
+        shared = [sample for sample in after if sample in before]
+        if not shared:
             return NotMeasured("its windows are of other inputs than the dense network's")
+        # A sensor too coarse for so small a load reads 0, and below where it is not zeroed.
+        energies = [one["energy_per_inference_mj"] for one in (base, own)]
+        energies += [one[sample] for one in (before, after) for sample in shared]
+        if min(energies) <= 0:
+            return NotMeasured(f"the sensor read an energy of {min(energies):g} mJ")
+        by_input = [before[sample] / after[sample] for sample in shared]
         median = base["energy_per_inference_mj"] / own["energy_per_inference_mj"]
         return Ratio(median, min(by_input), max(by_input))
 
@@ -176,20 +184,48 @@ class Board:
 
 
 def boards_of(reports: Sequence[Data]) -> list[Board]:
-    """Boards in the order of their first report."""
-    boards: dict[tuple[str, str], Board] = {}
+    """Boards in the order of their first report.
+
+    Boards of one model often have the host name that their system came with: what tells such
+    apart is their own identity, and of reports without one the name they were measured by.
+    """
+    boards: dict[tuple[str, str, str], Board] = {}
     for report in reports:
         before = report["context"]["before"]
-        model, host = _board_name(before), _text(before["hostname"])
-        board = boards.setdefault((model, host), Board(model))
+        key = _board_name(before), _text(before["hostname"]), _identity(report)
+        board = boards.setdefault(key, Board(key[0]))
         board.entries.append(Entry(report))
-    models = [board.title for board in boards.values()]
-    for (model, host), board in boards.items():
-        if models.count(model) > 1 and host:
-            board.title = f"{model} ({host})"
+    _name(boards)
+    for board in boards.values():
         _relate(board)
         _label(board.entries)
     return list(boards.values())
+
+
+def machine_of(report: Data) -> str | None:
+    """What `headgate profile --on` called the board; None where its agent was called there."""
+    name = report.get("machine")
+    return name if isinstance(name, str) else None
+
+
+def _identity(report: Data) -> str:
+    identity = report["context"]["before"].get("board_id")
+    return identity if isinstance(identity, str) else machine_of(report) or ""
+
+
+def _name(boards: Mapping[tuple[str, str, str], Board]) -> None:
+    """By model; where that is not enough, by host name; where that is not, by what else differs."""
+    models = [model for model, *_ in boards]
+    hosts = [key[:2] for key in boards]
+    machines = [(*key[:2], machine_of(one.entries[0].report)) for key, one in boards.items()]
+    for (model, host, identity), board in boards.items():
+        machine = machine_of(board.entries[0].report)
+        unique = machines.count((model, host, machine)) == 1
+        named = machine if machine and unique else identity[:8]
+        own = named if hosts.count((model, host)) > 1 else ""
+        words = ", ".join(word for word in (host, own) if word)
+        if models.count(model) > 1 and words:
+            board.title = f"{model} ({words})"
 
 
 def is_gate(layer: Data) -> bool:

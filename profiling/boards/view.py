@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headgate.profiling import charts, units
 from headgate.profiling.absent import NotMeasured, is_measured
 from headgate.profiling.boards.cells import cell, ratio_cell
+from headgate.profiling.boards.command import command
 from headgate.profiling.boards.context_view import context_facts
 from headgate.profiling.boards.energy_view import energy_rows, traces
 from headgate.profiling.boards.entries import Board, Entry, Ratio, boards_of
@@ -45,7 +45,7 @@ def build_board_view(data: Data) -> dict[str, Any]:
         "has_overview": len(boards) > 1,
         "boards": [_board(board) for board in boards],
         "commands": [
-            *(_command(entry) for entry in entries),
+            *dict.fromkeys(command(entry.report) for entry in entries),
             *data["reproduce"],
         ],
         "conventions": _CONVENTIONS,
@@ -224,7 +224,3 @@ def _outputs(entry: Entry) -> dict[str, str]:
     found = cell(outputs, lambda check: "as PyTorch's" if check["passed"] else "wrong")
     error = f"error {outputs['max_error']:.1g}" if is_measured(outputs) else ""
     return {**found, "error": error}
-
-
-def _command(entry: Entry) -> str:
-    return shlex.join(["python3", "headgate-agent.pyz", *entry.report["arguments"]])
