@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from headgate.errors import UsageError
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs, and nothing else.")]
 
@@ -48,3 +51,24 @@ Images = Annotated[
         "May be given several times.",
     ),
 ]
+
+
+def check_cores(names: Sequence[str], threads: int) -> None:
+    """Refuse more threads than a board has cores, before anything is sent there.
+
+    A board that only its address tells about is asked when it is connected to.
+
+    Raises:
+        UsageError: there are too many, or a name is no machine's.
+    """
+    from headgate.device.machine import find_machine
+    from headgate.device.ssh.remote import SshMachine
+
+    for name in names:
+        machine = find_machine(name)
+        kind = machine.board.kind if isinstance(machine, SshMachine) else None
+        if kind is not None and threads > kind.cores:
+            raise UsageError(
+                f"--threads {threads}: {name} is a board {kind.name!r} of {kind.cores} cores; give "
+                f"{kind.cores} at most, or its real `cores` in boards.toml"
+            )

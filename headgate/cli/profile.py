@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from headgate.cli.options import BundleFile, Images, Json, Machines, Threads
+from headgate.cli.options import BundleFile, Images, Json, Machines, Threads, check_cores
 from headgate.cli.output import (
     next_step,
     on_machine,
@@ -16,9 +16,8 @@ from headgate.cli.output import (
     print_line,
     print_table,
     working,
-    write_json,
 )
-from headgate.cli.profile_boards import profile_boards
+from headgate.cli.profile_boards import check_writable, profile_boards, write_or_print
 from headgate.errors import UsageError
 from headgate.profiling.absent import NotMeasured
 
@@ -49,6 +48,22 @@ def profile(
             "'command:./meter --csv'; device/agent/README.md has them all. Means --energy.",
         ),
     ] = None,
+    cpus: Annotated[
+        str | None,
+        typer.Option("--cpus", metavar="LIST", help="Of boards: where it runs, such as 3 or 2-3."),
+    ] = None,
+    warmup: Annotated[
+        int | None,
+        typer.Option("--warmup", min=0, help="Of boards: untimed runs of each input in a round."),
+    ] = None,
+    governor: Annotated[
+        str | None,
+        typer.Option(
+            "--governor",
+            metavar="NAME",
+            help="Of boards: the clock's meanwhile; needs root there.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -64,8 +79,18 @@ def profile(
     from headgate.device.agent_call import Settings
     from headgate.device.fleet import names_of
 
-    settings = Settings(threads, energy or sensor is not None, sensor, rounds=repeat)
+    of_agent = {"--cpus": cpus, "--warmup": warmup, "--governor": governor}
+    given = {option: str(value) for option, value in of_agent.items() if value is not None}
+    settings = Settings(
+        threads,
+        energy or sensor is not None,
+        sensor,
+        rounds=repeat,
+        # One word each: an option's value may begin with a dash, and the agent says what is wrong.
+        extra=[f"{option}={value}" for option, value in given.items()],
+    )
     names = names_of(machines)
+    check_cores(names, threads)
     boards = [name for name in names if _has_agent(name, settings)]
     if boards and bundle.suffix == ".tflite":
         raise UsageError(f"{boards[0]} measures bundles (.hgb), not {bundle}")
@@ -78,6 +103,11 @@ def profile(
             raise UsageError("emulators and boards are measured apart; name one kind with --on")
         profile_boards(bundle, names, settings, output, json)
         return
+    if given:
+        raise UsageError(
+            f"{', '.join(given)}: for what the agent measures, which is boards, and host with "
+            f"--energy; leave it out for {names[0]}"
+        )
     if settings.energy:
         raise UsageError(f"{names[0]} is emulated: it has no energy to measure; leave --energy out")
     if bundle.suffix == ".tflite":
@@ -110,10 +140,12 @@ def _bundle(
 
     opened = Bundle.open(path)
     array = read_images(images, opened).array if images else None
+    if output is not None:
+        check_writable(output)
     with working(f"measuring {path} on {machine}"):
         result = measure(opened, machine, array, settings.rounds, settings.threads)
     if output is not None:
-        write_json(output, result)
+        write_or_print(output, result)
     if json:
         print_json(result)
         return
@@ -133,10 +165,12 @@ def _tflite(
     from headgate.profiling.tflite_profile import profile_tflite
 
     batch = labelled_images(images, [path])
+    if output is not None:
+        check_writable(output)
     with working(f"measuring {path} on {machine}"):
         result = profile_tflite(path, machine, batch.array if batch else None, repeat)
     if output is not None:
-        write_json(output, result)
+        write_or_print(output, result)
     if json:
         print_json(result)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from headgate.cli.output import (
     write_json,
 )
 from headgate.cli.several import on_several
+from headgate.device.files import atomic_write, storage_error
+from headgate.errors import StorageError
 from headgate.profiling.absent import is_measured
 
 if TYPE_CHECKING:
@@ -40,22 +43,17 @@ def profile_boards(
         json: whether to print the reports.
 
     Raises:
+        StorageError: a report cannot be written; noticed later, the reports are printed.
         typer.Exit: with status 3 if a report is invalid, with 1 if a machine failed.
     """
-
-    def work(name: str) -> Report:
-        report = _measure(bundle, name, settings)
-        if output is not None:
-            write_json(output if len(names) == 1 else output / f"{_file_name(name)}.json", report)
-        return report
-
+    files = _files(names, output)
     if len(names) > 1:
-        if output is not None:
-            output.mkdir(parents=True, exist_ok=True)
-        reports = on_several(names, work, _COLUMNS, _row, dict, json)
+        reports = _several(bundle, names, settings, files, json)
     else:
         with working(f"measuring {bundle} on {names[0]}"):
-            reports = [work(names[0])]
+            reports = [_measure(bundle, names[0], settings)]
+        if output is not None:
+            write_or_print(output, reports[0])
         if json:
             print_json(reports[0])
         else:
@@ -64,6 +62,90 @@ def profile_boards(
         next_step(_next(bundle, names, output))
     if not all(report["valid"] for report in reports):
         raise typer.Exit(INVALID)
+
+
+def _several(
+    bundle: Path,
+    names: Sequence[str],
+    settings: Settings,
+    files: Mapping[str, Path],
+    json: bool,
+) -> list[Report]:
+    unwritten: dict[str, Report] = {}
+    problems: list[str] = []
+
+    def work(name: str) -> Report:
+        report = _measure(bundle, name, settings)
+        if name in files:
+            try:
+                write_json(files[name], report)
+            except StorageError as error:
+                unwritten[name] = report
+                problems.append(str(error))
+        return report
+
+    def rescue() -> None:
+        """Print what could not be written, as :func:`write_or_print` does."""
+        if unwritten and not json:
+            print_json(unwritten)
+        if problems:
+            raise StorageError("; ".join(problems))
+
+    try:
+        reports = on_several(names, work, _COLUMNS, _row, dict, json)
+    except typer.Exit:  # A machine failed as well, which was said.
+        rescue()
+        raise
+    rescue()
+    return reports
+
+
+def check_writable(path: Path) -> None:
+    """Raise what writing this file would, before minutes of measuring; it stays as it is.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with contextlib.suppress(_NotYet), atomic_write(path):
+        raise _NotYet
+
+
+def write_or_print(path: Path, payload: Any) -> None:
+    """Write what was measured; where that fails, after minutes, it is printed and not lost.
+
+    Raises:
+        StorageError: it could not be written.
+    """
+    try:
+        write_json(path, payload)
+    except StorageError:
+        print_json(payload)
+        raise
+
+
+class _NotYet(Exception):
+    """Ends a write that was only tried."""
+
+
+def _files(names: Sequence[str], output: Path | None) -> dict[str, Path]:
+    """Where the report of each machine goes, after a try that it can be written."""
+    if output is None:
+        return {}
+    files = {names[0]: output}
+    if len(names) > 1:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise StorageError(
+                f"cannot write {output}: the reports of several machines go to a folder, and it "
+                "is a file; choose another name"
+            ) from error
+        except OSError as error:
+            raise storage_error("make the folder", output, error) from error
+        files = {name: output / f"{_file_name(name)}.json" for name in names}
+    for path in files.values():
+        check_writable(path)
+    return files
 
 
 def _next(bundle: Path, names: Sequence[str], output: Path | None) -> str:
@@ -83,8 +165,11 @@ def _measure(bundle: Path, name: str, settings: Settings) -> Report:
 
     machine = find_machine(name)
     if isinstance(machine, SshMachine):
-        return measure(bundle, machine, settings)
-    return measure_here(bundle, settings)
+        report = measure(bundle, machine, settings)
+    else:
+        report = measure_here(bundle, settings)
+    # What a report's reader calls the board, and how it is measured again.
+    return {**report, "machine": name}
 
 
 def _file_name(machine: str) -> str:
@@ -129,7 +214,8 @@ def _print(report: Report, machine: str) -> None:
             f"{', '.join(map(str, latency['cpus']))}"
         )
         done, dense = float(np.mean(latency["done_macs"])), latency["dense_macs"]
-        print_line(f"MACs done: {done:,.0f} of {dense:,} dense ({done / dense:.1%})")
+        share = f" ({done / dense:.1%})" if dense else ""
+        print_line(f"MACs done: {done:,.0f} of {dense:,} dense{share}")
     print_line(f"energy: {_energy(report['energy'])}")
     for reason in report["invalid_because"]:
         print_line(f"INVALID: {reason}")

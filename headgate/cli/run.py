@@ -10,10 +10,10 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from headgate.cli.options import BundleFile, Images, Json, Machines, Threads
+from headgate.cli.options import BundleFile, Images, Json, Machines, Threads, check_cores
 from headgate.cli.output import next_step, on_machine, print_json, print_line, print_table
 from headgate.cli.several import on_several
-from headgate.errors import UsageError
+from headgate.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from headgate.images import Batch
@@ -45,6 +45,7 @@ def run(
         return _bundle(bundle, machine, images, threads)
 
     names = names_of(machines)
+    check_cores(names, threads)
     if len(names) > 1:
         if output is not None:
             raise UsageError("--output is for one machine; name one with --on")
@@ -83,6 +84,13 @@ def _bundle(path: Path, machine: str, images: list[str] | None, threads: int) ->
     from headgate.profiling.layers import dense_macs
 
     opened = Bundle.open(path)
+    # Which of several would be the prediction, and what the scores' file would hold, is open.
+    outputs = [one["name"] for one in opened.manifest["outputs"]]
+    if len(outputs) > 1:
+        raise InputError(
+            f"{path} has {len(outputs)} outputs ({', '.join(outputs)}), and `run` shows the scores "
+            "of one; headgate.load in Python gives them all, `headgate validate` checks them"
+        )
     batch = read_images(images, opened) if images else vectors_of(opened)
     with load(opened, machine, threads) as program:
         scores = program.run(batch.array)

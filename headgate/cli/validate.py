@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from headgate.cli.options import BundleFile, Images, Json, Machines
 from headgate.cli.output import next_step, on_machine, print_json, print_line
 from headgate.cli.several import on_several
-from headgate.errors import UsageError
+from headgate.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from headgate.device import Validation
@@ -73,7 +74,7 @@ def _row(result: Validation) -> tuple[object, ...]:
     """One machine of several."""
     return (
         _word(result),
-        f"{result.max_error:.2g}",
+        f"{result.max_error:.2g}" if math.isfinite(result.max_error) else "not finite",
         f"{result.tolerance:g}",
         f"{result.top1_agreement:.1%}",
         result.samples,
@@ -81,7 +82,9 @@ def _row(result: Validation) -> tuple[object, ...]:
 
 
 def _figures(result: Validation) -> dict[str, Any]:
-    return {"passed": result.passed} | vars(result)
+    figures = {"passed": result.passed} | vars(result)
+    # JSON has no word for NaN and infinity, which outputs that are not finite lead to.
+    return figures | {"max_error": result.max_error if math.isfinite(result.max_error) else None}
 
 
 def _word(result: Validation) -> str:
@@ -89,9 +92,11 @@ def _word(result: Validation) -> str:
 
 
 def _print(bundle: Path, machine: str, result: Validation) -> None:
+    error = "the outputs are not finite"
+    if math.isfinite(result.max_error):
+        error = f"largest error {result.max_error:.2g} of the output's scale"
     print_line(
-        f"{bundle} on {machine}: {_word(result)}; largest error "
-        f"{result.max_error:.2g} of the output's scale (allowed {result.tolerance:g}), "
+        f"{bundle} on {machine}: {_word(result)}; {error} (allowed {result.tolerance:g}), "
         f"same top-1 on {result.top1_agreement:.1%} of {result.samples}"
     )
     if result.passed:
@@ -104,11 +109,17 @@ def _on_images(path: Path, machine: str, images: list[str], model: str | None) -
     from headgate.networks import find_network, pytorch_outputs
 
     bundle = Bundle.open(path)
+    outputs = bundle.manifest["outputs"]
+    if len(outputs) > 1:
+        raise InputError(
+            f"{path} has {len(outputs)} outputs, and networks that answer for images have one; "
+            "leave --images out: the bundle's own vectors have the answers for all"
+        )
     array = read_images(images, bundle).array
     expected = pytorch_outputs(find_network(model or bundle.name), array)
     with load(bundle, machine) as program:
-        outputs = program.run(array)
-    return compare_outputs([outputs], [expected], float(bundle.manifest["tolerance"]))
+        scores = program.run(array)
+    return compare_outputs([scores], [expected], float(bundle.manifest["tolerance"]))
 
 
 def _tflite(path: Path, machine: str, images: list[str] | None, model: str | None) -> Validation:
