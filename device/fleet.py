@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from headgate.device.boards import ALL, INVENTORY, inventory
+from headgate.device.boards import ALL, INVENTORY, find_board, inventory
 from headgate.device.ssh.stopping import Stopper, stopped_by
 from headgate.errors import HeadgateError, UsageError
 
@@ -37,7 +37,7 @@ def names_of(text: str) -> list[str]:
     """Names of machines: one, several with commas between, or ``all`` boards of the inventory.
 
     Raises:
-        UsageError: it names nothing, or a name twice.
+        UsageError: it names nothing, a name twice, or a board by two names.
     """
     names = [name.strip() for name in text.split(",")]
     if ALL in names:
@@ -48,7 +48,23 @@ def names_of(text: str) -> list[str]:
         raise UsageError(f"{text!r}: a name is missing between the commas")
     if len(set(names)) < len(names):
         raise UsageError(f"{text!r} names a machine twice")
+    if len(names) > 1:
+        _check_addresses(names)
     return names
+
+
+def _check_addresses(names: Sequence[str]) -> None:
+    """Two names of one board would measure it while it is busy with the other's work."""
+    known, seen = inventory(), dict[tuple[str, int | None], str]()
+    for name in names:
+        board = find_board(name) if "@" in name else known.get(name)
+        if board is not None:
+            # Whoever logs in: it is the same board.
+            place = board.address.host.lower(), board.address.port
+            if (other := seen.setdefault(place, name)) != name:
+                raise UsageError(
+                    f"{other} and {name} are one board, {board.address}; leave one out"
+                )
 
 
 def on_each(

@@ -1,7 +1,8 @@
 """Files on a board, kept under their SHA-256 in ``~/.cache/headgate``.
 
 A file of the store has that name only when its contents were verified on the board. What is on
-its way is in ``NAME.part``: an interrupted upload goes on where it ended. What nobody used for
+its way is in ``NAME.part``: an interrupted upload goes on where it ended. ``NAME.lock`` is a link
+to the number of the process that appends to it, as two must not. What nobody used for
 :data:`KEPT_DAYS` is removed, as it is a cache.
 """
 
@@ -14,26 +15,41 @@ from functools import cached_property
 
 from headgate.device.ssh.connection import Connection
 from headgate.device.ssh.failures import command_error
-from headgate.errors import DeviceError, StorageError
+from headgate.errors import DeviceError, StorageError, ToolMissing
 
 KEPT_DAYS = 30
+STALLED_S = 30
+"""After which a copy that does not move is another's to continue: its sender has given up."""
 _CHUNK_BYTES = 1 << 18
 
 Progress = Callable[[int, int], None]
 """Told how many bytes of a file are on the board, and how many there are."""
 
+# Of standard input, the first word of a line.
+_DIGEST = """
+digest() {
+  if command -v sha256sum >/dev/null; then sha256sum
+  elif command -v shasum >/dev/null; then shasum -a 256
+  elif command -v openssl >/dev/null; then openssl dgst -sha256 -r
+  else busybox sha256sum
+  fi
+}
+"""
+
 # For each name: its path, whether it is whole, how much of it has arrived. Then the free space.
-_SURVEY = """
+# The exit status 6 means that nothing on the board computes SHA-256.
+_SURVEY = f"""{_DIGEST}
 set -eu
+digest </dev/null >/dev/null 2>&1 || exit 6
 days=$1; shift
 store=$HOME/.cache/headgate
 mkdir -p "$store"
-find "$store" -maxdepth 1 -type f -mtime "+$days" -exec rm -f {} + || true
+find "$store" -maxdepth 1 ! -type d -mtime "+$days" -exec rm -f {{}} + || true
 for name; do
   whole=no arrived=0
   if [ -f "$store/$name" ]; then
-    sum=$(sha256sum <"$store/$name")
-    if [ "${sum%% *}" = "$name" ]; then
+    sum=$(digest <"$store/$name")
+    if [ "${{sum%% *}}" = "$name" ]; then
       whole=yes
       touch "$store/$name"
     else
@@ -45,28 +61,66 @@ for name; do
   fi
   printf '%s %d %s\\n' "$whole" "$arrived" "$store/$name"
 done
-df -Pk "$store" | tail -n 1 | awk '{ print $4 }'
+df -Pk "$store" | tail -n 1 | awk '{{ print $4 }}'
 """
 
-# Appends, so nothing that arrived is lost when the connection is. The exit status 3 means that
-# less has come than was promised, 4 that it is not what was sent.
-_RECEIVE = """
+# Appends, so nothing that arrived is lost when the connection is. Exit status 3: less has come than
+# was promised; 4: it is not what was sent; 5: someone else copies the same; 7: someone did since we
+# looked, or what was on its way has come.
+#
+# A holder of the lock counts if it still is such a script, which its command line tells: numbers
+# of processes come again. One that is alive and gets nothing has a connection whose loss the board
+# has not noticed, and may never: it goes, and the file is continued as a copy, as what may still
+# arrive there must not come between.
+_RECEIVE = f"""{_DIGEST}
 set -u
-path=$1 sum=$2 bytes=$3 mode=$4
-cat >>"$path.part" || { status=$?; rm -f "$path.part"; exit "$status"; }
-arrived=$(wc -c <"$path.part")
-[ "$arrived" -ge "$bytes" ] || exit 3
-found=$(sha256sum <"$path.part")
-if [ "${found%% *}" != "$sum" ]; then
-  rm -f "$path.part"
+path=$1 sum=$2 bytes=$3 mode=$4 known=$5 patience=$6
+part=$path.part lock=$path.lock
+size() {{
+  if [ -f "$1" ]; then wc -c <"$1"; else echo 0; fi
+}}
+trap '[ "$(readlink "$lock")" != $$ ] || rm -f "$lock"' EXIT
+trap 'exit 1' HUP INT PIPE TERM
+waited=0 last=
+until ln -s $$ "$lock" 2>/dev/null; do
+  holder=$(readlink "$lock")
+  if [ -z "$holder" ]; then
+    # Given back just now, or a link is not to be had here: then this says why.
+    ln -s $$ "$lock" && break
+    [ -L "$lock" ] || exit 1
+  elif [ "$holder" = $$ ] || ! grep -q "$sum" "/proc/$holder/cmdline" 2>/dev/null; then
+    rm -f "$lock" || exit 1
+  elif [ "$waited" -ge "$patience" ]; then
+    kill "$holder"
+    if [ -f "$part" ]; then
+      cp "$part" "$part.$$" && mv -f "$part.$$" "$part" || {{ rm -f "$part.$$"; exit 1; }}
+    fi
+    rm -f "$lock" || exit 1
+  else
+    now=$(size "$part")
+    [ "$now" -eq "${{last:-$now}}" ] || exit 5
+    last=$now
+    sleep 1
+  fi
+  waited=$((waited + 1))
+  [ "$waited" -le $((patience + 9)) ] || exit 5
+done
+[ ! -f "$path" ] && [ "$(size "$part")" -eq "$known" ] || exit 7
+cat >>"$part" || {{ status=$?; rm -f "$part"; exit "$status"; }}
+[ "$(readlink "$lock")" = $$ ] || exit 5
+[ "$(size "$part")" -ge "$bytes" ] || exit 3
+found=$(digest <"$part")
+if [ "${{found%% *}}" != "$sum" ]; then
+  rm -f "$part"
   exit 4
 fi
 set -e
-chmod "$mode" "$path.part"
-sync "$path.part" 2>/dev/null || sync
-mv -f "$path.part" "$path"
+chmod "$mode" "$part"
+sync "$part" 2>/dev/null || sync
+mv -f "$part" "$path"
 """
-_SHORT, _ALTERED = 3, 4
+_SHORT, _ALTERED, _BUSY, _NO_DIGEST, _MOVED = 3, 4, 5, 6, 7
+_LOOKS = 3
 
 
 @dataclass(frozen=True)
@@ -101,13 +155,33 @@ def store(
         progress: told of every part that is sent.
 
     Raises:
+        ToolMissing: nothing on the board computes SHA-256.
         StorageError: the board's disk has no space, or is not ours to write.
-        DeviceError: the board dropped off, or the data arrived altered.
+        DeviceError: the board dropped off, the data arrived altered, or someone else copies the
+            same there.
     """
+    for _ in range(_LOOKS):
+        stored = _store(connection, items, progress)
+        if stored is not None:
+            return stored
+    raise _busy(connection)
+
+
+def _store(
+    connection: Connection, items: Sequence[Item], progress: Progress | None
+) -> list[Stored] | None:
+    """None where what is there changed since it was looked at."""
     names = [item.sha256 for item in items]
-    answer = connection.checked("look for files", _SURVEY, str(KEPT_DAYS), *names)
+    answer = connection.call(_SURVEY, str(KEPT_DAYS), *names)
+    if answer.status == _NO_DIGEST:
+        raise ToolMissing(
+            f"{connection.name} has no sha256sum, which copying needs, and no shasum, openssl or "
+            "busybox in its place: sudo apt install coreutils there"
+        )
+    if answer.status:
+        raise command_error(connection.name, "look for files", answer.status, answer.stderr)
     try:
-        *lines, free_kib = answer.decode(errors="replace").splitlines()
+        *lines, free_kib = answer.output.decode(errors="replace").splitlines()
         found = [line.split(" ", 2) for line in lines]
         states = [(whole == "yes", int(arrived), path) for whole, arrived, path in found]
         free_bytes = int(free_kib) * 1024
@@ -129,14 +203,16 @@ def store(
     result = []
     for item, (whole, arrived, path) in zip(items, states, strict=True):
         copied = 0 if whole else _send(connection, item, path, arrived, progress)
+        if copied is None:
+            return None
         result.append(Stored(path, copied))
     return result
 
 
 def _send(
     connection: Connection, item: Item, path: str, arrived: int, progress: Progress | None
-) -> int:
-    """Bytes sent of what was missing."""
+) -> int | None:
+    """Bytes sent of what was missing; None where that is not missing any more."""
     total = len(item.data)
     rest = memoryview(item.data)[arrived:]
     answer = connection.call(
@@ -145,6 +221,8 @@ def _send(
         item.sha256,
         str(total),
         "755" if item.executable else "644",
+        str(arrived),
+        str(STALLED_S),
         stdin=_parts(rest, arrived, total, progress),
     )
     if answer.status == _SHORT:
@@ -152,6 +230,10 @@ def _send(
             f"{connection.name} received less than was sent; repeat the command: what arrived "
             "is kept"
         )
+    if answer.status == _MOVED:
+        return None
+    if answer.status == _BUSY:
+        raise _busy(connection)
     if answer.status == _ALTERED:
         raise DeviceError(
             f"what {connection.name} received is not what was sent, and was removed there; repeat "
@@ -160,6 +242,12 @@ def _send(
     if answer.status:
         raise command_error(connection.name, "copy files", answer.status, answer.stderr)
     return len(rest)
+
+
+def _busy(connection: Connection) -> DeviceError:
+    return DeviceError(
+        f"someone else is copying the same file to {connection.name}; try again when that is done"
+    )
 
 
 def _parts(

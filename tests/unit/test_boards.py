@@ -144,6 +144,17 @@ def test_several_names(nowhere: Path) -> None:
             names_of(text)
 
 
+def test_two_names_of_one_board(nowhere: Path) -> None:
+    (nowhere / "boards.toml").write_text(
+        KITCHEN + KITCHEN.replace("[kitchen]", "[stove]").replace("pi@", "root@")
+    )
+    words = r"kitchen and (stove|me@Kitchen.local) are one board, \w+@\w+.local; leave one out"
+    for text in ("all", "kitchen,stove", "kitchen,me@Kitchen.local"):
+        with pytest.raises(UsageError, match=words):
+            names_of(text)
+    assert names_of("kitchen,pi@kitchen.local:2222") == ["kitchen", "pi@kitchen.local:2222"]
+
+
 def test_one_machine_that_fails_stops_no_other() -> None:
     def work(name: str) -> str:
         if name == "b":

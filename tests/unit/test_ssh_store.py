@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from headgate.device.ssh import store as store_module
 from headgate.device.ssh.address import Address
 from headgate.device.ssh.connection import Connection
 from headgate.device.ssh.store import KEPT_DAYS, Item, store
-from headgate.errors import DeviceError, StorageError
+from headgate.errors import DeviceError, StorageError, ToolMissing
 from tests import fake_ssh
 
 DATA = os.urandom(300_000)
@@ -67,6 +73,103 @@ def test_an_interrupted_copy_goes_on_where_it_ended(
     (stored,) = store(connection, [Item(DATA)], lambda *sent: seen.append(sent))
     assert stored.copied_bytes == 100_000
     assert seen == [(300_000, 300_000)]
+    assert kept(home) == {sha256(DATA): DATA}
+
+
+def test_two_copies_at_once_do_not_mix(connection: Connection, home: Path) -> None:
+    item, begun = Item(os.urandom(4_000_000)), threading.Event()
+
+    def slowly(sent: int, total: int) -> None:
+        begun.set()
+        time.sleep(0.2)
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(store, connection, [item], slowly)
+        begun.wait(20)
+        with pytest.raises(DeviceError, match="someone else is copying the same file to kitchen"):
+            store(connection, [item])
+        assert first.result()[0].copied_bytes == len(item.data)
+    assert kept(home) == {item.sha256: item.data}
+
+
+@contextmanager
+def holder(home: Path, item: Item, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has the lock, with half of the file there."""
+    folder = home / ".cache/headgate"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{item.sha256}.part").write_bytes(item.data[:1000])
+    with subprocess.Popen(["sh", "-c", "sleep 60; true", *words]) as process:
+        (folder / f"{item.sha256}.lock").symlink_to(str(process.pid))
+        yield process
+        process.kill()
+
+
+def test_a_lock_of_a_copy_that_is_over_locks_nothing(connection: Connection, home: Path) -> None:
+    item = Item(DATA)
+    with holder(home, item, item.sha256) as process:
+        process.kill()
+        process.wait()
+        assert store(connection, [item])[0].copied_bytes == len(DATA) - 1000
+    assert kept(home) == {item.sha256: DATA}
+    # After a restart of the board, a number is someone else's.
+    item = Item(DATA[::-1])
+    with holder(home, item, "something else") as process:
+        assert store(connection, [item])[0].copied_bytes == len(DATA) - 1000
+        assert process.poll() is None
+
+
+def test_what_arrived_since_it_was_looked_at(connection: Connection, home: Path) -> None:
+    """Another copy ends meanwhile, or ours of before, whose last bytes were on their way."""
+    item = Item(DATA)
+    part = home / f".cache/headgate/{item.sha256}.part"
+    with holder(home, item, item.sha256) as process:
+
+        def arrive() -> None:
+            time.sleep(0.5)
+            process.kill()
+            process.wait()
+            part.write_bytes(DATA[:2000])
+
+        thread = threading.Thread(target=arrive)
+        thread.start()
+        (stored,) = store(connection, [item])
+        thread.join()
+    assert stored.copied_bytes == len(DATA) - 2000
+    assert kept(home) == {item.sha256: DATA}
+
+
+def test_a_copy_that_does_not_move_is_continued(
+    connection: Connection, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "STALLED_S", 2)
+    item = Item(DATA)
+    part = home / f".cache/headgate/{item.sha256}.part"
+    with holder(home, item, item.sha256) as process, part.open("ab") as late:
+        assert store(connection, [item])[0].copied_bytes == len(DATA) - 1000
+        late.write(b"what was still on its way")
+        assert process.wait(10)
+    assert kept(home) == {item.sha256: DATA}
+
+
+@pytest.mark.parametrize("program", [None, "openssl", "shasum", "busybox"])
+def test_a_board_without_sha256sum(
+    boards: fake_ssh.Boards, home: Path, tmp_path: Path, program: str | None
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    needed = "cat sh mkdir find wc df tail awk touch chmod sync mv rm ln readlink grep sleep cp"
+    for name in [*needed.split(), *([program] if program else [])]:
+        path = shutil.which(name)
+        if path is None:
+            pytest.skip(f"{name} is not installed")
+        (programs / name).symlink_to(path)
+    boards.has_programs("kitchen", programs)
+    with Connection("kitchen", Address("kitchen")) as connection:
+        if program is None:
+            with pytest.raises(ToolMissing, match=r"kitchen has no sha256sum.*apt install"):
+                store(connection, [Item(DATA)])
+            return
+        assert [store(connection, [Item(DATA)])[0].copied_bytes for _ in range(2)] == [len(DATA), 0]
     assert kept(home) == {sha256(DATA): DATA}
 
 
