@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+
 from headgate.device.ssh.address import Address
 from headgate.errors import DeviceError, HeadgateError, StorageError
 
@@ -23,11 +26,7 @@ def connection_error(name: str, address: Address, stderr: str, lost: bool) -> De
     target = str(address) if address.port is None else f"-p {address.port} {address.destination}"
     last = _last_line(stderr)
     if "REMOTE HOST IDENTIFICATION HAS CHANGED" in stderr:
-        host = address.host if address.port is None else f"[{address.host}]:{address.port}"
-        return DeviceError(
-            f"the host key of {name} is not the one that ssh knows: it was set up anew, or it is "
-            f"another machine. If you know why: ssh-keygen -R '{host}', then ssh {target} once"
-        )
+        return _changed_key(name, address, stderr, target)
     if "Host key verification failed" in stderr:
         return DeviceError(
             f"ssh does not know the host key of {name} yet: connect once with ssh {target} and "
@@ -50,6 +49,23 @@ def connection_error(name: str, address: Address, stderr: str, lost: bool) -> De
     return DeviceError(
         f"cannot reach {name} ({last or 'the connection closed'}); is it switched on and on the "
         f"network? Try: ssh {target}"
+    )
+
+
+# What ssh looked up, which is the name that an alias stands for, or that of a jump host.
+_CHANGED = re.compile(r"^Host key for (\S+) has changed", re.MULTILINE)
+_OFFENDING = re.compile(r"^Offending .*key.* in (.+):\d+\s*$", re.MULTILINE)
+
+
+def _changed_key(name: str, address: Address, stderr: str, target: str) -> DeviceError:
+    changed, offending = _CHANGED.search(stderr), _OFFENDING.search(stderr)
+    host = address.host if address.port is None else f"[{address.host}]:{address.port}"
+    host = changed[1] if changed else host
+    file = f"-f {shlex.quote(offending[1])} " if offending else ""
+    return DeviceError(
+        f"the host key of {name} ({host}) is not the one that ssh knows: it was set up anew, or it "
+        f"is another machine. If you know why: ssh-keygen {file}-R {shlex.quote(host)}, then ssh "
+        f"{target} once"
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -337,9 +339,27 @@ def test_a_disk_without_space(server: sshd.Server, model: Path, large: Path) -> 
 
 def test_a_host_key_that_changed(server: sshd.Server, model: Path) -> None:
     server.knows(server.folder / "user_key.pub")
-    with pytest.raises(DeviceError, match=r"host key of .* is not the one.*ssh-keygen -R '\[127"):
+    with pytest.raises(
+        DeviceError, match=r"host key of .* is not the one.*ssh-keygen -f .* -R '\[127"
+    ):
         deploy(model, machine(server))
     assert not files(server.home)
+
+
+@pytest.mark.parametrize("host", ["board", "behind"])
+def test_what_to_do_about_a_changed_host_key_is_right(
+    server: sshd.Server, model: Path, tmp_path: Path, host: str
+) -> None:
+    """Of an alias, and of the host that is jumped over."""
+    server.knows(server.folder / "user_key.pub")
+    (tmp_path / "boards.toml").write_text(f"[kitchen]\nboard = 'rpi4'\nhost = '{host}'\n")
+    with pytest.raises(DeviceError, match="If you know why: ") as caught:
+        deploy(model, SshMachine(find_board("kitchen")))
+    command = re.search(r"If you know why: (ssh-keygen .*), then ssh", str(caught.value))
+    assert command is not None
+    subprocess.run(shlex.split(command[1]), check=True, capture_output=True)
+    with pytest.raises(DeviceError, match="does not know the host key"):
+        deploy(model, SshMachine(find_board("kitchen")))
 
 
 def test_a_host_key_that_nobody_has_seen(server: sshd.Server, model: Path) -> None:

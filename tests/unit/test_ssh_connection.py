@@ -128,7 +128,16 @@ def test_a_shell_that_runs_nothing(boards: fake_ssh.Boards, tmp_path: Path) -> N
     [
         (
             "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.",
-            r"host key of kitchen is not the one.*ssh-keygen -R '\[10.0.0.7\]:2222'",
+            r"host key of kitchen .*is not the one.*ssh-keygen -R '\[10.0.0.7\]:2222'",
+        ),
+        (
+            # Of a jump host, with a file of its own.
+            "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\n"
+            "Offending ED25519 key in /home/me/known hosts:7\n"
+            "Host key for [gate.example]:443 has changed and you have requested strict checking.\n"
+            "Host key verification failed.\nConnection closed by UNKNOWN port 65535",
+            r"host key of kitchen \(\[gate.example\]:443\) is not the one.*ssh-keygen "
+            r"-f '/home/me/known hosts' -R '\[gate.example\]:443', then ssh -p 2222 pi@10.0.0.7",
         ),
         (
             "No ED25519 host key is known for [10.0.0.7]:2222\nHost key verification failed.",
