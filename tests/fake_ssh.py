@@ -18,6 +18,8 @@ import json, os, pathlib, subprocess, sys, time
 
 boards = pathlib.Path({folder!r})
 words = sys.argv[1:]
+if words[-1] == "-V":
+    sys.exit(255 if "SessionType=default" in words and (boards / "old").exists() else 0)
 split = words.index("--")
 destination, command = words[split + 1 :]
 host = destination.rpartition("@")[2]
@@ -100,6 +102,10 @@ class Boards:
     def has_login_shell(self, host: str, command: list[str]) -> None:
         """What its user has in place of sh."""
         (self.folder / f"{host}.shell").write_text(json.dumps(command))
+
+    def has_old_ssh(self) -> None:
+        """ssh is older than 8.7, and refuses options that it does not know."""
+        (self.folder / "old").touch()
 
     def calls(self) -> list[list[str]]:
         """Command lines of ssh until now."""

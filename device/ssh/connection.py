@@ -15,8 +15,9 @@ import subprocess
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -45,6 +46,8 @@ _OPTIONS = {
     "PermitLocalCommand": "no",
     "LogLevel": "ERROR",
 }
+# What a user may have for tunnels, and leaves us without a session; known to OpenSSH 8.7 and newer.
+_NEWER_OPTIONS = {"SessionType": "default", "StdinNull": "no", "ForkAfterAuthentication": "no"}
 # A socket's path may have 108 bytes, and ssh appends 17 while it makes it.
 _LONGEST_FOLDER = 60
 
@@ -85,7 +88,7 @@ class Connection:
                 prefix="headgate-", dir=parent if len(parent) <= _LONGEST_FOLDER else "/tmp"
             )
         )
-        options = [word for item in _OPTIONS.items() for word in ("-o", "=".join(item))]
+        options = [*_words(_OPTIONS), *_newer_options(program)]
         port = [] if address.port is None else ["-p", str(address.port)]
         # ssh expands per cent signs in this path.
         socket = str(self._folder / "s").replace("%", "%%")
@@ -214,6 +217,24 @@ class Connection:
         if answer.status:
             raise command_error(self.name, action, answer.status, answer.stderr)
         return answer.output
+
+
+def _words(options: Mapping[str, str]) -> list[str]:
+    return [word for item in options.items() for word in ("-o", "=".join(item))]
+
+
+@cache
+def _newer_options(program: str) -> list[str]:
+    """Words for what this ssh knows of the newer options: all or none.
+
+    Asked of ssh, as `IgnoreUnknown` would take the place of the user's own, and with it whatever
+    that lets pass.
+    """
+    words = _words(_NEWER_OPTIONS)
+    asked = subprocess.run(
+        [program, *words, "-V"], stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    return [] if asked.returncode else words
 
 
 def shell_command(script: str, *arguments: str) -> str:

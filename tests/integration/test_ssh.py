@@ -150,6 +150,24 @@ def test_an_alias_behind_a_jump_host(server: sshd.Server, model: Path) -> None:
     assert validate(model, f"{server.user}@behind").passed
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        "SessionType none",
+        "StdinNull yes",
+        "ForkAfterAuthentication yes",
+        "IgnoreUnknown UseKeychain\nUseKeychain yes",
+    ],
+)
+def test_what_a_user_may_have_configured(server: sshd.Server, model: Path, option: str) -> None:
+    config = server.folder / "ssh_config"
+    config.write_text(f"{option}\n{config.read_text()}")
+    asked = subprocess.run(["ssh", "-G", "board"], capture_output=True, text=True)
+    if "Bad configuration option" in asked.stderr:
+        pytest.skip("this ssh is older than 8.7")
+    assert validate(model, server.address).passed
+
+
 def test_a_fleet(
     server: sshd.Server, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

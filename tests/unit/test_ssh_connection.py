@@ -76,6 +76,19 @@ def test_the_users_own_ssh_with_what_a_program_needs(boards: fake_ssh.Boards) ->
         assert not any("HostKey" in word or "KnownHosts" in word for word in options)
 
 
+@pytest.mark.parametrize("old", [True, False])
+def test_options_that_only_a_newer_ssh_knows(boards: fake_ssh.Boards, old: bool) -> None:
+    boards.add("kitchen")
+    if old:
+        boards.has_old_ssh()
+    with Connection("kitchen", Address("kitchen")) as connection:
+        connection.call("true")
+    for call in boards.calls():
+        assert ("SessionType=default" in call) == ("StdinNull=no" in call) == (not old)
+        # The user's own holds: it may be all that makes the configuration readable.
+        assert not any("IgnoreUnknown" in word for word in call)
+
+
 def test_arguments_arrive_as_they_are(boards: fake_ssh.Boards, tmp_path: Path) -> None:
     boards.add("kitchen")
     words = ["$HOME", "`id`", "a b", "it's", '"', "\\", "", "*", "line\nbreak", "ü", "-n"]
