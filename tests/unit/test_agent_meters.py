@@ -209,3 +209,63 @@ def test_a_meter_that_is_unplugged_is_a_failed_reading() -> None:
     with pytest.raises(OSError, match=r"Input/output error|sends no more"):
         gather(sensor, lambda _: False)
     sensor.stop()
+
+
+def joined_at(sent: bytes, column: str | None = None) -> list[float]:
+    """What a port's samples are when this is the first that it sends."""
+    meter, port = os.openpty()
+    sensor = choose(System(), f"serial:{os.ttyname(port)}", Options(column=column))
+    send_soon(meter, sent)
+    try:
+        sensor.start()
+        samples = gather(sensor, lambda samples: len(samples) == 2)
+    finally:
+        sensor.stop()
+        for end in (meter, port):
+            os.close(end)
+    return [sample.values["power"] for sample in samples]
+
+
+@pytest.mark.parametrize("rest", [b",987.6", b"e-05,9.1", b"987.6", b"\xff\xfe", b"all in mW"])
+def test_a_port_can_be_joined_at_any_byte(rest: bytes) -> None:
+    assert joined_at(rest + b"\r\n1.00,2000\r\n1.10,2100\r\n") == [2000.0, 2100.0]
+
+
+def test_a_header_after_the_rest_of_a_line_counts() -> None:
+    sent = b",987.6\ntime_ms,usb_mw,power_mw\n10,1,2000\n20,1,2100\n"
+    assert joined_at(sent, "power_mw") == [2000.0, 2100.0]
+
+
+def test_a_whole_header_that_is_not_understood_is_not_taken_for_the_rest_of_a_line() -> None:
+    # A board that starts anew when its port is opened sends it first.
+    with pytest.raises(SensorError, match="no column with power among time, watts"):
+        joined_at(b"time,watts\n1.00,2\n1.10,2.1\n")
+    with pytest.raises(SensorError, match="no column with power among time, watts"):
+        joined_at(b",987.6\ntime,watts\n1.00,2\n1.10,2.1\n")
+
+
+@pytest.mark.parametrize("deaf", ["", "import signal; signal.signal(15, signal.SIG_IGN)\n"])
+def test_a_program_that_closes_its_output_and_runs_on_is_ended(deaf: str, tmp_path: Path) -> None:
+    text = "import os; print('100', flush=True); os.close(1); time.sleep(20)"
+    sensor = choose(System(), program(tmp_path, deaf + text))
+    sensor.start()
+    with pytest.raises(OSError, match="it closed its output, but runs on"):
+        gather(sensor, lambda _: False)
+    process = sensor._process  # type: ignore[attr-defined]
+    before = time.monotonic()
+    sensor.stop()
+    assert time.monotonic() - before < 5
+    assert process.poll() is not None
+
+
+def test_a_program_is_told_to_end_before_its_thread_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headgate.device.agent.sensors.command._ENDING_S", 15.0)
+    text = "import os; print('100', flush=True); os.close(1); time.sleep(20)"
+    sensor = choose(System(), program(tmp_path, text))
+    sensor.start()
+    time.sleep(0.3)  # its thread waits for the program's end by now
+    before = time.monotonic()
+    sensor.stop()
+    assert time.monotonic() - before < 5

@@ -14,6 +14,8 @@ from ..system import System
 from .base import SAMPLED, Sensor
 from .lines import LineSensor, meter_channel
 
+_ENDING_S = 1.0
+
 
 def open_sensor(system: System, argument: str, column: str | None) -> Sensor:
     """The meter that a command line reads.
@@ -62,9 +64,17 @@ class CommandSensor(LineSensor):
         return self._process.stdout.fileno()
 
     def ending(self) -> str:
-        """The program's exit status."""
+        """The program's exit status, if it has ended at all."""
         assert self._process is not None
-        return f"it ended with status {self._process.wait()}"
+        try:
+            return f"it ended with status {self._process.wait(_ENDING_S)}"
+        except subprocess.TimeoutExpired:
+            return "it closed its output, but runs on"
+
+    def interrupt(self) -> None:
+        """Ask the program to end."""
+        if self._process is not None:
+            self._process.terminate()
 
     def close(self) -> None:
         """End the program, by force if it does not want to."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import select
 import threading
 from abc import abstractmethod
@@ -35,6 +36,7 @@ _AMPERES = {"_ua": 1e6, "_ma": 1e3, "_a": 1.0}
 _CLOCK_JUMP_NS = 1_000_000_000
 _OFFSET_AGE_NS = 5_000_000_000
 _FIRST_LINE_S = 10.0
+_WORD = re.compile("[A-Za-z]{2}")
 
 
 class MeterClock:
@@ -143,6 +145,14 @@ def is_header(line: str) -> bool:
         return True
 
 
+def may_name(header: str, line: str) -> bool:
+    """Whether a first line that was not understood may be the header of a line of figures.
+
+    Otherwise it is the rest of a line (``,987.6`` or ``e-05,9.1``), or noise.
+    """
+    return _WORD.search(header) is not None and header.count(",") == line.count(",")
+
+
 @dataclass
 class LineSensor(Sensor):
     """A stream of lines, read by a thread that stamps each with its time of arrival.
@@ -153,7 +163,8 @@ class LineSensor(Sensor):
     system: System = field(default_factory=System)
     column: str | None = None
     joins_midway: bool = False
-    """The first line may be the rest of one, so it counts only if it is a header."""
+    """The first line may be the rest of one, so it counts only if it is a header that is
+    understood."""
     first_line_s: float = _FIRST_LINE_S
     bad_lines: int = 0
     clock: MeterClock = field(default_factory=MeterClock)
@@ -178,6 +189,9 @@ class LineSensor(Sensor):
     def ending(self) -> str:
         """Why a stream ended that should not have."""
         return "the meter sends no more"
+
+    def interrupt(self) -> None:
+        """Tell what is behind the stream to end; the thread may be about to wait for it."""
 
     def start(self) -> None:
         """Open the stream and wait for its first sample."""
@@ -206,6 +220,7 @@ class LineSensor(Sensor):
         """End the thread, then the stream."""
         if self._thread is not None:
             os.write(self._wake[1], b"x")
+            self.interrupt()
             self._thread.join()
             self._thread = None
             for end in self._wake:
@@ -227,6 +242,7 @@ class LineSensor(Sensor):
 
     def _samples(self, descriptor: int) -> Iterator[Sample]:
         columns: Columns | None = None
+        refused: tuple[str, SensorError] | None = None
         beginning = True
         for raw, arrived_ns in self._lines(descriptor):
             line = raw.decode(errors="replace").strip()
@@ -234,11 +250,19 @@ class LineSensor(Sensor):
                 continue
             first, beginning = beginning, False
             if is_header(line) and columns is None:
-                columns = Columns.of(line, self.column)
+                try:
+                    columns = Columns.of(line, self.column)
+                except SensorError as error:
+                    if not (first and self.joins_midway):
+                        raise
+                    refused = line, error
                 continue
             if first and self.joins_midway:
                 continue
             if columns is None:
+                # Figures under names that mean nothing to us are not to be guessed at.
+                if refused is not None and may_name(refused[0], line):
+                    raise refused[1]
                 columns = Columns.of(DEFAULT_HEADER if "," in line else "power_mw", self.column)
             try:
                 meter_ns, power_mw = columns.read(line)
