@@ -23,6 +23,7 @@ class Recording:
     last_failure: str = ""
     busy_ns: int = 0
     """Time that reading took."""
+    _resets_passed_on: int = 0
 
     def __post_init__(self) -> None:
         counter = self.sensor.kind == COUNTER
@@ -51,7 +52,17 @@ class Recording:
                 self.failed_reads += 1
                 self.last_failure = f"no reading of {', '.join(set(names) - set(sample.values))}"
                 continue
-            self.total.add(sample.time_ns, self._sum(names, sample.values))
+            self._add_total(sample.time_ns, names, sample.values)
+
+    def _add_total(self, time_ns: int, names: list[str], values: dict[str, float]) -> None:
+        samples = len(self.total.times_ns)
+        self.total.add(time_ns, self._sum(names, values))
+        resets = sum(self.channels[name].resets for name in names)
+        # Rails are unwrapped before they are added, so the sum itself never goes back; what is
+        # missing in one of them is missing here. A sample that was dropped ends no interval.
+        if resets > self._resets_passed_on and len(self.total.times_ns) > samples:
+            self.total.reset_ends_ns.append(time_ns)
+            self._resets_passed_on = resets
 
     def _sum(self, names: list[str], values: dict[str, float]) -> float:
         if self.sensor.kind != COUNTER:

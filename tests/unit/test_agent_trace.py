@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headgate.device.agent.recorder import Recording
+from headgate.device.agent.sensors.base import COUNTER, Channel, Sample, Sensor
 from headgate.device.agent.trace import Integral, Series, integrate
 
 S = 1_000_000_000
@@ -111,3 +115,46 @@ def test_a_counter_that_goes_back_for_no_known_reason_leaves_a_gap() -> None:
     integral = energy_mj(series, 0, 3)
     assert series.resets == 1
     assert integral == Integral(pytest.approx(2000), 4, 1, pytest.approx(1.0))
+
+
+@dataclass
+class Rails(Sensor):
+    """Counters that say what a test says."""
+
+    readings: dict[int, dict[str, float]] = field(default_factory=dict)
+
+    def poll(self, now_ns: int) -> list[Sample]:
+        return [Sample(now_ns, self.readings[now_ns])]
+
+
+def recorded(*readings: dict[str, float]) -> Recording:
+    """One reading a second of rails a, b and other, of which a and b are the total."""
+    channels = [Channel(name, "rail", "") for name in ("a", "b", "other")]
+    by_time = {second * S: values for second, values in enumerate(readings)}
+    recording = Recording(Rails("x", COUNTER, channels, ["a", "b"], "", 1.0, readings=by_time))
+    for time_ns in by_time:
+        recording.poll(time_ns)
+    return recording
+
+
+def test_what_is_missing_in_a_rail_is_missing_in_the_total() -> None:
+    steps = [{"a": 9000.0, "b": 0.0}, {"a": 10000.0, "b": 10.0}]
+    recording = recorded(*steps, {"a": 50.0, "b": 20.0}, {"a": 1050.0, "b": 30.0})
+    assert recording.oddities()["resets"] == 1
+    assert recording.integrate(0, 3 * S) == Integral(pytest.approx(2030), 4, 1, pytest.approx(1.0))
+
+
+def test_a_reset_between_readings_of_all_rails_is_a_gap_up_to_the_next_of_them() -> None:
+    # At 2 s there is no sum, because b is not read.
+    last = [{"a": 1050.0, "b": 30.0}, {"a": 2050.0, "b": 40.0}]
+    recording = recorded({"a": 9000.0, "b": 0.0}, {"a": 10000.0, "b": 10.0}, {"a": 50.0}, *last)
+    integral = recording.integrate(0, 4 * S)
+    assert integral is not None
+    assert (integral.gaps, integral.gap_s) == (1, pytest.approx(2.0))
+
+
+def test_a_rail_outside_the_total_leaves_no_gap_in_it() -> None:
+    steps = [{"a": 10.0 * step, "b": 0.0, "other": 5.0 - step} for step in range(4)]
+    recording = recorded(*steps)
+    assert recording.oddities()["resets"] == 3
+    assert recording.integrate(0, 3 * S) == Integral(pytest.approx(30), 4, 0, 0.0)
