@@ -70,6 +70,7 @@ def _read(files: list[Path], title: str) -> dict[str, Any]:
     from headgate.profiling.report import SCHEMA
 
     data = _json(files[0])
+    _refuse_profile(files[0], data)
     if len(files) > 1 or looks_like_agent_report(data):
         reports = [read_agent_report(file) for file in files]
         command = shlex.join(["headgate", "report", *map(str, files)])
@@ -77,8 +78,21 @@ def _read(files: list[Path], title: str) -> dict[str, Any]:
     if isinstance(data, dict) and "boards" in data:
         return check_board_report(data, str(files[0]))
     if not isinstance(data, dict) or data.get("schema") != SCHEMA or "comparison" not in data:
-        raise InputError(f"{files[0]} is not a report of this version; measure again")
+        raise InputError(
+            f"{files[0]} is not a report of this version; `headgate report` takes its own .json, "
+            "and what `headgate profile BUNDLE --on BOARD -o FILE` writes"
+        )
     return data
+
+
+def _refuse_profile(path: Path, data: Any) -> None:
+    """What ``profile -o`` writes for this machine has nothing to stand beside; bundles have."""
+    if isinstance(data, dict) and {"machine", "mac_convention", "layers"} <= data.keys():
+        raise InputError(
+            f"{path} is a profile from {data['machine']}, and `headgate report` takes those of "
+            "boards (`headgate profile BUNDLE --on BOARD -o FILE`); here, give it the bundles "
+            "themselves: headgate report BUNDLE..."
+        )
 
 
 def _json(path: Path) -> Any:
