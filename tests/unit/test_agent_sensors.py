@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import pytest
 
 from headgate.device.agent.absent import NotMeasured
 from headgate.device.agent.errors import SensorError, UsageError
-from headgate.device.agent.sensors import Options, choose, hwmon, jetson, pmic, probe_all, rapl
+from headgate.device.agent.sensors import Options, choose, hwmon, jetson, probe_all, rapl
 from headgate.device.agent.sensors.base import Sensor
 from headgate.device.agent.system import System
 from tests.board_trees import plant, plant_text
@@ -222,98 +221,6 @@ def test_a_partial_read_is_no_number(tmp_path: Path) -> None:
     (tmp_path / "sys/class/hwmon/hwmon2/power1_input").write_text("")
     with pytest.raises(ValueError, match="invalid literal"):
         sensor.poll(0)
-
-
-# Raspberry Pi 5
-
-# Volts times amperes of the recording, in decimal arithmetic.
-PI5_RAILS_MW = {
-    "3V7_WL_SW": 363.12575146875,
-    "3V3_SYS": 193.77163888908,
-    "1V8_SYS": 296.6462101491,
-    "DDR_VDD2": 22.7102725536,
-    "DDR_VDDQ": 0,
-    "1V1_SYS": 228.02649818888,
-    "0V8_SW": 255.351628795,
-    "VDD_CORE": 432.060456114,
-    "3V3_DAC": 0,
-    "3V3_ADC": 0.60597100575,
-    "0V8_AON": 2.99375144434,
-    "HDMI": 63.571687344,
-}
-
-
-def test_a_pi_5s_power_is_volts_times_amperes(tmp_path: Path) -> None:
-    sensor = choose(tree(tmp_path, "rpi5"))
-    assert sensor.name == "pmic"
-    # EXT5V and BATT have volts only.
-    assert read(sensor) == pytest.approx(PI5_RAILS_MW, rel=1e-14)
-    assert total_mw(sensor) == pytest.approx(1858.8638659525, rel=1e-14)
-    assert sensor.rate_hz == 10
-
-
-def test_the_estimate_of_the_whole_board_is_asked_for_and_labelled(tmp_path: Path) -> None:
-    system = tree(tmp_path, "rpi5")
-    rails = total_mw(choose(system, "pmic"))
-    estimate = choose(system, "pmic:estimate")
-    assert total_mw(estimate) == pytest.approx(1.1451 * rails + 587.9, rel=1e-12)
-    assert "not a measurement" in estimate.warnings[0]
-    assert estimate.scope == "an estimate of the whole board"
-
-
-def test_other_pis_do_not_measure_their_power(tmp_path: Path) -> None:
-    probe = pmic.probe(tree(tmp_path, "rpi4-ina219"))
-    assert probe.absent == "only the Raspberry Pi 5 and CM5 measure their power"
-
-
-def test_a_cut_off_answer_is_a_failed_reading() -> None:
-    with pytest.raises(ValueError, match="no rails in"):
-        pmic.parse("  VDD_CORE_A current(7)=0.56259000A\n VDD_CORE_V vol")
-    assert pmic.parse("A_A current(7)=2.0A\nA_V volt(1)=3.0V\nB_A cur") == {"A": 6000.0}
-
-
-class Mailbox(System):
-    """A board whose firmware answers through the mailbox."""
-
-    def __init__(self, root: Path, answer: str, errno: int = 0) -> None:
-        super().__init__(root)
-        self.answer, self.errno = answer, errno
-        self.devices: list[str] = []
-
-    def ioctl(self, name: str, request: int, buffer: bytearray) -> None:
-        self.devices.append(name)
-        if self.errno:
-            raise OSError(self.errno, "Permission denied", f"/{name}")
-        if name == "dev/vcio_gencmd":
-            raise FileNotFoundError(2, "No such file or directory", f"/{name}")
-        assert request == (0xC0086400 if struct.calcsize("P") == 8 else 0xC0046400)
-        words = struct.unpack("<6I", buffer[:24])
-        assert words == (len(buffer), 0, 0x00030080, 4096, 0, 0)
-        assert len(buffer) == 4124
-        assert bytes(buffer[24:38]) == b"pmic_read_adc\0"
-        assert bytes(buffer[-4:]) == bytes(4)
-        buffer[24 : 24 + len(self.answer) + 1] = self.answer.encode() + b"\0"
-
-
-def test_the_mailbox_is_asked_as_vcgencmd_asks_it(tmp_path: Path) -> None:
-    system = Mailbox(tmp_path, " X_A current(3)=0.5A\n X_V volt(9)=1.25V\n")
-    (sensor,) = pmic.probe(system).sensors
-    assert read(sensor) == {"X": 625.0}
-    assert system.devices == ["dev/vcio_gencmd", "dev/vcio", "dev/vcio"]  # probed, then read
-
-
-def test_a_closed_mailbox_says_which_group_opens_it(tmp_path: Path) -> None:
-    probe = pmic.probe(Mailbox(tmp_path, "", errno=13))
-    assert "/dev/vcio_gencmd: Permission denied; be in group video" in probe.absent
-
-
-def test_rails_of_unknown_use_do_not_hide_the_pis_own(tmp_path: Path) -> None:
-    root = plant("rpi5", tmp_path)
-    folder = "/sys/class/hwmon/hwmon7"
-    values = {"in1_input": 5000, "curr1_input": 1, "in2_input": 5000, "curr2_input": 2}
-    plant_text("\n".join(f"{folder}/{name} = {value}" for name, value in values.items()), root)
-    plant_text(f"{folder}/name = ina3221", root)
-    assert choose(System(root)).name == "pmic"
 
 
 # RAPL

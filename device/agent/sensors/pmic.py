@@ -27,6 +27,7 @@ _LINE = re.compile(r"^\s*(\S+)_([AV])\s+(current|volt)\(\d+\)=([\d.]+)[AV]\s*$")
 _RATE_HZ = 10.0
 # A fit by a third party to wall power: conversion losses and what the rails leave out.
 _ESTIMATE = (1.1451, 587.9)
+_ESTIMATED = "board_estimate"
 
 
 def probe(system: System, *, estimate: bool = False) -> Probe:
@@ -44,8 +45,8 @@ def probe(system: System, *, estimate: bool = False) -> Probe:
     total = list(rails)
     scope, warnings = "the rails of the power chip; not USB, HATs and conversion losses", []
     if estimate:
-        channels.append(Channel("board_estimate", "board", "a fit to the sum of the rails"))
-        total = ["board_estimate"]
+        channels.append(Channel(_ESTIMATED, "board", "a fit to the sum of the rails"))
+        total = [_ESTIMATED]
         scope = "an estimate of the whole board"
         warnings = ["board_estimate is 1.1451 x the rails + 587.9 mW, a fit, not a measurement"]
     sensor = PowerChip(
@@ -80,8 +81,13 @@ class PowerChip(Sensor):
         except AgentError as error:
             raise ValueError(str(error)) from error
         if self.estimate:
+            rails = [one.name for one in self.channels if one.name != _ESTIMATED]
+            missing = [name for name in rails if name not in values]
+            if missing:
+                # The fit to fewer rails would be a lower power, and nobody would see why.
+                raise ValueError(f"no reading of {', '.join(missing)}")
             factor, constant = _ESTIMATE
-            values["board_estimate"] = factor * math.fsum(values.values()) + constant
+            values[_ESTIMATED] = factor * math.fsum(values[name] for name in rails) + constant
         return [Sample((started + self.system.monotonic_ns()) // 2, values)]
 
 
@@ -138,9 +144,17 @@ def _ask_mailbox(system: System, device: str) -> str:
 
     Raises:
         OSError: no such device, or no permission.
+        AgentError: the firmware says that the command failed.
     """
     words = struct.pack("<6I", 28 + _TEXT_BYTES, 0, _GET_GENCMD_RESULT, _TEXT_BYTES, 0, 0)
     command = COMMAND.encode()
     buffer = bytearray(words + command.ljust(_TEXT_BYTES, b"\0") + bytes(4))
     system.ioctl(device, MAILBOX_REQUEST, buffer)
-    return bytes(buffer[24:-4]).partition(b"\0")[0].decode(errors="replace")
+    (error,) = struct.unpack_from("<i", buffer, 20)
+    text = bytes(buffer[24:-4]).partition(b"\0")[0].decode(errors="replace")
+    # Other boards' firmware says so in words as well, and those are the better reason.
+    if error and "not registered" not in text:
+        raise AgentError(
+            f"the firmware answered {COMMAND} with error {error}: {text.strip()[:60]!r}"
+        )
+    return text
