@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from .errors import UsageError
 from .percentiles import Summary, summarize
 from .runner import Execution, Network
+from .starvation import cpu_share
 from .watch import Watch
 
 _KEPT = 4000
@@ -84,7 +85,8 @@ class Latency:
     latencies_us: list[float]
     """In the order taken; evenly thinned where there are thousands."""
     cpu_share: float
-    """Of the time of all runs, how much of it the network had a CPU for."""
+    """Of the time of all runs, how much of it the network had a CPU for: each of its threads,
+    whenever it could have run."""
     layers: list[LayerTime]
     layer_sum_us: float
     """Sum of the layers' medians; above the whole by what looking at the clock costs."""
@@ -97,6 +99,11 @@ class Latency:
         """What makes the figures less certain."""
         if self.cpu_share >= _LEAST_CPU_SHARE:
             return []
+        if self.threads > 1:
+            return [
+                f"the network's {self.threads} threads had their CPUs for {self.cpu_share:.0%} of "
+                "the time only; stop other programs, choose CPUs with --cpus, or use fewer threads"
+            ]
         return [
             f"the network had the CPU for {self.cpu_share:.0%} of the time only; stop other "
             "programs, or choose a CPU with --cpus"
@@ -120,12 +127,13 @@ def measure_latency(network: Network, plan: Plan, watch: Watch) -> Latency:
     count, repeat = _fitting(first, plan, inputs)
     rounds: list[list[list[int]]] = []
     layer_rounds: list[list[list[list[int]]]] = []
-    cpu_s = 0.0
+    cpu_s, waited_shares = 0.0, []
     for _ in range(count):
         with watch.watch():
             done = network.run(repeat=repeat, warmup=plan.warmup, times=True)
         rounds.append(done.times_ns)
         cpu_s += done.cpu_s
+        waited_shares.append(done.waited_share)
     for _ in range(count):
         with watch.watch():
             done = network.run(repeat=repeat, warmup=plan.warmup, layers=True)
@@ -147,7 +155,7 @@ def measure_latency(network: Network, plan: Plan, watch: Watch) -> Latency:
             for index in range(inputs)
         ],
         latencies_us=in_order[::step],
-        cpu_share=min(1.0, cpu_s / (sum(in_order) / 1e6)),
+        cpu_share=cpu_share(cpu_s, sum(in_order) / 1e6, waited_shares),
         layers=layers,
         layer_sum_us=sum(layer.median_us for layer in layers),
         gates=active_channels(network, first),

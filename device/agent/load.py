@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from .energy import Burst
 from .runner import Network
+from .starvation import cpu_share
 from .watch import Watch
 
 _CALIBRATION_RUNS = 5
@@ -35,6 +36,5 @@ class NetworkLoad:
         total_ns = sum(done.times_ns[0])
         # The process ends right after the last inference, and loading lies before the first.
         inference_s = total_ns / 1e9
-        # Loading is in the CPU's time as well, and several threads have more than one CPU.
-        cpu_share = min(1.0, done.cpu_s / inference_s)
-        return Burst(done.ended_ns - total_ns, done.ended_ns, inferences, inference_s, cpu_share)
+        share = cpu_share(done.cpu_s, inference_s, [done.waited_share])
+        return Burst(done.ended_ns - total_ns, done.ended_ns, inferences, inference_s, share)

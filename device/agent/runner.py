@@ -23,6 +23,7 @@ from typing import Any
 from .affinity import pinned
 from .bundle import RUNNER, WEIGHTS, Bundle
 from .errors import AgentError, describe
+from .starvation import Queue
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,9 @@ class Execution:
     """After it had gone."""
     cpu_s: float
     """Time that it had the CPU, all threads together."""
+    waited_share: float | None
+    """Of the time in which its threads could have run, how much of it they waited for a CPU; None
+    for one thread, and where it is not known."""
 
 
 class Network:
@@ -168,8 +172,13 @@ class Running:
                 f"compiled for this board (its target is {target})? If {self._folder.parent} "
                 "forbids execution, set TMPDIR"
             ) from error
-        self._waiter = threading.Thread(target=self._wait, name="runner-end", daemon=True)
-        self._waiter.start()
+        self._queue = Queue(self._process.pid)
+        self._watchers = [threading.Thread(target=self._wait, name="runner-end", daemon=True)]
+        if network.threads > 1:
+            looks = threading.Thread(target=self._queue.watch, args=(self._over,), daemon=True)
+            self._watchers.append(looks)
+        for thread in self._watchers:
+            thread.start()
 
     def __enter__(self) -> Running:
         return self
@@ -179,7 +188,7 @@ class Running:
             # Not Popen.kill(), which would wait for the process where another thread does.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._process.pid, signal.SIGKILL)
-        self._waiter.join()
+        self._join()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def wait(self, seconds: float) -> bool:
@@ -192,7 +201,7 @@ class Running:
         Raises:
             AgentError: it failed.
         """
-        self._waiter.join()
+        self._join()
         if self._process.returncode:
             raise AgentError(self._complaint(self._process.returncode))
         gates, layers = len(self._network.gates), len(self._network.layers)
@@ -210,7 +219,12 @@ class Running:
             started_ns=self.started_ns,
             ended_ns=self._ended_ns,
             cpu_s=self._cpu_s,
+            waited_share=self._queue.waited_share(),
         )
+
+    def _join(self) -> None:
+        for thread in self._watchers:
+            thread.join()
 
     def _wait(self) -> None:
         _, status, used = os.wait4(self._process.pid, 0)
