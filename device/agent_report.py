@@ -62,7 +62,8 @@ class _Wrong(Exception):
 def read_agent_report(source: bytes | Path, name: str = "the agent's report") -> dict[str, Any]:
     """Read a report of ``headgate-agent run``, ``profile`` or ``energy``.
 
-    Keys that this version does not know are left alone.
+    Keys that this version does not know are left alone, and those that have a default in the
+    agent's dataclasses may be missing: reports of earlier agents do not have them.
 
     Args:
         source: The JSON text, or the file that holds it.
@@ -131,7 +132,10 @@ def _check(value: Any, kind: Any, place: str) -> None:
     if isinstance(kind, Mapping):
         _check_keys(value, kind, place)
     elif isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        _check_keys(value, _annotations(kind), place)
+        present = value if isinstance(value, dict) else {}
+        later = _added_later(kind) - present.keys()
+        kinds = {key: one for key, one in _annotations(kind).items() if key not in later}
+        _check_keys(value, kinds, place)
     elif isinstance(kind, types.UnionType):
         _check_union(value, typing.get_args(kind), place)
     elif typing.get_origin(kind) is list:
@@ -233,6 +237,17 @@ def _require(value: Any, kind: type, what: str, place: str) -> Any:
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+@cache
+def _added_later(kind: type) -> frozenset[str]:
+    """Fields that earlier agents did not write: those with a default."""
+    missing = dataclasses.MISSING
+    return frozenset(
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is not missing or field.default_factory is not missing
+    )
 
 
 @cache

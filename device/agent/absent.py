@@ -22,6 +22,9 @@ class NotMeasured:
         return f"not measured: {self.reason}"
 
 
+NOT_LOOKED = NotMeasured("not looked at")
+
+
 def is_measured(value: object) -> bool:
     """False for :class:`NotMeasured`, whether live or read back from JSON."""
     if isinstance(value, Mapping):

@@ -12,9 +12,9 @@ import struct
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from .absent import NotMeasured
+from .absent import NOT_LOOKED, NotMeasured
 from .errors import AgentError
-from .frequency import ClockRange, Policy, read_policies
+from .frequency import Policy, read_policies
 from .system import System
 from .throttle import Throttle, read_throttle, throttle_reasons
 from .watch import Watched
@@ -34,6 +34,8 @@ _ARM_CORES = {
     "0xd83": "Neoverse-V3AE",
 }
 _SUPPLY_WANTED_MA = 5000  # of a Raspberry Pi 5
+# What the kernel says of a clock that nobody sets (NTP_PHASE_LIMIT); timedatectl asks the same.
+_UNSYNCHRONISED_US = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Context:
-    """One board at one moment."""
+    """One board at one moment. What has a default is not in reports of earlier agents."""
 
     taken_utc: str
     hostname: str | NotMeasured
@@ -75,6 +77,8 @@ class Context:
     l4t: str | NotMeasured
     """Release of a Jetson's Linux."""
     python: str
+    clock_synchronised: bool | NotMeasured = NOT_LOOKED
+    """Whether ``taken_utc`` can be believed: most Raspberry Pis have no clock of their own."""
 
 
 def read_context(system: System) -> Context:
@@ -100,18 +104,16 @@ def read_context(system: System) -> Context:
         system=_pretty_name(system),
         l4t=_first_line(system.text("etc/nv_tegra_release")),
         python=platform.python_version(),
+        clock_synchronised=clock_synchronised(system),
     )
 
 
 def invalid_reasons(before: Context, after: Context, during: Watched | NotMeasured) -> list[str]:
     """Why a run between the two does not count; empty if it does."""
-    bits = during.firmware_bits if isinstance(during, Watched) else 0
-    reasons = throttle_reasons(
-        before.throttle, after.throttle, bits if isinstance(bits, int) else 0
-    )
-    if isinstance(during, Watched) and isinstance(during.clock, ClockRange):
-        changed = during.clock.reason()
-        reasons += [changed] if changed else []
+    seen = during if isinstance(during, Watched) else None
+    meanwhile = seen.throttling() if seen else None
+    reasons = throttle_reasons(before.throttle, after.throttle, meanwhile)
+    reasons += seen.clock_reasons() if seen else []
     now = {policy.name: policy.governor for policy in after.clocks}
     for policy in before.clocks:
         if policy.name in now and now[policy.name] != policy.governor:
@@ -143,6 +145,11 @@ def context_warnings(before: Context, after: Context) -> list[str]:
         swapped = after.memory.swap_used_mib - before.memory.swap_used_mib
         if swapped > 0:
             found.append(f"{swapped} MiB went to swap during the run")
+    if before.clock_synchronised is False:
+        found.append(
+            f"the board's clock was not synchronised before the run: the date, {before.taken_utc}, "
+            "may be wrong (latency and energy are not); let the board reach a time server"
+        )
     return found
 
 
@@ -184,6 +191,15 @@ def temperatures_celsius(system: System) -> dict[str, float]:
             name = kind if isinstance(kind, str) and kind not in found else zone
             found[name] = millidegrees / 1000
     return found
+
+
+def clock_synchronised(system: System) -> bool | NotMeasured:
+    """Whether somebody has set the clock since boot, and the kernel still trusts it."""
+    # systemd-timesyncd leaves it; chrony and ntpd do not, but tell the kernel.
+    if system.exists("run/systemd/timesync/synchronized"):
+        return True
+    error_us = system.clock_error_us()
+    return error_us if isinstance(error_us, NotMeasured) else error_us < _UNSYNCHRONISED_US
 
 
 def load_1min(system: System) -> float | NotMeasured:

@@ -50,29 +50,30 @@ def read_policies(system: System) -> list[Policy]:
 
 @dataclass(frozen=True)
 class ClockRange:
-    """Lowest and highest frequency seen while the network ran."""
+    """Lowest and highest frequency of a clock seen while the network ran."""
 
     lowest_mhz: float
     highest_mhz: float
     samples: int
 
-    def reason(self) -> str | None:
+    def reason(self, policy: str) -> str | None:
         """Why a run at these frequencies does not count; None if it does."""
         if self.highest_mhz <= self.lowest_mhz * (1 + _TOLERANCE):
             return None
         return (
-            f"the clock changed between {self.lowest_mhz:.0f} and {self.highest_mhz:.0f} MHz "
-            "during the run; set the governor 'performance', and cool the board"
+            f"{policy}: the clock changed between {self.lowest_mhz:.0f} and "
+            f"{self.highest_mhz:.0f} MHz during the run; set the governor 'performance', and cool "
+            "the board"
         )
 
 
-def clock_files(system: System, cpus: Collection[int]) -> list[str]:
-    """Where to read the clocks of some CPUs; of all, if ``cpus`` is empty."""
-    return [
-        f"{folder}/scaling_cur_freq"
+def clock_files(system: System, cpus: Collection[int]) -> dict[str, str]:
+    """Policy -> where to read its clock, for those of some CPUs; all, if ``cpus`` is empty."""
+    return {
+        folder.rpartition("/")[2]: f"{folder}/scaling_cur_freq"
         for folder in system.glob(_POLICIES)
         if not cpus or _cpus_of(system, folder) & set(cpus)
-    ]
+    }
 
 
 @contextmanager

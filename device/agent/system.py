@@ -121,6 +121,30 @@ class System:
             raise AgentError(f"{command[0]} failed: {detail}")
         return output
 
+    def clock_error_us(self) -> int | NotMeasured:
+        """How wrong the kernel takes its clock to be at most; 16 s where nobody sets it."""
+        if self.root != Path("/"):
+            return NotMeasured("a recorded tree has no clock")
+        try:
+            import ctypes  # absent from some small Pythons
+
+            class Timex(ctypes.Structure):
+                _fields_ = [
+                    ("modes", ctypes.c_uint),  # 0: only tell
+                    ("offset", ctypes.c_long),
+                    ("freq", ctypes.c_long),
+                    ("maxerror", ctypes.c_long),
+                    ("rest", ctypes.c_byte * 512),
+                ]
+
+            found = Timex()
+            library = ctypes.CDLL(None, use_errno=True)
+            if library.adjtimex(ctypes.byref(found)) < 0:
+                return NotMeasured(f"adjtimex: {os.strerror(ctypes.get_errno())}")
+        except (ImportError, OSError, AttributeError) as error:
+            return NotMeasured(f"adjtimex cannot be asked: {error}")
+        return int(found.maxerror)
+
     def ioctl(self, name: str, request: int, buffer: bytearray) -> None:
         """Exchange ``buffer`` with a device.
 

@@ -8,7 +8,8 @@ Linux: cooling devices of the CPU, a lowered ``scaling_max_freq``, x86's throttl
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from .absent import NotMeasured
 from .errors import AgentError
@@ -38,37 +39,53 @@ class Throttle:
     """cpufreq policy -> ``scaling_max_freq``."""
 
 
+@dataclass(frozen=True)
+class Meanwhile:
+    """What the witnesses said at some time between two moments."""
+
+    firmware_bits: int = 0
+    """All that were set."""
+    undervoltage_alarm: bool = False
+    cpu_cooling_states: dict[str, int] = field(default_factory=dict)
+    """The highest."""
+
+
 def read_throttle(system: System) -> Throttle:
     """Ask all witnesses; never fails."""
     return Throttle(
         firmware_bits=firmware_bits(system),
-        undervoltage_alarm=_undervoltage_alarm(system),
+        undervoltage_alarm=undervoltage_alarm(system),
         overcurrent_events=_overcurrent_events(system),
         core_throttle_events=_core_throttle_events(system),
-        cpu_cooling_states=_cooling_states(system),
+        cpu_cooling_states=cooling_states(system, cooling_files(system)),
         frequency_limits_khz=_readable(
             system, "sys/devices/system/cpu/cpufreq/policy*/scaling_max_freq", level=-2
         ),
     )
 
 
-def throttle_reasons(before: Throttle, after: Throttle, during: int = 0) -> list[str]:
+def throttle_reasons(
+    before: Throttle, after: Throttle, during: Meanwhile | None = None
+) -> list[str]:
     """Why a run between the two does not count; empty if it does.
 
     Args:
         before: before the run.
         after: after it.
-        during: bits of a Raspberry Pi's firmware that were set at some time in between.
+        during: what was seen in between.
     """
     reasons = []
+    during = during or Meanwhile()
+    bits = during.firmware_bits
     old = before.firmware_bits if isinstance(before.firmware_bits, int) else 0
     new = after.firmware_bits if isinstance(after.firmware_bits, int) else 0
     for bit, name in enumerate(_BITS):
-        if (old | new | during) >> bit & 1:
-            reasons.append(f"{name} at the time of the run (throttled={new | during:#x})")
+        if (old | new | bits) >> bit & 1:
+            reasons.append(f"{name} at the time of the run (throttled={new | bits:#x})")
         elif (new & ~old) >> (bit + SINCE_BOOT) & 1:
             reasons.append(f"{name} happened during the run (throttled={new:#x})")
-    if before.undervoltage_alarm is True or after.undervoltage_alarm is True:
+    alarms = (before.undervoltage_alarm, during.undervoltage_alarm, after.undervoltage_alarm)
+    if True in alarms:
         reasons.append("under-voltage alarm of rpi_volt; use a stronger supply or a shorter cable")
     if isinstance(before.overcurrent_events, dict) and isinstance(after.overcurrent_events, dict):
         for name, count in after.overcurrent_events.items():
@@ -79,8 +96,10 @@ def throttle_reasons(before: Throttle, after: Throttle, during: int = 0) -> list
         more = after.core_throttle_events - before.core_throttle_events
         if more > 0:
             reasons.append(f"CPU throttled {more} times for heat during the run")
-    for name, state in after.cpu_cooling_states.items():
-        if max(state, before.cpu_cooling_states.get(name, 0)) > 0:
+    states = (before.cpu_cooling_states, during.cpu_cooling_states, after.cpu_cooling_states)
+    for name in dict.fromkeys(name for one in states for name in one):
+        state = max(one.get(name, 0) for one in states)
+        if state > 0:
             reasons.append(f"cooling device {name} was slowing the CPU down (state {state})")
     for policy, limit in after.frequency_limits_khz.items():
         if limit < before.frequency_limits_khz.get(policy, limit):
@@ -119,7 +138,8 @@ def firmware_bits(system: System) -> int | NotMeasured:
         return NotMeasured(f"/{_FIRMWARE_FILE} holds {text_of_file[:20]!r}")
 
 
-def _undervoltage_alarm(system: System) -> bool | NotMeasured:
+def undervoltage_alarm(system: System) -> bool | NotMeasured:
+    """Of a Raspberry Pi's ``rpi_volt``, which forgets it within two seconds."""
     for name in system.glob("sys/class/hwmon/hwmon*/name"):
         if system.text(name) == "rpi_volt":
             alarm = system.number(name.replace("/name", "/in0_lcrit_alarm"))
@@ -141,13 +161,20 @@ def _core_throttle_events(system: System) -> int | NotMeasured:
     return sum(counts.values()) if counts else NotMeasured("no core_throttle_count in /sys")
 
 
-def _cooling_states(system: System) -> dict[str, int]:
-    states = {}
+def cooling_files(system: System) -> dict[str, str]:
+    """Cooling device of the CPU -> the file with its state."""
+    files = {}
     for folder in system.glob("sys/class/thermal/cooling_device*"):
-        kind, state = system.text(f"{folder}/type"), system.number(f"{folder}/cur_state")
-        if isinstance(kind, str) and _CPU_COOLER.search(kind) and isinstance(state, int):
-            states[f"{kind} ({folder.rpartition('/')[2]})"] = state
-    return states
+        kind = system.text(f"{folder}/type")
+        if isinstance(kind, str) and _CPU_COOLER.search(kind):
+            files[f"{kind} ({folder.rpartition('/')[2]})"] = f"{folder}/cur_state"
+    return files
+
+
+def cooling_states(system: System, files: Mapping[str, str]) -> dict[str, int]:
+    """Cooling device of the CPU -> its state, of those that can be read."""
+    states = {name: system.number(path) for name, path in files.items()}
+    return {name: state for name, state in states.items() if isinstance(state, int)}
 
 
 def _readable(system: System, pattern: str, level: int) -> dict[str, int]:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from .absent import NotMeasured
+from .absent import NOT_LOOKED, NotMeasured
 from .frequency import ClockRange, clock_files
 from .system import System
-from .throttle import SINCE_BOOT, firmware_bits
+from .throttle import (
+    SINCE_BOOT,
+    Meanwhile,
+    cooling_files,
+    cooling_states,
+    firmware_bits,
+    undervoltage_alarm,
+)
 
 _PERIOD_S = 0.3
 _FIRMWARE_PERIOD_NS = 1_000_000_000
@@ -18,12 +25,32 @@ _FIRMWARE_PERIOD_NS = 1_000_000_000
 
 @dataclass(frozen=True)
 class Watched:
-    """What was seen during all runs."""
+    """What was seen during all runs. What has a default is not in reports of earlier agents."""
 
     clock: ClockRange | NotMeasured
+    """Of all clocks together, which may differ without changing."""
     hottest_celsius: float | NotMeasured
     firmware_bits: int | NotMeasured
     """All bits of a Raspberry Pi's firmware that were set at some time."""
+    clocks: dict[str, ClockRange] = field(default_factory=dict)
+    """cpufreq policy -> its clock."""
+    undervoltage_alarm: bool | NotMeasured = NOT_LOOKED
+    """Whether a Raspberry Pi's ``rpi_volt`` raised it at some time."""
+    cpu_cooling_states: dict[str, int] = field(default_factory=dict)
+    """Cooling device of the CPU -> its highest state."""
+
+    def clock_reasons(self) -> list[str]:
+        """Why the clocks make the runs not count: each is judged by itself."""
+        found = [clock.reason(policy) for policy, clock in self.clocks.items()]
+        return [reason for reason in found if reason is not None]
+
+    def throttling(self) -> Meanwhile:
+        """What the witnesses of throttling said."""
+        return Meanwhile(
+            self.firmware_bits if isinstance(self.firmware_bits, int) else 0,
+            self.undervoltage_alarm is True,
+            self.cpu_cooling_states,
+        )
 
 
 class Watch:
@@ -34,16 +61,24 @@ class Watch:
     raises the clock under load has done so.
 
     A Raspberry Pi's firmware remembers that it throttled. Where it already did before the run,
-    it cannot tell that it did again, so it is asked during the run, once a second.
+    it cannot tell that it did again, so it is asked during the run, once a second. Where it
+    cannot be asked (Debian has no vcgencmd), the kernel's alarm is the witness of under-voltage,
+    and the cooling devices that of heat; neither remembers, so both are looked at every time.
     """
 
     def __init__(self, system: System, cpus: Collection[int], period_s: float = _PERIOD_S) -> None:
         self._system = system
         self._clocks = clock_files(system, cpus)
         self._zones = system.glob("sys/class/thermal/thermal_zone*/temp")
+        self._coolers = cooling_files(system)
         self._period_s = period_s
-        self._khz: list[int] = []
+        self._khz: dict[str, list[int]] = {}
         self._millidegrees: list[int] = []
+        self._alarm = undervoltage_alarm(system)
+        self._has_alarm = not isinstance(self._alarm, NotMeasured)
+        if self._has_alarm:
+            self._alarm = NotMeasured(self._too_short)
+        self._cooling: dict[str, int] = {}
         bits = firmware_bits(system)
         self._ask_firmware = isinstance(bits, int) and bits >> SINCE_BOOT != 0
         self._bits: int | NotMeasured = (
@@ -70,11 +105,20 @@ class Watch:
 
     def look(self) -> None:
         """Take one sample of everything."""
-        for files, seen in ((self._clocks, self._khz), (self._zones, self._millidegrees)):
-            for name in files:
-                value = self._system.number(name)
-                if isinstance(value, int):
-                    seen.append(value)
+        for policy, name in self._clocks.items():
+            khz = self._system.number(name)
+            if isinstance(khz, int):
+                self._khz.setdefault(policy, []).append(khz)
+        for name in self._zones:
+            millidegrees = self._system.number(name)
+            if isinstance(millidegrees, int):
+                self._millidegrees.append(millidegrees)
+        for name, state in cooling_states(self._system, self._coolers).items():
+            self._cooling[name] = max(state, self._cooling.get(name, 0))
+        if self._has_alarm and self._alarm is not True:
+            alarm = undervoltage_alarm(self._system)
+            if isinstance(alarm, bool):
+                self._alarm = alarm
         now_ns = self._system.monotonic_ns()
         if self._ask_firmware and now_ns - self._asked_ns >= _FIRMWARE_PERIOD_NS:
             self._asked_ns = now_ns
@@ -82,17 +126,33 @@ class Watch:
             if isinstance(bits, int):
                 self._bits = bits | (self._bits if isinstance(self._bits, int) else 0)
 
+    @property
+    def _too_short(self) -> str:
+        return f"the runs were shorter than {self._period_s:g} s"
+
     def result(self) -> Watched:
         """What was seen."""
-        short = f"the runs were shorter than {self._period_s:g} s"
         clock: ClockRange | NotMeasured
         hottest: float | NotMeasured
         if self._khz:
-            clock = ClockRange(min(self._khz) / 1000, max(self._khz) / 1000, len(self._khz))
+            clock = _range([khz for seen in self._khz.values() for khz in seen])
         else:
-            clock = NotMeasured(short if self._clocks else "no cpufreq in /sys for these CPUs")
+            none = "no cpufreq in /sys for these CPUs"
+            clock = NotMeasured(self._too_short if self._clocks else none)
         if self._millidegrees:
             hottest = max(self._millidegrees) / 1000
         else:
-            hottest = NotMeasured(short if self._zones else "no zone in /sys/class/thermal")
-        return Watched(clock, hottest, self._bits)
+            none = "no zone in /sys/class/thermal"
+            hottest = NotMeasured(self._too_short if self._zones else none)
+        return Watched(
+            clock=clock,
+            hottest_celsius=hottest,
+            firmware_bits=self._bits,
+            clocks={policy: _range(seen) for policy, seen in self._khz.items()},
+            undervoltage_alarm=self._alarm,
+            cpu_cooling_states=dict(self._cooling),
+        )
+
+
+def _range(khz: list[int]) -> ClockRange:
+    return ClockRange(min(khz) / 1000, max(khz) / 1000, len(khz))

@@ -57,8 +57,15 @@ def _clock_during(report: Data) -> Fact:
     clock = during["clock"] if is_measured(during) else during
     if not is_measured(clock):
         return said(clock)
+    clocks = during.get("clocks", {})  # of reports of earlier agents, one range for all
+    if len(clocks) > 1:
+        return ", ".join(f"{name} {_range(one)}" for name, one in clocks.items()), True
+    return _range(clock), True
+
+
+def _range(clock: Data) -> str:
     low, high = clock["lowest_mhz"], clock["highest_mhz"]
-    return (f"{low:g} MHz" if low == high else f"{low:g} to {high:g} MHz"), True
+    return f"{low:g} MHz" if low == high else f"{low:g} to {high:g} MHz"
 
 
 def _temperatures(context: Data) -> Any:
@@ -91,6 +98,25 @@ def _witnesses(context: Data) -> Any:
     states = throttle["cpu_cooling_states"]
     found += [f"{name}: state {state}" for name, state in states.items()]
     return ", ".join(found) or NONE
+
+
+def _meanwhile(report: Data) -> Fact:
+    """The same, seen during the run; earlier agents did not look."""
+    during = report["context"]["during"]
+    if not is_measured(during):
+        return said(during)
+    found = ["under-voltage alarm"] if during.get("undervoltage_alarm") is True else []
+    states = during.get("cpu_cooling_states", {})
+    found += [f"{name}: state {state}" for name, state in states.items() if state]
+    return ", ".join(found) or NONE, True
+
+
+def _synchronised(report: Data) -> Fact:
+    earlier = {"not_measured": "an earlier agent did not look"}
+    known = report["context"]["before"].get("clock_synchronised", earlier)
+    if not is_measured(known):
+        return said(known)
+    return ("synchronised" if known else "not synchronised: the date may be wrong"), True
 
 
 def _memory(context: Data) -> Any:
@@ -145,6 +171,7 @@ _FACTS: tuple[tuple[str, Callable[[Data], Fact]], ...] = (
     ("Hottest during the run (°C)", _hottest),
     ("Throttling bits", _change(_firmware_bits)),
     ("Other signs of throttling", _change(_witnesses)),
+    ("Signs of throttling during the run", _meanwhile),
     ("Supply", _change(_supply)),
     ("Power mode", _change(lambda context: context["power_mode"])),
     ("Load, one minute", _change(lambda context: context["load_1min"])),
@@ -157,6 +184,7 @@ _FACTS: tuple[tuple[str, Callable[[Data], Fact]], ...] = (
     ("Compiled by", _tools),
     ("Compiled for", lambda report: (str(report["bundle"]["target"]["name"]), True)),
     ("Taken (UTC)", _before("taken_utc")),
+    ("Clock of the board", _synchronised),
     ("Bundle, SHA-256", _bundle("sha256")),
     ("Model, SHA-256", _bundle("model_sha256")),
 )

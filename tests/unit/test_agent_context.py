@@ -16,8 +16,8 @@ from headgate.device.agent.errors import AgentError, UsageError
 from headgate.device.agent.frequency import ClockRange, governor
 from headgate.device.agent.system import System
 from headgate.device.agent.throttle import parse_throttled
-from headgate.device.agent.watch import Watch, Watched
-from tests.board_trees import FakeTime, plant
+from headgate.device.agent.watch import Watched
+from tests.board_trees import plant
 
 SHORT = NotMeasured("the runs were short")
 QUIET = Watched(SHORT, SHORT, SHORT)
@@ -149,11 +149,13 @@ def test_a_governor_that_changed_does_not_count(tmp_path: Path) -> None:
 
 
 def test_a_clock_that_moved_does_not_count(tmp_path: Path) -> None:
-    steady = Watched(ClockRange(2400.0, 2400.0, 9), 60.0, SHORT)
+    clock = ClockRange(2400.0, 2400.0, 9)
+    steady = Watched(clock, 60.0, SHORT, {"policy0": clock})
     assert reasons(tmp_path / "a", "rpi5", {}, steady) == []
-    moved = Watched(ClockRange(1500.0, 2400.0, 9), 85.0, SHORT)
+    clock = ClockRange(1500.0, 2400.0, 9)
+    moved = Watched(clock, 85.0, SHORT, {"policy0": clock})
     (reason,) = reasons(tmp_path / "b", "rpi5", {}, moved)
-    assert reason.startswith("the clock changed between 1500 and 2400 MHz during the run")
+    assert reason.startswith("policy0: the clock changed between 1500 and 2400 MHz during the run")
 
 
 def test_a_busy_or_saving_board_is_a_warning(tmp_path: Path) -> None:
@@ -163,57 +165,30 @@ def test_a_busy_or_saving_board_is_a_warning(tmp_path: Path) -> None:
     assert saving == "policy0: governor is 'ondemand', not 'performance': clock and times vary"
 
 
-def test_the_watch_looks_at_the_clocks_of_the_cpus_measured(tmp_path: Path) -> None:
-    plant("rpi5", tmp_path)
-    watch = Watch(System(tmp_path), {3}, period_s=0.001)
-    assert isinstance(watch.result().clock, NotMeasured)
-    watch.look()
-    clock = tmp_path / "sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq"
-    clock.write_text("1800000\n")
-    (tmp_path / "sys/class/thermal/thermal_zone0/temp").write_text("81200\n")
-    watch.look()
-    seen = watch.result()
-    assert seen.clock == ClockRange(1800.0, 2400.0, 2)
-    assert seen.hottest_celsius == 81.2
-    elsewhere = Watch(System(tmp_path), {17}).result().clock
-    assert elsewhere == NotMeasured("no cpufreq in /sys for these CPUs")
-
-
-def test_the_watch_runs_beside_what_is_measured(tmp_path: Path) -> None:
-    watch = Watch(System(plant("rpi5", tmp_path)), (), period_s=0.001)
-    with watch.watch():
-        while isinstance(watch.result().clock, NotMeasured):
-            os.sched_yield()
-    clock = watch.result().clock
-    assert isinstance(clock, ClockRange)
-    assert clock.highest_mhz == 2400
-
-
-def test_throttling_again_is_seen_where_the_firmware_remembers_an_earlier_time(
-    tmp_path: Path,
+@pytest.mark.parametrize("error_us", [16_000_000, 1200])
+def test_a_clock_that_nobody_has_set_is_a_warning(
+    error_us: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # 0x50000 before and after; in between the board throttled once more.
-    system = FakeTime(plant("rpi4-ina219", tmp_path / "during"))
-    watch = Watch(system, ())
-    vcgencmd = tmp_path / "during/usr/bin/vcgencmd"
-    quiet = vcgencmd.read_text()
-    system.sleep(1)
-    vcgencmd.write_text(quiet.replace("0x50000", "0x50005"))
-    watch.look()
-    vcgencmd.write_text(quiet.replace("0x50000", "0x50008"))
-    watch.look()  # too early to ask again
-    seen = watch.result()
-    assert seen.firmware_bits == 0x50005
-    assert reasons(tmp_path, "rpi4-ina219", {}, seen) == [
-        "under-voltage at the time of the run (throttled=0x50005)",
-        "throttled at the time of the run (throttled=0x50005)",
-    ]
+    monkeypatch.setattr(System, "clock_error_us", lambda self: error_us)
+    system = System(plant("rpi5", tmp_path))
+    context = read_context(system)
+    warnings = context_warnings(context, context)
+    assert context.clock_synchronised is (error_us < 16_000_000)
+    assert len(warnings) == (not context.clock_synchronised)
+    if warnings:
+        assert warnings[0].startswith("the board's clock was not synchronised before the run: ")
+        assert context.taken_utc in warnings[0]
+    # systemd-timesyncd is believed first.
+    mark = tmp_path / "run/systemd/timesync/synchronized"
+    mark.parent.mkdir(parents=True)
+    mark.touch()
+    assert read_context(system).clock_synchronised is True
 
 
-def test_firmware_that_remembers_nothing_is_not_asked_meanwhile(tmp_path: Path) -> None:
-    watch = Watch(System(plant("rpi5", tmp_path)), ())
-    watch.look()
-    assert watch.result().firmware_bits == NotMeasured("bits 16 to 19 say it after the run")
+def test_the_kernel_is_asked_about_this_machines_clock(tmp_path: Path) -> None:
+    assert System(tmp_path).clock_error_us() == NotMeasured("a recorded tree has no clock")
+    error_us = System().clock_error_us()
+    assert isinstance(error_us, int) and 0 <= error_us < 1 << 40
 
 
 def test_a_governor_is_set_for_a_while(tmp_path: Path) -> None:

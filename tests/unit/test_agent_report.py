@@ -61,12 +61,17 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 # Maps from names to figures, whose keys are not prescribed; and what this side does not need.
 FREE = {"temperatures_celsius", "cpu_cooling_states", "frequency_limits_khz", "rails_mw", "tools"}
 FREE |= {"channels", "oddities", "gates", "overcurrent_events", "features"}
+# What agents before this one did not write.
+LATER = {"during": {"clocks", "undervoltage_alarm", "cpu_cooling_states"}}
+LATER |= {part: {"clock_synchronised"} for part in ("before", "after")}
 
 
 def test_no_key_can_be_missing(report: dict[str, Any]) -> None:
     checked = 0
     for path in places(report):
         if FREE & set(path[:-1]) or path[-1] in ("features", "not_measured"):
+            continue
+        if path[-1] in LATER.get(path[-2] if len(path) > 1 else "", ()):
             continue
         broken = copy.deepcopy(report)
         inner = broken
@@ -77,6 +82,39 @@ def test_no_key_can_be_missing(report: dict[str, Any]) -> None:
             read_agent_report(encoded(broken))
         checked += 1
     assert checked > 150
+
+
+def test_a_report_of_an_earlier_agent_is_read_and_drawn(report: dict[str, Any]) -> None:
+    from headgate.profiling import build_board_report
+    from headgate.profiling.report import render_html
+
+    earlier = copy.deepcopy(report)
+    for part, keys in LATER.items():
+        for key in keys:
+            del earlier["context"][part][key]
+    assert read_agent_report(encoded(earlier)) == earlier
+    page = render_html(build_board_report("Earlier", [earlier]))
+    assert "an earlier agent did not look" in page
+
+
+def test_what_later_agents_see_is_checked_and_drawn(report: dict[str, Any]) -> None:
+    from headgate.profiling import build_board_report
+    from headgate.profiling.report import render_html
+
+    newer = copy.deepcopy(report)
+    clock = {"lowest_mhz": 1500.0, "highest_mhz": 1500.0, "samples": 9}
+    fast = {"lowest_mhz": 1800.0, "highest_mhz": 2200.0, "samples": 9}
+    during = newer["context"]["during"]
+    during |= {"clock": dict(fast), "clocks": {"policy0": clock, "policy4": fast}}
+    during |= {"undervoltage_alarm": True, "cpu_cooling_states": {"cpu (cooling_device0)": 2}}
+    newer["context"]["before"]["clock_synchronised"] = False
+    page = render_html(build_board_report("Newer", [read_agent_report(encoded(newer))]))
+    assert "policy0 1500 MHz, policy4 1800 to 2200 MHz" in page
+    assert "under-voltage alarm, cpu (cooling_device0): state 2" in page
+    assert "not synchronised: the date may be wrong" in page
+    during["clocks"]["policy4"]["lowest_mhz"] = "slow"
+    with pytest.raises(DeviceError, match=r"during\.clocks\.policy4\.lowest_mhz is 'slow'"):
+        read_agent_report(encoded(newer))
 
 
 WRONG = [None, True, "text", -1, 1.5, [], {}, [["x"]], {"a": {}}]
