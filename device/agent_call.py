@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -56,6 +57,7 @@ def measure_here(bundle: str | Path, settings: Settings) -> dict[str, Any]:
     Raises:
         UsageError: the agent does not know an option, or a value of one.
         DeviceError: there is no sensor for the energy that was asked for, or the agent failed.
+            A sensor that fails later leaves a report that says so and is not ``valid``.
     """
     with tempfile.TemporaryDirectory(prefix="headgate-") as folder:
         agent = Path(folder) / FILE_NAME
@@ -87,6 +89,11 @@ def agent_result(name: str, status: int, output: bytes, stderr: str) -> dict[str
             return read_agent_report(output)
         except DeviceError as error:
             raise DeviceError(f"{name}: {error}") from error
+    if status == _NO_SENSOR and output:
+        # The sensor failed after the latency had been measured. The report has that, and says
+        # among its reasons for being invalid why there is no energy.
+        with contextlib.suppress(DeviceError):
+            return read_agent_report(output)
     raise _failure(name, status, stderr)
 
 

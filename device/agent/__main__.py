@@ -102,7 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--repeat", type=int, metavar="N", help="runs of each input in a round")
     made.add_argument("--warmup", type=int, default=plan.warmup, metavar="N")
     made.add_argument("--budget-s", type=float, default=plan.budget_s, metavar="S")
-    made.add_argument("--energy", action="store_true", help="measure it afterwards; needs a sensor")
+    group = made.add_mutually_exclusive_group()
+    group.add_argument("--energy", action="store_true", help="measure it, too; needs a sensor")
+    group.add_argument("--energy-if-any", action="store_true", help="the same if there is a sensor")
     sensor(made, None)
     windows(made)
 
@@ -137,16 +139,27 @@ def _run(options: argparse.Namespace) -> int:
 def _profile(options: argparse.Namespace) -> int:
     plan = latency.Plan(options.rounds, options.repeat, options.warmup, options.budget_s)
     plan.check()
-    with_energy = options.energy or options.sensor is not None
-    chosen = _choose(options) if with_energy else None
+    chosen = _sensor_or_reason(options)
     with _Session(options) as session:
         session.check(session.network.run())
         session.say(f"latency: {2 * plan.budget_s:.0f} s or more")
         session.report.latency = measure_latency(session.network, plan, session.watch)
-        if chosen is None:
-            session.report.energy = NotMeasured("not asked for; --energy measures it")
+        if isinstance(chosen, NotMeasured):
+            session.report.energy = chosen
             return session.finish()
         return session.measure_energy(chosen)
+
+
+def _sensor_or_reason(options: argparse.Namespace) -> Sensor | NotMeasured:
+    """What to measure energy with, or why it is not measured."""
+    if not (options.energy or options.energy_if_any or options.sensor is not None):
+        return NotMeasured("not asked for; --energy measures it")
+    try:
+        return _choose(options)
+    except SensorError as error:
+        if options.energy_if_any:
+            return NotMeasured(str(error))
+        raise
 
 
 def _energy(options: argparse.Namespace) -> int:
@@ -268,7 +281,7 @@ class _Session:
                 load, self.bundle.samples, sensor, self.system, plan
             )
         except SensorError as error:
-            self.report.energy = NotMeasured(str(error))
+            self.report.energy, self.report.energy_failed = NotMeasured(str(error)), True
             self.finish()
             raise
         return self.finish()

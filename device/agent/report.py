@@ -41,12 +41,16 @@ class Report:
     latency: Latency | NotMeasured = _NOT_ASKED
     energy: Energy | NotMeasured = _NOT_ASKED
     warnings: list[str] = field(default_factory=list)
+    energy_failed: bool = False
+    """There was a sensor, and it failed. Our exit code says it to those who see that."""
 
     def invalid_because(self) -> list[str]:
         """Why the figures do not count; empty if they do."""
         reasons = invalid_reasons(self.before, self.after or self.before, self.during)
         if isinstance(self.energy, Energy):
             reasons += [f"energy: {reason}" for reason in self.energy.invalid_because]
+        if self.energy_failed:
+            reasons.append(f"energy: {self.energy}")
         if isinstance(self.outputs, Check) and not self.outputs.passed:
             reasons.append(
                 f"outputs differ from PyTorch's by {self.outputs.max_error:.2g} of their scale "

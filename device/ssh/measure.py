@@ -43,7 +43,8 @@ def measure(
 
     Returns:
         The agent's report (``device/agent/README.md``), whose form was checked. Whether it
-        counts is in its ``valid``: wrong outputs and throttling do not raise.
+        counts is in its ``valid``: wrong outputs, throttling, and a sensor that failed during
+        the measurement do not raise.
 
     Raises:
         MissingFile, BundleError: there is no such bundle, it is damaged or for another CPU.

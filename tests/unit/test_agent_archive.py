@@ -175,6 +175,30 @@ def test_a_missing_sensor_fails_only_if_energy_was_asked_for(
     assert done.stderr.count("\n") == 1
 
 
+def test_energy_if_any_measures_what_can_be_and_says_why_not(archive: Path, tmp_path: Path) -> None:
+    save_bundle(tmp_path / "fake.hgb")
+    profile = ("profile", tmp_path / "fake.hgb", "--rounds", "1", "--repeat", "3")
+    bare = plant("rpi3-bare", tmp_path / "pi")
+    done = call(archive, *profile, "--energy-if-any", "--root", bare)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["energy"]["not_measured"].startswith("no power sensor to use. jetson: not a Jet")
+    assert report["latency"]["latency_us"]["count"] == 15
+    assert "energy   not measured: no power sensor to use" in done.stderr
+    assert not [reason for reason in report["invalid_because"] if "energy" in reason]
+
+    (tmp_path / "meter.py").write_text(METER)
+    meter = ("--sensor", f"command:{sys.executable} {tmp_path / 'meter.py'}")
+    times = ("--window-s", "0.2", "--idle-s", "0.2", "--windows", "1")
+    done = call(archive, *profile, "--energy-if-any", *meter, *times)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["energy"]["average_power_mw"] == pytest.approx(3000)
+
+    # What was written wrong is not a board without a sensor.
+    assert call(archive, *profile, "--energy-if-any", "--sensor", "magic").returncode == 2
+    assert call(archive, *profile, "--energy-if-any", "--energy").returncode == 2
+
+
 def test_a_sensor_that_dies_leaves_the_latency_in_the_report(archive: Path, tmp_path: Path) -> None:
     save_bundle(tmp_path / "fake.hgb")
     done = call(
@@ -187,6 +211,10 @@ def test_a_sensor_that_dies_leaves_the_latency_in_the_report(archive: Path, tmp_
     report = json.loads((tmp_path / "report.json").read_text())
     assert "it ended with status 0" in report["energy"]["not_measured"]
     assert report["latency"]["latency_us"]["count"] == 15
+    # Who has the report without the exit code sees it as well; of latency nothing is spoilt.
+    reasons = report["invalid_because"]
+    assert report["valid"] is False
+    assert [reason for reason in reasons if not reason.startswith("energy: not measured: ")] == []
 
 
 def test_run_gives_outputs_and_says_if_they_are_wrong(archive: Path, tmp_path: Path) -> None:

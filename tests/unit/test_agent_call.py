@@ -1,0 +1,36 @@
+"""What becomes of what an agent printed and of the status that it ended with."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from headgate.device.agent_call import Settings, agent_result, measure_here
+from headgate.errors import DeviceError
+from tests.fake_runner import save_bundle
+
+
+def test_a_sensor_that_fails_meanwhile_does_not_take_the_latency_along(tmp_path: Path) -> None:
+    save_bundle(tmp_path / "fake.hgb")
+    sensor = f"command:{sys.executable} -c pass"
+    settings = Settings(energy=True, sensor=sensor, rounds=1, extra=("--budget-s", "0.01"))
+    report = measure_here(tmp_path / "fake.hgb", settings)
+    assert report["latency"]["latency_us"]["count"] >= 5
+    assert "it ended with status 0" in report["energy"]["not_measured"]
+    # `headgate profile` prints these, and ends with a status of its own because of them.
+    assert report["valid"] is False
+    assert any(
+        reason.startswith("energy: not measured: ") and "it ended with status 0" in reason
+        for reason in report["invalid_because"]
+    )
+
+
+@pytest.mark.parametrize("output", [b"", b'{"schema": 1', b"[]", json.dumps({"a": 1}).encode()])
+def test_without_a_report_it_is_an_error(output: bytes) -> None:
+    complaint = "headgate-agent: no power sensor to use"
+    with pytest.raises(DeviceError) as caught:
+        agent_result("kitchen", 3, output, complaint)
+    assert str(caught.value) == "energy cannot be measured on kitchen: no power sensor to use"
