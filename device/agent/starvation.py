@@ -3,7 +3,8 @@
 Of a single thread, its time on the CPU over the clock's time says so. Several threads sleep where
 a layer is not shared, so the sum of their times says nothing: two that take turns on one CPU have
 all of that CPU. Linux counts for every thread how long it had a CPU and how long it was ready to
-run without one (``schedstat``), and the ratio of these is right for any mixture of layers.
+run without one (``schedstat``), and the ratio of these is right for any mixture of layers: two
+threads waited for 0.5 to 2 % of it on two free CPUs, and for half and more on one or busy ones.
 
 Counts of involuntary context switches are no substitute: kernel threads cause 70 to 300 a second
 where nothing is lost, and a program that takes half of a CPU 140 (measured, Linux 6.18).
