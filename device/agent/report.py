@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -126,12 +127,22 @@ def dump(data: Any) -> str:
 def write(data: Any, path: str | None) -> None:
     """Write plain data as JSON to a file, whole or not at all, or to stdout.
 
+    What is there and is no regular file, such as a pipe, is written to and stays what it is.
+
     Raises:
         AgentError: the file cannot be written; an earlier one is as it was.
     """
     text = dump(data)
     if path is None:
         sys.stdout.write(text)
+        return
+    if _is_special(path):
+        # root could put a file in the place of /dev/null, to the harm of everything else.
+        try:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise AgentError(f"cannot write {path}: {describe(error)}") from error
         return
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
@@ -155,6 +166,13 @@ def write(data: Any, path: str | None) -> None:
                 os.close(folder)
     except OSError as error:
         raise AgentError(f"cannot write {path}: {describe(error)}") from error
+
+
+def _is_special(path: str) -> bool:
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:  # nothing there, or nothing that we may look at: writing will tell
+        return False
 
 
 def _facts(bundle: Bundle) -> dict[str, Any]:

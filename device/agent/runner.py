@@ -67,7 +67,7 @@ class Network:
         self.threads = threads
         self.gates: list[dict[str, Any]] = bundle.manifest["gates"]
         self.layers: list[dict[str, Any]] = bundle.manifest["layers"]
-        self._folder = Path(tempfile.mkdtemp(prefix="headgate-", dir=_roomy_folder()))
+        self._folder = _new_folder(_roomy_folder())
         try:
             bundle.extract(RUNNER, self._folder / "runner")
             bundle.extract(WEIGHTS, self._folder / "weights")
@@ -116,9 +116,13 @@ class Network:
         times: bool = False,
         layers: bool = False,
     ) -> Running:
-        """Start what :meth:`run` runs, to measure something else meanwhile."""
+        """Start what :meth:`run` runs, to measure something else meanwhile.
+
+        Raises:
+            AgentError: its folder cannot be written, or it cannot be started.
+        """
         chosen = list(range(self.bundle.samples)) if samples is None else list(samples)
-        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        folder = _new_folder(self._folder)
         options = ["--weights", str(self._folder / "weights")]
         options += ["--repeat", str(repeat), "--warmup", str(warmup)]
         sizes = self.bundle.sample_bytes("inputs")
@@ -277,6 +281,18 @@ def _roomy_folder() -> str | None:
     """Where TMPDIR says; else /var/tmp, because /tmp is often memory, and weights can be large."""
     usable = os.access("/var/tmp", os.W_OK | os.X_OK)
     return "/var/tmp" if usable and "TMPDIR" not in os.environ else None
+
+
+def _new_folder(inside: str | Path | None) -> Path:
+    """A temporary folder; None leaves the place to TMPDIR and ``tempfile``."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="headgate-", dir=inside))
+    except OSError as error:
+        place = "" if inside is None else f" in {inside}"
+        raise AgentError(
+            f"cannot make a temporary folder{place}: {describe(error)}; set TMPDIR to a folder "
+            "with room"
+        ) from error
 
 
 def _rows(numbers: list[int], length: int, rows: int) -> list[list[int]]:
