@@ -23,7 +23,7 @@ ROOT_START=532480 ROOT_SECTORS=3661824
 ROOT_UUID=6865616d-6761-4765-8000-726f6f740001
 
 # cloud-init is not among them: systemd runs the first boot's script, and nothing else is needed.
-PACKAGES=dbus,iproute2,kmod,netbase,openssh-server,python3,sudo,systemd,systemd-resolved
+PACKAGES=dbus,fdisk,iproute2,kmod,netbase,openssh-server,python3,sudo,systemd,systemd-resolved
 PACKAGES=$PACKAGES,systemd-sysv,systemd-timesyncd,udev,wireless-regdb,wpasupplicant,firmware-brcm80211
 # Unpacked, not installed: in an emulated chroot their scripts would take a quarter of an hour.
 UNPACKED='linux-image-arm64 raspi-firmware busybox-static'
@@ -87,7 +87,7 @@ depmod -b "$W/root" "$VERSION"
 
 # Not nofail for the boot partition: the first boot's script is there, and nothing would wait for it.
 cat > "$W/root/etc/fstab" <<'END'
-LABEL=hg-root / ext4 defaults,noatime 0 1
+LABEL=hg-root / ext4 defaults,noatime,x-systemd.growfs 0 1
 LABEL=HG-BOOT /boot/firmware vfat defaults 0 2
 END
 cat > "$W/root/etc/systemd/network/20-any.network" <<'END'
@@ -99,6 +99,37 @@ MulticastDNS=yes
 [Link]
 RequiredForOnline=no
 END
+cat > "$W/root/usr/local/sbin/grow-root-partition" <<'END'
+#!/bin/sh
+# The root partition takes what the card has left; its file system follows (x-systemd.growfs).
+set -eu
+partition=$(basename "$(findmnt -nvo SOURCE /)")
+disk=$(basename "$(readlink -f "/sys/class/block/$partition/..")")
+cd /sys/class/block
+read -r number < "$partition/partition"
+read -r start < "$partition/start"
+read -r size < "$partition/size"
+read -r sectors < "$disk/size"
+[ $((sectors - start - size)) -ge 2048 ] || exit 0
+echo ', +' | sfdisk --quiet --force --no-reread --no-tell-kernel -N "$number" "/dev/$disk"
+partx --update --nr "$number" "/dev/$disk"
+END
+chmod 755 "$W/root/usr/local/sbin/grow-root-partition"
+cat > "$W/root/etc/systemd/system/grow-root-partition.service" <<'END'
+[Unit]
+Description=The root partition takes the rest of the card
+DefaultDependencies=no
+After=systemd-remount-fs.service
+Before=systemd-growfs-root.service local-fs.target shutdown.target
+Conflicts=shutdown.target
+[Service]
+Type=oneshot
+ExecStart=/usr/local/sbin/grow-root-partition
+[Install]
+WantedBy=local-fs.target
+END
+mkdir -p "$W/root/etc/systemd/system/local-fs.target.wants"
+ln -s ../grow-root-partition.service "$W/root/etc/systemd/system/local-fs.target.wants/"
 # An empty one is filled on first boot.
 : > "$W/root/etc/machine-id"
 echo debian > "$W/root/etc/hostname"

@@ -39,6 +39,7 @@ pytestmark = [
 
 NETWORK, USER = "resnet8-fbs-0.5", "maker"
 ROOT_OFFSET = 532480 * 512
+CARD_BYTES = 4 * 2**30
 
 
 @dataclass
@@ -120,6 +121,7 @@ def booted(
     options += ["--base", f"/bases/{base.name}", "-o", image.name]
     timed("image", lambda: docker(*mounted(folder), *bases, image_maker, "image", *options))
     timed("flash", lambda: headgate("flash", image, card, "--yes"))
+    os.truncate(card, CARD_BYTES)
     with emulated_board(card, folder) as board:
         board.start()
         times_s["first boot"] = board.wait_for_restart(900)
@@ -210,6 +212,11 @@ def test_the_network_stays_ready_as_a_service(booted: Booted) -> None:
     outputs = np.frombuffer(done.stdout, "<f4").reshape(expected.shape)
     scale = float(np.abs(expected).max())
     assert np.abs(outputs - expected).max() <= 1e-4 * scale
+
+
+def test_the_system_takes_the_whole_card(booted: Booted) -> None:
+    size = int(booted.ssh("findmnt", "-bno", "SIZE", "/").stdout)
+    assert size > 0.9 * (CARD_BYTES - ROOT_OFFSET)
 
 
 def test_what_runs_there_is_unprivileged(booted: Booted) -> None:
