@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from . import VERSION, energy, latency
@@ -219,7 +220,7 @@ def _settings(options: argparse.Namespace) -> Options:
 
 
 def _choose(options: argparse.Namespace) -> Sensor:
-    """The sensor, looked for before anything is measured, so that its absence costs no time."""
+    """The sensor, looked for before anything is measured: its absence costs no time."""
     energy.Plan(options.window_s, options.idle_s, options.windows).check()
     return choose(System(options.root), options.sensor or "auto", _settings(options))
 
@@ -242,22 +243,21 @@ class _Session:
         self._governor = governor(self.system, options.governor)
 
     def __enter__(self) -> _Session:
-        try:
-            self._governor.__enter__()
-        except BaseException:
-            self.network.close()
-            raise
-        self.report = Report(
-            verb=self._options.verb,
-            arguments=self._options.given,
-            before=read_context(self.system),
-            bundle=self.bundle,
-        )
+        # A signal may come at any time, also while the context is read.
+        with ExitStack() as undo:
+            undo.callback(self.network.close)
+            undo.enter_context(self._governor)
+            self.report = Report(
+                verb=self._options.verb,
+                arguments=self._options.given,
+                before=read_context(self.system),
+                bundle=self.bundle,
+            )
+            self._undo = undo.pop_all()
         return self
 
     def __exit__(self, *details: Any) -> None:
-        self.network.close()
-        self._governor.__exit__(*details)
+        self._undo.close()
 
     def say(self, text: str) -> None:
         """Tell somebody at a terminal what takes so long."""

@@ -5,6 +5,7 @@ Whatever cannot be read is :class:`NotMeasured` with the reason; nothing here fa
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
@@ -79,6 +80,8 @@ class Context:
     python: str
     clock_synchronised: bool | NotMeasured = NOT_LOOKED
     """Whether ``taken_utc`` can be believed: most Raspberry Pis have no clock of their own."""
+    board_id: str | NotMeasured = NOT_LOOKED
+    """Tells boards of one model and one host name apart; of this board always the same."""
 
 
 def read_context(system: System) -> Context:
@@ -105,7 +108,19 @@ def read_context(system: System) -> Context:
         l4t=_first_line(system.text("etc/nv_tegra_release")),
         python=platform.python_version(),
         clock_synchronised=clock_synchronised(system),
+        board_id=board_id(system),
     )
+
+
+def board_id(system: System) -> str | NotMeasured:
+    """Of the board's serial number, else of the installed system: a hash, as reports travel."""
+    found: str | NotMeasured = NotMeasured("")
+    for name in ("proc/device-tree/serial-number", "etc/machine-id"):
+        found = system.text(name)
+        number = "" if isinstance(found, NotMeasured) else found.strip("\0 \n")
+        if number:
+            return hashlib.sha256(f"headgate {number}".encode()).hexdigest()[:16]
+    return found if isinstance(found, NotMeasured) else NotMeasured("/etc/machine-id is empty")
 
 
 def invalid_reasons(before: Context, after: Context, during: Watched | NotMeasured) -> list[str]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 from typing import Protocol
 
 from .absent import NotMeasured
@@ -48,10 +48,11 @@ class Plan:
         Raises:
             UsageError: a number is out of range.
         """
-        if self.window_s <= 0 or self.idle_s <= 0 or self.windows < 1:
+        lengths = (self.window_s, self.idle_s)
+        if not all(0 < length_s < inf for length_s in lengths) or self.windows < 1:
             raise UsageError(
-                f"window={self.window_s} s, idle={self.idle_s} s, windows={self.windows}: more "
-                "than 0 is needed"
+                f"window={self.window_s} s, idle={self.idle_s} s, windows={self.windows}: numbers "
+                "above 0 are needed"
             )
 
 
@@ -322,6 +323,11 @@ def _invalid_because(recording: Recording, idle: Idle, windows: list[Window]) ->
             reasons.append(
                 f"window {number}: the network had the CPU for {window.cpu_share:.0%} of the time; "
                 "the energy is other programs', too"
+            )
+        if window.average_power_mw <= 0:
+            reasons.append(
+                f"window {number}: the sensor read {window.average_power_mw:g} mW at work; is the "
+                "board's supply wired through it?"
             )
     if any(window.average_power_mw < (1 - _NOISE) * idle.average_power_mw for window in windows):
         reasons.append("the board drew less at work than idle: something else was running before")

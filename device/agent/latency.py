@@ -7,6 +7,7 @@ times of the whole.
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import dataclass
 
@@ -41,10 +42,10 @@ class Plan:
         Raises:
             UsageError: a number is out of range.
         """
-        if self.rounds < 1 or self.warmup < 0 or self.budget_s <= 0:
+        if self.rounds < 1 or self.warmup < 0 or not 0 < self.budget_s < math.inf:
             raise UsageError(
                 f"rounds={self.rounds}, warmup={self.warmup}, budget={self.budget_s}: "
-                "at least 1, 0 and more than 0 are needed"
+                "at least 1, at least 0, and a number of seconds above 0 are needed"
             )
         if self.repeat is not None and self.repeat < 1:
             raise UsageError(f"repeat={self.repeat}: at least 1 is needed")
@@ -129,14 +130,17 @@ def measure_latency(network: Network, plan: Plan, watch: Watch) -> Latency:
     layer_rounds: list[list[list[list[int]]]] = []
     cpu_s, waited_shares = 0.0, []
     for _ in range(count):
-        with watch.watch():
+        with watch.watch() as ended:
             done = network.run(repeat=repeat, warmup=plan.warmup, times=True)
+            ended(done.ended_ns)
         rounds.append(done.times_ns)
-        cpu_s += done.cpu_s
+        # The timed runs' share: what warming up took says nothing of them.
+        cpu_s += done.cpu_s * repeat / (repeat + plan.warmup)
         waited_shares.append(done.waited_share)
     for _ in range(count):
-        with watch.watch():
+        with watch.watch() as ended:
             done = network.run(repeat=repeat, warmup=plan.warmup, layers=True)
+            ended(done.ended_ns)
         layer_rounds.append(done.layer_times_ns)
     us_rounds = [[ns / 1000 for times in samples for ns in times] for samples in rounds]
     in_order = [us for values in us_rounds for us in values]

@@ -30,9 +30,10 @@ class NetworkLoad:
     ) -> Burst:
         """Infer so often in a process whose end is awaited by ``during``."""
         running = self._network.start([sample], warmup=1, repeat=inferences, times=True)
-        with self._watch.watch(), running:
+        with self._watch.watch() as ended, running:
             during(running.wait)
             done = running.result()
+            ended(done.ended_ns)
         total_ns = sum(done.times_ns[0])
         # The process ends right after the last inference, and loading lies before the first.
         inference_s = total_ns / 1e9

@@ -134,7 +134,15 @@ def write(data: Any, path: str | None) -> None:
     """
     text = dump(data)
     if path is None:
-        sys.stdout.write(text)
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            # Python would try again at exit, and complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise AgentError(f"cannot write to standard output: {describe(error)}") from error
         return
     if _is_special(path):
         # root could put a file in the place of /dev/null, to the harm of everything else.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -72,7 +72,8 @@ class Watch:
         self._zones = system.glob("sys/class/thermal/thermal_zone*/temp")
         self._coolers = cooling_files(system)
         self._period_s = period_s
-        self._khz: dict[str, list[int]] = {}
+        self._khz: dict[str, list[tuple[int, int]]] = {}
+        """cpufreq policy -> when something was seen, and what."""
         self._millidegrees: list[int] = []
         self._alarm = undervoltage_alarm(system)
         self._has_alarm = not isinstance(self._alarm, NotMeasured)
@@ -87,9 +88,15 @@ class Watch:
         self._asked_ns = 0
 
     @contextmanager
-    def watch(self) -> Iterator[None]:
-        """Look while the block runs; several blocks add up."""
+    def watch(self) -> Iterator[Callable[[int], None]]:
+        """Look while the block runs; several blocks add up.
+
+        Yields:
+            What is to be told when, by the monotonic clock in ns, the network had ended: a governor
+            lowers the clock at once, so what was seen of it later does not count.
+        """
         over = threading.Event()
+        ends_ns: list[int] = []
 
         def look() -> None:
             while not over.wait(self._period_s):
@@ -98,17 +105,20 @@ class Watch:
         thread = threading.Thread(target=look, name="watch", daemon=True)
         thread.start()
         try:
-            yield
+            yield ends_ns.append
         finally:
             over.set()
             thread.join()
+            if ends_ns:
+                for policy, seen in self._khz.items():
+                    self._khz[policy] = [one for one in seen if one[0] <= ends_ns[-1]]
 
     def look(self) -> None:
         """Take one sample of everything."""
         for policy, name in self._clocks.items():
             khz = self._system.number(name)
             if isinstance(khz, int):
-                self._khz.setdefault(policy, []).append(khz)
+                self._khz.setdefault(policy, []).append((self._system.monotonic_ns(), khz))
         for name in self._zones:
             millidegrees = self._system.number(name)
             if isinstance(millidegrees, int):
@@ -134,8 +144,9 @@ class Watch:
         """What was seen."""
         clock: ClockRange | NotMeasured
         hottest: float | NotMeasured
-        if self._khz:
-            clock = _range([khz for seen in self._khz.values() for khz in seen])
+        clocks = {policy: [khz for _, khz in seen] for policy, seen in self._khz.items() if seen}
+        if clocks:
+            clock = _range([khz for seen in clocks.values() for khz in seen])
         else:
             none = "no cpufreq in /sys for these CPUs"
             clock = NotMeasured(self._too_short if self._clocks else none)
@@ -148,7 +159,7 @@ class Watch:
             clock=clock,
             hottest_celsius=hottest,
             firmware_bits=self._bits,
-            clocks={policy: _range(seen) for policy, seen in self._khz.items()},
+            clocks={policy: _range(seen) for policy, seen in clocks.items()},
             undervoltage_alarm=self._alarm,
             cpu_cooling_states=dict(self._cooling),
         )

@@ -20,7 +20,7 @@ Data = Mapping[str, Any]
 
 _CONVENTIONS = (
     "Latency is one inference, timed in C on the board, in rounds over the inputs; intervals are "
-    "95 % intervals from how rounds differ. Speed-ups are ratios of medians of separate runs on one "
+    "of 95 %, from how rounds differ. Speed-ups are ratios of medians of separate runs on one "
     "board and as many threads; their interval takes the far ends of both intervals.",
     "Energy follows MLPerf Tiny: windows of at least 10 s and 10 inferences, one input each, the "
     "median over the windows. Net is above the idle board. Energy-delay is gross energy times "

@@ -241,7 +241,7 @@ def test_run_gives_outputs_and_says_if_they_are_wrong(archive: Path, tmp_path: P
         (("profile", "BUNDLE", "--rounds", "0"), 2, "rounds=0"),
         (("profile", "BUNDLE", "--threads", "0"), 2, "--threads 0: at least 1 is needed"),
         (("energy", "BUNDLE", "--sensor", "magic"), 2, "no such kind; there are auto"),
-        (("energy", "BUNDLE", "--windows", "0"), 2, "windows=0: more than 0 is needed"),
+        (("energy", "BUNDLE", "--windows", "0"), 2, "windows=0: numbers above 0 are needed"),
         (("run", "BUNDLE", "-o", "no/such/folder"), 1, "cannot write no/such/folder"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 from pathlib import Path
 
@@ -11,7 +12,12 @@ import pytest
 
 from headgate.device.agent.absent import NotMeasured, is_measured, to_json
 from headgate.device.agent.affinity import choose_cpus, parse_cpus, pinned
-from headgate.device.agent.context import context_warnings, invalid_reasons, read_context
+from headgate.device.agent.context import (
+    board_id,
+    context_warnings,
+    invalid_reasons,
+    read_context,
+)
 from headgate.device.agent.errors import AgentError, UsageError
 from headgate.device.agent.frequency import ClockRange, governor
 from headgate.device.agent.system import System
@@ -235,3 +241,19 @@ def test_pinning_ends_with_the_block() -> None:
     assert os.sched_getaffinity(0) == before
     with pinned(()):
         assert os.sched_getaffinity(0) == before
+
+
+def test_a_boards_identity_is_its_own_and_no_serial_number(tmp_path: Path) -> None:
+    serial, machine = "proc/device-tree/serial-number", "etc/machine-id"
+    found = []
+    for place, (name, text) in enumerate(
+        [(serial, "10000000abcdef01\0"), (serial, "10000000abcdef02\0"), (machine, "0123\n")]
+    ):
+        file = tmp_path / str(place) / name
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+        found.append(board_id(System(tmp_path / str(place))))
+        assert isinstance(found[-1], str) and re.fullmatch("[0-9a-f]{16}", found[-1])
+        assert board_id(System(tmp_path / str(place))) == found[-1]
+    assert len(set(found)) == 3
+    assert board_id(System(tmp_path / "none")) == NotMeasured("no /etc/machine-id")

@@ -267,8 +267,18 @@ def test_shorter_windows_are_no_longer_mlperfs(tmp_path: Path) -> None:
     plan = Plan(window_s=2, idle_s=2, windows=3)
     energy = measure_energy(Work(system, 0.004, 0.004, 0.004), 3, sensor, system, plan)
     assert energy.warnings == ["3 windows of 2 s; MLPerf Tiny asks for 5 of 10 s"]
-    with pytest.raises(UsageError, match="more than 0 is needed"):
-        measure_energy(Work(system, 0.004), 1, sensor, system, Plan(windows=0))
+    for wrong in (Plan(windows=0), Plan(window_s=float("nan")), Plan(idle_s=float("inf"))):
+        with pytest.raises(UsageError, match="numbers above 0 are needed"):
+            measure_energy(Work(system, 0.004), 1, sensor, system, wrong)
+
+
+def test_a_sensor_that_nothing_is_wired_through_is_invalid(tmp_path: Path) -> None:
+    system, sensor = board(tmp_path)
+    follow(system, lambda: 0)
+    (reason,) = measure_energy(
+        Work(system, 0.004), 1, sensor, system, Plan(windows=1)
+    ).invalid_because
+    assert reason.startswith("window 1: the sensor read 0 mW at work; is the board's supply wired")
 
 
 def test_a_sensor_that_is_slow_to_read_is_a_warning(tmp_path: Path) -> None:

@@ -6,16 +6,20 @@ import errno
 import json
 import os
 import stat
+import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 
+from headgate.device.agent.__main__ import main
 from headgate.device.agent.bundle import open_bundle
 from headgate.device.agent.errors import AgentError
 from headgate.device.agent.report import write
 from headgate.device.agent.runner import Network
+from headgate.device.agent_archive import write_agent
 from tests.fake_runner import save_bundle
 
 
@@ -72,3 +76,34 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert "\n" not in str(raised.value)
     with pytest.raises(AgentError, match=expected):
         Network(bundle)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_a_full_disk_behind_standard_output_is_one_line(tmp_path: Path) -> None:
+    write_agent(tmp_path / "agent.pyz")
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, tmp_path / "agent.pyz", "context"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "headgate-agent: cannot write to standard output: No space left on device\n"
+    )
+
+
+def test_stopped_while_the_context_is_read_nothing_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_bundle(tmp_path / "network.hgb")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+    def stop(system: object) -> None:
+        assert list(scratch.iterdir())
+        raise SystemExit(143)
+
+    monkeypatch.setattr("headgate.device.agent.__main__.read_context", stop)
+    with pytest.raises(SystemExit):
+        main(["run", str(tmp_path / "network.hgb")])
+    assert list(scratch.iterdir()) == []

@@ -63,7 +63,7 @@ FREE = {"temperatures_celsius", "cpu_cooling_states", "frequency_limits_khz", "r
 FREE |= {"channels", "oddities", "gates", "overcurrent_events", "features"}
 # What agents before this one did not write.
 LATER = {"during": {"clocks", "undervoltage_alarm", "cpu_cooling_states"}}
-LATER |= {part: {"clock_synchronised"} for part in ("before", "after")}
+LATER |= {part: {"clock_synchronised", "board_id"} for part in ("before", "after")}
 
 
 def test_no_key_can_be_missing(report: dict[str, Any]) -> None:

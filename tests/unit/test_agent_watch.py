@@ -66,6 +66,23 @@ def test_the_watch_runs_beside_what_is_measured(tmp_path: Path) -> None:
     assert clock.highest_mhz == 2400
 
 
+def test_a_clock_that_falls_when_the_network_has_ended_does_not_count(tmp_path: Path) -> None:
+    system = FakeTime(plant("rpi5", tmp_path))
+    watch = Watch(system, (), period_s=1000)
+    clock = tmp_path / "sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq"
+    with watch.watch() as ended:
+        watch.look()
+        ended(system.monotonic_ns())
+        system.sleep(0.1)
+        clock.write_text("600000\n")
+        watch.look()
+    assert watch.result().clock == ClockRange(2400.0, 2400.0, 1)
+    # A runner that failed has no end.
+    with watch.watch():
+        watch.look()
+    assert watch.result().clock == ClockRange(600.0, 2400.0, 2)
+
+
 def test_throttling_again_is_seen_where_the_firmware_remembers_an_earlier_time(
     tmp_path: Path,
 ) -> None:
