@@ -160,9 +160,12 @@ def _board(name: str, table: Any, shipped: Mapping[str, Kind], place: str) -> Bo
         # True is an int in Python, and none here.
         if type(value) is not _KEYS[key]:
             raise UsageError(f"{place}: {key} = {value!r} is no {_KEYS[key].__name__}")
+        if type(value) is int and value < 1:
+            raise UsageError(f"{place}: {key} = {value}: at least 1 is needed")
     for key in ("board", "host"):
         if key not in table:
-            raise UsageError(f"{place}: {key!r} is missing")
+            known = f"; kinds of boards: {', '.join(shipped)}" if key == "board" else ""
+            raise UsageError(f"{place}: {key!r} is missing{known}")
     if table["board"] not in shipped:
         raise UsageError(
             f"{place}: no kind of board {table['board']!r}.{suggest(table['board'], shipped)}"

@@ -92,7 +92,7 @@ def _several(
             raise StorageError("; ".join(problems))
 
     try:
-        reports = on_several(names, work, _COLUMNS, _row, dict, json)
+        reports = on_several(names, work, _COLUMNS, _row, dict, json, _notes)
     except typer.Exit:  # A machine failed as well, which was said.
         rescue()
         raise
@@ -217,10 +217,15 @@ def _print(report: Report, machine: str) -> None:
         share = f" ({done / dense:.1%})" if dense else ""
         print_line(f"MACs done: {done:,.0f} of {dense:,} dense{share}")
     print_line(f"energy: {_energy(report['energy'])}")
-    for reason in report["invalid_because"]:
-        print_line(f"INVALID: {reason}")
-    for warning in report["warnings"]:
-        print_line(f"warning: {warning}")
+    for line in _notes(report):
+        print_line(line)
+
+
+def _notes(report: Report) -> list[str]:
+    """Why a report does not count, and what makes it less certain."""
+    return [f"INVALID: {reason}" for reason in report["invalid_because"]] + [
+        f"warning: {warning}" for warning in report["warnings"]
+    ]
 
 
 def _energy(energy: Mapping[str, Any]) -> str:

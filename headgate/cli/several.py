@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from headgate.cli.output import print_json, print_table, working
+from headgate.cli.output import print_json, print_line, print_table, working
 
 if TYPE_CHECKING:
     from headgate.device.fleet import Outcome
@@ -23,6 +23,7 @@ def on_several(
     row: Callable[[Result], Sequence[object]],
     figures: Callable[[Result], Any],
     json: bool,
+    notes: Callable[[Result], Sequence[str]] = lambda result: (),
 ) -> list[Result]:
     """Do ``work`` on each machine and print a table, or JSON: name -> figures or error.
 
@@ -33,6 +34,7 @@ def on_several(
         row: a result as cells of these columns.
         figures: a result as JSON.
         json: whether to print that.
+        notes: what is to be said of a result below the table.
 
     Returns:
         The results, when there are as many as machines.
@@ -72,6 +74,9 @@ def on_several(
             for outcome in outcomes
         ]
         print_table(f"{len(names)} machines", ["machine", *columns], rows)
+        for outcome in outcomes:
+            for line in () if outcome.result is None else notes(outcome.result):
+                print_line(f"{outcome.machine}: {line}")
     sys.stdout.flush()
     for outcome in failed:
         message = " ".join(str(outcome.error).split())

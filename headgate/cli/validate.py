@@ -41,6 +41,7 @@ def validate(
     """Compare a bundle's outputs with PyTorch's: on the test vectors it carries, or on images."""
     from headgate.device import validate as check
     from headgate.device.fleet import names_of
+    from headgate.device.machine import find_machine
 
     if model is not None and not images and bundle.suffix != ".tflite":
         raise UsageError("--model needs --images: the bundle's own vectors carry the answers")
@@ -53,6 +54,8 @@ def validate(
         return check(bundle, machine)
 
     names = names_of(machines)
+    for name in names:
+        find_machine(name)
     if len(names) > 1:
         done = on_several(names, work, _COLUMNS, _row, _figures, json)
         passed = all(result.passed for result in done)

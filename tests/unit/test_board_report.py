@@ -114,6 +114,18 @@ def test_what_spoils_energy_alone_spares_latency(on_pi4: dict[str, Report]) -> N
     (board,) = boards_of([on_pi4["dense"], gated])
     assert isinstance(board.entries[1].speedup(), Ratio)
     assert isinstance(board.entries[1].energy_ratio(), NotMeasured)
+    page = page_of(on_pi4["dense"], gated)
+    assert "(its energy; its latency counts)" in page and "faster" in page
+
+
+def test_the_headline_is_of_a_run_that_counts_whole(on_pi4: dict[str, Report]) -> None:
+    faster = copy.deepcopy(on_pi4["gated"])
+    faster |= {"valid": False, "invalid_because": ["energy: window 1: 3 of 10 s without samples"]}
+    faster["bundle"] = {**faster["bundle"], "name": "spoilt"}
+    for figure in faster["latency"]["latency_us"]["percentiles"].values():
+        figure |= {key: figure[key] / 2 for key in ("value", "low", "high")}
+    tiles = page_of(on_pi4["dense"], faster, on_pi4["gated"]).split("Invalid runs")[0]
+    assert "faster" in tiles and "spoilt" not in tiles
 
 
 def test_energies_of_different_sensors_are_not_divided(on_pi4: dict[str, Report]) -> None:

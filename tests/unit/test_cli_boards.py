@@ -202,6 +202,7 @@ def test_options_of_the_agent_reach_it(model: Path, capsys: pytest.CaptureFixtur
         ("profile x.tflite --cpus 3", "--cpus: for what the agent measures"),
         ("profile MODEL --on attic --threads 3", "--threads 3: attic is a board 'rpi4' of 2 cores"),
         ("profile MODEL --on kitchen,attic --threads 3", "--threads 3: attic"),
+        ("validate MODEL --on kitchen,nosuch", "no machine 'nosuch'"),
         ("run MODEL --on kitchen --threads 5", "--threads 5: kitchen is a board 'rpi4' of 4 cores"),
     ],
 )
@@ -216,3 +217,22 @@ def test_options_where_they_do_not_apply(
     captured = capsys.readouterr()
     assert words in captured.err and captured.err.count("\n") == 1 and not captured.out
     assert not (boards.folder / "calls").exists()  # before anything was connected to
+
+
+def test_of_several_boards_each_warning_is_said(
+    boards: fake_ssh.Boards,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    measure = profile_boards._measure
+
+    def warned(bundle: Path, name: str, settings: Settings) -> dict[str, Any]:
+        report = dict(measure(bundle, name, settings))
+        return report | {"warnings": [f"it is warm in the {name}"]}
+
+    monkeypatch.setattr(profile_boards, "_measure", warned)
+    assert main(["profile", str(model), "--on", "kitchen,attic", "--repeat", "1"]) == 0
+    said = capsys.readouterr().out
+    for name in ("kitchen", "attic"):
+        assert f"{name}: warning: it is warm in the {name}\n" in said
