@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+from headgate.device.agent.absent import NotMeasured
+from headgate.device.agent.sensors.base import Sensor
 from headgate.device.agent.system import System
 
 RECORDINGS = Path(__file__).with_name("recordings")
@@ -45,6 +47,24 @@ def plant(name: str, root: Path, changes: dict[str, str] | None = None) -> Path:
         text = text.replace(old, new)
     plant_text(text, root)
     return root
+
+
+def tree(root: Path, name: str, changes: dict[str, str] | None = None) -> System:
+    """The system of a board that is planted there."""
+    return System(plant(name, root, changes))
+
+
+def read(sensor: Sensor) -> dict[str, float]:
+    """What a sensor reads once, by channel."""
+    (sample,) = sensor.poll(0)
+    return sample.values
+
+
+def total_mw(sensor: Sensor) -> float:
+    """What it reads of the whole board."""
+    assert not isinstance(sensor.total, NotMeasured), sensor.total
+    values = read(sensor)
+    return sum(values[name] for name in sensor.total)
 
 
 def plant_text(text: str, root: Path) -> None:

@@ -7,7 +7,8 @@ run without one (``schedstat``), and the ratio of these is right for any mixture
 threads waited for 0.5 to 2 % of it on two free CPUs, and for half and more on one or busy ones.
 
 Counts of involuntary context switches are no substitute: kernel threads cause 70 to 300 a second
-where nothing is lost, and a program that takes half of a CPU 140 (measured, Linux 6.18).
+where nothing is lost, and a program that takes half of a CPU 140 (an
+experiment on Linux 6.18, as are the shares above).
 """
 
 from __future__ import annotations

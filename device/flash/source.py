@@ -7,21 +7,17 @@ import gzip
 import hashlib
 import lzma
 import os
-import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from headgate.device.files import storage_error
-from headgate.device.flash import xz
+from headgate.device.flash import mbr, xz
 from headgate.errors import InputError, MissingFile, UsageError
 
 CHUNK_BYTES = 4 * 1024 * 1024
 _XZ, _GZIP, _ZIP, _ZSTD = b"\xfd7zXZ\0", b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd"
-_MBR_SIGNATURE = b"\x55\xaa"
-_SECTOR_BYTES = 512
-_EMPTY, _GPT_INSIDE = 0x00, 0xEE
 
 
 class ImageSource:
@@ -126,16 +122,17 @@ class ImageSource:
 
     def _check_start(self, chunk: bytes) -> int:
         """How long the image has to be by its partition table."""
-        if chunk[510:512] != _MBR_SIGNATURE:
-            raise InputError(f"{self.path} is no disk image: it has no partition table")
-        needed = _end_of_partitions(chunk)
+        partitions = mbr.read_table(chunk, str(self.path))
+        # What a GPT's entry says is not how long the image is.
+        ends = [one.start + one.size for one in partitions if one.kind != mbr.GPT_TYPE]
+        needed = max(ends, default=0)
         if self._size is not None:
             self._check_size(self._size, needed)
         self.least_bytes = max(self.least_bytes, needed)
         return needed
 
     def _check_size(self, size: int, needed: int) -> None:
-        if size % _SECTOR_BYTES:
+        if size % mbr.SECTOR_BYTES:
             raise InputError(
                 f"{self.path} is truncated: it ends within a sector, after {size:,} bytes; "
                 "download it again"
@@ -145,17 +142,6 @@ class ImageSource:
                 f"{self.path} is truncated: it has {size:,} bytes, its partitions {needed:,}; "
                 "download it again"
             )
-
-
-def _end_of_partitions(start: bytes) -> int:
-    """Where the last partition of an MBR ends, in bytes; of a GPT its own header is not read."""
-    ends = [0]
-    for entry in (start[place : place + 16] for place in range(446, 510, 16)):
-        kind = entry[4]
-        first, count = struct.unpack("<II", entry[8:])
-        if kind not in (_EMPTY, _GPT_INSIDE):
-            ends.append((first + count) * _SECTOR_BYTES)
-    return max(ends)
 
 
 class _Counted:

@@ -7,28 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from headgate.device.agent.absent import NotMeasured
 from headgate.device.agent.recorder import Recording
 from headgate.device.agent.sensors import choose, pmic
-from headgate.device.agent.sensors.base import Sensor
 from headgate.device.agent.system import System
-from tests.board_trees import plant, plant_text
-
-
-def tree(tmp_path: Path, name: str) -> System:
-    return System(plant(name, tmp_path))
-
-
-def read(sensor: Sensor) -> dict[str, float]:
-    (sample,) = sensor.poll(0)
-    return sample.values
-
-
-def total_mw(sensor: Sensor) -> float:
-    assert not isinstance(sensor.total, NotMeasured), sensor.total
-    values = read(sensor)
-    return sum(values[name] for name in sensor.total)
-
+from tests.board_trees import plant, plant_text, read, total_mw, tree
 
 # Volts times amperes of the recording, in decimal arithmetic.
 PI5_RAILS_MW = {

@@ -9,25 +9,8 @@ import pytest
 from headgate.device.agent.absent import NotMeasured
 from headgate.device.agent.errors import SensorError, UsageError
 from headgate.device.agent.sensors import Options, choose, hwmon, jetson, probe_all, rapl
-from headgate.device.agent.sensors.base import Sensor
 from headgate.device.agent.system import System
-from tests.board_trees import plant, plant_text
-
-
-def tree(tmp_path: Path, name: str, changes: dict[str, str] | None = None) -> System:
-    return System(plant(name, tmp_path, changes))
-
-
-def read(sensor: Sensor) -> dict[str, float]:
-    (sample,) = sensor.poll(0)
-    return sample.values
-
-
-def total_mw(sensor: Sensor) -> float:
-    assert not isinstance(sensor.total, NotMeasured), sensor.total
-    values = read(sensor)
-    return sum(values[name] for name in sensor.total)
-
+from tests.board_trees import plant, plant_text, read, total_mw, tree
 
 # Totals by hand: rails that count, mV x mA / 1000 where there is no power file.
 JETSONS = {
