@@ -17,7 +17,7 @@ from headgate.train.gates.measures import (
     gate_loss,
     gate_statistics,
 )
-from headgate.train.gates.operators import gated_conv2d, keep_top_k
+from headgate.train.gates.operators import following_conv2d, gated_conv2d, keep_top_k
 from headgate.train.gates.pixel_operator import pixel_gated_conv2d
 from headgate.train.gates.threshold_target import set_target
 from headgate.train.gates.thresholds import calibrate
@@ -34,6 +34,7 @@ __all__ = [
     "calibrate",
     "check_finite",
     "find_convolutions",
+    "following_conv2d",
     "gate",
     "gate_loss",
     "gate_statistics",
