@@ -10,6 +10,7 @@ from headgate.train.gates.cgnet import CGNetConv2d
 from headgate.train.gates.dcp import DCPConv2d
 from headgate.train.gates.fbs import FBSConv2d
 from headgate.train.gates.find import Convolution, find_convolutions
+from headgate.train.gates.following import FollowingConv2d
 from headgate.train.gates.layer import GatedLayer, gates
 from headgate.train.gates.measures import (
     GateStatistics,
@@ -28,6 +29,7 @@ __all__ = [
     "Convolution",
     "DCPConv2d",
     "FBSConv2d",
+    "FollowingConv2d",
     "GateStatistics",
     "GatedConv2d",
     "GatedLayer",

@@ -102,13 +102,7 @@ def _gated_conv2d(
 ) -> Tensor:
     u = F.conv2d(x, weight, None, stride, padding, dilation, groups)
     u = u * scale[:, None, None] + bias[:, None, None]
-    return apply_gate(u, gate, shift)
-
-
-def apply_gate(u: Tensor, gate: Tensor, shift: Tensor) -> Tensor:
-    """gate * u + shift where gate != 0, else exactly 0, for u (N, C, H, W) and gate (N, C)."""
-    wide = gate[:, :, None, None]
-    return torch.where(wide != 0, wide * u + shift[:, None, None], torch.zeros_like(u))
+    return only_open(gate[:, :, None, None] * u + shift[:, None, None], gate)
 
 
 @gated_conv2d.register_fake
