@@ -273,7 +273,7 @@ class _Reading:
         return False
 
     def _is_read(self, part: nn.Module) -> bool:
-        """Whether other code than the module's own reads its tensors, or another module has them."""
+        """Whether other code than the module's own reads its tensors, or a module shares them."""
         own = [t for t in (*part._parameters.values(), *part._buffers.values()) if t is not None]
         return any(id(t) in self.trace.read or self.owners[id(t)] > 1 for t in own)
 

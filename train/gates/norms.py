@@ -39,7 +39,8 @@ def norm_factors(norm: Norm, like: Tensor) -> tuple[Tensor, Tensor]:
 def norm_behind(conv: nn.Conv1d | nn.Conv2d, norm: BatchNorm, affine: bool = False) -> Any:
     """A batch norm that goes on with the statistics of ``norm``, and with its factors if affine.
 
-    It is an ``nn.BatchNorm2d``. The bias of ``conv``, which batch norm removes, moves into the running mean.
+    It is an ``nn.BatchNorm2d``. The bias of ``conv``, which batch norm removes, moves into the
+    running mean.
     """
     assert norm.running_mean is not None
     made = nn.BatchNorm2d(

@@ -71,9 +71,10 @@ def make_predictor(
         raise UsageError(f"predictor_rank = {rank!r}, but must be a whole number above 0, or None")
     if rank is None:
         rank = default_rank(conv)
-    if rank is None or rank >= min(conv.in_channels, conv.out_channels):
-        return Predictor(conv.in_channels, bias, deviation)
-    return LowRankPredictor(conv.in_channels, rank, bias, deviation)
+    inputs, outputs = conv.in_channels, conv.out_channels
+    if rank is None or rank * (inputs + outputs) >= inputs * outputs:
+        return Predictor(inputs, bias, deviation)
+    return LowRankPredictor(inputs, rank, bias, deviation)
 
 
 def default_rank(conv: nn.Conv1d | nn.Conv2d) -> int | None:
