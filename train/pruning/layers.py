@@ -17,11 +17,10 @@ from torch import fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from headgate.errors import ModelError, UsageError, suggest
-from headgate.train.gates.find import CHANNELWISE, find_convolutions
+from headgate.train.gates.find import find_convolutions
+from headgate.train.gates.zeros import keeps_zero
 from headgate.train.pruning.operators import PlaceChannels
 
-# What leaves a channel of zeros zero, and has no weights of its own.
-ZERO_STAYS = CHANNELWISE - {"sigmoid", "hardsigmoid", "prelu"}
 POOLED_DIMENSIONS = ([2, 3], [-2, -1], [-1, -2])
 
 
@@ -187,7 +186,8 @@ def _can_be_sliced(part: nn.Conv2d | nn.Linear) -> bool:
 
 def _keeps_channels(node: fx.Node, part: nn.Module | None) -> bool:
     """Whether a channel of zeros in the node's tensor is one in its result, at the same place."""
-    return _name(node, part) in ZERO_STAYS
+    # A PReLU has weights of its own, which would have to be sliced too.
+    return keeps_zero(node, part) and _name(node, part) != "prelu"
 
 
 def _flattens(node: fx.Node, part: nn.Module | None) -> bool:
