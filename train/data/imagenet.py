@@ -12,11 +12,10 @@ from headgate.train.data.folders import (
     expect_classes,
     expect_folder,
     image_folder,
-    images_in,
     labelled,
     split,
-    subfolders,
 )
+from headgate.train.data.listing import images_in, subfolders
 from headgate.train.data.lists import lines, pairs
 
 CLASSES = 1000

@@ -16,6 +16,7 @@ from PIL import Image
 from headgate.errors import DataError
 from headgate.train.data.binary import read_members
 from headgate.train.data.dataset import Dataset, UInt8Array
+from headgate.train.data.pixels import reason
 
 BATCH_SIZE = (1024, 10_000)  # width, height in pixels
 TRAIN_BATCHES = tuple(f"package/data_batch_{index}.png" for index in range(1, 6))
@@ -50,8 +51,10 @@ def _images(content: bytes, name: str) -> UInt8Array:
             if image.size != BATCH_SIZE:
                 raise DataError(f"{name} is {image.size} pixels, expected {BATCH_SIZE}")
             pixels = np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{name} is not a readable PNG: {error}") from error
+    except DataError:
+        raise
+    except Exception as error:  # whatever Pillow's reader raises on a damaged file
+        raise DataError(f"{name} is not a readable PNG: {reason(error)}") from error
     return pixels.reshape(-1, 32, 32, 3)
 
 
