@@ -134,6 +134,19 @@ def _type_name(kind: Any) -> str:
     return kind.__name__ if isinstance(kind, type) and not get_origin(kind) else str(kind)
 
 
+# Arguments that the options of a table are handed over with, and where their values come from.
+_SAID_ELSEWHERE = {
+    "model_options": {"name": "the option model", "num_classes": "the data set"},
+    "gate_options": {
+        "module": "the option model",
+        "method": "the option gate",
+        "density": "the option density",
+        "layers": "the option gate_layers",
+        "example_input": "the data set",
+    },
+}
+
+
 def _check_ranges(recipe: Recipe) -> None:
     def demand(holds: bool, key: str, wanted: str) -> None:
         if not holds:
@@ -166,6 +179,12 @@ def _check_ranges(recipe: Recipe) -> None:
         "density",
         "the last density of density_schedule",
     )
+    for table, elsewhere in _SAID_ELSEWHERE.items():
+        for key in sorted(set(getattr(recipe, table)) & set(elsewhere)):
+            raise RecipeError(
+                f"recipe: {table}.{key} does not belong there: {elsewhere[key]} says it; leave it "
+                "out"
+            )
     gated = recipe.density < 1 or schedule or recipe.gate_layers
     if gated and not recipe.gate:
         raise RecipeError("recipe: densities and gate_layers need a gate, for example gate = 'fbs'")
