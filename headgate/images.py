@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from headgate.errors import InputError, MissingFile
+from headgate.errors import InputError, MissingFile, why
 from headgate.train.data import Preprocess, sample_images
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _load_array(path: Path) -> NDArray[Any]:
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise InputError(f"{path} is not an array that NumPy can read: {error}") from error
+        raise InputError(f"{path} is not an array that NumPy can read: {why(error)}") from error
     if array.ndim == 3:
         array = array[None]
     if array.ndim != 4 or not len(array):
@@ -132,7 +132,7 @@ def _decode(path: Path) -> NDArray[np.uint8]:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))[None]
     except (OSError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} is not an image that can be decoded: {error}") from error
+        raise InputError(f"{path} is not an image that can be decoded: {why(error)}") from error
 
 
 def _prepare(

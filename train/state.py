@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from headgate.device.files import atomic_write
-from headgate.errors import StorageError
+from headgate.errors import StorageError, why
 from headgate.train.history import Row
 
 JSON_NAME = "state.json"
@@ -121,5 +121,5 @@ def load_state(folder: Path) -> tuple[Position, dict[str, Tensor], dict[str, Any
         return position, safetensors.torch.load(content), described["recipe"]
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise StorageError(
-            f"{path} cannot be used ({error}): start the run again without --resume"
+            f"{path} cannot be used ({why(error)}): start the run again without --resume"
         ) from error

@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 
 from headgate.device.files import storage_error
 from headgate.device.flash import mbr, xz
-from headgate.errors import InputError, MissingFile, UsageError
+from headgate.errors import InputError, MissingFile, UsageError, why
 
 CHUNK_BYTES = 4 * 1024 * 1024
 _XZ, _GZIP, _ZIP, _ZSTD = b"\xfd7zXZ\0", b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd"
@@ -104,7 +104,7 @@ class ImageSource:
             while self._reader.read(CHUNK_BYTES):
                 pass
         except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
-            raise InputError(f"{self.path} is damaged ({error}); download it again") from error
+            raise InputError(f"{self.path} is damaged ({why(error)}); download it again") from error
         except OSError as error:
             raise storage_error("read", self.path, error) from error
         if total == 0:
@@ -178,7 +178,7 @@ def _checksum_beside(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {beside}: {error}; repair or remove it") from error
+        raise InputError(f"cannot read {beside}: {why(error)}; repair or remove it") from error
     if not words or len(words[0]) != 64:
         raise InputError(f"{beside} holds no SHA-256; repair or remove it")
     return words[0].lower()

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import typer
 from rich.markup import escape
 
-from headgate.errors import HeadgateError, StorageError, missing_package
+from headgate.errors import HeadgateError, StorageError, missing_package, why
 
 
 @dataclass
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, OSError) and error.filename is None:
             _discard_output()
         known = _as_headgate_error(error)
-        return _report(str(known), known.exit_code)
+        return _report(why(known), known.exit_code)
 
 
 def _keep_brackets(command: typer.core.TyperCommand | typer.core.TyperGroup) -> None:
@@ -92,7 +92,7 @@ def _as_headgate_error(error: Exception) -> HeadgateError:
     if isinstance(error, OSError):
         where = f" {error.filename}" if error.filename else ""
         advice = "free some space and repeat" if error.errno == errno.ENOSPC else "check the path"
-        return StorageError(f"reading or writing{where} failed: {error.strerror}; {advice}")
+        return StorageError(f"reading or writing{where} failed: {why(error)}; {advice}")
     return HeadgateError("out of memory; close other programs, or use a smaller batch or network")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from headgate.errors import DataError
+from headgate.errors import DataError, why
 from headgate.train.data.preprocess import Preprocess
 
 # Channel statistics of ImageNet's training images, which everybody uses for photographs.
@@ -121,7 +121,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return list(entries)
     except OSError as error:
-        raise DataError(f"{folder} cannot be read: {error.strerror}") from error
+        raise DataError(f"{folder} cannot be read: {why(error)}") from error
 
 
 def labelled(images: Mapping[str, list[str]], classes: Sequence[str]) -> list[tuple[str, int]]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from headgate.errors import DataError
+from headgate.errors import DataError, why
 from headgate.train.data import crops
 from headgate.train.data.folders import ImageFolder
 from headgate.train.progress import Progress
@@ -155,7 +155,6 @@ def decode(
             rgb = image.convert("RGB")
             return np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR, box))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(
-            f"image {path} cannot be read ({reason}): fetch it again, or remove it"
+            f"image {path} cannot be read ({why(error)}): fetch it again, or remove it"
         ) from error
