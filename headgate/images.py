@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headgate.device.files import storage_error
-from headgate.errors import InputError, MissingFile
+from headgate.errors import InputError, MissingFile, why
 from headgate.train.data import Preprocess, sample_images
 from headgate.train.data.listing import SUFFIXES, find_images
 
@@ -120,8 +120,7 @@ def _load_array(path: Path) -> NDArray[Any]:
     except OSError as error:
         raise storage_error("read", path, error) from error
     except Exception as error:  # whatever NumPy's reader raises on a damaged file
-        line = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path} is not an array that NumPy can read: {line}") from error
+        raise InputError(f"{path} is not an array that NumPy can read: {why(error)}") from error
     if not isinstance(array, np.ndarray):
         raise InputError(f"{path} is an archive of arrays (.npz); save the images alone as .npy")
     if array.ndim == 3:
@@ -137,14 +136,14 @@ def _load_array(path: Path) -> NDArray[Any]:
 def _decode(path: Path) -> NDArray[np.uint8]:
     from PIL import Image
 
-    from headgate.train.data.pixels import reason, to_rgb
+    from headgate.train.data.pixels import to_rgb
 
     try:
         with Image.open(path) as image:
             return np.asarray(to_rgb(image))[None]
     except Exception as error:  # whatever Pillow's readers raise on a damaged file
         raise InputError(
-            f"{path} is not an image that can be decoded ({reason(error)}): save it again as JPEG "
+            f"{path} is not an image that can be decoded ({why(error)}): save it again as JPEG "
             "or PNG, or leave it out"
         ) from error
 

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from headgate.errors import MissingFile, RecipeError, suggest
+from headgate.errors import MissingFile, RecipeError, suggest, why
 
 Table = dict[str, Any]
 Patterns = list[str]  # of module paths, or the one word block-inner
@@ -235,9 +235,9 @@ def _read(source: str | Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         hint = suggest(path.stem, names)
-        raise MissingFile(f"recipe {source} cannot be read: {error.strerror}.{hint}") from error
+        raise MissingFile(f"recipe {source} cannot be read: {why(error)}.{hint}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe {source} is not valid TOML: {error}") from error
+        raise RecipeError(f"recipe {source} is not valid TOML: {why(error)}") from error
 
 
 def recipe_from(

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from headgate.device.files import atomic_write
-from headgate.errors import StorageError
+from headgate.errors import StorageError, why
 from headgate.train.history import Row
 from headgate.train.origin import Origin
 
@@ -119,16 +119,16 @@ def load_state(folder: Path) -> tuple[Position, dict[str, Tensor], Origin] | Non
         tensors = folder / Path(described["tensors"]).name
         content = tensors.read_bytes()
         if hashlib.sha256(content).hexdigest() != described["sha256"]:
-            raise unusable(tensors, "it does not match its checksum")
+            raise ValueError(f"{tensors.name} does not match its checksum")
         origin = Origin(described["recipe"], described.get("data"), described.get("teacher"))
         return Position(**described["position"]), safetensors.torch.load(content), origin
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise unusable(path, error) from error
 
 
-def unusable(path: Path, why: object) -> StorageError:
+def unusable(path: Path, reason: Exception) -> StorageError:
     """The error for a state that nobody can go on from."""
-    line = " ".join(str(why).split())
     return StorageError(
-        f"{path} cannot be used ({line}): start the run again without --resume, in another folder"
+        f"{path} cannot be used ({why(reason)}): start the run again without --resume, in "
+        "another folder"
     )

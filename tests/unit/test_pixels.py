@@ -239,7 +239,7 @@ def test_what_cannot_be_decoded_is_one_line_with_its_name(tmp_path: Path, damage
 
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [(RuntimeError("a\nb"), "a b"), (MemoryError(), "larger than the memory"), (KeyError(), "Key")],
+    [(RuntimeError("a\nb"), "a b"), (MemoryError(), "out of memory"), (KeyError(), "Key")],
 )
 def test_whatever_a_reader_raises_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Exception, words: str

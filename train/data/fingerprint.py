@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headgate.errors import DataError
+from headgate.errors import DataError, why
 from headgate.train.data.dataset import Dataset
 from headgate.train.data.folders import ImageFolder, Split
 
@@ -60,7 +60,7 @@ def _of_split(split: Split, classes: Sequence[str]) -> dict[str, Any]:
             size = os.stat(split.folder / name).st_size
         except OSError as error:
             raise DataError(
-                f"image {split.folder / name} cannot be read ({error.strerror}): fetch it again, "
+                f"image {split.folder / name} cannot be read ({why(error)}): fetch it again, "
                 "or take it off the list"
             ) from error
         lines.append(f"{classes[label]}\0{name}\0{size}\n")

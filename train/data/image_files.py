@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from headgate.errors import DataError
+from headgate.errors import DataError, why
 from headgate.train.data import crops
 from headgate.train.data.folders import ImageFolder
-from headgate.train.data.pixels import reason, to_rgb
+from headgate.train.data.pixels import to_rgb
 from headgate.train.progress import Progress
 
 FORMATS = ("JPEG", "PNG")
@@ -157,5 +157,5 @@ def decode(
             return np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR, box))
     except Exception as error:  # whatever Pillow's readers raise on a damaged file
         raise DataError(
-            f"image {path} cannot be read ({reason(error)}): fetch or save it again, or remove it"
+            f"image {path} cannot be read ({why(error)}): fetch or save it again, or remove it"
         ) from error

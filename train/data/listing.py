@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from headgate.errors import DataError
+from headgate.errors import DataError, why
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 _OTHER_SUFFIXES = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jp2", ".tif", ".tiff", ".webp")
@@ -108,4 +108,4 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
                 if not entry.name.startswith(".") and entry.name not in _OF_SYSTEMS
             ]
     except OSError as error:
-        raise DataError(f"{folder} cannot be read: {error.strerror}") from error
+        raise DataError(f"{folder} cannot be read: {why(error)}") from error

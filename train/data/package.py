@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from headgate.errors import DataError
+from headgate.errors import DataError, why
 from headgate.train.data.binary import read_members
 from headgate.train.data.dataset import Dataset, UInt8Array
-from headgate.train.data.pixels import reason
 
 BATCH_SIZE = (1024, 10_000)  # width, height in pixels
 TRAIN_BATCHES = tuple(f"package/data_batch_{index}.png" for index in range(1, 6))
@@ -54,7 +53,7 @@ def _images(content: bytes, name: str) -> UInt8Array:
     except DataError:
         raise
     except Exception as error:  # whatever Pillow's reader raises on a damaged file
-        raise DataError(f"{name} is not a readable PNG: {reason(error)}") from error
+        raise DataError(f"{name} is not a readable PNG: {why(error)}") from error
     return pixels.reshape(-1, 32, 32, 3)
 
 
@@ -62,4 +61,4 @@ def _labels(content: bytes, name: str) -> UInt8Array:
     try:
         return np.array(json.loads(content), dtype=np.uint8)
     except (ValueError, TypeError, OverflowError) as error:
-        raise DataError(f"{name} is not a list of labels: {error}") from error
+        raise DataError(f"{name} is not a list of labels: {why(error)}") from error

@@ -50,14 +50,3 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if tags.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO:
         grey = 255 - grey
     return Image.fromarray(grey)
-
-
-def reason(error: Exception) -> str:
-    """Why Pillow could not decode a file, in one line without the file's name."""
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "in no format that is read here"
-    if isinstance(error, MemoryError):
-        return "larger than the memory"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 from torch import nn
 
-from headgate.errors import UsageError, suggest
+from headgate.errors import UsageError, suggest, why
 from headgate.train.models import cifar_resnet, mcifarnet, resnet, vgg
 
 
@@ -72,8 +72,7 @@ def create_model(name: str, num_classes: int | None = None, **options: Any) -> n
         return build(**options)
     except (TypeError, ValueError, RuntimeError) as error:  # torch's own, of a value it cannot use
         written = ", ".join(f"{key} = {value!r}" for key, value in options.items())
-        line = " ".join(str(error).split())
-        raise UsageError(f"model {name!r} cannot be made with {written}: {line}") from error
+        raise UsageError(f"model {name!r} cannot be made with {written}: {why(error)}") from error
 
 
 def option_types(name: str) -> dict[str, Any]:
