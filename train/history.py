@@ -94,5 +94,5 @@ def write_csv(path: Path, rows: list[Row]) -> None:
 
 def read_csv(path: Path) -> list[Row]:
     """The rows of a log."""
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]

@@ -232,11 +232,14 @@ def _read(source: str | Path) -> dict[str, Any]:
         if str(source) in names and not path.is_file():
             shipped = resources.files("headgate.train") / "recipes" / f"{source}.toml"
             return tomllib.loads(shipped.read_text(encoding="utf-8"))
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        # Windows' editors begin a file with a mark.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         hint = suggest(path.stem, names)
         raise MissingFile(f"recipe {source} cannot be read: {why(error)}.{hint}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"recipe {source} is no text in UTF-8: save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"recipe {source} is not valid TOML: {why(error)}") from error
 
 

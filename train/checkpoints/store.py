@@ -71,7 +71,7 @@ def describe(name: str | Path) -> dict[str, Any]:
     """
     path = _find(name)
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
+        described = json.loads(path.read_bytes())
         schema = described["schema"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path} is not a checkpoint's description: {why(error)}") from error
