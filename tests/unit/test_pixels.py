@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from pathlib import Path
@@ -217,6 +219,23 @@ def bomb(path: Path) -> None:
     content[16:24] = struct.pack(">II", 20_000, 20_000)
     content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
     path.write_bytes(content)
+
+
+def test_a_large_photograph_is_no_warning(tmp_path: Path) -> None:
+    png(tmp_path / "a.png", 1, 0, bytes(SIDE * 2))
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[16:24] = struct.pack(">II", 10_000, 10_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    (tmp_path / "a.png").write_bytes(content)
+    program = (
+        "import sys; from pathlib import Path; from PIL import Image\n"
+        "from headgate.train.data.pixels import to_rgb\n"
+        "print(Image.open(sys.argv[1]).size)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "a.png"], capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("(10000, 10000)\n", "")
 
 
 def no_image(path: Path) -> None:

@@ -14,7 +14,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 from headgate.errors import ModelError
-from headgate.train.pruning import PlaceChannels, add_masks, find_prunable, remove_channels
+from headgate.train.pruning import (
+    PlaceChannels,
+    add_masks,
+    choose_layers,
+    find_prunable,
+    remove_channels,
+)
 from headgate.train.pruning.masks import masked_norms, without_masks
 from tests.networks import conv_bn, randomise
 
@@ -202,6 +208,14 @@ def test_code_that_needs_the_whole_layer_is_refused(
 ) -> None:
     with pytest.raises(ModelError, match=f"cannot lose channels: .*{message}"):
         remove_channels(code(function), {"conv": KEPT})
+
+
+def test_layers_may_be_called_by_keyword() -> None:
+    net = code(lambda net, x: net.read(input=F.relu(input=net.norm(input=net.conv(input=x)))))
+    assert list(choose_layers(net, ["conv"])) == ["conv"]
+    with pytest.raises(ModelError, match="has no convolution to prune"):
+        choose_layers(net)
+    assert_pruned_rightly(net, "conv", "norm")
 
 
 class ActivatedNorm(nn.BatchNorm2d):

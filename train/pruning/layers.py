@@ -128,15 +128,15 @@ def choose_layers(module: nn.Module, patterns: Sequence[str] = ()) -> dict[str, 
 def _usual(module: nn.Module, found: dict[str, PrunableLayer]) -> list[str]:
     traced = trace(module)
     convs = [n for n in traced.graph.nodes if isinstance(traced.module_of(n), nn.Conv2d)]
-    sources = [n.args[0] for n in convs]
-    stems = {str(n.target) for n in convs if n.args[0].op == "placeholder"}
+    sources = [n.all_input_nodes[0] for n in convs]
+    stems = {str(n.target) for n in convs if n.all_input_nodes[0].op == "placeholder"}
     if all(layer.inner for layer in found.values()):
         stems |= {str(n.target) for n in convs[:2]}
     shortcuts = {
         str(n.target)
         for n in convs
         if module.get_submodule(str(n.target)).kernel_size == (1, 1)
-        and sources.count(n.args[0]) > 1
+        and sources.count(n.all_input_nodes[0]) > 1
     }
     return [
         path
