@@ -21,15 +21,16 @@ def pointwise(
     call: Call,
     function: Function,
     operands: Sequence[Operand],
-    dtype: str | None = None,
+    within: str | None = None,
     shape: Sequence[int] | None = None,
     **place: Any,
 ) -> Value:
     """A node of ``function(a, b, ...)`` for each number, operands broadcast.
 
-    Operands are converted to ``dtype`` first, the result's by default.
+    Operands are converted to the type ``within`` first, the result's by default. ``place`` is
+    that of :meth:`Call.compute`.
     """
-    dtype = dtype or place.get("dtype") or call.dtype
+    within = within or place.get("dtype") or call.dtype
     tensors = [o for o in operands if isinstance(o, Value) and not _is_scalar(o)]
     shape = call.shape if shape is None else tuple(shape)
 
@@ -43,8 +44,8 @@ def pointwise(
             else:
                 data = operand.data.reshape(-1)[0] if isinstance(operand, Value) else operand
                 assert data is not None
-                value = scalar.immediate(data, dtype)
-            values.append(scalar.cast(value, dtype))
+                value = scalar.immediate(data, within)
+            values.append(scalar.cast(value, within))
         return scalar.bound(function, values)
 
     return call.compute(tensors, element, shape, **place)
