@@ -213,7 +213,7 @@ def _read(source: str | Path) -> dict[str, Any]:
         if str(source) in names and not path.is_file():
             shipped = resources.files("headgate.train") / "recipes" / f"{source}.toml"
             return tomllib.loads(shipped.read_text(encoding="utf-8"))
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         hint = suggest(path.stem, names)
         raise MissingFile(f"recipe {source} cannot be read: {why(error)}.{hint}") from error

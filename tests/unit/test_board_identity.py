@@ -45,6 +45,12 @@ def page_of(*reports: Report) -> str:
         # The same board at another address: its identity counts.
         (("a" * 64, "a" * 64), ("pi@x", "kitchen"), None),
         (({"not_measured": "no serial-number"}, None), (None, None), None),
+        ((None, None), ("pi@kitchen", "root@Kitchen:22"), None),
+        (
+            (None, None),
+            ("pi@kitchen", "pi@kitchen:2222"),
+            ["raspberrypi, pi@kitchen", "raspberrypi, pi@kitchen:2222"],
+        ),
     ],
 )
 def test_boards_of_one_model_and_host_name_are_told_apart(

@@ -6,6 +6,8 @@ Kinds in ``_PROBES`` are found by looking; those in ``_ON_REQUEST`` are used whe
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -40,6 +42,24 @@ _ON_REQUEST: dict[str, Callable[[System, str, str | None], Sensor]] = {
     "ppk2": ppk2.open_sensor,
 }
 KINDS = (*_PROBES, *_ON_REQUEST)
+AUTO = "auto"
+"""The first kind of which the board has one."""
+
+
+def kind_of(wanted: str) -> str:
+    """The kind that ``--sensor`` names, or ``auto``; whether there is one is not asked.
+
+    Raises:
+        UsageError: there is no such kind.
+    """
+    kind = re.split("[:/]", wanted)[0]
+    if kind == AUTO != wanted:
+        raise UsageError(f"sensor {wanted!r}: name one for its rails, such as jetson/RAIL+RAIL")
+    if kind not in (AUTO, *KINDS):
+        close = difflib.get_close_matches(kind, (AUTO, *KINDS), n=1, cutoff=0.75)
+        known = f"did you mean {close[0]!r}?" if close else f"there are {AUTO}, {', '.join(KINDS)}"
+        raise UsageError(f"sensor {wanted!r}: no such kind; {known}")
+    return kind
 
 
 def probe_all(system: System, options: Options | None = None) -> dict[str, Probe]:
@@ -47,7 +67,7 @@ def probe_all(system: System, options: Options | None = None) -> dict[str, Probe
     return {kind: probe(system, options or Options()) for kind, probe in _PROBES.items()}
 
 
-def choose(system: System, wanted: str = "auto", options: Options | None = None) -> Sensor:
+def choose(system: System, wanted: str = AUTO, options: Options | None = None) -> Sensor:
     """The sensor to measure energy with.
 
     Args:
@@ -63,15 +83,12 @@ def choose(system: System, wanted: str = "auto", options: Options | None = None)
         SensorError: there is none, or no total that could be the board's energy.
     """
     options = options or Options()
-    kind, _, argument = wanted.partition(":")
+    kind = kind_of(wanted)
     if kind in _ON_REQUEST:
-        return _ON_REQUEST[kind](system, argument, options.column)
-    chip, _, rails = wanted.partition("/")
-    kind = chip.partition(":")[0]
-    if chip == "auto":
+        return _ON_REQUEST[kind](system, wanted.partition(":")[2], options.column)
+    if kind == AUTO:
         return _automatic(system, options)
-    if kind not in _PROBES:
-        raise UsageError(f"--sensor {wanted}: no such kind; there are auto, {', '.join(KINDS)}")
+    chip, _, rails = wanted.partition("/")
     if chip == "pmic:estimate":
         probe = pmic.probe(system, estimate=True)
     elif kind == "hwmon" and chip != kind:
