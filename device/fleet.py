@@ -58,11 +58,10 @@ def _check_addresses(names: Sequence[str]) -> None:
     known, seen = inventory(), dict[tuple[str, int], str]()
     for name in names:
         board = find_board(name) if "@" in name else known.get(name)
-        if board is not None:
-            if (other := seen.setdefault(board.address.place, name)) != name:
-                raise UsageError(
-                    f"{other} and {name} are one board, {board.address}; leave one out"
-                )
+        if board is None:
+            continue
+        if (other := seen.setdefault(board.address.place, name)) != name:
+            raise UsageError(f"{other} and {name} are one board, {board.address}; leave one out")
 
 
 def on_each(
