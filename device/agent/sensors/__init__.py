@@ -97,6 +97,8 @@ def choose(system: System, wanted: str = AUTO, options: Options | None = None) -
     else:
         probe = _PROBES[kind](system, options)
     found = [sensor for sensor in probe.sensors if chip in (kind, sensor.name, "pmic:estimate")]
+    if found and chip == kind:
+        _check_all_answer(probe)
     if not found:
         names = ", ".join(sensor.name for sensor in probe.sensors)
         raise SensorError(f"no sensor {chip}: {f'there is {names}' if names else probe.absent}")
@@ -109,10 +111,13 @@ def choose(system: System, wanted: str = AUTO, options: Options | None = None) -
 
 def _automatic(system: System, options: Options) -> Sensor:
     """The first kind that has exactly one sensor with a total."""
-    reasons = []
+    reasons, failed = [], []
     for kind, probe in probe_all(system, options).items():
         usable = [sensor for sensor in probe.sensors if not isinstance(sensor.total, NotMeasured)]
+        if usable:
+            _check_all_answer(probe)
         if len(usable) == 1:
+            usable[0].warnings += [f"used because another does not answer: {one}" for one in failed]
             return usable[0]
         if usable:
             names = ", ".join(sensor.name for sensor in usable)
@@ -120,8 +125,20 @@ def _automatic(system: System, options: Options) -> Sensor:
         without_total = [
             sensor.total.reason for sensor in probe.sensors if isinstance(sensor.total, NotMeasured)
         ]
+        failed += probe.failed
         reasons.append(f"{kind}: {'; '.join(without_total) or probe.absent}")
     raise SensorError("no power sensor to use. " + "; ".join(reasons))
+
+
+def _check_all_answer(probe: Probe) -> None:
+    """One that answers is not the one that is meant because another one does not.
+
+    Raises:
+        SensorError: some do not answer.
+    """
+    if probe.failed:
+        names = ", ".join(sensor.name for sensor in probe.sensors)
+        raise SensorError(f"{'; '.join(probe.failed)}; to use another, name it: --sensor {names}")
 
 
 def _with_rails(sensor: Sensor, rails: list[str]) -> Sensor:
