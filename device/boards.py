@@ -9,6 +9,7 @@ configuration folder; a name in both is the working folder's::
     port = 2222                     # if it is not ssh's
     sensor = "hwmon:ina219@1-0040"  # for --energy, if `auto` would not do
     shunt_uohm = 100000             # the resistor that is really on the INA module
+    column = "board_mw"             # of a meter's CSV, where several have power
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ class Board:
     sensor: str | None = None
     """For ``--sensor``."""
     shunt_uohm: int | None = None
+    column: str | None = None
+    """For ``--column``."""
 
     def target_of(self, model: str) -> str | None:
         """What to compile for: as the inventory says, or as the board's model tells."""
@@ -147,6 +150,7 @@ _KEYS: dict[str, type] = {
     "sensors": list,
     "sensor": str,
     "shunt_uohm": int,
+    "column": str,
 }
 _OF_KIND = ("target", "cores", "sensors")
 
@@ -193,6 +197,7 @@ def _board(name: str, table: Any, shipped: Mapping[str, Kind], place: str) -> Bo
         replace(shipped[table["board"]], **changes),
         table.get("sensor"),
         table.get("shunt_uohm"),
+        table.get("column"),
     )
 
 

@@ -15,7 +15,8 @@ import pytest
 from headgate.device.agent.errors import SensorError
 from headgate.device.agent.sensors import Options, choose
 from headgate.device.agent.sensors.base import Sample, Sensor
-from headgate.device.agent.sensors.lines import Columns, LineSensor, MeterClock, is_header
+from headgate.device.agent.sensors.columns import Columns, is_header
+from headgate.device.agent.sensors.lines import LineSensor, MeterClock
 from headgate.device.agent.system import System
 
 S = 1_000_000_000
@@ -39,7 +40,7 @@ def test_columns_are_known_by_their_units(
 
 def test_one_of_several_columns_can_be_named() -> None:
     header = "timestamp_s,cpu_mw,board_mw"
-    assert Columns.of(header).read("0,1,2") == (0, 1.0)
+    assert Columns.of(header, "cpu_mw").read("0,1,2") == (0, 1.0)
     assert Columns.of(header, "board_mw").read("0,1,2") == (0, 2.0)
     with pytest.raises(SensorError, match="no column 'usb_mw' in the meter's header"):
         Columns.of(header, "usb_mw")

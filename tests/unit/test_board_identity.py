@@ -141,12 +141,13 @@ def test_a_page_of_nothing_but_zeros(on_pi4: dict[str, Report]) -> None:
                 "machine": "pi@kitchen:22",
                 "arguments": [
                     *("profile", "PATH", "--threads", "1", "--energy", "--rounds", "5"),
-                    *("--sensor", "command:./meter --csv", "--cpus=2-3", "--warmup=0"),
+                    *("--sensor", "command:./meter --csv", "--column", "a_mw"),
+                    *("--cpus=2-3", "--warmup=0"),
                     "--governor=performance",
                 ],
             },
             "headgate profile 'my net.hgb' --on pi@kitchen:22 --repeat 5 --sensor "
-            "'command:./meter --csv' --cpus 2-3 --warmup 0 --governor performance",
+            "'command:./meter --csv' --column a_mw --cpus 2-3 --warmup 0 --governor performance",
         ),
         (
             {"verb": "energy", "arguments": ["energy", "PATH", "-o", "x.json"]},
