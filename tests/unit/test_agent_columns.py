@@ -136,8 +136,8 @@ def meter(tmp_path: Path, text: str, column: str | None = None) -> LineSensor:
         ("1.0,5.1,0.4\n", "3 columns and no header: '1.0,5.1,0.4'; its first line has to name"),
         (
             "time_s,power_mw\n1,5,2000,3\n1,6,2000,4\n",
-            "it ended with status 0; lines left out: 2, the first: '1,5,2000,3' has 4 columns, not 2; with "
-            "decimal commas, separate them by semicolons$",
+            "it ended with status 0; lines left out: 2, the first: '1,5,2000,3' has 4 columns, not "
+            "2; with decimal commas, separate them by semicolons$",
         ),
         (
             'time_s,power_mw\n1,"2,000"\n',
