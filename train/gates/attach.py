@@ -195,8 +195,9 @@ def _choose(
         )
     if leaders:
         raise ModelError(
-            f"{network} has only convolutions without a norm, activation or single reader behind "
-            f"them: name the layers to gate, for example {next(iter(leaders))!r}"
+            f"{network} has no convolution that gets a gate unasked, one with a norm, an "
+            f"activation or one reader behind it and more than a pixel to read: name the layers "
+            f"to gate, for example {next(iter(leaders))!r}"
         )
     reasons = "; ".join(f"{c.path}: {c.obstacle}" for c in list(found.values())[:3])
     raise ModelError(

@@ -98,8 +98,7 @@ class _Reading:
             part = self._part(path)
             if isinstance(part, GatedLayer | FollowingConv2d):
                 continue
-            readers = self._readers(end)
-            inner = len(readers) == 1 and self._step(readers[0]).kind == "conv"
+            inner = self._ends_in_zero(end) and self._reaches_one_convolution(end)
             norm, obstacle = self.norms[path], self.obstacles[path]
             usual = norm is not None or self._is_usual(end, inner)
             found[path] = Convolution(path, norm, obstacle, inner, self.leaders[path], usual)
@@ -120,6 +119,7 @@ class _Reading:
             if obstacle is None and is_depthwise(part):
                 leader = self._leader(node)
                 obstacle = self._following_obstacle(norm, leader)
+                leader = None if obstacle else leader
         self.norms[path], self.obstacles[path], self.leaders[path] = norm, obstacle, leader
         self.ends[path] = end
         self.served[end] = path
@@ -138,22 +138,18 @@ class _Reading:
         if kinds := self._hooks(norm):
             return f"the norm behind it has {kinds}"
         if self._is_read(norm):
-            return "a tensor of the norm behind it is read a second time"
+            return "a tensor of the norm behind it is read by other code too, or shared"
         if isinstance(norm, BatchNorm) and self._training(norm_path) > self._training(path):
             return "the batch norm behind it is in training mode, and it is not"
         return norm_obstacle(norm, conv.out_channels)
 
     def _conv_obstacle(self, conv: Conv) -> str | None:
         stock = nn.Conv1d if isinstance(conv, nn.Conv1d) else nn.Conv2d
-        if isinstance(conv, nn.modules.lazy.LazyModuleMixin):
-            return "its weight is not initialised; call the network once"
         if is_parametrized(conv):
             return "its weight is computed by a parametrization; remove it first"
         kinds = self._hooks(conv)
         if not {"weight", "bias"} <= set(conv._parameters):
-            return (
-                f"its weight is computed when it runs, by {kinds or 'its class'}; remove that first"
-            )
+            return f"its weight is computed by {kinds or 'its class'}; remove that first"
         if kinds:
             return f"it has {kinds}"
         if type(conv).forward is not stock.forward or (
@@ -165,7 +161,7 @@ class _Reading:
         if conv.padding_mode != "zeros":
             return f"its padding mode is {conv.padding_mode!r}, not 'zeros'"
         if self._is_read(conv):
-            return "its weight or bias is read a second time"
+            return "its weight or bias is read by other code too, or shared with another module"
         try:
             symmetric_padding(conv)
         except ModelError as error:
@@ -212,10 +208,8 @@ class _Reading:
             return True
         return all(keeps_zero(end, part) for part in remainder(self._part(step.path)).children())
 
-    def _readers(self, end: fx.Node) -> list[fx.Node]:
-        """What reads closed channels of ``end``'s value otherwise than to hand their zeros on."""
-        if not self._ends_in_zero(end):
-            return list(end.users)
+    def _reaches_one_convolution(self, end: fx.Node) -> bool:
+        """Whether all that reads the zeros of closed channels, handed on or not, is one."""
         zero, waiting, readers = {end}, [end], set()
         while waiting:
             for user in waiting.pop().users:
@@ -225,7 +219,8 @@ class _Reading:
                 elif onward not in zero:
                     zero |= {user, onward}
                     waiting.append(onward)
-        return list(readers - zero - self._scales(zero))
+        readers -= zero | self._scales(zero)
+        return [self._step(reader).kind for reader in readers] == ["conv"]
 
     def _onward(self, user: fx.Node, zero: set[fx.Node]) -> fx.Node | None:
         """Where the zeros of one of a node's tensors are zeros again; None if nowhere."""
@@ -261,8 +256,8 @@ class _Reading:
         if len(node.users) != 1:
             return False
         (user,) = node.users
-        step = self._step(user)
-        return step.activates or (step.kind == "keeps" and self._is_activated(user))
+        onward = self._onward(user, {node})
+        return onward is not None and (self._step(user).activates or self._is_activated(onward))
 
     def _is_one_pixel(self, node: fx.Node) -> bool:
         """Whether a convolution reads a single pixel, where its gate would cost as much as it."""
