@@ -80,9 +80,9 @@ def test_which_convolutions_follow_which() -> None:
         assert {p: m.leader for p, m in following(gated).items()} == dict.fromkeys(
             ["wide.0", "narrow"], "expand.0"
         )
-    with pytest.raises(ModelError, match="'wide.0' cannot be gated: .* follows .*'expand.0'"):
+    with pytest.raises(ModelError, match=r"'wide\.0' cannot be gated: .* follows .*'expand\.0'"):
         gate(mobile(), layers="wide.0")
-    with pytest.raises(ModelError, match="'wide.0' cannot be gated: it has 24 groups of its own"):
+    with pytest.raises(ModelError, match=r"'wide\.0' cannot be gated: it has 24 groups of its own"):
         gate(mobile(), "cgnet", partitions=2, layers="wide.0")
     pixelwise = gate(mobile(), "cgnet", partitions=2)
     assert not following(pixelwise)
@@ -96,7 +96,7 @@ def test_a_leader_that_was_gated_before_is_followed() -> None:
     before = gate(nn.Sequential(net.expand), layers="0.0")
     net.expand = before[0]
     after = gate(net, layers="wide.0")
-    assert list(following(after)) == ["wide.0"]
+    assert list(following(after)) == ["wide.0", "narrow"]
     assert after.wide[0].handover is after.expand[0].handover
 
 
@@ -126,7 +126,8 @@ def test_gradients_pass_open_channels_alone() -> None:
         gated(X[:1]).square().sum().backward()
         active = gates(gated)["expand.0"].last_gate[0] != 0
         for layer in following(gated).values():
-            assert torch.equal(layer.weight.grad.abs().sum((1, 2, 3)) != 0, active)
+            reached = layer.weight.grad.abs().sum((1, 2, 3)) != 0
+            assert reached[active].any() and not reached[~active].any()
 
 
 def test_leader_and_followers_share_a_gate_in_every_copy() -> None:
@@ -144,7 +145,7 @@ def test_leader_and_followers_share_a_gate_in_every_copy() -> None:
         assert leader.handover is not gated.expand[0].handover
         assert all(layer.handover is leader.handover for layer in following(clone).values())
         assert leader.handover.take(X.device) is None
-        with pytest.raises(ModelError, match="follows the gate of 'expand.0', which has not run"):
+        with pytest.raises(ModelError, match=r"gate of 'expand\.0', which has not run"):
             clone.wide(torch.zeros(1, 24, 8, 8))
         assert torch.equal(clone(X), y)
     assert torch.equal(gated(X[:2]), other)

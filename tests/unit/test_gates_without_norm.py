@@ -48,7 +48,7 @@ def test_which_are_gated_unasked() -> None:
         "expand": False,
         "shortcut": False,
         "body": True,
-        "last": True,  # its result goes to one convolution only
+        "last": True,
         "head": False,
     }
     torch.manual_seed(0)

@@ -31,8 +31,8 @@ class Convolution:
     cannot be gated, None if it can; ``inner`` is true when its result reaches exactly one
     convolution and nothing else, as in the middle of a residual block, through the depthwise
     convolutions that follow it too. ``follows`` is the path of the layer whose gate a depthwise
-    convolution follows. ``usual`` is false where a gate is put on request only: without a norm, an
-    activation or a single reader behind it (heads, shortcuts), or on a single pixel.
+    convolution follows. ``usual`` is false where a gate is put on request only: without a norm,
+    where the result goes into a sum or out of the network as it is, or is a single pixel.
     """
 
     path: str
@@ -100,7 +100,7 @@ class _Reading:
                 continue
             inner = self._ends_in_zero(end) and self._reaches_one_convolution(end)
             norm, obstacle = self.norms[path], self.obstacles[path]
-            usual = norm is not None or self._is_usual(end, inner)
+            usual = norm is not None or self._is_usual(end)
             found[path] = Convolution(path, norm, obstacle, inner, self.leaders[path], usual)
         for path, part in self.trace.network.named_modules():
             if isinstance(part, nn.Conv1d | nn.Conv2d) and path not in self.calls:
@@ -244,20 +244,30 @@ class _Reading:
                 found.add(node)
         return found
 
-    def _is_usual(self, end: fx.Node, inner: bool) -> bool:
-        """Whether a convolution without a norm gets a gate unasked."""
-        return not self._is_one_pixel(end) and (inner or self._is_activated(end))
+    def _is_usual(self, end: fx.Node) -> bool:
+        """Whether a convolution without a norm gets a gate unasked.
 
-    def _is_activated(self, node: fx.Node) -> bool:
-        """Whether all that reads a node's value reads it behind an activation."""
-        products = {user for user in node.users if self._step(user).kind == "product"}
-        if products and all(products >= set(user.users) for user in set(node.users) - products):
-            return True  # an activation that is written out
-        if len(node.users) != 1:
+        Its result is to meet an activation or another layer before it becomes a part of a sum or
+        of the network's result, and to have more than a pixel.
+        """
+        if self._is_one_pixel(end):
             return False
-        (user,) = node.users
-        onward = self._onward(user, {node})
-        return onward is not None and (self._step(user).activates or self._is_activated(onward))
+        seen, waiting = {end}, [end]
+        while waiting:
+            node = waiting.pop()
+            products = {user for user in node.users if self._step(user).kind == "product"}
+            others = set(node.users) - products
+            if products and others and all(products >= set(user.users) for user in others):
+                continue  # an activation that is written out, as x * sigmoid(x)
+            for user in node.users:
+                step = self._step(user)
+                onward = self._onward(user, {node}) or (user if step.moves else None)
+                if onward is not None and not step.activates:
+                    waiting += {onward} - seen
+                    seen.add(onward)
+                elif onward is None and not step.is_layer:
+                    return False
+        return True
 
     def _is_one_pixel(self, node: fx.Node) -> bool:
         """Whether a convolution reads a single pixel, where its gate would cost as much as it."""

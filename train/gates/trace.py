@@ -33,6 +33,12 @@ MODULE_OPERATORS = {
     *("conv1d", "conv2d", "batchnorm", "instancenorm", "groupnorm", "gatedconv2d"),
     *("followingconv2d", "pixelgatedconv2d"),
 }
+MOVING = {
+    *("cat", "concat", "chunk", "split", "getitem", "view", "reshape", "flatten", "permute"),
+    *("transpose", "pad", "constantpadnd", "pixelshuffle", "pixelunshuffle", "channelshuffle"),
+    *("slice", "select", "unsqueeze", "squeeze", "zeropad2d", "size"),
+}
+LAYERS = {"linear", "addmm", "batchnorm", "convtranspose1d", "convtranspose2d", "conv2d", "conv1d"}
 NORMALISING = {
     *("batchnorm", "instancenorm", "groupnorm", "layernorm", "batchnorm1d", "batchnorm2d"),
     *("instancenorm1d", "instancenorm2d", "rmsnorm", "nativebatchnorm", "nativelayernorm"),
@@ -59,6 +65,16 @@ class Step:
     def pools(self) -> bool:
         """Whether it leaves one pixel."""
         return self.name in ("globalpool", "mean")
+
+    @property
+    def moves(self) -> bool:
+        """Whether it hands numbers on as they are, elsewhere."""
+        return self.name in MOVING
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether it is a layer that takes any linear combination of what it reads."""
+        return self.kind in ("conv", "norm") or self.name in LAYERS
 
     @property
     def normalises(self) -> bool:
