@@ -112,7 +112,7 @@ class _Reading:
         part = self._part(path)
         end, norm, obstacle, leader = node, None, None, None
         if isinstance(part, nn.Conv1d | nn.Conv2d):
-            readers = list(node.users)
+            readers = self._users(node)
             if len(readers) == 1 and self._step(readers[0]).kind == "norm":
                 end, norm = readers[0], self._step(readers[0]).path
             obstacle = self._obstacle(path, part, norm, readers)
@@ -212,7 +212,7 @@ class _Reading:
         """Whether all that reads the zeros of closed channels, handed on or not, is one."""
         zero, waiting, readers = {end}, [end], set()
         while waiting:
-            for user in waiting.pop().users:
+            for user in self._users(waiting.pop()):
                 onward = self._onward(user, zero)
                 if onward is None:
                     readers.add(user)
@@ -255,11 +255,12 @@ class _Reading:
         seen, waiting = {end}, [end]
         while waiting:
             node = waiting.pop()
-            products = {user for user in node.users if self._step(user).kind == "product"}
-            others = set(node.users) - products
+            users = self._users(node)
+            products = {user for user in users if self._step(user).kind == "product"}
+            others = set(users) - products
             if products and others and all(products >= set(user.users) for user in others):
                 continue  # an activation that is written out, as x * sigmoid(x)
-            for user in node.users:
+            for user in users:
                 step = self._step(user)
                 onward = self._onward(user, {node}) or (user if step.moves else None)
                 if onward is not None and not step.activates:
@@ -288,6 +289,10 @@ class _Reading:
 
     def _training(self, path: str) -> bool:
         return self.module.get_submodule(path).training
+
+    def _users(self, node: fx.Node) -> list[fx.Node]:
+        """What reads the numbers of a node's value."""
+        return [user for user in node.users if self._step(user).kind != "shape"]
 
     def _step(self, node: fx.Node) -> Step:
         return self.trace.steps[node]

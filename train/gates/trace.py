@@ -36,8 +36,9 @@ MODULE_OPERATORS = {
 MOVING = {
     *("cat", "concat", "chunk", "split", "getitem", "view", "reshape", "flatten", "permute"),
     *("transpose", "pad", "constantpadnd", "pixelshuffle", "pixelunshuffle", "channelshuffle"),
-    *("slice", "select", "unsqueeze", "squeeze", "zeropad2d", "size"),
+    *("slice", "select", "unsqueeze", "squeeze", "zeropad2d"),
 }
+SHAPE = {"size", "dim", "ndim", "ndimension", "numel", "shape", "dtype", "device"}
 LAYERS = {"linear", "addmm", "batchnorm", "convtranspose1d", "convtranspose2d", "conv2d", "conv1d"}
 NORMALISING = {
     *("batchnorm", "instancenorm", "groupnorm", "layernorm", "batchnorm1d", "batchnorm2d"),
@@ -50,7 +51,7 @@ class Step:
     """What a node does.
 
     ``kind`` is "conv" or "norm" for the module ``path``; "keeps" for what leaves channels of zeros
-    zero; "product"; or "other". ``name`` is its operation.
+    zero; "product"; "shape" for what reads no numbers; or "other". ``name`` is its operation.
     """
 
     kind: str
@@ -206,6 +207,8 @@ def _step(node: fx.Node, part: nn.Module | None, path: str, hooked: Hooked | Non
         return Step("other", name, path)
     if isinstance(part, Remainder):
         return _remainder_step(node, part)
+    if name in SHAPE or (name == "getattr" and node.args[1] in SHAPE):
+        return Step("shape", name)
     number = len(node.args) > 1 and isinstance(node.args[1], int | float)
     if name in ("mul", "imul") or (name in ("div", "truediv") and number):
         return Step("product", name)
