@@ -58,6 +58,10 @@ class UnsupportedOperator(CompileError):
     """An operator that cannot be lowered; names it, its module path and what is supported."""
 
 
+class WrongResult(CompileError):
+    """What was compiled does not compute what PyTorch does; names the first layer that differs."""
+
+
 class BundleError(HeadgateError):
     """A bundle that is truncated, altered, of another schema or for another target."""
 
@@ -75,6 +79,11 @@ def suggest(wrong: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(wrong, known, n=1)
     return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(known)}."
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of another library's message, its type where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 # package as imported: the extra that brings it
