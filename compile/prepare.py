@@ -33,10 +33,10 @@ def prepare(module: nn.Module) -> nn.Module:
             f"{type(module).__name__} cannot be copied, which compiling starts with: "
             f"{first_line(error)}"
         ) from error
-    for path, child in list(own.named_modules()):
-        child._compiled_call_impl = None
-        if path and unwrap(child) is not child:
-            own.set_submodule(path, unwrap(child))
+    for part in list(own.modules()):
+        part._compiled_call_impl = None
+        for name, child in part._modules.items():
+            part._modules[name] = child and unwrap(child)
     return own
 
 

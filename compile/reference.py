@@ -45,8 +45,6 @@ def answer(
     state = {name: buffer.clone() for name, buffer in module.named_buffers()}
     result, expected = _run(module, vectors, 0)
     _check_same(module, expected, _run(module, vectors, 0)[1])
-    if not is_plain(result):
-        module = reshaped_call(module, _tuple)
     rows = []
     for index in range(len(vectors[0])):
         _restore(module, state)
@@ -59,6 +57,8 @@ def answer(
         if not _finite(rows[-1]):
             _refuse_not_finite(module, vectors, index)
     _restore(module, state)
+    if not is_plain(result):
+        module = reshaped_call(module, _tuple)
     columns = zip(*(row.values() for row in rows), strict=True)
     outputs = [torch.cat(column).contiguous().numpy() for column in columns]
     return module, Reference(dict(zip(expected, outputs, strict=True)), is_table(result))

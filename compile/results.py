@@ -31,7 +31,7 @@ def named_results(result: Any) -> dict[str, Tensor]:
         entries = [(stem.format(index), value) for index, value in enumerate(result)]
         found = dict(_leaves(entries))
     else:
-        found = dict(_leaves(_entries("output", result)))
+        found = dict(_leaves([] if result is None else _entries("output", result)))
     if not found:
         raise CompileError("The network returns no tensor; a bundle needs one to give.")
     if len(found) > MOST:
