@@ -179,8 +179,8 @@ def _arrays(vectors: Inputs, example: Example) -> list[np.ndarray]:
     if len(names) == 1:
         whole = _array(vectors, names[0])
         # One array in a list, as for several inputs.
-        once = not isinstance(vectors, Tensor | np.ndarray) and len(whole) == 1
-        return [whole[0] if once and whole.ndim > example.samples[0].ndim else whole]
+        once = whole.ndim > example.samples[0].ndim and len(whole) == 1
+        return [whole[0] if once else whole]
     if len(vectors) != len(names):
         raise InputError(
             f"{len(vectors)} arrays of test vectors are given, the network has {len(names)} "
@@ -200,7 +200,8 @@ def _array(values: Any, name: str) -> np.ndarray:
         array = np.asarray(values)
         if array.dtype.kind not in "fiub":
             raise TypeError(f"they are of type {array.dtype}")
-        return np.array(array, np.float32, order="C")
+        with np.errstate(over="ignore"):  # what becomes infinite is refused
+            return np.array(array, np.float32, order="C")
     except (TypeError, ValueError, IndexError) as error:
         raise InputError(
             f"Test vectors for input {name!r} are no array of numbers ({first_line(error)}); give "

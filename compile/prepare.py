@@ -36,7 +36,7 @@ def prepare(module: nn.Module) -> nn.Module:
     for part in list(own.modules()):
         part._compiled_call_impl = None
         for name, child in part._modules.items():
-            part._modules[name] = child and unwrap(child)
+            part._modules[name] = None if child is None else unwrap(child)
     return own
 
 
