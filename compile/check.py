@@ -10,7 +10,7 @@ import numpy as np
 
 from headgate.compile.build import describe_tensors, save_vectors
 from headgate.compile.graph import Graph
-from headgate.compile.layerwise import Difference, Trace
+from headgate.compile.layerwise import EXACT, Difference, Trace
 from headgate.compile.network import TRACE
 from headgate.compile.targets import Target
 from headgate.device import Bundle
@@ -23,8 +23,6 @@ from headgate.errors import BundleError, DeviceError, ToolMissing, WrongResult
 
 EMULATED_MACS = 2_000_000_000
 """An emulator runs so many vectors that they have this many multiply-accumulates, at least one."""
-EXACT = 1e-5
-"""A layer that is right is nearer to PyTorch than this; what is left is the order of sums."""
 _REPORT = "This is a fault of headgate: please report it; check=False or --no-check compiles anyway"
 
 

@@ -225,12 +225,15 @@ def broken() -> nn.Conv2d:
     return conv
 
 
+LOG = Apply(lambda _, x: x.log())
+
+
 @pytest.mark.parametrize(
     ("module", "where"),
     [
         (nn.Sequential(nn.Identity(), nn.Sequential(broken())), r"module '1.0' \(Conv2d\), whose "),
         (
-            nn.Sequential(nn.ReLU(), Apply(lambda _, x: x.log()), nn.Tanhshrink()),
+            nn.Sequential(nn.ReLU(), LOG, nn.Tanhshrink()),
             r"module '1' \(Apply\)",
         ),
         (nn.Sequential(Apply(lambda _, x: x.log_())), r"module '0' \(Apply\)"),

@@ -1,0 +1,223 @@
+"""A bundle is right before it exists: what is compiled runs on its own vectors first."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("tvm")
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from headgate.cli import main
+from headgate.compile import build, compile_module, network
+from headgate.compile import check as checking
+from headgate.compile.schedules.gating import ChannelMean
+from headgate.compile.schedules.linear import Linear
+from headgate.compile.schedules.microkernel import Epilogue
+from headgate.compile.schedules.planes import CopyPlanes
+from headgate.compile.schedules.window import Depthwise
+from headgate.device import Bundle, validate
+from headgate.errors import WrongResult
+from tests.networks import conv_bn, randomise
+
+
+class Small(nn.Module):
+    """A convolution, a depthwise one, a concatenation and a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = conv_bn(3, 8)
+        self.depthwise = conv_bn(8, 8, 3, groups=8)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        x = torch.cat([x, F.relu(self.depthwise(x))], 1)
+        return self.head(x.mean((2, 3)))
+
+
+X = torch.zeros(1, 3, 9, 9)
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    return randomise(Small())
+
+
+# What is recorded
+
+
+def test_checked_on_the_host() -> None:
+    bundle = compile_module(small(), X)
+    checked = bundle.manifest["checked"]
+    assert checked == {
+        "machine": "host",
+        "vectors": 8,
+        "max_error": checked["max_error"],
+        "excused": 0,
+    }
+    assert 0 < checked["max_error"] < 1e-5
+    assert checked["max_error"] == float(f"{checked['max_error']:.0e}")
+    assert validate(bundle).passed
+    again = compile_module(small(), X)
+    assert again.to_bytes() == bundle.to_bytes()
+
+
+def test_checked_in_the_emulator(qemu_aarch64: str) -> None:
+    bundle = compile_module(small(), X, target="rpi4")
+    assert bundle.manifest["checked"]["machine"] == "qemu:rpi4"
+    assert bundle.manifest["checked"]["vectors"] == 8
+
+
+def test_an_emulator_runs_fewer_vectors_of_a_large_network(
+    qemu_aarch64: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    macs = sum(layer["dense_macs"] for layer in compile_module(small(), X).manifest["layers"])
+    monkeypatch.setattr(checking, "EMULATED_MACS", 3 * macs)
+    checked = compile_module(small(), X, target="rpi4").manifest["checked"]
+    assert checked["vectors"] == 3
+    monkeypatch.setattr(checking, "EMULATED_MACS", 1)
+    checked = compile_module(small(), X, target="rpi4").manifest["checked"]
+    assert checked["vectors"] == 1
+
+
+def test_not_checked_for_want_of_an_emulator(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = shutil.which
+    monkeypatch.setattr(
+        shutil, "which", lambda name, *rest: None if "qemu" in name else found(name, *rest)
+    )
+    checked = compile_module(small(), X, target="rpi4").manifest["checked"]
+    assert checked["machine"] is None
+    assert "needs qemu-aarch64" in checked["reason"]
+
+
+def test_not_checked_if_so_wished() -> None:
+    bundle = compile_module(small(), X, check=False)
+    assert bundle.manifest["checked"] == {"machine": None, "reason": "left out, as was asked for"}
+
+
+def test_the_command_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "resnet8.hgb"
+    assert main(["compile", "resnet8", "-o", str(path)]) == 0
+    assert "on host: 8 vectors, largest error" in capsys.readouterr().out
+    assert main(["compile", "resnet8", "-o", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["checked"]["vectors"] == 8
+    assert main(["compile", "resnet8", "-o", str(path), "--no-check"]) == 0
+    assert "not checked: left out" in capsys.readouterr().out
+    assert Bundle.open(path).manifest["checked"]["machine"] is None
+
+
+# Faults
+
+
+def planted(monkeypatch: pytest.MonkeyPatch, kernel: type, other: Callable[[Any], Any]) -> None:
+    """From now on ``kernel`` is built as another one with the same arguments would be."""
+    build = kernel.build
+    monkeypatch.setattr(kernel, "build", lambda self, name: build(other(self), name))
+
+
+def changed(**values: Any) -> Callable[[Any], Any]:
+    return lambda kernel: replace(kernel, **values)
+
+
+FAULTS = {
+    "linear": (Linear, changed(clamp=(0.0, None)), "'head' (linear)"),
+    "depthwise": (Depthwise, changed(epilogue=Epilogue()), "'depthwise.0' (conv2d)"),
+    "concat": (CopyPlanes, changed(offset=0), "(concat)"),
+    "mean": (ChannelMean, changed(pixels=40), "(channel_mean)"),
+}
+
+
+@pytest.mark.parametrize(("kernel", "other", "layer"), FAULTS.values(), ids=FAULTS.keys())
+def test_a_planted_fault_is_named(
+    kernel: type, other: Callable[[Any], Any], layer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted(monkeypatch, kernel, other)
+    with pytest.raises(WrongResult, match="the first layer that differs is") as caught:
+        compile_module(small(), X)
+    assert layer in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_fault_is_named_in_the_emulator(
+    qemu_aarch64: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted(monkeypatch, *FAULTS["linear"][:2])
+    with pytest.raises(WrongResult, match=r"first layer that differs is 'head' \(linear\)"):
+        compile_module(small(), X, target="rpi4")
+
+
+def test_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planted(monkeypatch, *FAULTS["linear"][:2])
+    path = tmp_path / "resnet8.hgb"
+    assert main(["compile", "resnet8", "-o", str(path)]) == 1
+    assert "What was compiled of 'resnet8' is off by" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    assert main(["compile", "resnet8", "-o", str(path), "--no-check"]) == 0
+    assert not validate(path).passed
+
+
+def test_a_fault_in_what_layers_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every buffer at the same place, unless all results are kept."""
+    plan = network.plan_arena
+
+    def overlapping(program: Any) -> Any:
+        offsets, size = plan(program)
+        if len(program.outputs) > 1:
+            return offsets, size
+        return dict.fromkeys(offsets, min(offsets.values())), size
+
+    monkeypatch.setattr(network, "plan_arena", overlapping)
+    with pytest.raises(WrongResult, match="each layer is right one by one"):
+        compile_module(small(), X)
+
+
+def test_a_program_that_crashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes no more than its own process with it."""
+    source = build.generate
+
+    def crashing(*arguments: Any) -> Any:
+        made = source(*arguments)
+        return replace(made, source=made.source.replace("char *a = arena;", "char *a = 0;"))
+
+    monkeypatch.setattr(build, "generate", crashing)
+    with pytest.raises(WrongResult, match="'small' crashes: .*killed by SIG"):
+        compile_module(small(), X)
+
+
+# Rounding
+
+
+class Steep(nn.Module):
+    """One of many numbers decides, and some vectors put it where rounding does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sum = nn.Conv2d(16, 4, 3, bias=False)
+        nn.init.ones_(self.sum.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.sum(x)
+        return F.relu(y * 1e9).clamp(max=1.0)
+
+
+def vectors(near: int, count: int = 6) -> np.ndarray:
+    """(count, 16, 3, 3), of which the sums of ``near`` cancel down to rounding."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(count, 16 * 9)).astype(np.float32)
+    x[:near, 72:] = -x[:near, :72]
+    x[:near] = random.permuted(x[:near], axis=1)
+    return x.reshape(count, 16, 3, 3)
