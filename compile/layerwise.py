@@ -77,7 +77,7 @@ class Trace:
         """
         got = dict(zip(self.values, self.split(trace), strict=True))
         known = {
-            value.name: torch.from_numpy(array)
+            value.name: torch.from_numpy(array.copy())
             for value, array in (*zip(self._graph.inputs, inputs, strict=True), *got.items())
         }
         layers = _Layers(module)
