@@ -10,7 +10,7 @@ import numpy as np
 
 from headgate.compile.build import describe_tensors, save_vectors
 from headgate.compile.graph import Graph
-from headgate.compile.layerwise import EXACT, Difference, Trace
+from headgate.compile.layerwise import EXACT, Difference, Trace, layer_differences
 from headgate.compile.network import TRACE
 from headgate.compile.targets import Target
 from headgate.device import Bundle
@@ -21,7 +21,7 @@ from headgate.device.runner import RunnerProgram
 from headgate.device.validation import sample_errors
 from headgate.errors import BundleError, DeviceError, ToolMissing, WrongResult
 
-EMULATED_MACS = 2_000_000_000
+EMULATED_MACS = 250_000_000
 """An emulator runs so many vectors that they have this many multiply-accumulates, at least one."""
 _REPORT = "This is a fault of headgate: please report it; check=False or --no-check compiles anyway"
 
@@ -202,8 +202,8 @@ class _Search:
             {**trace.built.members, VECTORS: save_vectors(inputs, [empty])},
         )
         with _on_machine(bundle) as program:
-            found = program.outputs(inputs)[0]
-        return trace.differences(self._graph.module, inputs, found), trace.results(found)
+            layers, results = trace.split(program.outputs(inputs)[0])
+        return layer_differences(self._graph, inputs, layers), results
 
     def _error(self, what: str) -> WrongResult:
         return WrongResult(f"What was compiled of {self._bundle.name!r} {what}. {_REPORT}.")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx
 
 from headgate.compile.build import Built, build
-from headgate.compile.graph import Graph, Node
+from headgate.compile.graph import Graph, Node, Value
 from headgate.compile.network import TRACE, Signature
 from headgate.compile.targets import Target
 
@@ -37,72 +37,72 @@ class Difference:
 
 
 class Trace:
-    """A second program of a fused graph, from which every layer's result comes back.
-
-    Attributes:
-        values: what comes back, in order of execution; the network's own results are the last.
-    """
+    """A second program of a fused graph, from which every layer's result comes back."""
 
     def __init__(self, graph: Graph, target: Target, name: str, inputs: tuple[str, ...]) -> None:
-        self._graph = graph
         kept = [node.output for node in graph.nodes if node.output.dtype == "float32"]
-        self.values = [*kept, *graph.outputs]
-        traced = Graph(graph.inputs, graph.nodes, self.values)
+        self._values, self._results = [*kept, *graph.outputs], len(graph.outputs)
+        traced = Graph(graph.inputs, graph.nodes, self._values)
         self.built: Built = build(traced, target, name, Signature(inputs, None), shared=False)
 
     @property
     def outputs(self) -> dict[str, tuple[int, ...]]:
         """The one output of the program, by name."""
-        return {TRACE: (1, sum(value.size for value in self.values))}
+        return {TRACE: (1, sum(value.size for value in self._values))}
 
-    def split(self, trace: np.ndarray) -> list[np.ndarray]:
-        """The arrays of :attr:`values` in what one run brought back."""
-        ends = np.cumsum([value.size for value in self.values])
+    def split(self, trace: np.ndarray) -> tuple[dict[Value, np.ndarray], list[np.ndarray]]:
+        """What one run brought back: each layer's result, and those of the network."""
+        ends = np.cumsum([value.size for value in self._values])
         parts = np.split(trace.reshape(-1), ends[:-1])
-        return [part.reshape(v.shape) for part, v in zip(parts, self.values, strict=True)]
+        arrays = [part.reshape(v.shape) for part, v in zip(parts, self._values, strict=True)]
+        layers = len(arrays) - self._results
+        return dict(zip(self._values, arrays[:layers], strict=False)), arrays[layers:]
 
-    def results(self, trace: np.ndarray) -> list[np.ndarray]:
-        """The network's own results, each (1, ...)."""
-        return self.split(trace)[len(self.values) - len(self._graph.outputs) :]
 
-    def differences(
-        self, module: fx.GraphModule, inputs: list[np.ndarray], trace: np.ndarray
-    ) -> list[Difference]:
-        """Each layer's difference from PyTorch, in order of execution.
+def layer_differences(
+    graph: Graph, inputs: list[np.ndarray], results: Mapping[Value, np.ndarray]
+) -> list[Difference]:
+    """Each layer's difference from PyTorch, in order of execution.
 
-        Args:
-            module: what the graph was read from; its nodes have the names of the graph's values.
-            inputs: one sample (1, ...) of each input.
-            trace: what the program made of them.
-        """
-        got = dict(zip(self.values, self.split(trace), strict=True))
-        known = {
-            value.name: torch.from_numpy(array.copy())
-            for value, array in (*zip(self._graph.inputs, inputs, strict=True), *got.items())
-        }
-        layers = _Layers(module)
-        found = []
-        for node in self._graph.nodes:
-            value = node.output
-            if value in got and value.name in layers.nodes:
-                others = {name: tensor for name, tensor in known.items() if name != value.name}
-                error = _error(got[value], layers.compute(value.name, others))
-                if node.kind == "pixel_gated_conv2d" and error > EXACT:
-                    error = _pixel_gated_error(node, got[value], layers, others)
-                found.append(Difference(node.path, _operator(node), error))
-        return found
+    Args:
+        graph: after fusing.
+        inputs: one sample (1, ...) of each input.
+        results: what a program made of them.
+    """
+    given = dict(zip(graph.inputs, inputs, strict=True)) | dict(results)
+    known = {
+        graph.origins[value]: torch.from_numpy(array.copy())
+        for value, array in given.items()
+        if value in graph.origins
+    }
+    layers = _Layers(graph.module)
+    found = []
+    for node in graph.nodes:
+        value = node.output
+        if value in results and value in graph.origins:
+            wanted = graph.origins[value]
+            others = {origin: tensor for origin, tensor in known.items() if origin is not wanted}
+            error = _error(results[value], layers.compute(wanted, others))
+            if node.kind == "pixel_gated_conv2d" and not error <= EXACT:
+                error = _pixel_gated_error(node, results[value], layers, wanted, others)
+            found.append(Difference(node.path, _operator(node), error))
+    return found
 
 
 def _pixel_gated_error(
-    node: Node, got: np.ndarray, layers: _Layers, known: Mapping[str, Tensor]
+    node: Node,
+    got: np.ndarray,
+    layers: _Layers,
+    wanted: fx.Node,
+    known: Mapping[fx.Node, Tensor],
 ) -> float:
     """The error if decisions near their threshold may fall either way.
 
     Each number has to be what PyTorch gives where the gate is on, or where it is off; all but a
     few what it gives where the gate falls as it does there.
     """
-    name = node.output.name
-    decided, on, off = (layers.compute(name, known, gate) for gate in (0.0, torch.inf, -torch.inf))
+    gates = (0.0, torch.inf, -torch.inf)
+    decided, on, off = (layers.compute(wanted, known, gate) for gate in gates)
     array = torch.from_numpy(got).reshape(decided.shape)
     other = (array - decided).abs() > EXACT * decided.abs().max()
     few = max(FEW_DECISIONS * array.numel(), math.prod(node["block"]))
@@ -117,13 +117,13 @@ class _Layers(fx.Interpreter):
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module, garbage_collect_values=False)
         self._gate = 0.0
-        self.nodes = {node.name: node for node in module.graph.nodes}
 
     @torch.no_grad()
-    def compute(self, name: str, known: Mapping[str, Tensor], gate: float = 0.0) -> Tensor:
+    def compute(
+        self, wanted: fx.Node, known: Mapping[fx.Node, Tensor], gate: float = 0.0
+    ) -> Tensor:
         """The value of a node; ``gate`` is added to the scores of a pixel gate on the way."""
         self._gate = gate
-        wanted = self.nodes[name]
         needed: set[fx.Node] = set()
         left = [wanted]
         while left:
@@ -131,12 +131,12 @@ class _Layers(fx.Interpreter):
             if node in needed:
                 continue
             needed.add(node)
-            if node.name not in known:
+            if node not in known:
                 left.extend(node.all_input_nodes)
         self.env = {}
         for node in self.module.graph.nodes:  # type: ignore[union-attr]
-            if node in needed and node.name in known:
-                self.env[node] = _shaped(node, known[node.name])
+            if node in needed and node in known:
+                self.env[node] = _shaped(node, known[node])
             elif node in needed:
                 self.env[node] = self.run_node(node)
         result: Tensor = self.env[wanted]
