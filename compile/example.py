@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from headgate.errors import InputError, first_line
+from headgate.errors import InputError, why
 
 RANDOM_VECTORS = 8
 """More than the five inputs that the agent measures energy with. They are stored: an image of
@@ -204,6 +204,6 @@ def _array(values: Any, name: str) -> np.ndarray:
             return np.array(array, np.float32, order="C")
     except (TypeError, ValueError, IndexError) as error:
         raise InputError(
-            f"Test vectors for input {name!r} are no array of numbers ({first_line(error)}); give "
+            f"Test vectors for input {name!r} are no array of numbers ({why(error)}); give "
             "a NumPy array (N, ...)."
         ) from error

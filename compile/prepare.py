@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch._dynamo.eval_frame import OptimizedModule
 from torch.nn.parameter import UninitializedTensorMixin
 
-from headgate.errors import CompileError, UsageError, first_line
+from headgate.errors import CompileError, UsageError, why
 
 
 def prepare(module: nn.Module) -> nn.Module:
@@ -30,8 +30,7 @@ def prepare(module: nn.Module) -> nn.Module:
         own = copy.deepcopy(module, _detached(module)).cpu()
     except Exception as error:  # whatever the network's own attributes raise
         raise CompileError(
-            f"{type(module).__name__} cannot be copied, which compiling starts with: "
-            f"{first_line(error)}"
+            f"{type(module).__name__} cannot be copied, which compiling starts with: {why(error)}"
         ) from error
     for part in list(own.modules()):
         part._compiled_call_impl = None

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from headgate.compile.example import Example
 from headgate.compile.prepare import reshaped_call
 from headgate.compile.results import is_plain, is_table, named_results
-from headgate.errors import CompileError, first_line
+from headgate.errors import CompileError, why
 
 _REPEATABLE = 1e-4
 """Two answers to one input may differ by rounding where PyTorch shares work among threads."""
@@ -87,8 +87,7 @@ def _run(module: nn.Module, vectors: list[np.ndarray], index: int) -> tuple[Any,
     except Exception as error:  # whatever a network raises
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
         raise CompileError(
-            f"{type(module).__name__} fails in PyTorch on one sample of {shapes}: "
-            f"{first_line(error)}"
+            f"{type(module).__name__} fails in PyTorch on one sample of {shapes}: {why(error)}"
         ) from error
     # The next call may write where these lie.
     return result, {name: t.detach().clone() for name, t in named_results(result).items()}

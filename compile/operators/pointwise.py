@@ -21,15 +21,16 @@ def pointwise(
     call: Call,
     function: Function,
     operands: Sequence[Operand],
-    dtype: str | None = None,
+    within: str | None = None,
     shape: Sequence[int] | None = None,
     **place: Any,
 ) -> Value:
     """A node of ``function(a, b, ...)`` for each number, operands broadcast.
 
-    Operands are converted to ``dtype`` first, the result's by default.
+    Operands are converted to the type ``within`` first, the result's by default. ``place`` is
+    that of :meth:`Call.compute`.
     """
-    dtype = dtype or place.get("dtype") or call.dtype
+    within = within or place.get("dtype") or call.dtype
     tensors = [o for o in operands if isinstance(o, Value) and not _is_scalar(o)]
     shape = call.shape if shape is None else tuple(shape)
 
@@ -43,8 +44,8 @@ def pointwise(
             else:
                 data = operand.data.reshape(-1)[0] if isinstance(operand, Value) else operand
                 assert data is not None
-                value = scalar.immediate(data, dtype)
-            values.append(scalar.cast(value, dtype))
+                value = scalar.immediate(data, within)
+            values.append(scalar.cast(value, within))
         return scalar.bound(function, values)
 
     return call.compute(tensors, element, shape, **place)
@@ -292,8 +293,11 @@ def _channels_matter(x: Value) -> bool:
 
 
 def _affine(kind: str, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    one, zero = np.ones_like(c), np.zeros_like(c)
-    return {"add": (one, c), "sub": (one, -c), "mul": (c, zero), "div": (one / c, zero)}[kind]
+    """Scale and shift of a constant that is added, subtracted, multiplied with or divided by."""
+    if kind in ("add", "sub"):
+        return np.ones_like(c), c if kind == "add" else -c
+    with np.errstate(divide="ignore"):
+        return c if kind == "mul" else 1 / c, np.zeros_like(c)
 
 
 def _sum(kind: str) -> Callable[[Call], Value]:

@@ -15,13 +15,7 @@ from headgate.compile.tflite.operators import HANDLERS, Untranslatable
 from headgate.compile.tflite.place import fill, filling_is_cheaper
 from headgate.compile.tflite.quiet import quiet_stderr
 from headgate.compile.tflite.value import Value
-from headgate.errors import (
-    CompileError,
-    InputError,
-    ToolMissing,
-    UnsupportedOperator,
-    first_line,
-)
+from headgate.errors import CompileError, InputError, ToolMissing, UnsupportedOperator, why
 from headgate.train.evaluating import evaluating
 
 if TYPE_CHECKING:
@@ -71,8 +65,7 @@ def convert(
             # With nothing decomposed: what is changed in place becomes a value of its own.
             program = torch.export.export(module, (example,)).run_decompositions({})
     except Exception as error:  # torch.export raises many kinds
-        reason = first_line(error)
-        raise CompileError(f"torch.export cannot trace the network: {reason}") from error
+        raise CompileError(f"torch.export cannot trace the network: {why(error)}") from error
     _refuse_gates(program.graph)
     translator = _Translator(tf, program)
     batch, channels, height, width = example.shape
@@ -89,7 +82,7 @@ def convert(
             warnings.filterwarnings("ignore", "Statistics for quantized inputs")
             return bytes(converter.convert())
     except Exception as error:
-        raise CompileError(f"TensorFlow's TFLite converter failed: {error}") from error
+        raise CompileError(f"TensorFlow's TFLite converter failed: {why(error)}") from error
 
 
 def tool_versions() -> dict[str, str]:
