@@ -43,6 +43,7 @@ def convert(module: fx.GraphModule, operators: Mapping[str, Handler]) -> Graph:
             values[node] = _called(graph, node, values, operators)
         elif node.op == "output":
             graph.outputs = [values[result] for result in node.args[0]]
+    graph.origins = {v: node for node, v in values.items() if isinstance(v, Value)}
     for value in (*graph.inputs, *graph.outputs):
         if value.dtype != "float32":
             raise CompileError(
