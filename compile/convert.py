@@ -6,10 +6,9 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
-from headgate.compile.graph import Graph, Node, Value
+from headgate.compile.graph import Graph, Value
 from headgate.compile.reading import Call, dtype_name, module_path
 from headgate.errors import CompileError, UnsupportedOperator
 
@@ -105,5 +104,3 @@ def _called(
     result = handler(call)
     call.check_all_read()
     return result
-
-

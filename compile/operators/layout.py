@@ -146,7 +146,12 @@ def _pad(call: Call) -> Value:
 
 
 def padded(
-    call: Call, x: Value, before: Sequence[int], shape: Sequence[int], value: float, suffix: str = ""
+    call: Call,
+    x: Value,
+    before: Sequence[int],
+    shape: Sequence[int],
+    value: float,
+    suffix: str = "",
 ) -> Value:
     """``x`` moved by ``before`` in a result of ``shape``, with ``value`` around it."""
 
@@ -161,7 +166,7 @@ def padded(
         if not inside:
             return readers[0](*source)
         return scalar.guarded(
-            tirx.all(*inside) if len(inside) > 1 else inside[0],
+            scalar.every(inside),
             readers[0](*source),
             scalar.immediate(value, x.dtype),
         )

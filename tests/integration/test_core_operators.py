@@ -4,33 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
-import headgate
 from headgate.compile.capture import capture
 from headgate.compile.operators import OPERATORS
 from headgate.errors import UnsupportedOperator
-from tests.core_operators import NOT_IN_FLOAT_INFERENCE, REFUSED, SHAPE, USES, Use
+from tests.core_operators import NOT_IN_FLOAT_INFERENCE, REFUSED, SHAPE, USES
+from tests.uses import Each, Use, check_uses, in_groups
 
 PAGE = Path(__file__).parents[2] / "compile" / "operators" / "README.md"
-TOGETHER = 24
-"""Operators in one network: compiling is most of the time."""
-
-
-class Each(nn.Module):
-    """One result for each use of an operator."""
-
-    def __init__(self, uses: list[Use]) -> None:
-        super().__init__()
-        self.uses = uses
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return tuple(use(x) for use in self.uses)
 
 
 def core() -> list[str]:
@@ -55,29 +41,15 @@ def test_nearly_all_are_lowered() -> None:
     assert len(USES) >= 0.95 * (len(USES) + len(REFUSED))
 
 
-GROUPS = [list(USES)[i : i + TOGETHER] for i in range(0, len(USES), TOGETHER)]
-
-
-@pytest.mark.parametrize("names", GROUPS, ids=[f"{g[0]} to {g[-1]}" for g in GROUPS])
-def test_lowered_and_right(names: list[str], tmp_path: Path) -> None:
-    module = Each([USES[name] for name in names]).eval()
-    images = torch.randn(3, *SHAPE[1:], generator=torch.Generator().manual_seed(1))
-    path = tmp_path / "operators.hgb"
-    headgate.compile_module(module, images[:1]).save(path)
-    expected = [torch.cat([use(x[None]) for x in images]) for use in module.uses]
-    with headgate.load(path) as program:
-        found = program.run(images.numpy())
-    found = found if isinstance(found, tuple) else (found,)
-    for name, got, wanted in zip(names, found, expected, strict=True):
-        scale = float(wanted.abs().max())
-        assert scale > 0, f"{name}: its use shows nothing"
-        np.testing.assert_allclose(got, wanted.numpy(), rtol=0, atol=1e-5 * scale, err_msg=name)
+@pytest.mark.parametrize("uses", in_groups(USES), ids=lambda uses: f"from {next(iter(uses))}")
+def test_lowered_and_right(uses: dict[str, Use], tmp_path: Path) -> None:
+    check_uses(uses, SHAPE, tmp_path)
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_by_name(name: str) -> None:
     use, said = REFUSED[name]
-    module = nn.ModuleDict({"inner": Each([use])})["inner"].eval()
+    module = nn.ModuleDict({"inner": Each({name: use})})["inner"].eval()
     with pytest.raises(UnsupportedOperator, match=said):
         capture(module, (torch.randn(*SHAPE),))
 
