@@ -16,7 +16,7 @@ from headgate.compile.graph import Graph
 from headgate.compile.layerwise import EXACT, Difference, Trace, layer_differences
 from headgate.compile.network import TRACE
 from headgate.compile.targets import Target
-from headgate.device import Bundle
+from headgate.device import Bundle, Program
 from headgate.device.host import Host
 from headgate.device.manifest import VECTORS
 from headgate.device.qemu import CPUS, Qemu
@@ -104,7 +104,7 @@ def check(bundle: Bundle, graph: Graph, target: Target) -> Checked:
     return Checked(program.machine, "", int(right.sum()), float(errors[right].max()), tuple(wrong))
 
 
-def _on_machine(bundle: Bundle) -> RunnerProgram:
+def _on_machine(bundle: Bundle) -> Program:
     """The bundle's runner in a process of its own, which may crash.
 
     Raises:
@@ -132,7 +132,7 @@ def _first(bundle: Bundle, machine: str) -> int:
 
 
 def _run(
-    program: RunnerProgram, inputs: list[np.ndarray], expected: list[np.ndarray], count: int
+    program: Program, inputs: list[np.ndarray], expected: list[np.ndarray], count: int
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """The errors (count,) and the outputs of the first vectors."""
     outputs = program.outputs([array[:count] for array in inputs])
