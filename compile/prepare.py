@@ -35,6 +35,7 @@ def prepare(module: nn.Module) -> nn.Module:
         ) from error
     for part in list(own.modules()):
         part._compiled_call_impl = None
+        part.training = False  # which a class that makes its copies anew forgets
         for name, child in part._modules.items():
             part._modules[name] = None if child is None else unwrap(child)
     return own
