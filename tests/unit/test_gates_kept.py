@@ -541,7 +541,7 @@ def networks(draw: st.DrawFn) -> nn.Sequential:
     return net
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(net=networks(), seed=st.integers(0, 99), method=st.sampled_from(["fbs", "dcp"]))
 def test_any_network_is_kept_or_refused(net: Any, seed: int, method: str) -> None:
     torch.manual_seed(seed)

@@ -61,6 +61,11 @@ def _not_to_copy(part: nn.Module) -> str | None:
     return None
 
 
+def has_hooks(part: nn.Module) -> bool:
+    """Whether something else runs when ``part`` does."""
+    return any(getattr(part, attribute) for attribute in HOOKS)
+
+
 def without_hooks(module: nn.Module) -> dict[nn.Module, list[str]]:
     """Takes the hooks off all modules, in place: which had some, and of which kinds."""
     found: dict[nn.Module, list[str]] = {}

@@ -17,6 +17,7 @@ from torch import fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from headgate.errors import ModelError, UsageError, suggest
+from headgate.train.gates.copying import copied, has_hooks, shared_state_kept, without_hooks
 from headgate.train.gates.find import find_convolutions
 from headgate.train.gates.zeros import keeps_zero
 from headgate.train.pruning.operators import PlaceChannels
@@ -125,8 +126,11 @@ class _Tracer(fx.Tracer):
 
 
 def _trace(module: nn.Module) -> fx.Graph:
+    network = copied(module)
+    without_hooks(network)
     try:
-        return _Tracer().trace(module)
+        with shared_state_kept(network):
+            return _Tracer().trace(network)
     except Exception as error:  # whatever the network's own code raises on a proxy
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(
@@ -181,13 +185,15 @@ def _calls(graph: fx.Graph, path: str) -> int:
 
 def _can_be_sliced(part: nn.Conv2d | nn.Linear) -> bool:
     own = type(part).forward not in (nn.Conv2d.forward, nn.Linear.forward)
+    own = own or has_hooks(part) or "weight" not in part._parameters
     return not own and not is_parametrized(part) and getattr(part, "groups", 1) == 1
 
 
 def _keeps_channels(node: fx.Node, part: nn.Module | None) -> bool:
     """Whether a channel of zeros in the node's tensor is one in its result, at the same place."""
     # A PReLU has weights of its own, which would have to be sliced too.
-    return keeps_zero(node, part) and _name(node, part) != "prelu"
+    own = _name(node, part) == "prelu" or (part is not None and has_hooks(part))
+    return not own and keeps_zero(node, part)
 
 
 def _flattens(node: fx.Node, part: nn.Module | None) -> bool:
