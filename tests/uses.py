@@ -12,8 +12,8 @@ from torch import Tensor, nn
 import headgate
 
 Use = Callable[[Tensor], Tensor] | nn.Module
-TOGETHER = 24
-"""Uses in one network: compiling is most of the time."""
+TOGETHER = 16
+"""Uses in one network, as many as a bundle has results: compiling is most of the time."""
 
 
 class Each(nn.Module):
@@ -42,6 +42,13 @@ def check_uses(
 
     ``shape`` is that of one image, with its batch of one.
     """
+    for group in in_groups(uses):
+        _check_together(group, shape, folder, tolerance)
+
+
+def _check_together(
+    uses: Mapping[str, Use], shape: tuple[int, ...], folder: Path, tolerance: float
+) -> None:
     module = Each(uses).eval()
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(3, *shape[1:], generator=generator)
