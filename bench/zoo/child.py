@@ -1,0 +1,70 @@
+"""One network in a process of its own, with a limit on time and on memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+from bench.zoo.record import Record, fault
+
+GIBIBYTE = 1 << 30
+
+
+def examine_in_child(
+    examine: Callable[[Record], None], folder: Path, limit_s: float, memory_gib: int
+) -> dict[str, Any]:
+    """What ``examine`` noted before it returned, failed, or was stopped at a limit.
+
+    Adds ``end``, None if it came to its end, and ``seconds``. What the child prints goes to
+    ``folder``'s ``child.log``. Address space is limited, so a network that wants more memory gets
+    an exception there, and the machine stays usable.
+    """
+    path = folder / "record.json"
+    path.unlink(missing_ok=True)
+    begin = monotonic()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(_child(examine, path, folder / "child.log", memory_gib))
+    status = _wait(pid, begin + limit_s)
+    record = json.loads(path.read_text()) if path.is_file() else {}
+    end = record.pop("failed", None)
+    if status is None:
+        end = f"stopped after {limit_s:.0f} s"
+    elif os.WIFSIGNALED(status):
+        end = f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    return {**record, "end": end, "seconds": round(monotonic() - begin, 1)}
+
+
+def _child(examine: Callable[[Record], None], path: Path, log: Path, memory_gib: int) -> int:
+    """Runs in the child, never returns to the sweep; the exit code."""
+    record = Record(path)
+    try:
+        os.setsid()  # so that its own children end with it
+        resource.setrlimit(resource.RLIMIT_AS, (memory_gib * GIBIBYTE,) * 2)
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(output, sys.stdout.fileno())
+        os.dup2(output, sys.stderr.fileno())
+        examine(record)
+    except BaseException as error:
+        record.note(failed=f"{type(error).__name__}: {error}"[:1000], fault=fault(error))
+        return 1
+    return 0
+
+
+def _wait(pid: int, deadline: float) -> int | None:
+    """The child's status; None if it had to be killed, with all that it started."""
+    while monotonic() < deadline:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return status
+        sleep(0.1)
+    os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return None
