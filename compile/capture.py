@@ -1,4 +1,8 @@
-"""From an ``nn.Module`` to a :class:`~headgate.compile.graph.Graph`, by torch.export and Relax."""
+"""From an ``nn.Module`` to core ATen operators on its inputs, by torch.export.
+
+PyTorch does what PyTorch defines: it decomposes compound operators, and it evaluates whatever does
+not depend on an input, in its own types. What is left is read by ``convert.py``.
+"""
 
 from __future__ import annotations
 
@@ -10,76 +14,139 @@ from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import torch
-from torch import fx, nn
-from tvm import relax
-from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
+from torch import Tensor, fx, nn
+from torch.export.graph_signature import InputKind, OutputKind
 
 import headgate.train.gates.operators
 import headgate.train.gates.pixel_operator
 import headgate.train.pruning.operators  # noqa: F401  they register headgate::* with torch
-from headgate.compile.convert import Converter
+from headgate.compile.convert import convert
+from headgate.compile.decompose import decompositions
 from headgate.compile.graph import Graph
 from headgate.compile.operators import OPERATORS
+from headgate.compile.reading import module_path
 from headgate.errors import CompileError, UnsupportedOperator
 
-_PACKED = {
-    # operator of ours: (tensor arguments, the others as integer lists)
-    "gated_conv2d.default": (6, 4),
-    "keep_top_k.default": (1, 1),
-    "pixel_gated_conv2d.default": (8, 7),
-    "place_channels.default": (2, 1),
-}
 
-
-def capture(module: nn.Module, example: tuple[torch.Tensor, ...]) -> Graph:
+def capture(module: nn.Module, example: tuple[Tensor, ...]) -> Graph:
     """The graph of ``module`` in evaluation mode.
 
     ``example`` holds one tensor for each input, batch one.
 
     Raises:
-        CompileError: torch.export cannot trace the network.
-        UnsupportedOperator: an operator that neither headgate nor TVM can lower.
+        CompileError: torch.export cannot trace the network, or it keeps a state.
+        UnsupportedOperator: an operator that cannot be lowered; names its module.
     """
-    program = _export(module, example)
-    importer = ExportedProgramImporter()
-    known = set(importer.create_convert_map()) | set(_PACKED)
-    for node in program.graph.nodes:
-        if node.op == "call_function":
-            _check_operator(node, known)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        try:
-            relax_module = importer.from_exported_program(
-                program, False, True, False, dict.fromkeys(_PACKED, _convert_packed(importer))
-            )
-        except Exception as error:  # TVM raises what it likes
-            raise CompileError(
-                f"TVM cannot read {type(module).__name__}: {_first_line(error)}"
-            ) from error
-    paths = {
-        value.name: module_path(node) or node.name
-        for node, value in importer.env.items()
-        if isinstance(value, relax.Var)
-    }
-    graph = Converter(OPERATORS, paths).convert(relax_module)
+    program = folded(_export(module, example))
+    graph = convert(program, OPERATORS)
+    graph.module = program
     graph.remove_unused()
     return graph
 
 
-def module_path(node: fx.Node) -> str:
-    """The dotted path of the module that a node was traced in."""
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    return str(stack[-1][0]) if stack and stack[-1][0] else ""
+def folded(program: torch.export.ExportedProgram) -> fx.GraphModule:
+    """What ``program`` computes from its inputs, everything else evaluated.
+
+    Parameters, buffers and what follows from them alone become attributes of the module.
+
+    Raises:
+        CompileError: the network changes a buffer of its own.
+        UnsupportedOperator: an operator whose result is random.
+    """
+    root, graph = nn.Module(), fx.Graph()
+    constants: dict[fx.Node, Any] = {}
+    placed: dict[fx.Node, fx.Node] = {}
+    tensors = _tensors(program)
+
+    def place(node: fx.Node) -> fx.Node:
+        if node not in placed:
+            name = f"constant_{node.name}"
+            root.register_buffer(name, constants[node], persistent=False)
+            placed[node] = graph.get_attr(name)
+            placed[node].meta["val"] = constants[node]
+        return placed[node]
+
+    for node in program.graph.nodes:
+        if node.op == "placeholder":
+            if node.name in tensors:
+                constants[node] = tensors[node.name]
+            else:
+                placed[node] = graph.node_copy(node)
+        elif node.op == "call_function" and _has_result(node):
+            _check_repeatable(node)
+            if all(argument in constants for argument in node.all_input_nodes):
+                constants[node] = _evaluate(node, constants)
+            else:
+                placed[node] = graph.node_copy(node, place)
+    results = _results(program)
+    graph.output(tuple(place(node) for node in results))
+    graph.eliminate_dead_code()
+    return fx.GraphModule(root, graph)
 
 
-def _export(module: nn.Module, example: tuple[torch.Tensor, ...]) -> torch.export.ExportedProgram:
+def _tensors(program: torch.export.ExportedProgram) -> dict[str, Tensor]:
+    """Parameters, buffers and constant tensors by the placeholder that stands for them."""
+    found: dict[str, Tensor] = {}
+    for spec in program.graph_signature.input_specs:
+        if spec.kind == InputKind.USER_INPUT:
+            continue
+        assert spec.target is not None
+        known = program.state_dict if spec.target in program.state_dict else program.constants
+        found[spec.arg.name] = known[spec.target].detach()
+    return found
+
+
+def _results(program: torch.export.ExportedProgram) -> list[fx.Node]:
+    """The nodes that the network returns; what it does to its inputs ends here.
+
+    Raises:
+        CompileError: it changes a buffer, or returns something that is no tensor.
+    """
+    (output,) = (node for node in program.graph.nodes if node.op == "output")
+    results = []
+    for spec, node in zip(program.graph_signature.output_specs, output.args[0], strict=True):
+        if spec.kind == OutputKind.BUFFER_MUTATION:
+            raise CompileError(
+                f"The network changes its buffer {spec.target!r} while it runs; a bundle keeps no "
+                "state between images. Take that out of forward()."
+            )
+        if spec.kind == OutputKind.USER_OUTPUT:
+            if not isinstance(node, fx.Node):
+                raise CompileError(
+                    f"The network returns {node!r}, which is no tensor; return tensors only."
+                )
+            results.append(node)
+    return results
+
+
+def _evaluate(node: fx.Node, constants: dict[fx.Node, Any]) -> Any:
+    arguments, options = fx.node.map_arg((node.args, node.kwargs), constants.__getitem__)
+    target: Any = node.target
+    with torch.no_grad():
+        return target(*arguments, **options)
+
+
+def _has_result(node: fx.Node) -> bool:
+    """Assertions have none: they held when the network was traced."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is None or bool(schema.returns)
+
+
+def _check_repeatable(node: fx.Node) -> None:
+    if str(node.target) not in OPERATORS and torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+        raise UnsupportedOperator(
+            f"Operator {node.target} in module {module_path(node)!r} draws random numbers, which "
+            "a compiled network cannot; take it out of forward() in evaluation mode."
+        )
+
+
+def _export(module: nn.Module, example: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
     _check_module(module)
     try:
         with _quiet(), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            # Core operators are what TVM's importer is tested with: given aten.batch_norm itself,
-            # 0.27 takes the momentum for epsilon.
-            return torch.export.export(module, example).run_decompositions()
+            program = torch.export.export(module, example)
+            return program.run_decompositions(decompositions(OPERATORS))
     except Exception as error:  # torch.export raises its own and Python's exceptions alike
         reason = _first_line(error)
         hint = " Choose with torch.where, not with Python's if." if "dependent" in reason else ""
@@ -90,7 +157,7 @@ def _export(module: nn.Module, example: tuple[torch.Tensor, ...]) -> torch.expor
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what PyTorch logs and prints on its way to an exception: that says it all."""
+    """Silences torch.export; our error carries its message."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -115,47 +182,3 @@ def _check_module(module: nn.Module) -> None:
             raise CompileError(
                 f"{name!r} is of type {kind}; headgate compiles float32, call module.float() first."
             )
-
-
-def _check_operator(node: fx.Node, known: set[str]) -> None:
-    if _name(node) not in known:
-        raise UnsupportedOperator(
-            f"Operator {node.target} in module {module_path(node)!r} cannot be lowered. "
-            f"Headgate lowers convolution, pooling, linear, batch norm, add, concat, ReLU and "
-            f"{len(known)} further PyTorch operators that TVM knows; rewrite the module with "
-            "those, or leave it out of the compiled part."
-        )
-    # TVM 0.27 ignores this argument.
-    if _name(node) == "avg_pool2d.default" and len(node.args) > 6 and node.args[6] is not None:
-        raise UnsupportedOperator(
-            f"Operator {node.target} in module {module_path(node)!r} cannot be lowered with "
-            "divisor_override; multiply the result of sum pooling instead."
-        )
-
-
-def _name(node: fx.Node) -> str:
-    target: Any = node.target
-    return target.__name__ if hasattr(target, "__name__") else str(target)
-
-
-def _convert_packed(importer: ExportedProgramImporter) -> Any:
-    """Turns an operator of ours into one call that :class:`Converter` reads back."""
-
-    def convert(node: fx.Node, _: Any = None) -> relax.Var:
-        name = _name(node)
-        tensors, _others = _PACKED[name]
-        arguments = importer.retrieve_args(node)
-        shapes = [
-            relax.ShapeExpr(list(value) if isinstance(value, list | tuple) else [int(value)])
-            for value in arguments[tensors:]
-        ]
-        result = relax.TensorType(tuple(node.meta["val"].shape), "float32")
-        call = relax.op.call_pure_packed(
-            "headgate." + name.removesuffix(".default"),
-            *arguments[:tensors],
-            *shapes,
-            ty_args=result,
-        )
-        return importer.block_builder.emit(call)
-
-    return convert

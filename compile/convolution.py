@@ -11,7 +11,7 @@ from headgate.compile.schedules.microkernel import Epilogue
 from headgate.compile.schedules.tiling import ConvShape, choose_tiling
 from headgate.compile.schedules.window import Depthwise, scratch_bytes, window_lanes
 from headgate.compile.steps import ActiveList, Buffer, Constant, Kernel
-from headgate.compile.workspace import Storage, Workspace, list_arguments
+from headgate.compile.workspace import Storage, Workspace, each_image, list_arguments
 
 Arguments = dict[str, Buffer | Constant]
 
@@ -20,8 +20,10 @@ def convolution(work: Workspace, node: Node) -> None:
     """Adds the steps of a ``conv2d`` or ``gated_conv2d`` node: lists, kernel, the sum's list."""
     shape, gated = window_shape(node), node.kind == "gated_conv2d"
     depthwise = shape.group_in == 1 and shape.groups > 1
-    x = work.dense(node.inputs[0]) if depthwise else work.of(node.inputs[0])
     out_list = _list_active(work, node) if gated else None
+    x = work.of(node.inputs[0])
+    if depthwise and not (node.attributes.get("follows") and x.active is out_list):
+        x = work.dense(node.inputs[0])
     residual, kind = fused_residual(work, node, x)
     storage = work.new(
         node,
@@ -46,7 +48,7 @@ def convolution(work: Workspace, node: Node) -> None:
         arguments["out_list"] = work.constant(node, "placed", _placed_first(node), np.int32)
     if out_list is not None:
         arguments |= {
-            "gate": work.of(node.inputs[1]).buffer,
+            "gate": _factors(work, node),
             "shift": work.constant(node, "shift", node["shift"]),
             "out_list": out_list.order,
             "out_count": out_list.count,
@@ -79,7 +81,9 @@ def convolution(work: Workspace, node: Node) -> None:
     if scratch:
         arguments["scratch"] = Buffer(f"{node.name}.scratch", scratch)
     macs, in_list = _macs(node, shape), x.active if shape.groups == 1 else None
-    work.add(node.name, work.label(node), kernel, arguments, macs, (in_list, out_list))
+    images = {"x": node.inputs[0], "y": node.output, "residual": node.output}
+    repeat = each_image(images)
+    work.add(node.name, work.label(node), kernel, arguments, macs, (in_list, out_list), repeat)
     if residual is not None:
         parts = [(out_list, shape.out_channels), (residual.active, shape.out_channels)]
         storage.active = work.merge(node, parts, (0, 0))
@@ -109,13 +113,24 @@ def _placed_first(node: Node) -> np.ndarray:
     return np.array([*node["placed"], *others])
 
 
+def _factors(work: Workspace, node: Node) -> Buffer | Constant:
+    """What open channels are multiplied with: a convolution that only follows takes no part."""
+    if node.attributes.get("follows"):
+        return work.constant(node, "ones", np.ones(node.output.channels))
+    return work.of(node.inputs[1]).buffer
+
+
 def _list_active(work: Workspace, node: Node) -> ActiveList:
-    """The step that turns a gate into the list of channels it leaves open."""
+    """The list of channels that a gate leaves open, made where it is first asked for."""
+    known = work.lists.get(node.inputs[1])
+    if known is not None and known.channels == node.output.channels:
+        return known
     gate = work.dense(node.inputs[1]).buffer
     channels = node.output.channels
     active = work.new_list(node.name, channels)
     arguments: Arguments = {"gate": gate, "out_list": active.order, "out_count": active.count}
     work.add(active.name, "gate", ListActive(channels), arguments)
+    work.lists[node.inputs[1]] = active
     return active
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from headgate.compile.graph import Graph, Node, Value
+from headgate.compile.inline import inline
 
 _CONVOLUTIONS = ("conv2d", "gated_conv2d", "pixel_gated_conv2d")
 _CLAMPED = (*_CONVOLUTIONS, "linear", "max_pool2d", "avg_pool2d", "add")
@@ -26,6 +27,7 @@ def fuse(graph: Graph) -> None:
             node.attributes.setdefault("residual", False)
     _fuse_residual(graph)
     _fuse_clamp(graph)
+    inline(graph)
     _affine_to_depthwise(graph)
 
 
@@ -90,7 +92,8 @@ def _fold_absolute(graph: Graph) -> None:
     """The mean of absolute values is one node."""
     for node in list(graph.nodes):
         producer = graph.producers().get(node.inputs[0]) if node.inputs else None
-        if node.kind == "channel_mean" and producer is not None and producer.kind == "abs":
+        absolute = producer is not None and producer.attributes.get("operator") == "abs"
+        if node.kind == "channel_mean" and producer is not None and absolute:
             node.inputs = producer.inputs
             node.attributes["absolute"] = True
     graph.remove_unused()

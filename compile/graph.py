@@ -1,7 +1,7 @@
-"""The network between Relax and the schedules: a list of nodes in the order they run.
+"""The network between PyTorch's operators and the schedules: a list of nodes in order.
 
-Few kinds of node, each one thing the schedules know (``KINDS``); whatever else Relax has stays a
-``relax`` node and is lowered by TVM's own legalisation.
+Few kinds of node, each one thing the schedules know (``KINDS``); whatever else PyTorch has is a
+``compute`` node, which says how one number of its result follows from its inputs.
 """
 
 from __future__ import annotations
@@ -14,22 +14,28 @@ import numpy as np
 
 KINDS = {
     "conv2d": "x -> y; weight, bias; stride, padding (top, left, bottom, right), dilation, groups",
-    "gated_conv2d": "x, gate -> y; as conv2d, then gate * y + shift where the gate is not zero",
+    "gated_conv2d": "x, gate -> y; as conv2d, then gate * y + shift where the gate is not zero; "
+    "follows: only y there",
     "pixel_gated_conv2d": "x -> y; as conv2d, all inputs only where a part of them asks for it",
     "place_channels": "x -> constant, and x in some channels; only behind what is no convolution",
     "affine": "x -> scale * x + shift, per channel",
-    "linear": "x -> y; weight (outputs, inputs), bias",
+    "linear": "rows of x -> rows of y; weight (outputs, inputs), bias",
+    "matmul": "a (..., M, K), b (..., K, N) -> their products, one for each leading index",
     "max_pool2d": "x -> y; kernel, stride, padding, dilation",
     "avg_pool2d": "x -> y; the border counts",
     "channel_mean": "x -> mean over pixels; absolute",
     "clamp": "x -> min(max(x, low), high); either bound may be None",
-    "abs": "x -> |x|",
     "add": "a, b -> a + b, equal shapes",
-    "concat": "xs -> their channels one after the other",
+    "concat": "xs -> one after the other along axis",
     "reshape": "x -> the same numbers in another shape",
     "keep_top_k": "saliency -> what exceeds its (k+1)-th largest, else zero",
-    "relax": "anything; lowered by TVM",
+    "scan": "x -> what function (add, mul) makes of all numbers up to each along axis",
+    "sort": "rows of x -> the places of their numbers in order; descending",
+    "compute": "xs -> element(readers, *indices): one number of the result as TIR, where "
+    "readers[i](*indices) is one of xs[i]; reduces: it is a sum or the like; rereads: it reads "
+    "numbers of its inputs several times; macs",
 }
+"""What the schedules know. Images of a batch, in the first dimension, are computed in turn."""
 
 
 @dataclass(eq=False)
@@ -40,7 +46,7 @@ class Value:
     shape: tuple[int, ...]
     data: np.ndarray | None = None
     dtype: str = "float32"
-    """Anything else only between operators that TVM lowers."""
+    """Anything else only between ``compute`` nodes and the like."""
 
     @property
     def size(self) -> int:
@@ -86,6 +92,8 @@ class Graph:
     inputs: list[Value]
     nodes: list[Node]
     outputs: list[Value]
+    module: Any = None
+    """The ``torch.fx.GraphModule`` that it was read from; nodes have the names of its values."""
 
     def uses(self) -> Counter[Value]:
         """How often each value is read, leaving the network included."""

@@ -61,7 +61,8 @@ def generate(graph: Graph, program: Program, name: str, target: str) -> Generate
             elif key == EXECUTED and step.shared:
                 arguments.append("f->executed + range[0]")
             else:
-                place = _argument(step.arguments[key], dtype, offsets, weight_offsets)
+                moved = step.repeat.moved(key)
+                place = _argument(step.arguments[key], dtype, offsets, weight_offsets, moved)
                 if key in own:
                     place = f"range[0] ? ({_C[dtype]} *)(own + {own[key]}) : {place}"
                 arguments.append(place)
@@ -74,6 +75,7 @@ def generate(graph: Graph, program: Program, name: str, target: str) -> Generate
                 "arguments": arguments,
                 "shared": step.shared,
                 "own": bool(own),
+                "times": step.repeat.times,
                 "executed": offsets[executed] if isinstance(executed, Buffer) else None,
             }
         )
@@ -122,15 +124,24 @@ def c_string(text: str) -> str:
 
 # Not "?", which begins a trigraph.
 _PLAIN = string.ascii_letters + string.digits + " _.-+/*:,;()[]{}<>=@#$%&!|~^'"
-_C = {"float32": "float", "int32": "int32_t", "int64": "int64_t", "bool": "int8_t"}
+_C = {
+    "bool": "int8_t",
+    "float32": "float",
+    "float64": "double",
+    **{f"{kind}{bits}": f"{kind}{bits}_t" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
+}
 
 
 def _argument(
-    argument: Buffer | Constant, dtype: str, arena: dict[Buffer, int], weights: dict[str, int]
+    argument: Buffer | Constant,
+    dtype: str,
+    arena: dict[Buffer, int],
+    weights: dict[str, int],
+    moved: str,
 ) -> str:
     if isinstance(argument, Constant):
-        return f"({_C[dtype]} *)(w + {weights[argument.name]})"
-    return f"({_C[dtype]} *)(a + {arena[argument]})"
+        return f"({_C[dtype]} *)(w + {weights[argument.name]}{moved})"
+    return f"({_C[dtype]} *)(a + {arena[argument]}{moved})"
 
 
 def _tensors(

@@ -12,13 +12,22 @@ from headgate.compile.fuse import keeps_zero
 from headgate.compile.graph import Graph, Node
 from headgate.compile.pixel_gates import pixel_gated
 from headgate.compile.schedules.gating import ChannelMean, KeepTopK
-from headgate.compile.schedules.legalized import legalize
+from headgate.compile.schedules.expression import Expression
 from headgate.compile.schedules.linear import Linear
+from headgate.compile.schedules.matmul import Matmul
+from headgate.compile.schedules.ordering import Scan, Sort
 from headgate.compile.schedules.planes import Combine, CopyPlanes
 from headgate.compile.schedules.window import Pool, scratch_bytes, window_lanes
-from headgate.compile.steps import Buffer, Constant, Program
+from headgate.compile.steps import Buffer, Constant, Program, Repeat
 from headgate.compile.targets import Target
-from headgate.compile.workspace import Storage, Workspace, list_arguments
+from headgate.compile.workspace import (
+    FLOAT_BYTES,
+    Storage,
+    Workspace,
+    each_image,
+    list_arguments,
+)
+from headgate.errors import UnsupportedOperator
 
 
 def select_kernels(graph: Graph, target: Target) -> Program:
@@ -49,7 +58,8 @@ def _pool(work: Workspace, node: Node) -> None:
     kernel = Pool(shape, kind, lanes, x.active is not None, node["clamp"])
     scratch = Buffer(f"{node.output.name}.scratch", scratch_bytes(shape, lanes))
     arguments = {"x": x.buffer, "y": storage.buffer, "scratch": scratch, **list_arguments(x.active)}
-    work.add(node.name, work.label(node), kernel, arguments)
+    repeat = each_image({"x": node.inputs[0], "y": node.output})
+    work.add(node.name, work.label(node), kernel, arguments, repeat=repeat)
 
 
 def _channel_mean(work: Workspace, node: Node) -> None:
@@ -66,7 +76,8 @@ def _channel_mean(work: Workspace, node: Node) -> None:
     gated = x.active is not None
     kernel = ChannelMean(value.channels, value.pixels, lanes, gated, from_sums, absolute)
     arguments = {"x": source, "y": storage.buffer, **list_arguments(x.active)}
-    work.add(node.name, work.label(node), kernel, arguments)
+    repeat = each_image({"x": value, "y": node.output})
+    work.add(node.name, work.label(node), kernel, arguments, repeat=repeat)
 
 
 def _linear(work: Workspace, node: Node) -> None:
@@ -87,8 +98,9 @@ def _linear(work: Workspace, node: Node) -> None:
         **list_arguments(x.active),
     }
     macs = (x.run * outputs, inputs // x.run, 1)
-    path = node.name
-    work.add(path, work.label(node), kernel, arguments, macs, (x.active, None))
+    rows = node.inputs[0].size // inputs
+    repeat = Repeat(rows, {"x": inputs * FLOAT_BYTES, "y": outputs * FLOAT_BYTES})
+    work.add(node.name, work.label(node), kernel, arguments, macs, (x.active, None), repeat)
 
 
 def _linear_lanes(target: Target, outputs: int) -> int:
@@ -133,6 +145,22 @@ def _combine(work: Workspace, node: Node, clamp: tuple[float | None, float | Non
 
 
 def _concat(work: Workspace, node: Node) -> None:
+    before = int(np.prod(node.output.shape[: node["axis"]], dtype=np.int64))
+    if node["axis"] == 1 and before == 1:
+        _concat_channels(work, node)
+        return
+    storage = work.new(node)
+    whole, done = node.output.bytes // before, 0
+    for value in node.inputs:
+        size = value.size // before
+        repeat = Repeat(before, {"x": size * FLOAT_BYTES, "y": whole}, {"y": done})
+        kernel = CopyPlanes(1, size, work.lanes, 0)
+        arguments = {"x": work.dense(value).buffer, "y": storage.buffer}
+        work.add(node.name, work.label(node), kernel, arguments, repeat=repeat)
+        done += size * FLOAT_BYTES
+
+
+def _concat_channels(work: Workspace, node: Node) -> None:
     # Flattened channels stay whole if all operands agree on how many numbers each has.
     runs = {work.of(v).run for v in node.inputs if work.of(v).active is not None}
     run = runs.pop() if len(runs) == 1 else 1
@@ -159,7 +187,7 @@ def _reshape(work: Workspace, node: Node) -> None:
     storage = replace(x, sums=None)
     if x.active is not None:
         flat = len(output.shape) == 2 and output.shape[0] == 1
-        same = len(output.shape) == 4 and output.channels == x.active.channels
+        same = output.shape[:2] == (1, x.active.channels)
         if flat:
             storage.run = value.size // x.active.channels
         elif same:
@@ -179,15 +207,58 @@ def _keep_top_k(work: Workspace, node: Node) -> None:
     work.add(node.name, work.label(node), kernel, arguments)
 
 
-def _relax(work: Workspace, node: Node) -> None:
-    sources = [work.dense(v).buffer for v in node.inputs]
-    tensors = [(v.shape, v.dtype) for v in node.inputs]
-    kernel = legalize(node["call"], tensors, node.output.dtype, node.path)
-    storage = work.new(node)
-    arguments: dict[str, Buffer | Constant] = {f"x{i}": b for i, b in enumerate(sources)}
-    arguments["y"] = storage.buffer
-    operator = node["operator"]
-    work.add(node.name, work.label(node, operator), kernel, arguments)
+def _matmul(work: Workspace, node: Node) -> None:
+    a, b = node.inputs
+    (*_, rows, inner), columns = a.shape, b.shape[-1]
+    products = int(np.prod(a.shape[:-2], dtype=np.int64))
+    kernel = Matmul(rows, inner, columns, work.lanes)
+    arguments: dict[str, Buffer | Constant] = {
+        "a": work.dense(a).buffer,
+        "b": work.dense(b).buffer,
+        "y": work.new(node).buffer,
+    }
+    sizes = {"a": rows * inner, "b": inner * columns, "y": rows * columns}
+    repeat = Repeat(products, {name: size * FLOAT_BYTES for name, size in sizes.items()})
+    macs = (rows * inner * columns, 1, 1)
+    work.add(node.name, work.label(node), kernel, arguments, macs, repeat=repeat)
+
+
+def _scan(work: Workspace, node: Node) -> None:
+    shape, axis = node.output.shape, node["axis"]
+    outer, inner = (int(np.prod(s, dtype=np.int64)) for s in (shape[:axis], shape[axis + 1 :]))
+    kernel = Scan(outer, shape[axis], inner, node["function"], node.output.dtype)
+    x, y = work.dense(node.inputs[0]).buffer, work.new(node).buffer
+    work.add(node.name, work.label(node), kernel, {"x": x, "y": y})
+
+
+def _sort(work: Workspace, node: Node) -> None:
+    x = node.inputs[0]
+    rows = x.size // x.shape[-1]
+    kernel = Sort(rows, x.shape[-1], node["descending"], x.dtype)
+    arguments: dict[str, Buffer | Constant] = {
+        "x": work.dense(x).buffer,
+        "y": work.new(node).buffer,
+        "scratch": Buffer(f"{node.output.name}.scratch", x.shape[-1] * 8),
+    }
+    work.add(node.name, work.label(node), kernel, arguments)
+
+
+def _compute(work: Workspace, node: Node) -> None:
+    inputs = [(v.shape, v.dtype) for v in node.inputs]
+    try:
+        kernel = Expression.of(node["element"], inputs, (node.output.shape, node.output.dtype))
+    except Exception as error:  # TVM raises what it likes
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UnsupportedOperator(
+            f"Operator {node['operator']} in module {node.path!r} cannot be lowered by TVM: "
+            f"{reason}; rewrite the module with other operators, or leave it out."
+        ) from error
+    arguments: dict[str, Buffer | Constant] = {
+        f"x{i}": work.operand(v, node) for i, v in enumerate(node.inputs)
+    }
+    arguments["y"] = work.new(node).buffer
+    macs = (node.attributes.get("macs", 0), 1, 1)
+    work.add(node.name, work.label(node, node["operator"]), kernel, arguments, macs)
 
 
 def _floor_power(number: int) -> int:
@@ -207,6 +278,8 @@ _SELECT: dict[str, Callable[[Workspace, Node], None]] = {
     "concat": _concat,
     "reshape": _reshape,
     "keep_top_k": _keep_top_k,
-    "abs": _relax,
-    "relax": _relax,
+    "matmul": _matmul,
+    "scan": _scan,
+    "sort": _sort,
+    "compute": _compute,
 }

@@ -62,9 +62,34 @@ class ActiveList(GateCount):
     order: Buffer
 
 
+@dataclass(frozen=True)
+class Repeat:
+    """How often a step's kernel is called, and how many bytes its arguments move each time.
+
+    ``offsets`` are bytes at which an argument begins. Arguments that are not named stay.
+    """
+
+    times: int = 1
+    strides: dict[str, int] = field(default_factory=dict)
+    offsets: dict[str, int] = field(default_factory=dict)
+
+    def moved(self, argument: str) -> str:
+        """C that is added to an argument's place; ``i`` counts the calls."""
+        offset, stride = self.offsets.get(argument, 0), self.strides.get(argument, 0)
+        return (f" + {offset}" if offset else "") + (
+            f" + (size_t)i * {stride}" if stride and self.times > 1 else ""
+        )
+
+
+ONCE = Repeat()
+
+
 @dataclass
 class Step:
-    """One call. MACs done = ``base_macs`` + ``macs_per_pair`` x active inputs x active outputs."""
+    """One call, or one for each image of a batch.
+
+    MACs done = ``base_macs`` + ``macs_per_pair`` x active inputs x active outputs.
+    """
 
     path: str
     operator: str
@@ -79,6 +104,7 @@ class Step:
     """What is done in any case."""
     pixel_tile: tuple[int, int] | None = None
     """Channels x pixels that a pixel gate decides on together."""
+    repeat: Repeat = ONCE
 
     @property
     def shared(self) -> bool:

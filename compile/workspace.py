@@ -17,18 +17,20 @@ from headgate.compile.graph import Graph, Node, Value
 from headgate.compile.schedules.gating import MergeLists
 from headgate.compile.schedules.planes import ClearInactive, CopyPlanes
 from headgate.compile.steps import (
+    ONCE,
     ActiveList,
     Buffer,
     Constant,
     GateCount,
     Kernel,
     Program,
+    Repeat,
     Step,
 )
 from headgate.compile.targets import Target
 
 _INT = 4
-_FLOAT = 4
+FLOAT_BYTES = 4
 
 
 @dataclass
@@ -58,16 +60,20 @@ class Workspace:
         self.constants: dict[str, np.ndarray] = {}
         self.remaining = graph.uses()
         self.wants_means = {
-            n.inputs[0] for n in graph.nodes if n.kind == "channel_mean" and n.inputs[0].pixels > 1
+            n.inputs[0]
+            for n in graph.nodes
+            if n.kind == "channel_mean" and n.inputs[0].pixels > 1 and n.inputs[0].shape[0] == 1
         }
         self.gate_nodes = _gate_nodes(graph)
+        self.lists: dict[Value, ActiveList] = {}
+        """Of gates that have been listed."""
         self.program = Program([], [])
 
     # Memory
 
     def buffer(self, name: str, size: int) -> Buffer:
         """A buffer for ``size`` numbers."""
-        return Buffer(name, size * _FLOAT)
+        return Buffer(name, size * FLOAT_BYTES)
 
     def new(
         self,
@@ -93,6 +99,12 @@ class Workspace:
             self.add("", "constant", kernel, {"x": x, "y": storage.buffer})
             self.storage[value] = storage
         return self.storage[value]
+
+    def operand(self, value: Value, node: Node) -> Buffer | Constant:
+        """A tensor that a kernel reads whole: a constant is read where the weights are."""
+        if value.data is None:
+            return self.dense(value).buffer
+        return self.constant(node, value.name, value.data, value.data.dtype.type)
 
     def dense(self, value: Value) -> Storage:
         """The storage of a value whose every plane may be read."""
@@ -128,8 +140,14 @@ class Workspace:
         arguments: dict[str, Buffer | Constant],
         macs: tuple[int, int, int] = (0, 1, 1),
         lists: tuple[GateCount | None, GateCount | None] = (None, None),
+        repeat: Repeat = ONCE,
     ) -> Step:
-        step = Step(path, operator, kernel, arguments, *macs, *lists)
+        """Appends a step; ``macs`` are those of one call."""
+        per_pair, inputs, outputs = macs
+        step = Step(
+            path, operator, kernel, arguments, per_pair * repeat.times, inputs, outputs, *lists
+        )
+        step.repeat = repeat
         self.program.steps.append(step)
         return step
 
@@ -141,7 +159,7 @@ class Workspace:
         self, node: Node, name: str, data: np.ndarray, dtype: type[np.generic] = np.float32
     ) -> Constant:
         """A weight; a module that is called twice keeps one copy."""
-        data = np.asarray(data, dtype)
+        data = np.ascontiguousarray(data, dtype)
         stem = f"{node.name}.{name}"
         for key in _numbered(stem):
             known = self.constants.setdefault(key, data)
@@ -196,6 +214,12 @@ class Workspace:
         return merged
 
 
+def each_image(values: dict[str, Value]) -> Repeat:
+    """One call for each image: the arguments' names and the batches that they stand for."""
+    times = next(iter(values.values())).shape[0]
+    return Repeat(times, {name: value.bytes // times for name, value in values.items()})
+
+
 def list_arguments(active: ActiveList | None) -> dict[str, Buffer | Constant]:
     """A kernel's arguments for a listed input, none for a dense one."""
     return {"in_list": active.order, "in_count": active.count} if active is not None else {}
@@ -204,7 +228,7 @@ def list_arguments(active: ActiveList | None) -> dict[str, Buffer | Constant]:
 def _words(data: np.ndarray) -> np.ndarray:
     """The bytes of a constant of any type, as numbers to be copied."""
     raw = np.ascontiguousarray(data).tobytes()
-    return np.frombuffer(raw + bytes(-len(raw) % _FLOAT), np.float32)
+    return np.frombuffer(raw + bytes(-len(raw) % FLOAT_BYTES), np.float32)
 
 
 def _numbered(stem: str) -> Iterator[str]:
