@@ -158,7 +158,9 @@ def test_steady_gates_keep_their_channels_whatever_comes_in() -> None:
     masks = []
     for seed in (0, 1):
         run_torch(gated, random_inputs([(3, 8, 8)], 1, seed))
-        masks.append([one.last_gate != 0 for one in gates(gated).values() if one.last_gate is not None])
+        masks.append(
+            [one.last_gate != 0 for one in gates(gated).values() if one.last_gate is not None]
+        )
     assert len(masks[0]) == 2
     assert all(torch.equal(one, other) for one, other in zip(*masks, strict=True))
 
@@ -179,7 +181,9 @@ def test_a_gate_on_its_threshold_moves_pytorch_and_others_do_not() -> None:
 # Processes and files
 
 
-def run_child(tmp_path: Path, body: Callable[[Record], None], limit_s: float = 60) -> dict[str, Any]:
+def run_child(
+    tmp_path: Path, body: Callable[[Record], None], limit_s: float = 60
+) -> dict[str, Any]:
     return examine_in_child(body, tmp_path, limit_s, 64)
 
 

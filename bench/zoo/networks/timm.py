@@ -71,9 +71,7 @@ _FAMILIES: dict[str, dict[str, int]] = {
 }
 
 NETWORKS = [
-    Network(
-        f"timm:{name}", family, partial(timm.create_model, name, pretrained=False), image(side)
-    )
+    Network(f"timm:{name}", family, partial(timm.create_model, name, pretrained=False), image(side))
     for family, names in _FAMILIES.items()
     for name, side in names.items()
 ]

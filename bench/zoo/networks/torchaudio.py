@@ -39,6 +39,8 @@ NETWORKS = [
     ),
     Network("torchaudio:melresnet", "audio", lambda: models.wavernn.MelResNet(), ((128, 24),)),
     Network("torchaudio:conv_tasnet", "audio", _conv_tasnet, ((1, 256),)),
-    Network("torchaudio:deepspeech", "audio", lambda: models.DeepSpeech(32, 64, 10), ((1, 20, 32),)),
+    Network(
+        "torchaudio:deepspeech", "audio", lambda: models.DeepSpeech(32, 64, 10), ((1, 20, 32),)
+    ),
     Network("torchaudio:conformer", "audio", lambda: WholeLength(_conformer()), ((16, 16),)),
 ]
