@@ -28,7 +28,6 @@ def fuse(graph: Graph) -> None:
     _fuse_residual(graph)
     _fuse_clamp(graph)
     inline(graph)
-    _affine_to_depthwise(graph)
 
 
 def _absorb(graph: Graph, producer: Node, node: Node) -> None:
@@ -155,22 +154,3 @@ def _fuse_clamp(graph: Graph) -> None:
         ):
             producer.attributes["clamp"] = (node["low"], node["high"])
             _absorb(graph, producer, node)
-
-
-def _affine_to_depthwise(graph: Graph) -> None:
-    """A batch norm that no convolution precedes is a depthwise 1x1 convolution."""
-    for node in graph.nodes:
-        if node.kind != "affine":
-            continue
-        node.kind = "conv2d"
-        scale = np.asarray(node.attributes.pop("scale"), np.float32)
-        node.attributes |= {
-            "weight": scale.reshape(-1, 1, 1, 1),
-            "bias": node.attributes.pop("shift"),
-            "stride": (1, 1),
-            "padding": (0, 0, 0, 0),
-            "dilation": (1, 1),
-            "groups": scale.size,
-            "residual": False,
-            "elementwise": True,
-        }

@@ -22,13 +22,13 @@ LARGEST = 24
 def inline(graph: Graph) -> None:
     """Moves ``compute`` nodes into those that read them, in place.
 
-    Sums, activations and factors behind one become ``compute`` nodes themselves.
+    Sums and activations behind one become ``compute`` nodes themselves, and so does every
+    ``affine`` node that no convolution took in.
     """
     uses, producers = graph.uses(), graph.producers()
     for node in graph.nodes:
-        if node.kind in _EXPRESSIONS and any(
-            uses[value] == 1 and _is_loop(producers.get(value)) for value in node.inputs
-        ):
+        behind = any(uses[v] == 1 and _is_loop(producers.get(v)) for v in node.inputs)
+        if node.kind == "affine" or (node.kind in _EXPRESSIONS and behind):
             element = _EXPRESSIONS[node.kind](node)
             node.attributes = {"element": element, "operator": node.kind, "rereads": False}
             node.kind = "compute"

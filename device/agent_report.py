@@ -25,7 +25,7 @@ from headgate.device.agent.energy import Energy
 from headgate.device.agent.latency import Latency
 from headgate.device.agent.report import SCHEMA
 from headgate.device.agent.watch import Watched
-from headgate.errors import DeviceError, MissingFile
+from headgate.errors import DeviceError, MissingFile, why
 
 PERCENTILES = ("p50", "p90", "p95", "p99")
 
@@ -82,7 +82,7 @@ def read_agent_report(source: bytes | Path, name: str = "the agent's report") ->
     try:
         document = json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise DeviceError(f"{name} is not JSON, or cut off: {error}; measure again") from error
+        raise DeviceError(f"{name} is not JSON, or cut off: {why(error)}; measure again") from error
     check_agent_report(document, name)
     return dict(document)
 
@@ -120,7 +120,7 @@ def _bytes(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise MissingFile(f"no report {path}; check the path") from error
     except OSError as error:
-        raise DeviceError(f"cannot read {path}: {error.strerror or error}") from error
+        raise DeviceError(f"cannot read {path}: {why(error)}") from error
 
 
 def _refuse_constant(text: str) -> NoReturn:

@@ -23,7 +23,7 @@ from typing import Any
 
 from headgate.device.files import storage_error
 from headgate.device.ssh.address import Address
-from headgate.errors import UsageError, suggest
+from headgate.errors import UsageError, suggest, why
 
 INVENTORY = "boards.toml"
 ALL = "all"
@@ -90,7 +90,7 @@ def inventory() -> dict[str, Board]:
         except OSError as error:
             raise storage_error("read", path, error) from error
         except UnicodeDecodeError as error:
-            raise UsageError(f"{path} is not text: {error}") from error
+            raise UsageError(f"{path} is not text: {why(error)}") from error
         boards |= read_inventory(text, str(path))
     return boards
 
@@ -108,7 +108,7 @@ def read_inventory(text: str, source: str) -> dict[str, Board]:
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{source} is not TOML: {error}") from error
+        raise UsageError(f"{source} is not TOML: {why(error)}") from error
     shipped = kinds()
     return {
         name: _board(name, table, shipped, f"{source}: [{name}]") for name, table in tables.items()

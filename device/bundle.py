@@ -29,7 +29,7 @@ from headgate.device.manifest import (
     check_manifest,
 )
 from headgate.device.tensors import data_section, read_tensors
-from headgate.errors import BundleError, MissingFile
+from headgate.errors import BundleError, MissingFile, why
 
 MANIFEST = "manifest.json"
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -109,7 +109,7 @@ class Bundle:
         try:
             manifest = json.loads(contents[MANIFEST])
         except (ValueError, RecursionError) as error:
-            raise BundleError(f"{MANIFEST} is not JSON ({error}); {_COPY_AGAIN}") from error
+            raise BundleError(f"{MANIFEST} is not JSON ({why(error)}); {_COPY_AGAIN}") from error
         check_manifest(manifest)
         _compare_members(manifest["members"], members)
         bundle = cls.__new__(cls)  # __init__ would compute every SHA-256 again
@@ -245,5 +245,5 @@ def _read_archive(data: bytes) -> dict[str, bytes]:
                     raise BundleError(f"member {info.filename} is not stored; {_COPY_AGAIN}")
                 contents[info.filename] = archive.read(info)
     except _ZIP_ERRORS as error:
-        raise BundleError(f"truncated or not a bundle ({error}); {_COPY_AGAIN}") from error
+        raise BundleError(f"truncated or not a bundle ({why(error)}); {_COPY_AGAIN}") from error
     return contents

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from headgate.errors import StorageError
+from headgate.errors import StorageError, why
 
 _ADVICE = {
     errno.ENOSPC: "no space left on the disk; free some and try again",
@@ -26,7 +26,7 @@ _ADVICE = {
 
 def storage_error(action: str, path: str | Path, error: OSError) -> StorageError:
     """The :class:`StorageError` that tells in one line why reading or writing failed."""
-    reason = _ADVICE.get(error.errno or 0) or error.strerror or str(error)
+    reason = _ADVICE.get(error.errno or 0) or why(error)
     return StorageError(f"cannot {action} {path}: {reason}")
 
 

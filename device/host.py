@@ -18,7 +18,7 @@ from headgate.device.machine import Machine
 from headgate.device.manifest import SHARED_OBJECT
 from headgate.device.program import Execution, Program
 from headgate.device.runner import RunnerProgram
-from headgate.errors import BundleError, DeviceError
+from headgate.errors import BundleError, DeviceError, why
 
 _ARENA_ALIGNMENT = 64
 
@@ -145,11 +145,13 @@ def _load_library(bundle: Bundle) -> Library:
                 raise storage_error("write", path, error) from error
             return Library(path)
     except AttributeError as error:
-        message = f"{SHARED_OBJECT} of {bundle.name!r} lacks a function ({error}); recompile it"
+        message = (
+            f"{SHARED_OBJECT} of {bundle.name!r} lacks a function ({why(error)}); recompile it"
+        )
         raise BundleError(message) from error
     except OSError as error:
         raise DeviceError(
-            f"cannot load {SHARED_OBJECT} of {bundle.name!r}: {error}; recompile it for this "
+            f"cannot load {SHARED_OBJECT} of {bundle.name!r}: {why(error)}; recompile it for this "
             "machine, or set TMPDIR to a folder that allows execution"
         ) from error
 

@@ -16,7 +16,7 @@ from headgate.device.bundle import Bundle
 from headgate.device.files import storage_error
 from headgate.device.manifest import RUNNER, WEIGHTS
 from headgate.device.program import Execution, Program
-from headgate.errors import BundleError, DeviceError
+from headgate.errors import BundleError, DeviceError, why
 
 
 class RunnerProgram(Program):
@@ -103,7 +103,7 @@ class RunnerProgram(Program):
             done = subprocess.run(command, env=self._env, capture_output=True, check=False)
         except OSError as error:
             raise DeviceError(
-                f"cannot start {self.name!r} on {self.machine}: {error}; "
+                f"cannot start {self.name!r} on {self.machine}: {why(error)}; "
                 "set TMPDIR to a folder that allows execution"
             ) from error
         if done.returncode == 0:
@@ -136,4 +136,4 @@ def _read(path: Path, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
         array = np.fromfile(path, dtype)
         return array.astype(array.dtype.newbyteorder("="), copy=False).reshape(shape)
     except (OSError, ValueError) as error:
-        raise DeviceError(f"the runner's {path.name} cannot be read: {error}") from error
+        raise DeviceError(f"the runner's {path.name} cannot be read: {why(error)}") from error

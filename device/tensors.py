@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from headgate.errors import BundleError
+from headgate.errors import BundleError, why
 
 _DTYPES = {
     "F64": np.float64,
@@ -54,7 +54,7 @@ def read_tensors(data: bytes, where: str) -> dict[str, np.ndarray]:
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
         return {name: _tensor(entry, section) for name, entry in entries.items()}
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        message = f"{where} has a broken safetensors header ({error!r}); recompile the bundle"
+        message = f"{where} has a broken safetensors header ({why(error)}); recompile the bundle"
         raise BundleError(message) from error
 
 

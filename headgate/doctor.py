@@ -16,6 +16,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from headgate.errors import why
 from headgate.profiling.peers import arm64
 from headgate.profiling.peers.interpreter import runtime
 
@@ -133,7 +134,7 @@ def _program(name: str, arguments: list[str], package: str, purpose: str) -> Fin
         said = done.stdout.strip() or done.stderr.strip()
     except (OSError, subprocess.SubprocessError) as error:
         said = ""
-        remark: str | None = f"{path} does not run: {error}"
+        remark: str | None = f"{path} does not run: {why(error)}"
     else:
         remark = _plugins(path) if name.startswith("qemu-") else None
     number = re.search(r"\d+(\.\d+)+\w*", said)

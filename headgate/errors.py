@@ -77,6 +77,26 @@ def suggest(wrong: str, known: Iterable[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(known)}."
 
 
+# Exceptions whose text is often empty, or says something else than what happened.
+_WORDS: dict[type[BaseException], str] = {
+    EOFError: "it ends too early",
+    MemoryError: "out of memory",
+    TimeoutError: "it takes too long",
+}
+
+
+def why(error: BaseException) -> str:
+    """What somebody else's exception says, in one line that is never empty.
+
+    Of an OSError that is its reason without number and path, where it has one.
+    """
+    if isinstance(error, KeyError) and error.args:
+        return f"no {error.args[0]!r}"
+    text = " ".join(str(getattr(error, "strerror", None) or error).split())
+    known = (words for kind, words in _WORDS.items() if isinstance(error, kind))
+    return text or next(known, type(error).__name__)
+
+
 # package as imported: the extra that brings it
 _EXTRAS = {
     "accelerate": "compile",

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from headgate.errors import InputError, MissingFile
+from headgate.device.files import storage_error
+from headgate.errors import InputError, MissingFile, why
 from headgate.train.data import Preprocess, sample_images
+from headgate.train.data.listing import SUFFIXES, find_images
 
 if TYPE_CHECKING:
     from headgate.device.bundle import Bundle
-
-SUFFIXES = (".jpeg", ".jpg", ".png")
 
 
 class Described(Protocol):
@@ -63,13 +63,16 @@ def read_images(sources: Sequence[str], described: Described) -> Batch:
 
     Args:
         sources: each ``sample`` (the 200 CIFAR-10 test images of the package), an image file, a
-            folder of image files, or a ``.npy`` file. A uint8 array is taken as NHWC pixels
-            and preprocessed as the network wants, a float32 one as NCHW values, ready to use.
+            folder of image files with all folders in it, or a ``.npy`` file. A uint8 array is
+            taken as NHWC pixels and preprocessed as the network wants, a float32 one as NCHW
+            values, ready to use. What image files become says :func:`to_rgb`.
         described: says the shape and the preprocessing.
 
     Raises:
         InputError: a shape or type other than the network's, or a file that cannot be decoded.
+        DataError: a folder that :func:`find_images` refuses.
         MissingFile: a source that is not there, or a folder without images.
+        StorageError: an array that cannot be read.
     """
     _, *shape = described.manifest["inputs"][0]["shape"]
     parts = [part for source in sources for part in _read(source)]
@@ -94,10 +97,10 @@ def _read(source: str) -> list[_Part]:
         return [("sample", pixels, np.asarray(labels, np.int64))]
     path = Path(source)
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        files = find_images(path)
         if not files:
             raise MissingFile(f"{path} holds no images; expected files ending in {SUFFIXES}")
-        return [_unlabelled(str(file), _decode(file)) for file in files]
+        return [_unlabelled(str(path / file), _decode(path / file)) for file in files]
     if not path.is_file():
         raise MissingFile(
             f"there are no images at {source!r}; give an image, a folder of images, a .npy file, "
@@ -112,9 +115,14 @@ def _unlabelled(name: str, array: NDArray[Any]) -> _Part:
 
 def _load_array(path: Path) -> NDArray[Any]:
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path} is not an array that NumPy can read: {error}") from error
+        with path.open("rb") as file:
+            array = np.load(file, allow_pickle=False)
+    except OSError as error:
+        raise storage_error("read", path, error) from error
+    except Exception as error:  # whatever NumPy's reader raises on a damaged file
+        raise InputError(f"{path} is not an array that NumPy can read: {why(error)}") from error
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{path} is an archive of arrays (.npz); save the images alone as .npy")
     if array.ndim == 3:
         array = array[None]
     if array.ndim != 4 or not len(array):
@@ -128,11 +136,16 @@ def _load_array(path: Path) -> NDArray[Any]:
 def _decode(path: Path) -> NDArray[np.uint8]:
     from PIL import Image
 
+    from headgate.train.data.pixels import to_rgb
+
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))[None]
-    except (OSError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} is not an image that can be decoded: {error}") from error
+            return np.asarray(to_rgb(image))[None]
+    except Exception as error:  # whatever Pillow's readers raise on a damaged file
+        raise InputError(
+            f"{path} is not an image that can be decoded ({why(error)}): save it again as JPEG "
+            "or PNG, or leave it out"
+        ) from error
 
 
 def _prepare(
@@ -149,9 +162,11 @@ def _prepare(
             )
         given = (array.shape[3], *array.shape[1:3])
         if given != shape:
+            # An image file's pixels are always red, green and blue.
+            remedy = "resize it first" if given[1:] != shape[1:] else "give a .npy file"
             raise InputError(
                 f"{name} is {given[2]}x{given[1]} with {given[0]} channels, the network takes "
-                f"{shape[2]}x{shape[1]} with {shape[0]}: resize it first"
+                f"{shape[2]}x{shape[1]} with {shape[0]}: {remedy}"
             )
         return Preprocess(**normalisation)(array)
     if array.dtype != np.float32:

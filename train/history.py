@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,6 +32,7 @@ class History:
     """Writes the rows of a run into its folder.
 
     With ``write`` False it only collects them: the processes of a multi-GPU run but the first.
+    Whatever cannot be written is a StorageError.
 
     The CSV is written anew each time from rows that live in the run's state, so a run that
     resumes in the middle of an epoch leaves no row twice.
@@ -49,30 +52,33 @@ class History:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:  # TensorBoard is an extra; the CSV has everything.
             return
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=len(rows))
+        with self._reporting():
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=len(rows))
 
     def append(self, row: Row) -> None:
-        """Adds one epoch's row to both logs.
-
-        Raises:
-            StorageError: if either cannot be written.
-        """
+        """Adds one epoch's row to both logs."""
         self.rows.append(row)
         if not self.write:
             return
         write_csv(self.folder / CSV_NAME, self.rows)
         if self._board is not None:
-            try:
+            with self._reporting():
                 for name in COLUMNS[1:]:
                     self._board.add_scalar(name, row[name], int(row["epoch"]))
                 self._board.flush()
-            except OSError as error:
-                raise storage_error("write", self.folder / "tensorboard", error) from error
 
     def close(self) -> None:
         """Closes TensorBoard's file."""
         if self._board is not None:
-            self._board.close()
+            with self._reporting():
+                self._board.close()
+
+    @contextlib.contextmanager
+    def _reporting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise storage_error("write", self.folder / "tensorboard", error) from error
 
 
 def write_csv(path: Path, rows: list[Row]) -> None:
@@ -88,5 +94,5 @@ def write_csv(path: Path, rows: list[Row]) -> None:
 
 def read_csv(path: Path) -> list[Row]:
     """The rows of a log."""
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]

@@ -29,6 +29,7 @@ from headgate.train.evaluate import count_correct
 from headgate.train.gates import gate_loss
 from headgate.train.history import History
 from headgate.train.objective import objective
+from headgate.train.origin import Origin
 from headgate.train.problem import load_problem
 from headgate.train.procedure import Moment
 from headgate.train.procedures import find_procedures
@@ -52,7 +53,7 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False) -> Path:
 
     Raises:
         RecipeError: a recipe that contradicts itself or the run to resume.
-        DataError: no data set.
+        DataError: no data set, or another than the run to resume began with.
         TrainingError: loss, gradient or gate that is not finite, naming the layer; the last good
             state stays.
         StorageError: a file that cannot be written.
@@ -72,6 +73,10 @@ class Run:
         self.device = self.accelerator.device
         self.first = self.accelerator.is_main_process
         self.problem = load_problem(recipe, self.device)
+        self.origin = Origin(asdict(recipe), self.problem.fingerprint, self._teacher_sum())
+        found = state.load_state(self.folder) if resume else None
+        if found is not None:
+            self.origin.demand_same(found[2], self.folder)
         self.batches = Batches(
             recipe, self.problem, self.accelerator.process_index, self.accelerator.num_processes
         )
@@ -85,7 +90,9 @@ class Run:
         self.average = Average(self.module, recipe.ema_decay) if recipe.ema_decay else None
         self.procedures = find_procedures(recipe)
         self.position = Position()
-        self._open_folder(resume)
+        self._open_folder(new=found is None)
+        if found is not None:
+            self._restore(*found[:2])
         self.wrapped, self.stepper = self.accelerator.prepare(self.module, self.optimizer)
 
     def _place(self, module: nn.Module) -> nn.Module:
@@ -105,31 +112,32 @@ class Run:
             raise RecipeError(f"recipe: teacher = {self.recipe.teacher!r} knows other classes")
         return module
 
-    def _open_folder(self, resume: bool) -> None:
-        if resume and (found := state.load_state(self.folder)) is not None:
-            self.position, tensors, recipe = found
-            # An option that is newer than the run had its default's effect.
-            wanted, had = asdict(self.recipe), asdict(Recipe()) | recipe
-            changed = [key for key in wanted if had[key] != wanted[key]]
-            if changed:
-                raise RecipeError(
-                    f"the run in {self.folder} was started with another {', '.join(changed)}: "
-                    "resume it with the same recipe, or choose another folder"
-                )
-            self._load(tensors)
-            say(
-                f"resuming {self.recipe.name} at epoch {self.position.epoch}, "
-                f"batch {self.position.batch}",
-                quiet=not self.first,
-            )
-        elif self.first:
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
+    def _teacher_sum(self) -> str | None:
+        return describe(self.recipe.teacher)["sha256"] if self.recipe.teacher else None
+
+    def _open_folder(self, new: bool) -> None:
+        """Readies the folder, so that one which cannot be written to is found out at once."""
+        if not self.first:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if new:
                 state.forget(self.folder)
-            except OSError as error:
-                raise storage_error("create", self.folder, error) from error
-            with atomic_write(self.folder / "recipe.toml") as file:
-                file.write(to_toml(self.recipe).encode())
+        except OSError as error:
+            raise storage_error("create", self.folder, error) from error
+        with atomic_write(self.folder / "recipe.toml") as file:
+            file.write(to_toml(self.recipe).encode())
+
+    def _restore(self, position: Position, tensors: dict[str, Tensor]) -> None:
+        self.position = position
+        try:
+            self._load(tensors)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise state.unusable(self.folder / state.JSON_NAME, error) from error
+        say(
+            f"resuming {self.recipe.name} at epoch {position.epoch}, batch {position.batch}",
+            quiet=not self.first,
+        )
 
     def _load(self, tensors: dict[str, Tensor]) -> None:
         def part(prefix: str) -> dict[str, Tensor]:
@@ -158,7 +166,7 @@ class Run:
         if self.average is not None:
             tensors |= {f"average.{k}": v.contiguous() for k, v in self.average.tensors.items()}
         tensors = {key: tensor.cpu() for key, tensor in tensors.items()}
-        state.save_state(self.folder, self.position, tensors, asdict(self.recipe))
+        state.save_state(self.folder, self.position, tensors, self.origin)
 
     def finish(self) -> Path:
         """Runs the epochs that are left and writes the checkpoint."""

@@ -10,18 +10,22 @@ from torch import nn
 from headgate.errors import RecipeError
 from headgate.train.checkpoints import add_gates, describe, load_checkpoint
 from headgate.train.gates import gates, set_density
-from headgate.train.models import create_model
+from headgate.train.models import create_model, option_types
 from headgate.train.pruning import add_masks, choose_layers, kept_channels
-from headgate.train.recipe import Recipe
+from headgate.train.recipe import Recipe, check_type
 
 
 def make(recipe: Recipe, num_classes: int = 10) -> nn.Module:
     """The recipe's network in training mode: fresh or from a checkpoint, gated or masked.
 
     Raises:
-        RecipeError: a checkpoint of another architecture, or gated in another way.
+        RecipeError: a checkpoint of another architecture, or gated in another way; an option of
+            the network with a value of another type.
         HeadgateError: an unknown model, checkpoint, method, layer or option.
     """
+    for option, kind in option_types(recipe.model).items():
+        if option in recipe.model_options:
+            check_type(f"model_options.{option}", recipe.model_options[option], kind)
     if not recipe.start_from:
         module = create_model(recipe.model, num_classes, **recipe.model_options)
         return _prepare(module, recipe)
@@ -30,6 +34,11 @@ def make(recipe: Recipe, num_classes: int = 10) -> nn.Module:
         raise RecipeError(
             f"recipe: start_from = {recipe.start_from!r} is a {described['architecture']}, "
             f"but model = {recipe.model!r}"
+        )
+    if described["model_options"] != recipe.model_options:
+        raise RecipeError(
+            f"recipe: start_from = {recipe.start_from!r} was made with model_options = "
+            f"{described['model_options']}: ask for the same"
         )
     if described["num_classes"] != num_classes:
         raise RecipeError(

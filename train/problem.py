@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from headgate.errors import RecipeError
-from headgate.train.data import cifar, cifar100, folders
+from headgate.train.data import cifar, cifar100, fingerprint, folders
 from headgate.train.data.dataset import Dataset
+from headgate.train.data.fingerprint import Fingerprint
 from headgate.train.data.folders import ImageFolder, Split, image_folder
 from headgate.train.data.image_files import ImageFiles, Images
 from headgate.train.data.imagenet import imagenet
@@ -28,7 +29,8 @@ class Problem:
     """Images and labels int64 (N,) for training and testing, and how the images are scaled.
 
     Images are a uint8 tensor (N, H, W, 3), or :class:`ImageFiles`, which is indexed like one and
-    decodes what is asked for: take batches of them, not all at once.
+    decodes what is asked for: take batches of them, not all at once. ``fingerprint`` tells the
+    whole data set from others, None where that is of no interest.
     """
 
     train_images: Images
@@ -37,6 +39,7 @@ class Problem:
     test_labels: Tensor
     classes: tuple[str, ...]
     preprocess: Preprocess
+    fingerprint: Fingerprint | None = None
 
 
 def load_problem(recipe: Recipe, device: torch.device) -> Problem:
@@ -88,6 +91,7 @@ def _in_memory(
         test_labels=torch.from_numpy(dataset.test_labels[:test]).long().to(device),
         classes=classes,
         preprocess=preprocess,
+        fingerprint=fingerprint.of_arrays(dataset, classes),
     )
 
 
@@ -101,5 +105,11 @@ def _from_files(recipe: Recipe, found: ImageFolder, device: torch.device) -> Pro
     train_images, train_labels = open_split(found.train, recipe.limit_train)
     test_images, test_labels = open_split(found.test, recipe.limit_test)
     return Problem(
-        train_images, train_labels, test_images, test_labels, found.classes, folders.PREPROCESS
+        train_images,
+        train_labels,
+        test_images,
+        test_labels,
+        found.classes,
+        folders.PREPROCESS,
+        fingerprint.of_files(found),
     )

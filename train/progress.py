@@ -6,9 +6,9 @@ import sys
 import time
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
+from rich.progress import BarColumn, TimeRemainingColumn
+
+from headgate.screen import Bars, standard_error
 
 PLAIN_INTERVAL_S = 15.0
 
@@ -38,19 +38,19 @@ class Progress:
         self.scale = scale
         self.quiet = quiet
         self.done = 0.0
-        self._bar: RichProgress | None = None
+        self._bar: Bars | None = None
         self._last_line_s = time.monotonic()
 
     def __enter__(self) -> Progress:
-        console = Console(file=sys.stderr)
+        console = standard_error()
         if console.is_terminal and not self.quiet:
-            self._bar = RichProgress(
-                TextColumn("{task.description}"),
+            self._bar = Bars(
+                console,
+                "{task.description}",
                 BarColumn(),
-                TextColumn("{task.fields[amount]}"),
+                "{task.fields[amount]}",
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-                console=console,
+                "{task.fields[note]}",
                 transient=True,
             )
             self._task = self._bar.add_task(self.title, total=self.total, amount="", note="")

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from headgate.errors import MissingFile, RecipeError, suggest
+from headgate.errors import MissingFile, RecipeError, suggest, why
 
 Table = dict[str, Any]
 Patterns = list[str]  # of module paths, or the one word block-inner
@@ -134,6 +134,19 @@ def _type_name(kind: Any) -> str:
     return kind.__name__ if isinstance(kind, type) and not get_origin(kind) else str(kind)
 
 
+# Arguments that the options of a table are handed over with, and where their values come from.
+_SAID_ELSEWHERE = {
+    "model_options": {"name": "the option model", "num_classes": "the data set"},
+    "gate_options": {
+        "module": "the option model",
+        "method": "the option gate",
+        "density": "the option density",
+        "layers": "the option gate_layers",
+        "example_input": "the data set",
+    },
+}
+
+
 def _check_ranges(recipe: Recipe) -> None:
     def demand(holds: bool, key: str, wanted: str) -> None:
         if not holds:
@@ -166,6 +179,12 @@ def _check_ranges(recipe: Recipe) -> None:
         "density",
         "the last density of density_schedule",
     )
+    for table, elsewhere in _SAID_ELSEWHERE.items():
+        for key in sorted(set(getattr(recipe, table)) & set(elsewhere)):
+            raise RecipeError(
+                f"recipe: {table}.{key} does not belong there: {elsewhere[key]} says it; leave it "
+                "out"
+            )
     gated = recipe.density < 1 or schedule or recipe.gate_layers
     if gated and not recipe.gate:
         raise RecipeError("recipe: densities and gate_layers need a gate, for example gate = 'fbs'")
@@ -213,12 +232,15 @@ def _read(source: str | Path) -> dict[str, Any]:
         if str(source) in names and not path.is_file():
             shipped = resources.files("headgate.train") / "recipes" / f"{source}.toml"
             return tomllib.loads(shipped.read_text(encoding="utf-8"))
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        # Windows' editors begin a file with a mark.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         hint = suggest(path.stem, names)
-        raise MissingFile(f"recipe {source} cannot be read: {error.strerror}.{hint}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe {source} is not valid TOML: {error}") from error
+        raise MissingFile(f"recipe {source} cannot be read: {why(error)}.{hint}") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"recipe {source} is no text in UTF-8: save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"recipe {source} is not valid TOML: {why(error)}") from error
 
 
 def recipe_from(

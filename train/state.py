@@ -18,8 +18,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from headgate.device.files import atomic_write
-from headgate.errors import StorageError
+from headgate.errors import StorageError, why
 from headgate.train.history import Row
+from headgate.train.origin import Origin
 
 JSON_NAME = "state.json"
 SCHEMA = 1
@@ -69,7 +70,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor])
 
 
 def save_state(
-    folder: Path, position: Position, tensors: dict[str, Tensor], recipe: dict[str, Any]
+    folder: Path, position: Position, tensors: dict[str, Tensor], origin: Origin
 ) -> None:
     """Writes tensors, then the JSON that names them, then removes older tensor files.
 
@@ -85,7 +86,7 @@ def save_state(
         "tensors": name,
         "sha256": hashlib.sha256(content).hexdigest(),
         "position": asdict(position),
-        "recipe": recipe,
+        **asdict(origin),
     }
     with atomic_write(folder / JSON_NAME) as file:
         file.write(json.dumps(described, indent=1, sort_keys=True).encode())
@@ -100,26 +101,34 @@ def forget(folder: Path) -> None:
         old.unlink(missing_ok=True)
 
 
-def load_state(folder: Path) -> tuple[Position, dict[str, Tensor], dict[str, Any]] | None:
-    """Position, tensors and recipe of the run in ``folder``; None if it has no state.
+def load_state(folder: Path) -> tuple[Position, dict[str, Tensor], Origin] | None:
+    """Position, tensors and origin of the run in ``folder``; None if it has no state.
 
     Raises:
-        StorageError: if the state is damaged.
+        StorageError: if the state is damaged, or cannot be read.
     """
     path = folder / JSON_NAME
-    if not path.exists():
-        return None
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-        content = (folder / Path(described["tensors"]).name).read_bytes()
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise unusable(path, error) from error
+    try:
+        described = json.loads(text)
+        tensors = folder / Path(described["tensors"]).name
+        content = tensors.read_bytes()
         if hashlib.sha256(content).hexdigest() != described["sha256"]:
-            raise StorageError(
-                f"{folder / described['tensors']} does not match its checksum: "
-                "start the run again without --resume"
-            )
-        position = Position(**described["position"])
-        return position, safetensors.torch.load(content), described["recipe"]
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise StorageError(
-            f"{path} cannot be used ({error}): start the run again without --resume"
-        ) from error
+            raise ValueError(f"{tensors.name} does not match its checksum")
+        origin = Origin(described["recipe"], described.get("data"), described.get("teacher"))
+        return Position(**described["position"]), safetensors.torch.load(content), origin
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise unusable(path, error) from error
+
+
+def unusable(path: Path, reason: Exception) -> StorageError:
+    """The error for a state that nobody can go on from."""
+    return StorageError(
+        f"{path} cannot be used ({why(reason)}): start the run again without --resume, in "
+        "another folder"
+    )

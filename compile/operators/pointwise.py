@@ -292,8 +292,11 @@ def _channels_matter(x: Value) -> bool:
 
 
 def _affine(kind: str, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    one, zero = np.ones_like(c), np.zeros_like(c)
-    return {"add": (one, c), "sub": (one, -c), "mul": (c, zero), "div": (one / c, zero)}[kind]
+    """Scale and shift of a constant that is added, subtracted, multiplied with or divided by."""
+    if kind in ("add", "sub"):
+        return np.ones_like(c), c if kind == "add" else -c
+    with np.errstate(divide="ignore"):
+        return c if kind == "mul" else 1 / c, np.zeros_like(c)
 
 
 def _sum(kind: str) -> Callable[[Call], Value]:

@@ -15,7 +15,7 @@ from headgate.compile.tflite.operators import HANDLERS, Untranslatable
 from headgate.compile.tflite.place import fill, filling_is_cheaper
 from headgate.compile.tflite.quiet import quiet_stderr
 from headgate.compile.tflite.value import Value
-from headgate.errors import CompileError, InputError, ToolMissing, UnsupportedOperator
+from headgate.errors import CompileError, InputError, ToolMissing, UnsupportedOperator, why
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +63,7 @@ def convert(
     try:
         program = torch.export.export(module.eval(), (example,))
     except Exception as error:  # torch.export raises many kinds
-        raise CompileError(f"torch.export cannot trace the network: {error}") from error
+        raise CompileError(f"torch.export cannot trace the network: {why(error)}") from error
     finally:
         module.train(training)
     _refuse_gates(program.graph)
@@ -82,7 +82,7 @@ def convert(
             warnings.filterwarnings("ignore", "Statistics for quantized inputs")
             return bytes(converter.convert())
     except Exception as error:
-        raise CompileError(f"TensorFlow's TFLite converter failed: {error}") from error
+        raise CompileError(f"TensorFlow's TFLite converter failed: {why(error)}") from error
 
 
 def tool_versions() -> dict[str, str]:

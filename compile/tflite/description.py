@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headgate.errors import BundleError
+from headgate.errors import BundleError, why
 
 MEMBER = "headgate.json"
 SCHEMA = 1
@@ -57,7 +57,7 @@ class Description:
                     return None
                 manifest = json.loads(archive.read(MEMBER))
         except (zipfile.BadZipFile, ValueError) as error:
-            raise BundleError(f"{path} is damaged ({error}); compile it again") from error
+            raise BundleError(f"{path} is damaged ({why(error)}); compile it again") from error
         if not isinstance(manifest, dict) or not manifest.keys() >= _KEYS:
             raise BundleError(f"{path} has a {MEMBER} that is not headgate's; compile it again")
         if manifest["schema"] != SCHEMA:

@@ -19,7 +19,7 @@ from .affinity import choose_cpus, parse_cpus
 from .bundle import Bundle, open_bundle
 from .check import check_outputs
 from .context import read_context
-from .errors import AgentError, SensorError, UsageError
+from .errors import AgentError, SensorError, UsageError, describe
 from .frequency import governor
 from .latency import active_channels, measure_latency
 from .load import NetworkLoad
@@ -133,7 +133,7 @@ def _run(options: argparse.Namespace) -> int:
                 with open(path, "wb") as file:
                     file.write(data)
             except OSError as error:
-                raise AgentError(f"cannot write {path}: {error.strerror}") from error
+                raise AgentError(f"cannot write {path}: {describe(error)}") from error
         return session.finish()
 
 
@@ -201,7 +201,7 @@ def _facts(system: System, sensor: Sensor) -> dict[str, Any]:
         samples = sensor.poll(system.monotonic_ns())
         reading = samples[-1].values if samples else NotMeasured("nothing has arrived yet")
     except (OSError, ValueError) as error:
-        reading = NotMeasured(str(error))
+        reading = NotMeasured(describe(error))
     unit = "counter_mj" if sensor.kind == "counter" else "power_mw"
     return {
         "name": sensor.name,

@@ -119,7 +119,9 @@ def open_bundle(path: str | Path) -> Bundle:
     except OSError as error:
         raise AgentError(f"cannot read {path}: {describe(error)}") from error
     except (zipfile.BadZipFile, EOFError, KeyError, ValueError, TypeError) as error:
-        raise AgentError(f"{path} is no bundle, or damaged: {error}; copy it again") from error
+        raise AgentError(
+            f"{path} is no bundle, or damaged: {describe(error)}; copy it again"
+        ) from error
     try:
         tensors = _tensors(vectors)
         inputs, expected = (
@@ -139,7 +141,7 @@ def open_bundle(path: str | Path) -> Bundle:
             for part, size in zip(parts, bundle.sample_bytes(key))
         }
     except (KeyError, ValueError, TypeError) as error:
-        raise AgentError(f"{path}: its test vectors cannot be read: {error}") from error
+        raise AgentError(f"{path}: its test vectors cannot be read: {describe(error)}") from error
     if len(counts) != 1 or min(counts) < 1 or min(counts) % 1:
         raise AgentError(f"{path}: its test vectors do not fit its manifest; compile it again")
     return bundle

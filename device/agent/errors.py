@@ -22,7 +22,8 @@ class SensorError(AgentError):
 
 
 def describe(error: Exception) -> str:
-    """An exception in a few words; an OSError without its number and path."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
+    """An exception in a few words, never none; an OSError without its number and path."""
+    if isinstance(error, KeyError) and error.args:
+        return f"no {error.args[0]!r}"
+    text = " ".join(str(getattr(error, "strerror", None) or error).split())
+    return text or type(error).__name__

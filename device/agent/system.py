@@ -142,7 +142,7 @@ class System:
             if library.adjtimex(ctypes.byref(found)) < 0:
                 return NotMeasured(f"adjtimex: {os.strerror(ctypes.get_errno())}")
         except (ImportError, OSError, AttributeError) as error:
-            return NotMeasured(f"adjtimex cannot be asked: {error}")
+            return NotMeasured(f"adjtimex cannot be asked: {describe(error)}")
         return int(found.maxerror)
 
     def ioctl(self, name: str, request: int, buffer: bytearray) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .absent import NotMeasured
-from .errors import AgentError
+from .errors import AgentError, describe
 from .system import System
 
 _BITS = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
@@ -128,7 +128,7 @@ def firmware_bits(system: System) -> int | NotMeasured:
             return parse_throttled(text)
         reason = f"vcgencmd get_throttled says {text.splitlines()[0] if text else 'nothing'}"
     except (AgentError, ValueError) as error:
-        reason = str(error)
+        reason = describe(error)
     text_of_file = system.text(_FIRMWARE_FILE)
     if isinstance(text_of_file, NotMeasured):
         return NotMeasured(f"{reason}, {text_of_file.reason}")

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import lzma
 import os
+import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,28 +15,36 @@ from typing import BinaryIO, cast
 
 from headgate.device.files import storage_error
 from headgate.device.flash import mbr, xz
-from headgate.errors import InputError, MissingFile, UsageError
+from headgate.device.flash.checksum import find_checksums
+from headgate.errors import InputError, MissingFile, UsageError, why
 
 CHUNK_BYTES = 4 * 1024 * 1024
-_XZ, _GZIP, _ZIP, _ZSTD = b"\xfd7zXZ\0", b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd"
+_XZ, _GZIP = b"\xfd7zXZ\0", b"\x1f\x8b"
+# zip, zstd, bzip2, lz4, 7z
+_NOT_SUPPORTED = b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"BZh", b"\x04\x22\x4d\x18", b"7z\xbc\xaf"
 
 
 class ImageSource:
     """A disk image that is read once, from its beginning.
 
-    Where a file ``NAME.sha256`` lies beside it, the file's bytes are compared with that.
+    Where a file ``NAME.sha256`` lies beside it, its bytes are compared with that, or what they
+    unpack to if the checksum is of that (:mod:`headgate.device.flash.checksum`).
     ``length`` is of the file; ``least_bytes`` what it unpacks to, as far as that is known: of gzip
     only what its partition table says, once the first chunk was read.
 
     Raises:
         MissingFile: there is no such file.
-        InputError: it is no disk image.
+        InputError: it is no file, or no disk image.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._hash = hashlib.sha256()
+        self._hash, self._contents_hash = hashlib.sha256(), hashlib.sha256()
         try:
+            # A pipe has no length, which is compared with the disk's before anything is lost.
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise InputError(f"{path} is no plain file; save the image to one, and name that")
+            self._wanted = find_checksums(path)
             self._file = path.open("rb")
             self.length = os.fstat(self._file.fileno()).st_size
             magic = self._file.read(6)
@@ -45,7 +54,7 @@ class ImageSource:
         except OSError as error:
             raise storage_error("read", path, error) from error
         self._file.seek(0)
-        if magic.startswith((_ZIP, _ZSTD)):
+        if magic.startswith(_NOT_SUPPORTED):
             self._file.close()
             raise InputError(
                 f"{path} is compressed in a way that is not supported; unpack it first"
@@ -54,13 +63,12 @@ class ImageSource:
         if magic.startswith(_GZIP):
             self._size = None
         self.least_bytes = self._size or 0
-        self._wanted = _checksum_beside(path)
         reader = _Counted(self._file, self._hash if self._wanted else None)
         self._reader = reader
         raw = cast(BinaryIO, reader)
         self._data: BinaryIO = raw
         if magic.startswith(_XZ):
-            self._data = cast(BinaryIO, lzma.LZMAFile(raw))  # noqa: SIM115
+            self._data = cast(BinaryIO, xz.Reader(raw))
         elif magic.startswith(_GZIP):
             self._data = cast(BinaryIO, gzip.GzipFile(fileobj=raw))
 
@@ -100,11 +108,13 @@ class ImageSource:
                 if total == 0:
                     needed = self._check_start(chunk)
                 total += len(chunk)
+                if self._wanted:
+                    self._contents_hash.update(chunk)
                 yield chunk
             while self._reader.read(CHUNK_BYTES):
                 pass
         except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
-            raise InputError(f"{self.path} is damaged ({error}); download it again") from error
+            raise InputError(f"{self.path} is damaged ({why(error)}); download it again") from error
         except OSError as error:
             raise storage_error("read", self.path, error) from error
         if total == 0:
@@ -115,9 +125,11 @@ class ImageSource:
                 "something else writes to it; try again"
             )
         self._check_size(total, needed)
-        if self._wanted and self._hash.hexdigest() != self._wanted:
+        if self._wanted and not self._wanted.fit(
+            self._hash.hexdigest(), self._contents_hash.hexdigest()
+        ):
             raise InputError(
-                f"{self.path} is not what {self.path.name}.sha256 says; download it again"
+                f"{self.path} is not what {self._wanted.path.name} says; download it again"
             )
 
     def _check_start(self, chunk: bytes) -> int:
@@ -169,16 +181,3 @@ def _read_full(data: BinaryIO) -> bytes:
         pieces.append(piece)
         missing -= len(piece)
     return b"".join(pieces)
-
-
-def _checksum_beside(path: Path) -> str | None:
-    beside = path.with_name(path.name + ".sha256")
-    try:
-        words = beside.read_text().split()
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {beside}: {error}; repair or remove it") from error
-    if not words or len(words[0]) != 64:
-        raise InputError(f"{beside} holds no SHA-256; repair or remove it")
-    return words[0].lower()

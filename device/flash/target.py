@@ -12,7 +12,7 @@ from pathlib import Path
 
 from headgate.device.files import storage_error
 from headgate.device.flash.disks import Disk, list_disks
-from headgate.errors import DeviceError, StorageError, UsageError
+from headgate.errors import DeviceError, StorageError, UsageError, why
 
 _BLKDISCARD = 0x1277
 _BLKFLSBUF = 0x1261
@@ -78,7 +78,7 @@ class Target:
             if self.disk is None:
                 raise storage_error("write", self.path, error) from error
             reason = _DISK_ERRORS.get(error.errno or 0)
-            reason = reason or f"cannot be opened: {error.strerror}; plug it in again"
+            reason = reason or f"cannot be opened: {why(error)}; plug it in again"
             raise DeviceError(f"{self.path} {reason}") from error
         try:
             if self.disk is not None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from headgate.device.flash.source import CHUNK_BYTES, ImageSource
 from headgate.device.flash.target import Target
-from headgate.errors import DeviceError, HeadgateError, StorageError
+from headgate.errors import DeviceError, HeadgateError, StorageError, why
 
 Progress = Callable[[str, int, int], None]
 """Takes the phase, ``writing`` or ``verifying``, and how much of how much is done."""
@@ -70,7 +70,7 @@ def flash(
     try:
         return _flash(descriptor, source, itertools.chain([first], chunks), target, progress)
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = why(error)
         if error.errno == errno.ENOSPC:
             reason = "no space left"
         message = f"writing to {target.path} failed: {reason}"

@@ -1,10 +1,11 @@
-"""What an .xz file unpacks to, from the indexes that end its streams, without unpacking it.
+"""What an .xz file unpacks to, and how long that is, which the indexes of its streams tell.
 
 The format: https://tukaani.org/xz/xz-file-format.txt
 """
 
 from __future__ import annotations
 
+import lzma
 import os
 import struct
 import zlib
@@ -12,6 +13,8 @@ from typing import BinaryIO
 
 _HEADER_BYTES = _FOOTER_BYTES = 12
 _FOOTER_MAGIC = b"YZ"
+_PADDING_BYTES = 4
+_READ_BYTES = 65536
 
 
 def unpacked_bytes(file: BinaryIO) -> int | None:
@@ -23,11 +26,22 @@ def unpacked_bytes(file: BinaryIO) -> int | None:
     end, total = file.seek(0, os.SEEK_END), 0
     try:
         while end > 0:
-            end, size = _stream_before(file, end)
+            end, size = _stream_before(file, _before_padding(file, end))
             total += size
     except (ValueError, IndexError, struct.error):
         return None
     return total
+
+
+def _before_padding(file: BinaryIO, end: int) -> int:
+    """Where the zeros begin that may lie between a stream's end and ``end``."""
+    while end > 0:
+        begin = max(0, end - _READ_BYTES)
+        file.seek(begin)
+        if kept := len(file.read(end - begin).rstrip(b"\0")):
+            return begin + kept
+        end = begin
+    return end
 
 
 def _stream_before(file: BinaryIO, end: int) -> tuple[int, int]:
@@ -73,3 +87,49 @@ def _number(data: bytes, place: int) -> tuple[int, int]:
         place, shift = place + 1, shift + 7
         if byte < 0x80:
             return value, place
+
+
+class Reader:
+    """What a file unpacks to: one stream or several, with padding after each.
+
+    The standard library's ``LZMAFile`` takes padding for a stream that is cut off, and whatever
+    it does not understand behind the first stream for the end.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ)
+
+    def read(self, size: int) -> bytes:
+        """Up to so many bytes; none at the end.
+
+        Raises:
+            EOFError: it ends within a stream.
+            LZMAError: it is damaged.
+            OSError: the file cannot be read.
+        """
+        while True:
+            packed = b""
+            if self._stream.eof:
+                packed = self._behind_padding()
+                if not packed:
+                    return b""
+                self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ)
+            elif self._stream.needs_input:
+                packed = self._file.read(_READ_BYTES)
+                if not packed:
+                    raise EOFError("it ends too early")
+            if data := self._stream.decompress(packed, size):
+                return data
+
+    def _behind_padding(self) -> bytes:
+        """The beginning of the next stream; nothing at the end of the file."""
+        data, padding = self._stream.unused_data, 0
+        while True:
+            rest = data.lstrip(b"\0")
+            padding += len(data) - len(rest)
+            if rest or not (data := self._file.read(_READ_BYTES)):
+                break
+        if padding % _PADDING_BYTES:
+            raise lzma.LZMAError("padding that is no multiple of four bytes")
+        return rest

@@ -17,7 +17,7 @@ from headgate.device.program import Execution, Program
 from headgate.device.ssh.connection import Connection
 from headgate.device.ssh.failures import command_error
 from headgate.device.ssh.store import Item, store
-from headgate.errors import BundleError, DeviceError, UsageError
+from headgate.errors import BundleError, DeviceError, UsageError, why
 
 _LOOK = """
 uname -m
@@ -225,7 +225,7 @@ class _Results:
                     if (file := archive.extractfile(member)) is not None:
                         self._files[member.name.removeprefix("./")] = file.read()
         except (tarfile.TarError, EOFError) as error:
-            raise DeviceError(f"the results of {machine} arrived damaged: {error}") from error
+            raise DeviceError(f"the results of {machine} arrived damaged: {why(error)}") from error
 
     def read(self, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
         """An array of the machine's own byte order.
@@ -237,7 +237,7 @@ class _Results:
             array = np.frombuffer(self._files[name], dtype).reshape(shape)
         except (KeyError, ValueError) as error:
             raise DeviceError(
-                f"the runner's {name} did not come back from {self._machine}: {error}"
+                f"the runner's {name} did not come back from {self._machine}: {why(error)}"
             ) from error
         # A copy, because callers may write into what they get.
         return array.astype(array.dtype.newbyteorder("="))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import sys
 import traceback
@@ -15,8 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import typer
+from rich.markup import escape
 
-from headgate.errors import HeadgateError, StorageError, missing_package
+from headgate.errors import HeadgateError, StorageError, missing_package, why
 
 
 @dataclass
@@ -35,6 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     settings = Settings(debug=bool(os.environ.get("HEADGATE_DEBUG")))
     command = typer.main.get_command(app)
+    _keep_brackets(command)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file name may hold bytes that are no text, and a terminal lack a character.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = command.main(
             args=None if arguments is None else list(arguments),
@@ -61,7 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, OSError) and error.filename is None:
             _discard_output()
         known = _as_headgate_error(error)
-        return _report(str(known), known.exit_code)
+        return _report(why(known), known.exit_code)
+
+
+def _keep_brackets(command: typer.core.TyperCommand | typer.core.TyperGroup) -> None:
+    """Typer reads help as Rich's markup; ours is plain text."""
+    for one in (command, *command.params):
+        one.help = escape(getattr(one, "help", None) or "")
+    for inner in getattr(command, "commands", {}).values():
+        _keep_brackets(inner)
 
 
 def _discard_output() -> None:
@@ -78,7 +92,7 @@ def _as_headgate_error(error: Exception) -> HeadgateError:
     if isinstance(error, OSError):
         where = f" {error.filename}" if error.filename else ""
         advice = "free some space and repeat" if error.errno == errno.ENOSPC else "check the path"
-        return StorageError(f"reading or writing{where} failed: {error.strerror}; {advice}")
+        return StorageError(f"reading or writing{where} failed: {why(error)}; {advice}")
     return HeadgateError("out of memory; close other programs, or use a smaller batch or network")
 
 

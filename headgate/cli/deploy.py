@@ -68,16 +68,16 @@ def _copied(done: Deployment) -> str:
 @contextmanager
 def _progress(text: str) -> Iterator[Progress | None]:
     """A bar on a terminal, one line elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
 
-    stderr = Console(stderr=True, highlight=False)
+    from headgate.screen import Bars, standard_error
+
+    stderr = standard_error()
     if not stderr.is_terminal:
         with working(text):
             yield None
         return
-    said = TextColumn("{task.description}", markup=False)
-    columns = (said, BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=stderr, transient=True) as bar:
+    columns = "{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    with Bars(stderr, *columns, transient=True) as bar:
         task = bar.add_task(text)
         yield lambda sent, total: bar.update(task, completed=sent, total=total)

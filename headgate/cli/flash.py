@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
-from rich.progress import Progress as Bars
 
 from headgate.cli.options import Json
 from headgate.cli.output import next_step, note, print_json, print_line, print_table
 from headgate.errors import UsageError
+from headgate.screen import Bars, standard_error
 
 if TYPE_CHECKING:
     from headgate.device.flash import Flashed, ImageSource, Target
@@ -113,9 +112,7 @@ def _confirm(target: Target) -> None:
     """
     if not sys.stdin.isatty():
         raise UsageError(f"{target.path} would be overwritten; a script has to say --yes")
-    Console(stderr=True, highlight=False).print(
-        f"All of {_describe(target)} will be overwritten.", markup=False
-    )
+    standard_error().print(f"All of {_describe(target)} will be overwritten.", soft_wrap=True)
     typed = typer.prompt(f"Type {target.name} to go on", default="", show_default=False, err=True)
     if typed.strip() != target.name:
         raise UsageError(f"{typed!r} is not {target.name!r}: nothing was written")
@@ -133,7 +130,7 @@ def _describe(target: Target) -> str:
 def _flash(source: ImageSource, target: Target) -> Flashed:
     from headgate.device.flash import flash as write
 
-    stderr = Console(stderr=True, highlight=False)
+    stderr = standard_error()
     if not stderr.is_terminal:
         said = set()
 
@@ -144,7 +141,7 @@ def _flash(source: ImageSource, target: Target) -> Flashed:
 
         return write(source, target, say)
     columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
-    with Bars("{task.description:10}", *columns, console=stderr) as bars:
+    with Bars(stderr, "{task.description:10}", *columns) as bars:
         tasks = {phase: bars.add_task(phase, start=False) for phase in ("writing", "verifying")}
 
         def show(phase: str, done: int, total: int) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from headgate.cli.options import Json
 from headgate.cli.output import next_step, print_json, print_line, working
+from headgate.device.files import storage_error
 from headgate.errors import MissingFile, ToolMissing, UsageError
 
 if TYPE_CHECKING:
@@ -87,9 +88,11 @@ def image(
 
 def _read_text(path: Path) -> str:
     try:
-        return path.expanduser().read_text()
+        return path.expanduser().read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise MissingFile(f"there is no {path}; make a key: ssh-keygen -t ed25519") from error
+    except OSError as error:
+        raise storage_error("read", path, error) from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is no public key of OpenSSH") from error
 

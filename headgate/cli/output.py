@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
 from headgate.device.files import atomic_write
 from headgate.profiling.absent import to_json
+from headgate.screen import standard_error, standard_output
 
-# Columns of a file or a pipe, which have no width of their own.
-FILE_WIDTH = 120
 NOTE_AFTER_S = 1.0
+# Columns of text are not made narrower than this.
+_NARROWEST = 12
+_BETWEEN = 3
 _STARTED_S = time.monotonic()
 
 
@@ -41,29 +43,44 @@ def _json_text(payload: Any) -> str:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Prints a table; columns whose cells are all numbers are aligned to the right."""
+    """Prints a table; columns whose cells are all numbers are aligned to the right.
+
+    Cells are never cut off: text is broken where it has to be, the first column and numbers are
+    not, so that a table can become wider than the screen.
+    """
     cells = [[_cell(value) for value in row] for row in rows]
     table = Table(
         title=title, title_justify="left", title_style="bold", header_style="", box=SIMPLE_HEAD
     )
+    least = 1
     for index, column in enumerate(columns):
         numeric = bool(cells) and all(_is_number(row[index]) for row in cells)
+        unbroken = numeric or not index
+        widest = max(cell_len(text) for text in (column, *(row[index] for row in cells)))
+        narrowest = widest if unbroken else min(widest, _NARROWEST)
+        least += narrowest + _BETWEEN
         table.add_column(
-            column, justify="right" if numeric else "left", no_wrap=numeric or not index
+            column,
+            justify="right" if numeric else "left",
+            no_wrap=unbroken,
+            overflow="fold",
+            min_width=narrowest,
         )
     for row in cells:
         table.add_row(*row)
-    console().print(table)
+    screen = standard_output()
+    screen.width = max(screen.width, least)
+    screen.print(table)
 
 
 def print_line(text: str) -> None:
     """Prints a line of text as it is."""
-    console().print(text, markup=False, highlight=False, soft_wrap=True)
+    standard_output().print(text, soft_wrap=True)
 
 
 def next_step(command: str) -> None:
     """Prints the command that a user would try next."""
-    console().print(f"\nnext: [bold]{command.replace('[', chr(92) + '[')}[/bold]", soft_wrap=True)
+    standard_output().print(Text.assemble("\nnext: ", (command, "bold")), soft_wrap=True)
 
 
 def on_machine(command: str, machine: str) -> str:
@@ -85,7 +102,7 @@ def working(text: str) -> Iterator[Callable[[str], None]]:
     Yields:
         What says how far it is: beside the spinner, elsewhere a line if the first one was printed.
     """
-    stderr = Console(stderr=True, highlight=False)
+    stderr = standard_error()
     if stderr.is_terminal:
         with stderr.status(Text(text)) as status:
             yield lambda more: status.update(Text(more))
@@ -96,12 +113,6 @@ def working(text: str) -> Iterator[Callable[[str], None]]:
         yield lambda more: None if timer.is_alive() else note(more)
     finally:
         timer.cancel()
-
-
-def console() -> Console:
-    """Standard output; made anew for each use, so that a redirected one is seen."""
-    width = None if sys.stdout.isatty() else FILE_WIDTH
-    return Console(highlight=False, width=width)
 
 
 def _cell(value: object) -> str:

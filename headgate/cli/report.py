@@ -13,7 +13,7 @@ from headgate.cli.compare import labelled_images
 from headgate.cli.options import Images, Json
 from headgate.cli.output import next_step, print_json, print_line, working
 from headgate.device.files import storage_error
-from headgate.errors import InputError, MissingFile, UsageError
+from headgate.errors import InputError, MissingFile, UsageError, why
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,7 +103,7 @@ def _json(path: Path) -> Any:
     except OSError as error:
         raise storage_error("read", path, error) from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
+        raise InputError(f"{path} is not JSON: {why(error)}") from error
 
 
 def _measure(files: list[Path], title: str, images: list[str] | None) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def train(
     recipe = load_recipe(source, overrides or ())  # before torch takes seconds to load
     folder = out or Path("runs") / recipe.name
     first = os.environ.get("RANK", "0") == "0"
-    if first and not resume and (folder / "recipe.toml").exists():
+    if first and not resume and os.path.exists(folder / "recipe.toml"):
         raise UsageError(
             f"{folder} holds a run already; add --resume to go on with it, or name another folder "
             f"with --out"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from headgate.compile.tflite.description import Description
 from headgate.compile.tflite.quiet import quiet_stderr
-from headgate.errors import BundleError
+from headgate.errors import BundleError, why
 from headgate.profiling.peers.base import Peer
 from headgate.profiling.peers.interpreter import TFLiteNetwork, runtime
 
@@ -57,7 +57,7 @@ class LiteRT(Peer):
             with quiet_stderr():
                 self._network = TFLiteNetwork(str(self.path), package)
         except (ValueError, RuntimeError) as error:
-            raise BundleError(f"{distribution} cannot load {self.path}: {error}") from error
+            raise BundleError(f"{distribution} cannot load {self.path}: {why(error)}") from error
         self._description = Description.read(self.path)
 
     @property

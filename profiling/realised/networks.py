@@ -112,7 +112,7 @@ def _scores(module: nn.Module, layer: CGNetConv2d) -> torch.Tensor:
     """The numbers that the layer compares with its thresholds, thinned to what a sort takes."""
     import torch
 
-    from headgate.train.gates.layer import folded
+    from headgate.train.gates.norms import folded
     from headgate.train.gates.pixel_operator import base_path, pixel_score
 
     found: list[torch.Tensor] = []

@@ -48,6 +48,58 @@ def test_other_files_are_not_images(place: Path) -> None:
     assert len(image_folder(place).train.names) == 12
 
 
+HIDDEN = [
+    ".ipynb_checkpoints/a.jpg",
+    "__MACOSX/n01440764/._a.jpg",
+    "@eaDir/a.jpg",
+    "n01440764/.ipynb_checkpoints/a-checkpoint.jpg",
+    "n01440764/._a.jpg",
+    "n01440764/Thumbs.db",
+    "Thumbs.db",
+]
+
+
+@pytest.mark.parametrize("side", ["train", "val"])
+@pytest.mark.parametrize("name", HIDDEN)
+def test_what_is_hidden_or_a_systems_does_not_count(place: Path, side: str, name: str) -> None:
+    before = image_folder(place)
+    save(place / side / f"{name}.jpg", picture(0, 0))
+    (place / side / f"{name}.jpg").rename(place / side / name)
+    found = image_folder(place)
+    assert found.classes == WNIDS
+    assert found.train.names == before.train.names
+    assert found.test.names == before.test.names
+
+
+def test_images_in_folders_of_a_class_are_the_classes(place: Path, tmp_path: Path) -> None:
+    save(place / "train" / WNIDS[1] / "more" / "still" / "a.PNG", picture(1, 0))
+    (tmp_path / "elsewhere").mkdir()
+    save(tmp_path / "elsewhere" / "b.jpg", picture(2, 0))
+    (place / "train" / WNIDS[2] / "linked").symlink_to(tmp_path / "elsewhere")
+    (place / "train" / WNIDS[3] / "c.jpg").symlink_to(tmp_path / "elsewhere" / "b.jpg")
+    found = pairs(image_folder(place).train)
+    assert len(found) == 12 + 3
+    added = {f"{WNIDS[1]}/more/still/a.PNG": 1, f"{WNIDS[2]}/linked/b.jpg": 2}
+    assert found > set((added | {f"{WNIDS[3]}/c.jpg": 3}).items())
+
+
+def test_images_that_would_be_left_out_are_named(place: Path) -> None:
+    inside = place / "train" / WNIDS[0]
+    save(place / "train" / "loose.jpg", picture(0, 0))
+    fails(place, r"train has images in no class's folder, loose\.jpg for one", image_folder)
+    (place / "train" / "loose.jpg").rename(inside / "loose.WEBP")
+    fails(place, r"loose\.WEBP is neither JPEG nor PNG: convert it", image_folder)
+    (inside / "loose.WEBP").unlink()
+    (inside / "gone.jpg").symlink_to("nowhere.jpg")
+    fails(place, r"gone\.jpg is no file, or a link to nothing", image_folder)
+    (inside / "gone.jpg").unlink()
+    (inside / "itself.png").symlink_to("itself.png")
+    fails(place, r"itself\.png is no file, or a link to nothing", image_folder)
+    (inside / "itself.png").unlink()
+    (inside / "again").symlink_to(place / "train" / WNIDS[0])
+    fails(place, "again leads back to a folder that it lies in", image_folder)
+
+
 def write_solution(place: Path, class_of: dict[str, str]) -> None:
     lines = ["ImageId,PredictionString"]
     lines += [f"{Path(n).stem},{w} 1 2 30 40 {w} 5 6 7 8 " for n, w in class_of.items()]
@@ -78,6 +130,7 @@ WRITERS = [write_solution, write_wnids, write_numbers, write_ground_truth]
 def test_a_flat_validation_set_gets_its_classes_from_a_list(place: Path, write: object) -> None:
     class_of = flat_validation(place)
     write(place, class_of)  # type: ignore[operator]
+    save(place / "val" / ".ipynb_checkpoints" / "a.jpg", picture(0, 0))
     found = imagenet.imagenet(place)
     assert pairs(found.test) == {(name, WNIDS.index(w)) for name, w in class_of.items()}
     assert found.classes == WNIDS

@@ -125,6 +125,8 @@ def test_operators_are_well_formed(dtype: torch.dtype) -> None:
     geometry = ([2, 1], [1, 0], [1, 1], 2)
     args = (x, weight, *vectors[:2], saliency.detach(), vectors[2], *geometry)
     torch.library.opcheck(torch.ops.headgate.gated_conv2d.default, args)
+    following = (x, weight, *vectors[:2], saliency.detach(), *geometry)
+    torch.library.opcheck(torch.ops.headgate.following_conv2d.default, following)
 
 
 @given(channels=st.integers(1, 300), percent=st.integers(1, 100))

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from headgate.device.files import atomic_write
-from headgate.errors import MissingFile, ModelError, suggest
+from headgate.errors import MissingFile, ModelError, suggest, why
 from headgate.train.data.preprocess import Preprocess
 from headgate.train.gates import gate
 from headgate.train.gates.attach import BLOCK_INNER
@@ -71,10 +71,10 @@ def describe(name: str | Path) -> dict[str, Any]:
     """
     path = _find(name)
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
+        described = json.loads(path.read_bytes())
         schema = described["schema"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} is not a checkpoint's description: {error!r}") from error
+        raise ModelError(f"{path} is not a checkpoint's description: {why(error)}") from error
     if schema != SCHEMA:
         raise ModelError(f"{path} has schema {schema!r}, this version reads {SCHEMA}")
     return described
@@ -126,7 +126,7 @@ def load_checkpoint(name: str | Path) -> Loaded:
     try:
         content = weights.read_bytes()
     except OSError as error:
-        raise MissingFile(f"{weights} cannot be read: {error.strerror}") from error
+        raise MissingFile(f"{weights} cannot be read: {why(error)}") from error
     try:
         if hashlib.sha256(content).hexdigest() != described["sha256"]:
             raise ModelError(f"{weights} does not match the SHA-256 in {path.name}: copy it again")
@@ -135,8 +135,7 @@ def load_checkpoint(name: str | Path) -> Loaded:
         preprocess = Preprocess(**described["preprocess"])
         test_accuracy = float(described["test_accuracy"])
     except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
-        line = " ".join(str(error).split())
-        raise ModelError(f"{weights} does not fit {path.name}: {line}") from error
+        raise ModelError(f"{weights} does not fit {path.name}: {why(error)}") from error
     return Loaded(module.eval(), test_accuracy, preprocess)
 
 

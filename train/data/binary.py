@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from headgate.errors import DataError
+from headgate.errors import DataError, why
 from headgate.train.data.dataset import Dataset, UInt8Array
 
 PIXEL_BYTES = 3 * 32 * 32
@@ -99,7 +99,7 @@ def from_folder(folder: Path, layout: Layout) -> Dataset:
             return (folder / name).read_bytes()
         except OSError as error:
             raise DataError(
-                f"{folder / name} cannot be read ({error.strerror}): the folder must hold "
+                f"{folder / name} cannot be read ({why(error)}): the folder must hold "
                 f"{', '.join(layout.train)} and {layout.test}"
             ) from error
 
@@ -142,7 +142,7 @@ def read_members(path: Path, largest: dict[str, int]) -> dict[str, bytes]:
                 file = archive.extractfile(member) or io.BytesIO()
                 found[member.name] = file.read(largest[member.name])
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise DataError(f"{path.name} is not a readable archive: {error}") from error
+        raise DataError(f"{path.name} is not a readable archive: {why(error)}") from error
     missing = sorted(set(largest) - set(found))
     if missing:
         raise DataError(f"{path.name} lacks {', '.join(missing)}; fetch the archive again")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headgate.errors import DataError
+from headgate.train.data.listing import images_beside_folders, images_in, subfolders
 from headgate.train.data.preprocess import Preprocess
 
 # Channel statistics of ImageNet's training images, which everybody uses for photographs.
 PREPROCESS = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-SUFFIXES = (".jpeg", ".jpg", ".png")
 ORDER_SEED = 0
 
 
@@ -39,6 +38,9 @@ class ImageFolder:
 
 def image_folder(place: Path) -> ImageFolder:
     """Any images sorted into ``train/CLASS/`` and ``val/CLASS/``; classes in alphabetical order.
+
+    Images may lie in further folders within a class's. :mod:`headgate.train.data.listing` says
+    which files and folders do not count.
 
     Raises:
         DataError: a folder that is missing or has no images, or a class that only one side has.
@@ -83,45 +85,20 @@ def expect_classes(title: str, wanted: int, classes: Sequence[str], origin: Path
 
 
 def by_class(folder: Path) -> dict[str, list[str]]:
-    """The sorted names of the images in each subfolder.
+    """The sorted names of the images in each subfolder, and in the folders in that.
 
     Raises:
-        DataError: no folder, no subfolders, or one without images.
+        DataError: no folder, no subfolders, one without images, or images beside them.
     """
     classes = subfolders(folder)
     if not classes:
         raise DataError(f"{folder} has no folders, one for each class")
+    if loose := images_beside_folders(folder):
+        raise DataError(
+            f"{folder} has images in no class's folder, {loose[0]} for one: put them into one, or "
+            "remove them"
+        )
     return {name: images_in(folder / name) for name in classes}
-
-
-def subfolders(folder: Path) -> list[str]:
-    """The sorted names of the folders in ``folder``.
-
-    Raises:
-        DataError: if it cannot be read.
-    """
-    return sorted(entry.name for entry in _entries(folder) if entry.is_dir())
-
-
-def images_in(folder: Path) -> list[str]:
-    """The sorted names of the images in ``folder``.
-
-    Raises:
-        DataError: if it cannot be read or has none.
-    """
-    names = (entry.name for entry in _entries(folder))
-    found = sorted(name for name in names if name.lower().endswith(SUFFIXES))
-    if not found:
-        raise DataError(f"{folder} holds no images ({', '.join(SUFFIXES)})")
-    return found
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError as error:
-        raise DataError(f"{folder} cannot be read: {error.strerror}") from error
 
 
 def labelled(images: Mapping[str, list[str]], classes: Sequence[str]) -> list[tuple[str, int]]:

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from headgate.errors import DataError
+from headgate.errors import DataError, why
 from headgate.train.data import crops
 from headgate.train.data.folders import ImageFolder
+from headgate.train.data.pixels import to_rgb
 from headgate.train.progress import Progress
 
 FORMATS = ("JPEG", "PNG")
@@ -139,7 +140,7 @@ def decode(
     decoded, which saves most of the time.
 
     Raises:
-        DataError: if it is not there, cut off, or no JPEG or PNG.
+        DataError: if it is not there, cut off, no JPEG or PNG, or :func:`to_rgb` does not take it.
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
@@ -152,10 +153,9 @@ def decode(
             drafted = image.draft(None, (int(width / shrink), int(height / shrink)))
             share = 1.0 if drafted is None else drafted[1][2] / width  # 1, 1/2, 1/4 or 1/8
             box = (left * share, top * share, right * share, bottom * share)
-            rgb = image.convert("RGB")
+            rgb = to_rgb(image)
             return np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR, box))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    except Exception as error:  # whatever Pillow's readers raise on a damaged file
         raise DataError(
-            f"image {path} cannot be read ({reason}): fetch it again, or remove it"
+            f"image {path} cannot be read ({why(error)}): fetch or save it again, or remove it"
         ) from error

@@ -5,18 +5,17 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from headgate.errors import DataError
+from headgate.errors import DataError, why
 from headgate.train.data.folders import (
     ImageFolder,
     by_class,
     expect_classes,
     expect_folder,
     image_folder,
-    images_in,
     labelled,
     split,
-    subfolders,
 )
+from headgate.train.data.listing import images_in, subfolders
 from headgate.train.data.lists import lines, pairs
 
 CLASSES = 1000
@@ -96,7 +95,10 @@ def _validation_classes(
 
 
 def _rows(path: Path) -> list[list[str]]:
-    rows = list(csv.reader(lines(path)))[1:]
+    try:
+        rows = list(csv.reader(lines(path)))[1:]
+    except csv.Error as error:
+        raise DataError(f"{path} is no table of comma-separated values: {why(error)}") from error
     for row in rows:
         if len(row) < 2:
             raise DataError(f"{path}: the line {','.join(row)!r} has no second column")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from headgate.errors import DataError
+from headgate.errors import DataError, why
 
 
 def lines(path: Path) -> list[str]:
@@ -14,11 +14,11 @@ def lines(path: Path) -> list[str]:
         DataError: if it cannot be read, or is no text.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # with the mark of Windows' editors, or not
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        raise DataError(f"{path} cannot be read: {why(error)}") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no text in UTF-8: {error}") from error
+        raise DataError(f"{path} is no text in UTF-8: save it as UTF-8") from error
     found = [line.strip() for line in text.splitlines() if line.strip()]
     if not found:
         raise DataError(f"{path} is empty")

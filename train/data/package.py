@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from headgate.errors import DataError
+from headgate.errors import DataError, why
 from headgate.train.data.binary import read_members
 from headgate.train.data.dataset import Dataset, UInt8Array
 
@@ -50,8 +50,10 @@ def _images(content: bytes, name: str) -> UInt8Array:
             if image.size != BATCH_SIZE:
                 raise DataError(f"{name} is {image.size} pixels, expected {BATCH_SIZE}")
             pixels = np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{name} is not a readable PNG: {error}") from error
+    except DataError:
+        raise
+    except Exception as error:  # whatever Pillow's reader raises on a damaged file
+        raise DataError(f"{name} is not a readable PNG: {why(error)}") from error
     return pixels.reshape(-1, 32, 32, 3)
 
 
@@ -59,4 +61,4 @@ def _labels(content: bytes, name: str) -> UInt8Array:
     try:
         return np.array(json.loads(content), dtype=np.uint8)
     except (ValueError, TypeError, OverflowError) as error:
-        raise DataError(f"{name} is not a list of labels: {error}") from error
+        raise DataError(f"{name} is not a list of labels: {why(error)}") from error

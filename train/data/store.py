@@ -12,7 +12,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from headgate.device.files import atomic_write, storage_error
-from headgate.errors import DataError, HeadgateError, StorageError
+from headgate.errors import DataError, HeadgateError, StorageError, why
 from headgate.train.data.dataset import Dataset
 from headgate.train.progress import say
 
@@ -67,7 +67,7 @@ class Store:
             dataset = Dataset(**safetensors.numpy.load_file(stored))
         except (SafetensorError, OSError, TypeError) as error:
             raise DataError(
-                f"{stored} cannot be read ({error}): remove it and run {again}"
+                f"{stored} cannot be read ({why(error)}): remove it and run {again}"
             ) from error
         return self._verify(dataset, str(stored))
 

@@ -1,4 +1,4 @@
-"""What every channel gate shares: a convolution and its batch norm behind a per-channel weight.
+"""What every channel gate shares: a convolution and its norm behind a per-channel weight.
 
 A method (one file each) says how salient the channels are for this input and which of them stay;
 everything else, including the form that is exported, is here.
@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headgate.errors import UsageError, suggest
-from headgate.train.gates.layer import GatedLayer, Norm, folded, norm_behind, norm_factors
-from headgate.train.gates.operators import apply_gate, gated_conv2d
+from headgate.train.gates.following import Handover
+from headgate.train.gates.layer import Conv, GatedLayer
+from headgate.train.gates.norms import BatchNorm, Norm, folded, norm_behind, norm_factors
+from headgate.train.gates.operators import following_conv2d, gated_conv2d
 
 Variant = Literal["official", "paper"]
 VARIANTS = ("official", "paper")
 
-# A channel whose batch norm had the factor 0 still carries its constant; a gate of exactly zero
-# would drop that and could never learn to open.
+# A channel whose norm had the factor 0 still carries its constant; a gate of exactly zero would
+# drop that and could never learn to open.
 SMALLEST_LEVEL = 1e-3
 
 
 class GatedConv2d(GatedLayer):
-    """Convolution, batch norm without factor and shift, and a gate, in one module.
+    """Convolution, norm without factor and shift, and a gate, in one module.
 
     ::
 
@@ -36,15 +38,20 @@ class GatedConv2d(GatedLayer):
         y = g * u + shift   where g != 0, else 0   variant "official"
         y = g * (u + shift) where g != 0, else 0   variant "paper"
 
-    The gate takes the place of batch norm's factor gamma. A pretrained gamma is kept as the level
+    The gate takes the place of the norm's factor gamma. A pretrained gamma is kept as the level
     |gamma| at which a method starts its gate; its sign moves into the convolution, whose bias
-    (batch norm removes it) moves into the running mean. The pretrained beta becomes ``shift``
+    (the norm removes it) moves into the running mean. The pretrained beta becomes ``shift``
     (beta / |gamma| in the paper's variant). With g = |gamma| the module equals the pair it
-    replaces.
+    replaces. A level is at least 0.001; where |gamma| is below, u is damped by their ratio.
+
+    A convolution without a norm has its bias as ``shift`` and the L2 norm of each filter, which
+    its weight is divided by, as level. Behind an instance norm u is the norm of each channel of
+    each image, in training and in evaluation.
 
     Args:
-        conv: the convolution to replace; its weight is copied.
-        norm: the batch norm behind it, with running statistics.
+        conv: the convolution to replace, of one or two dimensions; its weight is copied.
+        norm: the norm behind it: batch norm with running statistics, instance norm, a group norm
+            of one channel a group, or None.
         name: module path, for messages.
         density: the fraction of channels that stay, in (0, 1].
         variant: where the shift is added, see above.
@@ -53,31 +60,41 @@ class GatedConv2d(GatedLayer):
         UsageError: an unknown variant or a density outside (0, 1].
     """
 
-    norm: nn.BatchNorm2d
+    damping: Tensor
+    """(C,): what is left of u, 1 but where the norm's factor was below the least level."""
 
     def __init__(
         self,
-        conv: nn.Conv2d,
-        norm: Norm,
+        conv: Conv,
+        norm: Norm | None,
         name: str,
         density: float,
         variant: Variant = "official",
     ) -> None:
         if variant not in VARIANTS:
             raise UsageError(f"unknown variant {variant!r}.{suggest(str(variant), VARIANTS)}")
-        super().__init__(conv, norm, name)
+        super().__init__(conv, name)
         self.variant = variant
+        self.handover = Handover()
 
+        level = start_level(conv, norm)
+        gamma, beta = _factors(conv, norm)
+        sign = torch.where(gamma < 0, -1.0, 1.0).to(gamma.dtype)
+        factor = sign if norm is not None else 1 / level
         weight = conv.weight.detach()
-        gamma, beta = norm_factors(norm, weight)
-        sign = torch.where(gamma < 0, -1.0, 1.0).to(weight.dtype)
-        self.weight = nn.Parameter(weight * sign[:, None, None, None])
-        self.shift = nn.Parameter(beta / norm_level(norm, weight) if variant == "paper" else beta)
-        self.norm = norm_behind(conv, norm)
-        assert self.norm.running_mean is not None
-        self.norm.running_mean *= sign
+        self.weight = nn.Parameter(weight * factor.reshape(-1, *[1] * (weight.ndim - 1)))
+        self.shift = nn.Parameter(beta / level if variant == "paper" else beta)
+        self.register_buffer("damping", gamma.abs() / level if norm is not None else level / level)
+        self.norm: Any = None
+        if isinstance(norm, BatchNorm):
+            self.norm = norm_behind(conv, norm)
+            self.norm.running_mean *= sign
+        elif norm is not None:
+            self.norm = nn.InstanceNorm2d(self.channels, eps=norm.eps)
         self.set_density(density)
         self.train(conv.training)
+        if norm is not None:
+            self.norm.train(norm.training)
 
     @abstractmethod
     def saliency(self, x: Tensor) -> Tensor:
@@ -104,32 +121,20 @@ class GatedConv2d(GatedLayer):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) -> (N, C, H_out, W_out), skipped channels exactly zero.
 
+        Of a one-dimensional convolution (N, C_in, L) -> (N, C, L_out).
+
         Raises:
             TrainingError: in training on the CPU, a saliency that is no longer finite. Elsewhere
                 asking after every layer would stall the device; call :func:`check_finite`.
         """
+        x = self.wide(x)
         saliency = self._precise_saliency(x)
         gate = self.select(saliency)
+        self.handover.give(gate)
         if not torch.compiler.is_exporting():
             self.record(gate, saliency)
-        if self.training:
-            return self._forward_training(x, gate)
-        scale, bias = folded(self.norm)
-        shift: Tensor = self.shift
-        if self.variant == "paper":
-            bias, shift = bias + shift, torch.zeros_like(shift)
-        return gated_conv2d(
-            x,
-            self.weight,
-            scale,
-            bias,
-            gate,
-            shift,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.groups,
-        )
+        y = self._forward_training(x, gate) if self.training else self._forward_fused(x, gate)
+        return self.narrow(y)
 
     def _precise_saliency(self, x: Tensor) -> Tensor:
         device = x.device.type
@@ -139,19 +144,58 @@ class GatedConv2d(GatedLayer):
         with torch.autocast(device, enabled=False):
             return self.saliency(x.to(self.weight.dtype))
 
-    def _forward_training(self, x: Tensor, gate: Tensor) -> Tensor:
-        u = F.conv2d(x, self.weight, None, self.stride, self.padding, self.dilation, self.groups)
-        u = self.norm(u)
+    def _forward_fused(self, x: Tensor, gate: Tensor) -> Tensor:
+        geometry = self.stride, self.padding, self.dilation, self.groups
+        kernel, scale = self.kernel, self.damping
+        shift: Tensor = self.shift
+        bias = torch.zeros_like(shift)
+        if isinstance(self.norm, nn.BatchNorm2d):
+            scale, bias = (part * self.damping for part in folded(self.norm))
+        elif self.norm is not None:
+            # The norm stands between the sum and the gate: the sum of the open channels alone,
+            # then a convolution of one weight a channel that does nothing but the gate's part.
+            ones = torch.ones_like(shift)
+            x = self.norm(following_conv2d(x, kernel, ones, bias, gate, *geometry))
+            kernel, geometry = ones[:, None, None, None], ([1, 1], [0, 0], [1, 1], self.channels)
         if self.variant == "paper":
-            y = apply_gate(u + self.shift[:, None, None], gate, torch.zeros_like(self.shift))
-        else:
-            y = apply_gate(u, gate, self.shift)
-        return y.to(u.dtype)
+            bias, shift = bias + shift, torch.zeros_like(shift)
+        return gated_conv2d(x, kernel, scale, bias, gate, shift, *geometry)
+
+    def _forward_training(self, x: Tensor, gate: Tensor) -> Tensor:
+        u = F.conv2d(x, self.kernel, None, self.stride, self.padding, self.dilation, self.groups)
+        if self.norm is not None:
+            u = self.norm(u)
+        shift = gate * self.shift if self.variant == "paper" else self.shift.expand_as(gate)
+        y = (gate * self.damping)[:, :, None, None] * u + shift[:, :, None, None]
+        return torch.where(gate[:, :, None, None] != 0, y, torch.zeros_like(y)).to(u.dtype)
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        # Without small factors there is nothing to say.
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if bool((self.damping == 1).all()):
+            del destination[prefix + "damping"]
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
+    ) -> None:
+        state_dict.setdefault(prefix + "damping", torch.ones_like(self.damping))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, density={self.density:g}, variant={self.variant}"
 
 
-def norm_level(norm: Norm, like: Tensor) -> Tensor:
-    """|gamma| (C,) of a batch norm, at least 0.001: the level at which a gate starts."""
-    return norm_factors(norm, like)[0].abs().clamp_min(SMALLEST_LEVEL)
+def start_level(conv: Conv, norm: Norm | None) -> Tensor:
+    """(C,), at least 0.001: the level at which a gate starts, see :class:`GatedConv2d`."""
+    return _factors(conv, norm)[0].abs().clamp_min(SMALLEST_LEVEL)
+
+
+def _factors(conv: Conv, norm: Norm | None) -> tuple[Tensor, Tensor]:
+    """What stands in the place of gamma and beta (C,)."""
+    weight = conv.weight.detach()
+    if norm is not None:
+        return norm_factors(norm, weight)
+    beta = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach().clone()
+    return weight.flatten(1).norm(dim=1), beta

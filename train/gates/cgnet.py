@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headgate.errors import ModelError, UsageError
-from headgate.train.gates.layer import Norm, folded, norm_behind
+from headgate.train.gates.layer import Conv
+from headgate.train.gates.norms import BatchNorm, folded, norm_behind
 from headgate.train.gates.pixel_operator import (
     base_path,
     block_mean,
@@ -88,7 +89,7 @@ class CGNetConv2d(TargetedLayer):
     def __init__(
         self,
         conv: nn.Conv2d,
-        norm: Norm,
+        norm: BatchNorm,
         name: str,
         density: float = 1.0,
         partitions: int = PARTITIONS,
@@ -101,11 +102,11 @@ class CGNetConv2d(TargetedLayer):
         block: Sequence[int] = (1, 1),
     ) -> None:
         obstacle = self.obstacle(
-            conv, {"partitions": partitions, "grouped": grouped, "block": block}
+            conv, norm, {"partitions": partitions, "grouped": grouped, "block": block}
         )
         if obstacle is not None:
             raise ModelError(f"layer {name!r} cannot be gated: {obstacle}")
-        super().__init__(conv, norm, name)
+        super().__init__(conv, name)
         self.set_density(density)
         self.partitions, self.grouped, self.shuffle = partitions, grouped, shuffle
         self.separate_norms, self.sparse_bp, self.alpha = separate_norms, sparse_bp, alpha
@@ -126,13 +127,19 @@ class CGNetConv2d(TargetedLayer):
             self.base_scale = nn.Parameter(self.norm.weight.detach().clone())
             self.base_shift = nn.Parameter(self.norm.bias.detach().clone())
         self.train(conv.training)
+        self.norm.train(norm.training)
+        self.partial.train(norm.training)
 
     @classmethod
-    def obstacle(cls, conv: nn.Conv2d, options: dict[str, Any]) -> str | None:
+    def obstacle(cls, conv: Conv, norm: nn.Module | None, options: dict[str, Any]) -> str | None:
         partitions, grouped = options.get("partitions", PARTITIONS), options.get("grouped", True)
         channels, _ = _checked_block(options.get("block", (1, 1)))
         if not isinstance(partitions, int) or partitions < 2:
             raise UsageError(f"partitions = {partitions!r}, but must be a whole number above 1")
+        if isinstance(conv, nn.Conv1d):
+            return "it is one-dimensional, and pixel gates are for images"
+        if not isinstance(norm, BatchNorm):
+            return "no batch norm is behind it, on whose statistics pixel gates decide"
         if conv.groups != 1:
             return f"it has {conv.groups} groups of its own"
         sides = {"input": conv.in_channels} | ({"output": conv.out_channels} if grouped else {})

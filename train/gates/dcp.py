@@ -28,12 +28,13 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headgate.train.gates.base import Variant, norm_level
-from headgate.train.gates.layer import Norm, folded
+from headgate.train.gates.base import Variant, start_level
+from headgate.train.gates.layer import Conv
 from headgate.train.gates.layer_by_layer import LayerByLayer
+from headgate.train.gates.norms import Norm, folded
+from headgate.train.gates.predictor import make_predictor
 from headgate.train.gates.thresholds import ThresholdedConv2d
 from headgate.train.procedure import Procedure
 
@@ -52,7 +53,7 @@ class DCPConv2d(ThresholdedConv2d):
         g = factor * sigmoid(z) where z > T, else 0      (N, C)
 
     The sigmoid alone is below one and would shrink a pretrained network's activations layer by
-    layer. ``factor`` is a constant of the layer, 2 * max |gamma| of the batch norm that is
+    layer. ``factor`` is a constant of the layer, 2 * max |gamma| of the norm that is
     replaced, and rho starts at logit(|gamma| / factor), so that g starts near |gamma|. One factor
     for all channels keeps what is compared with T in step with how much a channel weighs. Phi
     starts at a truncated normal of standard deviation ``predictor_std / sqrt(C_in)``: small, so
@@ -65,6 +66,7 @@ class DCPConv2d(ThresholdedConv2d):
         predictor_std: relative spread of the initial predictor, see above.
         standardize: predict from (s - mean) / deviation, running ones over the training images.
             Gates then differ from image to image; on resnet8 that costs accuracy (train/README.md).
+        predictor_rank: rank of Phi, by default as for :class:`FBSConv2d`.
 
     The other arguments, and the errors, are those of :class:`GatedConv2d`.
     """
@@ -75,29 +77,28 @@ class DCPConv2d(ThresholdedConv2d):
 
     def __init__(
         self,
-        conv: nn.Conv2d,
-        norm: Norm,
+        conv: Conv,
+        norm: Norm | None,
         name: str,
         density: float,
         variant: Variant = "official",
         predictor_std: float = 0.1,
         standardize: bool = False,
+        predictor_rank: int | None = None,
     ) -> None:
         super().__init__(conv, norm, name, density, variant)
-        level = norm_level(norm, self.weight)
+        level = start_level(conv, norm)
         self.register_buffer("factor", HEADROOM * level.max())
         self.standard = (
             nn.BatchNorm1d(self.in_channels, affine=False).to(level) if standardize else None
         )
-        self.predictor = nn.Linear(
-            self.in_channels, self.channels, device=level.device, dtype=level.dtype
-        )
-        with torch.no_grad():
-            self.predictor.bias.copy_(torch.logit(level / self.factor))
-            nn.init.trunc_normal_(self.predictor.weight)
-            self.predictor.weight.mul_(predictor_std / self.in_channels**0.5)
+        deviation = torch.full_like(level, predictor_std / self.in_channels**0.5)
+        bias = torch.logit(level / self.factor)
+        self.predictor = make_predictor(conv, predictor_rank, bias, deviation)
         self.start_thresholds(self.predictor.bias)
-        self.train(conv.training)
+        for part in (self.predictor, self.standard):
+            if part is not None:
+                part.train(conv.training)
 
     def saliency(self, x: Tensor) -> Tensor:
         means = torch.mean(x, (2, 3))
@@ -106,9 +107,7 @@ class DCPConv2d(ThresholdedConv2d):
         if self.training:
             return self.predictor(self.standard(means))
         # Folded, so that a compiled network has a linear layer and nothing else.
-        scale, shift = folded(self.standard)
-        weight, bias = self.predictor.weight, self.predictor.bias
-        return F.linear(means, weight * scale, bias + weight @ shift)
+        return self.predictor.of_scaled(means, *folded(self.standard))
 
     def select(self, saliency: Tensor) -> Tensor:
         return self.keep(saliency, self.factor * torch.sigmoid(saliency))

@@ -16,12 +16,14 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from headgate.errors import UsageError, suggest
-from headgate.train.gates.base import GatedConv2d, Variant, norm_level
-from headgate.train.gates.layer import Norm
+from headgate.train.gates.base import GatedConv2d, Variant, start_level
+from headgate.train.gates.layer import Conv
+from headgate.train.gates.norms import Norm
 from headgate.train.gates.operators import keep_top_k
+from headgate.train.gates.predictor import make_predictor
 
 Activation = Literal["relu", "identity"]
 ACTIVATIONS = ("relu", "identity")
@@ -51,6 +53,9 @@ class FBSConv2d(GatedConv2d):
             start. Keeps the scales of successive layers from growing into each other, the way in
             which ports of FBS diverged.
         predictor_std: relative spread of the initial predictor, see above.
+        predictor_rank: rank of Phi, see :mod:`headgate.train.gates.predictor`; by default full for
+            kernels of 9 taps and more, as in the paper, and about C_in * C / (10 * (C_in + C))
+            for smaller ones.
 
     The other arguments, and the errors, are those of :class:`GatedConv2d`.
     """
@@ -61,14 +66,15 @@ class FBSConv2d(GatedConv2d):
 
     def __init__(
         self,
-        conv: nn.Conv2d,
-        norm: Norm,
+        conv: Conv,
+        norm: Norm | None,
         name: str,
         density: float,
         variant: Variant = "official",
         act: Activation = "relu",
         normalise: bool = False,
         predictor_std: float = 0.1,
+        predictor_rank: int | None = None,
     ) -> None:
         if act not in ACTIVATIONS:
             raise UsageError(f"unknown predictor activation {act!r}.{suggest(act, ACTIVATIONS)}")
@@ -76,17 +82,12 @@ class FBSConv2d(GatedConv2d):
             raise UsageError(f"normalise=True needs act='relu': {act!r} has no positive mean")
         super().__init__(conv, norm, name, density, variant)
         self.act, self.normalise = act, normalise
-        level = norm_level(norm, self.weight)
-        self.predictor = nn.Linear(
-            self.in_channels, self.channels, device=level.device, dtype=level.dtype
-        )
-        with torch.no_grad():
-            self.predictor.bias.copy_(level)
-            nn.init.trunc_normal_(self.predictor.weight)
-            self.predictor.weight.mul_(level[:, None] * predictor_std / self.in_channels**0.5)
+        level = start_level(conv, norm)
+        deviation = level * predictor_std / self.in_channels**0.5
+        self.predictor = make_predictor(conv, predictor_rank, level, deviation)
         if normalise:
             self.register_buffer("level", level.mean())
-        self.train(conv.training)
+        self.predictor.train(conv.training)
 
     def saliency(self, x: Tensor) -> Tensor:
         g = self.predictor(torch.mean(x, (2, 3)))

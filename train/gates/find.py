@@ -1,205 +1,306 @@
-"""Finding the convolutions of a network that can be gated, by tracing it.
+"""Finding the convolutions of a network that can be gated, and those that follow a gate.
 
-A convolution can be gated when one batch norm is all that reads it: the gate takes the place of
-that batch norm's factor. The trace is ``torch.fx``'s, which needs no input; where it fails
-(control flow that depends on values) ``torch.export`` with an example input is used.
+The gate takes the place of the factor of the norm behind a convolution; one without a norm gets
+one of its own. A depthwise convolution follows the gate in front of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from headgate.errors import ModelError
-from headgate.train.evaluating import evaluating
-from headgate.train.gates.layer import GatedLayer, Norm, symmetric_padding
+from headgate.train.gates.base import GatedConv2d
+from headgate.train.gates.following import FollowingConv2d
+from headgate.train.gates.layer import Conv, GatedLayer, symmetric_padding
+from headgate.train.gates.norms import BatchNorm, is_frozen, norm_obstacle, remainder
+from headgate.train.gates.trace import Example, Step, Trace, trace
+from headgate.train.gates.zeros import keeps_zero
 
-# What may stand between a convolution and its reader without mixing channels (names of modules,
-# functions and operators alike, in lower case without underscores).
-CHANNELWISE = {
-    *("relu", "relu6", "leakyrelu", "prelu", "elu", "gelu", "silu", "mish", "tanh", "sigmoid"),
-    *("hardtanh", "hardswish", "hardsigmoid", "identity", "clone", "contiguous"),
-    *("dropout", "dropout2d", "alphadropout", "featuredropout"),
-    *("maxpool2d", "avgpool2d", "adaptiveavgpool2d", "adaptivemaxpool2d"),
-}
+NO_LEADER = "it is depthwise and no gate is in front"
 
 
 @dataclass(frozen=True)
 class Convolution:
     """A convolution found in a network.
 
-    ``norm`` is the module path of the batch norm behind it; ``obstacle`` says why it cannot be
-    gated, None if it can; ``inner`` is true when its result reaches exactly one convolution and
-    nothing else, as in the middle of a residual block.
+    ``norm`` is the module path of the norm behind it, None if none is; ``obstacle`` says why it
+    cannot be gated, None if it can; ``inner`` is true when its result reaches exactly one
+    convolution and nothing else, as in the middle of a residual block, through the depthwise
+    convolutions that follow it too. ``follows`` is the path of the layer whose gate a depthwise
+    convolution follows. ``usual`` is false where a gate is put on request only: without a norm, an
+    activation or a single reader behind it (heads, shortcuts), or on a single pixel.
     """
 
     path: str
     norm: str | None
     obstacle: str | None
     inner: bool
+    follows: str | None = None
+    usual: bool = True
 
 
-@dataclass(frozen=True)
-class Step:
-    """What a node of a traced graph does: kind is "conv", "norm", "channelwise" or "other"."""
+def find_convolutions(module: nn.Module, example_input: Example = None) -> dict[str, Convolution]:
+    """The one- and two-dimensional convolutions of ``module`` by module path, as they are executed.
 
-    kind: str
-    path: str = ""
-
-
-def find_convolutions(
-    module: nn.Module, example_input: Tensor | None = None
-) -> dict[str, Convolution]:
-    """The two-dimensional convolutions of ``module`` by module path, in order of execution.
-
-    Layers that are gated already are not among them.
+    Layers that are gated already are not among them. Those that do not run come last.
 
     Args:
         module: any network; it is not changed.
-        example_input: (N, C, H, W), used only if the network cannot be traced without an input.
+        example_input: (N, C, H, W), or several inputs in a tuple, used only if the network cannot
+            be traced without an input.
 
     Raises:
-        ModelError: the network cannot be traced.
+        ModelError: the network cannot be traced, or is a wrapper around one.
     """
-    graph, read = _trace(module, example_input)
-    steps = {node: read(node) for node in graph.nodes}
-    calls: dict[str, list[fx.Node]] = {}
-    for node, step in steps.items():
-        if step.kind in ("conv", "norm"):
-            calls.setdefault(step.path, []).append(node)
-    found = {}
-    for path, nodes in calls.items():
-        if steps[nodes[0]].kind == "conv" and not isinstance(
-            module.get_submodule(path), GatedLayer
+    return read_convolutions(trace(module, example_input), module)
+
+
+def read_convolutions(traced: Trace, module: nn.Module) -> dict[str, Convolution]:
+    """What :func:`find_convolutions` finds in a trace of ``module``."""
+    return _Reading(traced, module).convolutions()
+
+
+def is_depthwise(conv: Conv) -> bool:
+    """Whether each output channel reads the input channel of its number and no other."""
+    return conv.groups == conv.in_channels == conv.out_channels and conv.groups > 1
+
+
+class _Reading:
+    """What a trace says about the convolutions of its network.
+
+    ``ends`` are the nodes whose value a gate would close channels of, by path: the norm behind a
+    convolution, or the convolution itself.
+    """
+
+    def __init__(self, traced: Trace, module: nn.Module) -> None:
+        self.trace, self.module = traced, module
+        self.calls: dict[str, list[fx.Node]] = {}
+        for node, step in traced.steps.items():
+            if step.kind in ("conv", "norm"):
+                self.calls.setdefault(step.path, []).append(node)
+        self.owners = _owners(traced.network)
+        self.norms: dict[str, str | None] = {}
+        self.obstacles: dict[str, str | None] = {}
+        self.leaders: dict[str, str | None] = {}
+        self.ends: dict[str, fx.Node] = {}
+        self.served: dict[fx.Node, str] = {}  # the end of each path, the other way round
+        for path, nodes in self.calls.items():
+            if self._step(nodes[0]).kind == "conv":
+                self._read(path, nodes[0])
+
+    def convolutions(self) -> dict[str, Convolution]:
+        found = {}
+        for path, end in self.ends.items():
+            part = self._part(path)
+            if isinstance(part, GatedLayer | FollowingConv2d):
+                continue
+            readers = self._readers(end)
+            inner = len(readers) == 1 and self._step(readers[0]).kind == "conv"
+            norm, obstacle = self.norms[path], self.obstacles[path]
+            usual = norm is not None or self._is_usual(end, inner)
+            found[path] = Convolution(path, norm, obstacle, inner, self.leaders[path], usual)
+        for path, part in self.trace.network.named_modules():
+            if isinstance(part, nn.Conv1d | nn.Conv2d) and path not in self.calls:
+                obstacle = self._conv_obstacle(part) or "it does not run as a module of its own"
+                found[path] = Convolution(path, None, obstacle, False)
+        return found
+
+    def _read(self, path: str, node: fx.Node) -> None:
+        part = self._part(path)
+        end, norm, obstacle, leader = node, None, None, None
+        if isinstance(part, nn.Conv1d | nn.Conv2d):
+            readers = list(node.users)
+            if len(readers) == 1 and self._step(readers[0]).kind == "norm":
+                end, norm = readers[0], self._step(readers[0]).path
+            obstacle = self._obstacle(path, part, norm, readers)
+            if obstacle is None and is_depthwise(part):
+                leader = self._leader(node)
+                obstacle = self._following_obstacle(norm, leader)
+        self.norms[path], self.obstacles[path], self.leaders[path] = norm, obstacle, leader
+        self.ends[path] = end
+        self.served[end] = path
+
+    def _obstacle(
+        self, path: str, conv: Conv, norm_path: str | None, readers: list[fx.Node]
+    ) -> str | None:
+        if len(self.calls[path]) > 1 or (norm_path and len(self.calls[norm_path]) > 1):
+            return "it, or the batch norm behind it, is used more than once"
+        if norm_path is None and any(self._step(r).normalises for r in readers):
+            return "its result is not read by a batch norm module alone"
+        reason = self._conv_obstacle(conv)
+        if reason is not None or norm_path is None:
+            return reason
+        norm = self._part(norm_path)
+        if kinds := self._hooks(norm):
+            return f"the norm behind it has {kinds}"
+        if self._is_read(norm):
+            return "a tensor of the norm behind it is read a second time"
+        if isinstance(norm, BatchNorm) and self._training(norm_path) > self._training(path):
+            return "the batch norm behind it is in training mode, and it is not"
+        return norm_obstacle(norm, conv.out_channels)
+
+    def _conv_obstacle(self, conv: Conv) -> str | None:
+        stock = nn.Conv1d if isinstance(conv, nn.Conv1d) else nn.Conv2d
+        if isinstance(conv, nn.modules.lazy.LazyModuleMixin):
+            return "its weight is not initialised; call the network once"
+        if is_parametrized(conv):
+            return "its weight is computed by a parametrization; remove it first"
+        kinds = self._hooks(conv)
+        if not {"weight", "bias"} <= set(conv._parameters):
+            return (
+                f"its weight is computed when it runs, by {kinds or 'its class'}; remove that first"
+            )
+        if kinds:
+            return f"it has {kinds}"
+        if type(conv).forward is not stock.forward or (
+            type(conv)._conv_forward is not stock._conv_forward
         ):
-            norm = _sole_reader(nodes[0], steps, "norm")
-            norm_path = None if norm is None else steps[norm].path
-            obstacle = _obstacle(module, path, norm_path, calls)
-            inner = norm is not None and _reaches_one_convolution(norm, steps)
-            found[path] = Convolution(path, norm_path, obstacle, inner)
-    return found
+            return f"its class {type(conv).__name__} computes something of its own"
+        if {"forward", "_conv_forward"} & set(conv.__dict__):
+            return "its forward was replaced by one of its own"
+        if conv.padding_mode != "zeros":
+            return f"its padding mode is {conv.padding_mode!r}, not 'zeros'"
+        if self._is_read(conv):
+            return "its weight or bias is read a second time"
+        try:
+            symmetric_padding(conv)
+        except ModelError as error:
+            return str(error)
+        return None
+
+    def _following_obstacle(self, norm_path: str | None, leader: str | None) -> str | None:
+        if leader is None:
+            return NO_LEADER
+        norm = None if norm_path is None else self._part(norm_path)
+        if norm is not None and not isinstance(norm, BatchNorm) and not is_frozen(norm):
+            return (
+                f"it is depthwise and the norm behind it, a {type(norm).__name__}, is no batch norm"
+            )
+        return None
+
+    def _leader(self, conv: fx.Node) -> str | None:
+        """The gate, or place for one, whose closed channels are zeros in a convolution's input."""
+        inputs = _tensors(conv)
+        return self._source(inputs[0]) if inputs else None
+
+    def _source(self, node: fx.Node) -> str | None:
+        path, step = self.served.get(node), self._step(node)
+        if path is not None:
+            if self.leaders[path] is not None:
+                return self.leaders[path]
+            part = self._part(path)
+            gated = isinstance(part, GatedConv2d)
+            possible = isinstance(part, nn.Conv1d | nn.Conv2d) and self.obstacles[path] is None
+            if isinstance(part, FollowingConv2d):
+                return part.leader
+            return path if (gated or possible) and self._ends_in_zero(node) else None
+        if step.kind == "keeps":
+            return self._source(_tensors(node)[0])
+        if step.kind == "product":
+            sources = [self._source(operand) for operand in _tensors(node)]
+            return next((source for source in sources if source is not None), None)
+        return None
+
+    def _ends_in_zero(self, end: fx.Node) -> bool:
+        """Whether what a norm does besides leaves closed channels zero."""
+        step = self._step(end)
+        if step.kind != "norm":
+            return True
+        return all(keeps_zero(end, part) for part in remainder(self._part(step.path)).children())
+
+    def _readers(self, end: fx.Node) -> list[fx.Node]:
+        """What reads closed channels of ``end``'s value otherwise than to hand their zeros on."""
+        if not self._ends_in_zero(end):
+            return list(end.users)
+        zero, waiting, readers = {end}, [end], set()
+        while waiting:
+            for user in waiting.pop().users:
+                onward = self._onward(user, zero)
+                if onward is None:
+                    readers.add(user)
+                elif onward not in zero:
+                    zero |= {user, onward}
+                    waiting.append(onward)
+        return list(readers - zero - self._scales(zero))
+
+    def _onward(self, user: fx.Node, zero: set[fx.Node]) -> fx.Node | None:
+        """Where the zeros of one of a node's tensors are zeros again; None if nowhere."""
+        step = self._step(user)
+        if step.kind == "product":
+            return user
+        if step.kind == "keeps":
+            return user if _tensors(user)[0] in zero else None
+        if step.kind == "conv" and self.leaders.get(step.path) is not None:
+            return self.ends[step.path]
+        if step.kind == "conv" and isinstance(self._part(step.path), FollowingConv2d):
+            return user
+        return None
+
+    def _scales(self, zero: set[fx.Node]) -> set[fx.Node]:
+        """What is computed only to be multiplied to a tensor of ``zero``, as a sigmoid of it."""
+        found: set[fx.Node] = set()
+        for node in reversed(self.trace.graph.nodes):
+            computed = node.users and node not in zero and self._step(node).kind != "conv"
+            if computed and all(user in zero or user in found for user in node.users):
+                found.add(node)
+        return found
+
+    def _is_usual(self, end: fx.Node, inner: bool) -> bool:
+        """Whether a convolution without a norm gets a gate unasked."""
+        return not self._is_one_pixel(end) and (inner or self._is_activated(end))
+
+    def _is_activated(self, node: fx.Node) -> bool:
+        """Whether all that reads a node's value reads it behind an activation."""
+        products = {user for user in node.users if self._step(user).kind == "product"}
+        if products and all(products >= set(user.users) for user in set(node.users) - products):
+            return True  # an activation that is written out
+        if len(node.users) != 1:
+            return False
+        (user,) = node.users
+        step = self._step(user)
+        return step.activates or (step.kind == "keeps" and self._is_activated(user))
+
+    def _is_one_pixel(self, node: fx.Node) -> bool:
+        """Whether a convolution reads a single pixel, where its gate would cost as much as it."""
+        while self._step(node).kind in ("keeps", "conv", "norm") and _tensors(node):
+            node = _tensors(node)[0]
+            if self._step(node).pools:
+                return True
+        return False
+
+    def _is_read(self, part: nn.Module) -> bool:
+        """Whether other code than the module's own reads its tensors, or a module shares them."""
+        own = [t for t in (*part._parameters.values(), *part._buffers.values()) if t is not None]
+        return any(id(t) in self.trace.read or self.owners[id(t)] > 1 for t in own)
+
+    def _hooks(self, part: nn.Module) -> str:
+        """Says which hooks the module had."""
+        return " and ".join(f"a {kind} hook" for kind in self.trace.hooked.get(part, ()))
+
+    def _training(self, path: str) -> bool:
+        return self.module.get_submodule(path).training
+
+    def _step(self, node: fx.Node) -> Step:
+        return self.trace.steps[node]
+
+    def _part(self, path: str) -> nn.Module:
+        return self.trace.network.get_submodule(path)
 
 
-def _sole_reader(node: fx.Node, steps: dict[fx.Node, Step], kind: str) -> fx.Node | None:
-    readers = list(node.users)
-    return readers[0] if len(readers) == 1 and steps[readers[0]].kind == kind else None
+def _tensors(node: fx.Node) -> list[fx.Node]:
+    """The values a node reads, its first argument's first."""
+    return node.all_input_nodes
 
 
-def _reaches_one_convolution(node: fx.Node, steps: dict[fx.Node, Step]) -> bool:
-    while (following := _sole_reader(node, steps, "channelwise")) is not None:
-        node = following
-    return _sole_reader(node, steps, "conv") is not None
-
-
-def _obstacle(
-    module: nn.Module, path: str, norm_path: str | None, calls: dict[str, list[fx.Node]]
-) -> str | None:
-    if len(calls[path]) > 1 or (norm_path is not None and len(calls[norm_path]) > 1):
-        return "it, or the batch norm behind it, is used more than once"
-    if norm_path is None:
-        return "its result is not read by a batch norm module alone"
-    conv, norm = module.get_submodule(path), module.get_submodule(norm_path)
-    assert isinstance(conv, nn.Conv2d) and isinstance(norm, Norm)
-    if norm.running_mean is None:
-        return "the batch norm behind it keeps no running statistics"
-    if is_parametrized(conv) or is_parametrized(norm):
-        return "its weight is computed by a parametrization"
-    if type(conv).forward is not nn.Conv2d.forward or (
-        type(conv)._conv_forward is not nn.Conv2d._conv_forward
-    ):
-        return f"its class {type(conv).__name__} computes something of its own"
-    if conv.padding_mode != "zeros":
-        return f"its padding mode is {conv.padding_mode!r}, not 'zeros'"
-    try:
-        symmetric_padding(conv)
-    except ModelError as error:
-        return str(error)
-    return None
-
-
-def _trace(
-    module: nn.Module, example_input: Tensor | None
-) -> tuple[fx.Graph, Callable[[fx.Node], Step]]:
-    try:
-        graph = _Tracer().trace(module)
-    except Exception as error:  # whatever the network's own code raises on a proxy
-        if example_input is None:
-            raise ModelError(
-                f"{type(module).__name__} cannot be traced without an input "
-                f"({_first_line(error)}); pass example_input="
-            ) from error
-        return _export(module, example_input)
-    return graph, lambda node: _read_module_call(node, module)
-
-
-class _Tracer(fx.Tracer):
-    """Keeps subclasses of torch's convolution and batch norm whole too."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        whole = nn.Conv2d | Norm | GatedLayer
-        return isinstance(m, whole) or super().is_leaf_module(m, module_qualified_name)
-
-
-def _read_module_call(node: fx.Node, module: nn.Module) -> Step:
-    if node.op == "call_module":
-        path = str(node.target)
-        return _read_module(module.get_submodule(path), path)
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    return _read_name(name) if node.op.startswith("call_") else Step("other")
-
-
-def _read_module(part: nn.Module, path: str) -> Step:
-    if isinstance(part, nn.Conv2d | GatedLayer):
-        return Step("conv", path)
-    if isinstance(part, Norm):
-        return Step("norm", path)
-    return _read_name(type(part).__name__)
-
-
-def _read_name(name: str) -> Step:
-    channelwise = name.lower().replace("_", "") in CHANNELWISE
-    return Step("channelwise" if channelwise else "other")
-
-
-def _export(module: nn.Module, example_input: Tensor) -> tuple[fx.Graph, Callable[[fx.Node], Step]]:
-    try:
-        with evaluating(module):
-            program = torch.export.export(module, (example_input,))
-    except Exception as error:  # the exporter's own errors have no common root
-        raise ModelError(
-            f"{type(module).__name__} can be traced neither by torch.fx nor by torch.export: "
-            f"{_first_line(error)}"
-        ) from error
-    owners = {
-        name: parameter.rpartition(".")[0]
-        for name, parameter in {
-            **program.graph_signature.inputs_to_parameters,
-            **program.graph_signature.inputs_to_buffers,
-        }.items()
-    }
-
-    def read(node: fx.Node) -> Step:
-        if node.op != "call_function":
-            return Step("other")
-        # An operator knows its module by the weight (or, without one, the statistics) it reads.
-        for argument in node.args[1:]:
-            path = owners.get(argument.name) if isinstance(argument, fx.Node) else None
-            if path is not None:
-                return _read_module(module.get_submodule(path), path)
-        return _read_name(_operator_name(node.target))
-
-    return program.graph, read
-
-
-def _operator_name(target: Any) -> str:
-    return getattr(getattr(target, "overloadpacket", target), "__name__", "")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+def _owners(network: nn.Module) -> Counter[int]:
+    """How many modules have each parameter and buffer, by id."""
+    return Counter(
+        id(tensor)
+        for part in network.modules()
+        for tensor in (*part._parameters.values(), *part._buffers.values())
+        if tensor is not None
+    )

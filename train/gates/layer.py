@@ -1,7 +1,7 @@
 """What every gated layer shares, whatever it skips: whole channels or single pixels of them.
 
-A gated layer stands in the place of a convolution and the batch norm behind it. It records what
-its gate decided in the last forward, and is found in a network by :func:`gates`.
+A gated layer stands in the place of a convolution and what normalises it. It records what its
+gate decided in the last forward, and is found in a network by :func:`gates`.
 """
 
 from __future__ import annotations
@@ -16,19 +16,65 @@ from torch import Tensor, nn
 from headgate.errors import ModelError, TrainingError, UsageError
 from headgate.train.procedure import Procedure
 
-Norm = nn.BatchNorm2d | nn.SyncBatchNorm
+Conv = nn.Conv1d | nn.Conv2d
 
 
-class GatedLayer(nn.Module, ABC):
-    """A convolution with its batch norm and a gate, in one module.
+class ConvolutionLayer(nn.Module):
+    """The geometry of a convolution that was replaced, as of a two-dimensional one.
+
+    A one-dimensional convolution is computed as one over images of height one; its weight keeps
+    its own shape, (C, C_in / groups, taps).
 
     Args:
         conv: the convolution to replace.
-        norm: the batch norm behind it, with running statistics.
         name: module path, for messages.
 
     Raises:
-        ModelError: no running statistics, a padding that is not symmetric.
+        ModelError: a padding that is not symmetric.
+    """
+
+    weight: nn.Parameter
+
+    def __init__(self, conv: Conv, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.flat = isinstance(conv, nn.Conv1d)
+        row = self.flat * 1
+        self.stride = [1] * row + list(conv.stride)
+        self.padding = [0] * row + symmetric_padding(conv)
+        self.dilation = [1] * row + list(conv.dilation)
+        self.groups = conv.groups
+        self.in_channels, self.channels = conv.in_channels, conv.out_channels
+
+    @property
+    def kernel(self) -> Tensor:
+        """The weight as (C, C_in / groups, height, width)."""
+        return self.weight.unsqueeze(2) if self.flat else self.weight
+
+    def wide(self, x: Tensor) -> Tensor:
+        """The layer's input as (N, C_in, H, W)."""
+        return x.unsqueeze(2) if self.flat else x
+
+    def narrow(self, y: Tensor) -> Tensor:
+        """What was computed from :meth:`wide`, with as many dimensions as the layer's input."""
+        return y.squeeze(2) if self.flat else y
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.in_channels}, {self.channels}, kernel_size={tuple(self.weight.shape[2:])}, "
+            f"stride={tuple(self.stride)}, padding={tuple(self.padding)}, groups={self.groups}"
+        )
+
+
+class GatedLayer(ConvolutionLayer, ABC):
+    """A convolution with what normalises it and a gate, in one module.
+
+    Args:
+        conv: the convolution to replace.
+        name: module path, for messages.
+
+    Raises:
+        ModelError: a padding that is not symmetric.
     """
 
     procedure: ClassVar[type[Procedure] | None] = None
@@ -45,23 +91,15 @@ class GatedLayer(nn.Module, ABC):
 
     last_finite: Tensor | None
 
-    def __init__(self, conv: nn.Conv2d, norm: Norm, name: str) -> None:
-        super().__init__()
-        if norm.running_mean is None or norm.running_var is None:
-            raise ModelError(f"the batch norm behind {name!r} has no running statistics to fold")
-        self.name = name
-        self.stride = list(conv.stride)
-        self.padding = symmetric_padding(conv)
-        self.dilation = list(conv.dilation)
-        self.groups = conv.groups
-        self.in_channels, self.channels = conv.in_channels, conv.out_channels
+    def __init__(self, conv: Conv, name: str) -> None:
+        super().__init__(conv, name)
         self.density = 1.0
         self.last_gate = None
         self.last_finite = None
 
     @classmethod
-    def obstacle(cls, conv: nn.Conv2d, options: dict[str, Any]) -> str | None:
-        """Why the method with these options cannot gate ``conv``; None if it can."""
+    def obstacle(cls, conv: Conv, norm: nn.Module | None, options: dict[str, Any]) -> str | None:
+        """Why the method cannot gate ``conv`` with ``norm`` behind it; None if it can."""
         return None
 
     @abstractmethod
@@ -107,67 +145,19 @@ class GatedLayer(nn.Module, ABC):
                 f"the gate of layer {self.name!r} is no longer finite; {self.remedy}"
             )
 
-    def extra_repr(self) -> str:
-        kernel: Any = self.weight
-        return (
-            f"{self.in_channels}, {self.channels}, kernel_size={tuple(kernel.shape[2:])}, "
-            f"stride={tuple(self.stride)}, padding={tuple(self.padding)}, groups={self.groups}"
-        )
-
     def __getstate__(self) -> dict[str, Any]:
         # The record of the last forward belongs to its autograd graph, which cannot be copied.
         return {**self.__dict__, "last_gate": None, "last_finite": None}
 
 
-def norm_factors(norm: Norm, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Copies of gamma and beta (C,) of a batch norm, 1 and 0 where it has none."""
-    if not norm.affine:
-        return like.new_ones(norm.num_features), like.new_zeros(norm.num_features)
-    return norm.weight.detach().to(like, copy=True), norm.bias.detach().to(like, copy=True)
-
-
-def norm_behind(conv: nn.Conv2d, norm: Norm, affine: bool = False) -> nn.BatchNorm2d:
-    """A batch norm that goes on with the statistics of ``norm``, and with its factors if affine.
-
-    The bias of ``conv``, which batch norm removes, moves into the running mean.
-    """
-    assert norm.running_mean is not None
-    made = nn.BatchNorm2d(
-        norm.num_features,
-        eps=norm.eps,
-        momentum=norm.momentum,
-        affine=affine,
-        device=conv.weight.device,
-        dtype=norm.running_mean.dtype,
-    )
-    known = made.state_dict()
-    # Not strict: a norm without factors has none to give.
-    made.load_state_dict({k: v for k, v in norm.state_dict().items() if k in known}, strict=False)
-    assert made.running_mean is not None
-    if conv.bias is not None:
-        made.running_mean -= conv.bias.detach()
-    return made
-
-
-def folded(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Scale and bias (C,) of a batch norm in evaluation: norm(v) = v * scale + bias."""
-    mean, var = norm.running_mean, norm.running_var
-    assert mean is not None and var is not None
-    scale = torch.rsqrt(var + norm.eps)
-    if not norm.affine:
-        return scale, -mean * scale
-    scale = scale * norm.weight
-    return scale, norm.bias - mean * scale
-
-
-def symmetric_padding(conv: nn.Conv2d) -> list[int]:
-    """Zero padding of ``conv`` in pixels as [vertical, horizontal], the same on both sides.
+def symmetric_padding(conv: Conv) -> list[int]:
+    """Zero padding of ``conv`` in pixels for each dimension, the same on both sides.
 
     Raises:
         ModelError: "same" padding that is not the same on both sides.
     """
     if conv.padding == "valid":
-        return [0, 0]
+        return [0] * len(conv.kernel_size)
     if conv.padding == "same":
         total = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
         if any(t % 2 for t in total):

@@ -138,7 +138,7 @@ def _logits(
 
     def watch(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, ThresholdedConv2d)
-        found[layer].append(layer.saliency(inputs[0]))
+        found[layer].append(layer.saliency(layer.wide(inputs[0])))
 
     hooks = [layer.register_forward_pre_hook(watch) for layer in layers]
     try:

@@ -21,6 +21,9 @@ from headgate.train.macs.result import MacCount, Row, convention
 # Images per run of the graph: enough to be quick, few enough for vgg16 at 224x224.
 CHUNK = 16
 
+# The operators that take a gate, as their argument 4.
+GATED = ("headgate.gated_conv2d", "headgate.following_conv2d")
+
 
 def count_macs(
     module: nn.Module,
@@ -146,7 +149,7 @@ def _gate_nodes(graph: fx.Graph) -> dict[fx.Node, fx.Node]:
 
 
 def _served_by(node: fx.Node, user: fx.Node, served: dict[fx.Node, fx.Node]) -> fx.Node | None:
-    if user.op == "call_function" and _operator_name(user) == "headgate.gated_conv2d":
+    if user.op == "call_function" and _operator_name(user) in GATED:
         arguments = [i for i, a in enumerate(user.args) if a is node]
         return user if arguments == [4] else None
     return served.get(user)

@@ -85,8 +85,19 @@ def convolution(call: Call) -> Cost:
 
 
 def gated_convolution(call: Call) -> Cost:
-    """headgate::gated_conv2d; its gate says which outputs are computed."""
-    return _convolution_cost(call, call.args[1], call.args[9], call.args[4] != 0)
+    """headgate::gated_conv2d; its gate says which outputs are computed.
+
+    One weight a channel is the gate behind a norm of each image, which only scales.
+    """
+    weight, groups, mask = call.args[1], call.args[9], call.args[4] != 0
+    if groups == weight.shape[0] and weight[0].numel() == 1:
+        return Cost(0, NOTHING, mask)
+    return _convolution_cost(call, weight, groups, mask)
+
+
+def following_convolution(call: Call) -> Cost:
+    """headgate::following_conv2d; the gate of the layer it follows says what is computed."""
+    return _convolution_cost(call, call.args[1], call.args[8], call.args[4] != 0)
 
 
 def transposed_convolution(call: Call) -> Cost:
@@ -235,7 +246,7 @@ KEEP = (
 LOSE = (
     "batch_norm layer_norm group_norm instance_norm rsqrt exp sigmoid hardsigmoid softmax "
     "log_softmax transpose expand select where pow rsub maximum minimum argmax topk "
-    "arange full zeros ones zeros_like eq ne lt le gt ge"
+    "arange full zeros ones zeros_like ones_like eq ne lt le gt ge"
 )
 
 HANDLERS: dict[str, Handler] = {
@@ -246,6 +257,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.conv_transpose2d": transposed_convolution,
     "aten.conv_transpose3d": transposed_convolution,
     "headgate.gated_conv2d": gated_convolution,
+    "headgate.following_conv2d": following_convolution,
     "headgate.keep_top_k": free(lambda call: call.output != 0),
     "headgate.place_channels": free(lose),
     "aten.linear": linear,

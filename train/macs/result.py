@@ -15,9 +15,11 @@ RULES = (
     "batch norm, activations, pooling, sums. Executed: (active inputs) x (active outputs) of each "
     "layer, over connected pairs where it is grouped; a sum is active where any operand is, "
     "pooling and ReLU keep a mask, batch norm and unknown operators make all channels active. "
-    "A gate costs its predictor, inputs x outputs, all counted as active; scaling the active "
-    "outputs by the gate is not counted. A pixel-gated convolution computes its base path, 1/p of "
-    "the inputs, for every output, and the rest {where}; that path is all its gate costs."
+    "A gate costs its predictor, inputs x outputs, or rank x (inputs + outputs) where it has a "
+    "low rank, all counted as active; scaling the active outputs by the gate is not counted. A "
+    "depthwise convolution that follows a gate computes the outputs that the gate leaves active. "
+    "A pixel-gated convolution computes its base path, 1/p of the inputs, for every output, and "
+    "the rest {where}; that path is all its gate costs."
 )
 BY_PIXEL = "where the gate is on, counted per pixel and channel"
 BY_TILE = (

@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 from torch import nn
 
-from headgate.errors import UsageError, suggest
+from headgate.errors import UsageError, suggest, why
 from headgate.train.models import cifar_resnet, mcifarnet, resnet, vgg
 
 
@@ -55,7 +55,7 @@ def create_model(name: str, num_classes: int | None = None, **options: Any) -> n
         **options: the network's own, for example ``shortcut="A"`` or ``dropout=0.2``.
 
     Raises:
-        UsageError: an unknown name or option, with a suggestion.
+        UsageError: an unknown name or option, with a suggestion; a value that cannot be used.
 
     Example:
         >>> create_model("resnet20", num_classes=100, shortcut="A")
@@ -68,7 +68,20 @@ def create_model(name: str, num_classes: int | None = None, **options: Any) -> n
             raise UsageError(f"model {name!r} has no option {option!r}.{hint}")
     if num_classes is not None:
         options["num_classes"] = num_classes
-    return build(**options)
+    try:
+        return build(**options)
+    except (TypeError, ValueError, RuntimeError) as error:  # torch's own, of a value it cannot use
+        written = ", ".join(f"{key} = {value!r}" for key, value in options.items())
+        raise UsageError(f"model {name!r} cannot be made with {written}: {why(error)}") from error
+
+
+def option_types(name: str) -> dict[str, Any]:
+    """The type of each option of network ``name``.
+
+    Raises:
+        UsageError: an unknown name, with a suggestion.
+    """
+    return get_type_hints(_find(name).build)
 
 
 def list_models() -> list[str]:

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from torch import fx, nn
-from torch.nn.utils.parametrize import is_parametrized
 
 from headgate.errors import ModelError, UsageError, suggest
-from headgate.train.gates.find import CHANNELWISE, find_convolutions
+from headgate.train.gates.find import find_convolutions
+from headgate.train.gates.zeros import keeps_zero
 from headgate.train.pruning.operators import PlaceChannels
+from headgate.train.pruning.trace import Trace, computes_its_own, trace
 
-# What leaves a channel of zeros zero, and has no weights of its own.
-ZERO_STAYS = CHANNELWISE - {"sigmoid", "hardsigmoid", "prelu"}
 POOLED_DIMENSIONS = ([2, 3], [-2, -1], [-1, -2])
 
 
@@ -52,18 +51,47 @@ def find_prunable(module: nn.Module) -> dict[str, PrunableLayer]:
     Raises:
         ModelError: ``torch.fx`` cannot trace the network.
     """
-    graph = _trace(module)
-    found = {}
+    found = find_layers(module)
+    return {path: layer for path, layer in found.items() if isinstance(layer, PrunableLayer)}
+
+
+def find_layers(module: nn.Module) -> dict[str, PrunableLayer | str]:
+    """Every convolution of ``module``, or why it cannot lose channels.
+
+    Raises:
+        ModelError: ``torch.fx`` cannot trace the network.
+    """
+    traced = trace(module)
+    found: dict[str, PrunableLayer | str] = {}
     for path, convolution in find_convolutions(module).items():
-        if convolution.obstacle or convolution.norm is None:
+        norm = convolution.norm
+        obstacle = convolution.obstacle or _obstacle(module, traced, path, norm)
+        if obstacle or norm is None:
+            found[path] = obstacle or "no batch norm reads it alone"
             continue
-        conv, norm = (module.get_submodule(p) for p in (path, convolution.norm))
-        if isinstance(conv, nn.Conv2d) and conv.groups == 1 and _is_plain_norm(norm):
-            node = _call_of(graph, convolution.norm)
-            place = _placement(module, node)
-            readers = None if place else _readers(module, graph, node)
-            found[path] = PrunableLayer(path, convolution.norm, readers, place)
+        (node,) = traced.calls_of(norm)
+        place = _placement(traced, node)
+        readers = None if place else _readers(module, traced, node)
+        found[path] = PrunableLayer(path, norm, readers, place)
     return found
+
+
+def _obstacle(module: nn.Module, traced: Trace, path: str, norm_path: str | None) -> str | None:
+    conv = module.get_submodule(path)
+    if norm_path is None or not isinstance(conv, nn.Conv2d):
+        return "no batch norm of two dimensions reads it alone"
+    if conv.groups != 1:
+        return "it is grouped"
+    norm = module.get_submodule(norm_path)
+    if not isinstance(norm, nn.BatchNorm2d) or not norm.affine or norm.momentum is None:
+        return f"the norm behind it, {norm_path!r}, is no batch norm with factors and a momentum"
+    if reason := computes_its_own(conv, nn.Conv2d):
+        return reason
+    if reason := computes_its_own(norm, nn.BatchNorm2d):
+        return f"of the batch norm behind it, {norm_path!r}: {reason}"
+    if traced.reads(path) or traced.reads(norm_path):
+        return "the network's own code reads a tensor of it, or of the batch norm behind it, too"
+    return None
 
 
 def choose_layers(module: nn.Module, patterns: Sequence[str] = ()) -> dict[str, PrunableLayer]:
@@ -98,17 +126,17 @@ def choose_layers(module: nn.Module, patterns: Sequence[str] = ()) -> dict[str, 
 
 
 def _usual(module: nn.Module, found: dict[str, PrunableLayer]) -> list[str]:
-    graph = _trace(module)
-    convs = [n for n in graph.nodes if isinstance(_module_of(module, n), nn.Conv2d)]
-    sources = [n.args[0] for n in convs]
-    stems = {str(n.target) for n in convs if n.args[0].op == "placeholder"}
+    traced = trace(module)
+    convs = [n for n in traced.graph.nodes if isinstance(traced.module_of(n), nn.Conv2d)]
+    sources = [n.all_input_nodes[0] for n in convs]
+    stems = {str(n.target) for n in convs if n.all_input_nodes[0].op == "placeholder"}
     if all(layer.inner for layer in found.values()):
         stems |= {str(n.target) for n in convs[:2]}
     shortcuts = {
         str(n.target)
         for n in convs
         if module.get_submodule(str(n.target)).kernel_size == (1, 1)
-        and sources.count(n.args[0]) > 1
+        and sources.count(n.all_input_nodes[0]) > 1
     }
     return [
         path
@@ -117,54 +145,23 @@ def _usual(module: nn.Module, found: dict[str, PrunableLayer]) -> list[str]:
     ]
 
 
-class _Tracer(fx.Tracer):
-    """Keeps subclasses of torch's layers whole too."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        whole = nn.Conv2d | nn.BatchNorm2d | nn.Linear | PlaceChannels
-        return isinstance(m, whole) or super().is_leaf_module(m, module_qualified_name)
-
-
-def _trace(module: nn.Module) -> fx.Graph:
-    try:
-        return _Tracer().trace(module)
-    except Exception as error:  # whatever the network's own code raises on a proxy
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(
-            f"{type(module).__name__} cannot be traced by torch.fx, so it cannot be pruned: "
-            f"{lines[0]}"
-        ) from error
-
-
-def _module_of(module: nn.Module, node: fx.Node) -> nn.Module | None:
-    return module.get_submodule(str(node.target)) if node.op == "call_module" else None
-
-
-def _call_of(graph: fx.Graph, path: str) -> fx.Node:
-    return next(n for n in graph.nodes if n.op == "call_module" and n.target == path)
-
-
-def _is_plain_norm(norm: nn.Module) -> bool:
-    return isinstance(norm, nn.BatchNorm2d) and norm.affine and norm.momentum is not None
-
-
-def _placement(module: nn.Module, norm: fx.Node) -> str | None:
+def _placement(traced: Trace, norm: fx.Node) -> str | None:
     readers = list(norm.users)
-    placed = len(readers) == 1 and isinstance(_module_of(module, readers[0]), PlaceChannels)
+    placed = len(readers) == 1 and isinstance(traced.module_of(readers[0]), PlaceChannels)
     return str(readers[0].target) if placed else None
 
 
-def _readers(module: nn.Module, graph: fx.Graph, norm: fx.Node) -> tuple[str, ...] | None:
+def _readers(module: nn.Module, traced: Trace, norm: fx.Node) -> tuple[str, ...] | None:
     """The layers that can be sliced and are all that reads ``norm``; None if there is another."""
     found: list[str] = []
     waiting = [(node, False) for node in norm.users]
     while waiting:
         node, flat = waiting.pop(0)
-        part = _module_of(module, node)
+        part = traced.module_of(node)
         if isinstance(part, nn.Conv2d | nn.Linear):
             path = str(node.target)
             fits = isinstance(part, nn.Linear) == flat
-            if not fits or not _can_be_sliced(part) or _calls(graph, path) > 1:
+            if not fits or not _can_be_sliced(module, traced, path):
                 return None
             found.append(path)
         elif node.users and len(node.all_input_nodes) == 1 and _keeps_channels(node, part):
@@ -176,18 +173,17 @@ def _readers(module: nn.Module, graph: fx.Graph, norm: fx.Node) -> tuple[str, ..
     return tuple(dict.fromkeys(found)) or None
 
 
-def _calls(graph: fx.Graph, path: str) -> int:
-    return sum(n.op == "call_module" and n.target == path for n in graph.nodes)
-
-
-def _can_be_sliced(part: nn.Conv2d | nn.Linear) -> bool:
-    own = type(part).forward not in (nn.Conv2d.forward, nn.Linear.forward)
-    return not own and not is_parametrized(part) and getattr(part, "groups", 1) == 1
+def _can_be_sliced(module: nn.Module, traced: Trace, path: str) -> bool:
+    part = module.get_submodule(path)
+    stock = nn.Conv2d if isinstance(part, nn.Conv2d) else nn.Linear
+    plain = computes_its_own(part, stock) is None and getattr(part, "groups", 1) == 1
+    return plain and len(traced.calls_of(path)) == 1 and not traced.reads(path)
 
 
 def _keeps_channels(node: fx.Node, part: nn.Module | None) -> bool:
     """Whether a channel of zeros in the node's tensor is one in its result, at the same place."""
-    return _name(node, part) in ZERO_STAYS
+    # A PReLU has weights of its own, which would have to be sliced too.
+    return keeps_zero(node, part) and _name(node, part) != "prelu"
 
 
 def _flattens(node: fx.Node, part: nn.Module | None) -> bool:

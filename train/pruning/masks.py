@@ -10,13 +10,13 @@ product per channel.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from headgate.train.gates.copying import copied, replace_module
 from headgate.train.pruning.layers import PrunableLayer
 
 
@@ -66,7 +66,7 @@ def add_masks(module: nn.Module, layers: Iterable[PrunableLayer]) -> nn.Module:
     for layer in layers:
         norm = module.get_submodule(layer.norm)
         assert isinstance(norm, nn.BatchNorm2d)
-        module.set_submodule(layer.norm, MaskedBatchNorm2d(norm, layer))
+        replace_module(module, norm, MaskedBatchNorm2d(norm, layer))
     return module
 
 
@@ -80,7 +80,7 @@ def without_masks(module: nn.Module) -> tuple[nn.Module, dict[str, list[int]]]:
 
     A pruned channel of the copy still emits what it did, for every input.
     """
-    plain = copy.deepcopy(module)
+    plain = copied(module)
     kept = {}
     for path, masked in masked_norms(plain).items():
         kept[path] = masked.kept.nonzero().flatten().tolist()
@@ -88,5 +88,5 @@ def without_masks(module: nn.Module) -> tuple[nn.Module, dict[str, list[int]]]:
         norm._parameters.update(masked._parameters)
         norm._buffers.update({k: b for k, b in masked._buffers.items() if k != "kept"})
         norm.weight, norm.bias = (nn.Parameter(t.detach()) for t in masked.masked_factors())
-        plain.set_submodule(masked.layer.norm, norm.train(masked.training))
+        replace_module(plain, masked, norm.train(masked.training))
     return plain, kept

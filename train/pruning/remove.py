@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import copy
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 import torch
 from torch import Tensor, nn
 
 from headgate.errors import ModelError, UsageError, suggest
-from headgate.train.pruning.layers import PrunableLayer, find_prunable
+from headgate.train.gates.copying import copied, replace_module
+from headgate.train.pruning.layers import PrunableLayer, find_layers
 from headgate.train.pruning.operators import PlaceChannels
+from headgate.train.pruning.trace import trace
 
 # Where a network remembers which of its original channels it has left: {path: indices}.
 RECORD = "kept_channels"
@@ -36,29 +36,54 @@ def remove_channels(module: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.
     Raises:
         UsageError: a path that is no prunable convolution, or channels that are not rising
             numbers of its own, at least one.
-        ModelError: a network that cannot be traced.
+        ModelError: a layer that cannot lose channels, with the reason; a network that cannot be
+            traced, or whose code depends on its layers' widths.
 
     Example:
         >>> small = remove_channels(create_model("resnet8"), {"stage1.0.conv1": [0, 3, 4]})
     """
-    layers = find_prunable(module)
-    small = copy.deepcopy(module)
+    layers = find_layers(module)
+    small = copied(module)
     record = dict(kept_channels(module))
     for path, channels in kept.items():
         if path not in layers:
             raise UsageError(
                 f"{path!r} is no convolution of {type(module).__name__} that can lose channels."
-                f"{suggest(path, layers)}"
+                f"{suggest(path, [p for p, layer in layers.items() if not isinstance(layer, str)])}"
             )
+        layer = layers[path]
+        if isinstance(layer, str):
+            raise ModelError(f"layer {path!r} cannot lose channels: {layer}")
         conv = small.get_submodule(path)
         assert isinstance(conv, nn.Conv2d)
         _check(path, channels, conv.out_channels)
         before = record.get(path, range(conv.out_channels))
         record[path] = [before[channel] for channel in channels]
         if len(channels) < conv.out_channels:
-            _shrink(small, layers[path], conv, torch.tensor(channels, device=conv.weight.device))
+            _shrink(small, layer, conv, torch.tensor(channels, device=conv.weight.device))
+    _check_code(module, small)
     setattr(small, RECORD, record)
     return small
+
+
+def _check_code(module: nn.Module, small: nn.Module) -> None:
+    """Refuses a network whose code asks for what has changed: widths, or layers by another way.
+
+    Raises:
+        ModelError: the smaller network does not run the same steps.
+    """
+    names = {path for path, _ in module.named_modules(remove_duplicate=False)}
+    now = [
+        # A norm with a placement behind it has moved.
+        (operation, target if target in names else target.removesuffix(".norm"), arguments)
+        for operation, target, arguments in trace(small).steps()
+    ]
+    for before, after in zip_longest(trace(module).steps(), now, fillvalue=("", "its end", "")):
+        if before != after:
+            raise ModelError(
+                f"{type(module).__name__} cannot lose channels: with fewer of them its code does "
+                f"something else at {after[1]!r}"
+            )
 
 
 def kept_channels(module: nn.Module) -> dict[str, list[int]]:
@@ -85,9 +110,12 @@ def _shrink(small: nn.Module, layer: PrunableLayer, conv: nn.Conv2d, kept: Tenso
         assert isinstance(place, PlaceChannels)
         _place_fewer(place, constant, kept)
     elif layer.readers is None:
-        place = PlaceChannels(constant, kept.tolist())
-        pair = nn.Sequential(OrderedDict(norm=norm, place=place))
-        small.set_submodule(layer.norm, pair.train(norm.training))
+        # Empty while it takes the norm's place, under all names, so that its own is left alone.
+        pair = nn.Sequential()
+        replace_module(small, norm, pair)
+        pair.add_module("norm", norm)
+        pair.add_module("place", PlaceChannels(constant, kept.tolist()))
+        pair.train(norm.training)
     else:
         for path in layer.readers:
             _slice_reader(small.get_submodule(path), conv.out_channels, kept, path)

@@ -26,7 +26,9 @@ def open_sensor(system: System, argument: str, column: str | None) -> Sensor:
     try:
         words = shlex.split(argument)
     except ValueError as error:
-        raise SensorError(f"--sensor command:{argument}: {error}; close the quotes") from error
+        raise SensorError(
+            f"--sensor command:{argument}: {describe(error)}; close the quotes"
+        ) from error
     if not words:
         raise SensorError("--sensor command: needs a command line after the colon")
     return CommandSensor(

@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import SensorError
+from ..errors import SensorError, describe
 from ..system import System
 from .base import COUNTER, Channel, Sample, Sensor
 from .lines import MeterClock
@@ -67,7 +67,9 @@ class Joulescope(Sensor):
             self._device.statistics_callback_register(self._on_statistics, "sensor")
         except Exception as error:  # whatever another package's driver raises
             self.stop()
-            raise SensorError(f"joulescope: {error}; is exactly one plugged in?") from error
+            raise SensorError(
+                f"joulescope: {describe(error)}; is exactly one plugged in?"
+            ) from error
         if not self._first.wait(self.first_s):
             self.stop()
             raise SensorError(f"joulescope: no statistics within {self.first_s:g} s; replug it")

@@ -135,7 +135,7 @@ def _find_way(system: System) -> tuple[Callable[[], str] | None, list[str], str]
         try:
             return way, list(parse(text)), ""
         except ValueError as error:
-            reasons.append(f"vcgencmd {COMMAND}: {error}")
+            reasons.append(f"vcgencmd {COMMAND}: {describe(error)}")
     return None, [], "; ".join(reasons)
 
 

@@ -17,7 +17,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import SensorError
+from ..errors import SensorError, describe
 from ..system import System
 from .base import SAMPLED, Channel, Sample, Sensor
 from .lines import MeterClock
@@ -93,7 +93,7 @@ class PowerProfiler(Sensor):
             raise
         except Exception as error:  # whatever another package's driver raises
             self.stop()
-            raise SensorError(f"ppk2: {error}; unplug it and try again") from error
+            raise SensorError(f"ppk2: {describe(error)}; unplug it and try again") from error
         self._last_ns = self.system.monotonic_ns()
 
     def poll(self, now_ns: int) -> list[Sample]:

@@ -1,0 +1,98 @@
+"""The SHA-256 that lies beside an image, in the forms that checksum programs write.
+
+One or several lines of ``HASH  NAME``, ``HASH *NAME``, ``SHA256 (NAME) = HASH`` or ``HASH`` alone,
+as ``sha256sum``, ``sha256sum --tag``, BSD's ``sha256`` and Windows make them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from headgate.errors import InputError, why
+
+_ENDINGS = (".xz", ".gz")
+_PLAIN = re.compile(r"\\?([0-9A-Fa-f]{64})(?:\s+\*?(.+))?")
+_TAGGED = re.compile(r"\\?SHA(?:2?-)?256 ?\((.+)\) ?= ?([0-9A-Fa-f]{64})", re.IGNORECASE)
+
+
+@dataclass
+class Checksums:
+    """What was found, all of it lower case, and where."""
+
+    path: Path
+    of_file: set[str] = field(default_factory=set)
+    of_contents: set[str] = field(default_factory=set)
+    """What the file unpacks to."""
+    of_either: set[str] = field(default_factory=set)
+    """Its name does not say which."""
+
+    def fit(self, file: str, contents: str) -> bool:
+        """Whether both SHA-256 are what is wanted."""
+        return (
+            self.of_file <= {file}
+            and self.of_contents <= {contents}
+            and self.of_either <= {file, contents}
+        )
+
+
+def find_checksums(image: Path) -> Checksums | None:
+    """Those of ``IMAGE.sha256``; or, where ``IMAGE`` is packed, of the unpacked file's own.
+
+    Raises:
+        InputError: there is such a file, and it has no SHA-256 of this image.
+    """
+    if (beside := _beside(image)) is None:
+        return None
+    try:
+        lines = beside.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {beside}: {why(error)}; repair or remove it") from error
+    sums = [found for line in lines if (found := _read(line.strip())) is not None]
+    if not sums:
+        raise InputError(f"{beside} holds no SHA-256; repair or remove it")
+    found, contents = Checksums(beside), _unpacked(image)
+    for name, digest in sums:
+        if name == image.name:
+            found.of_file.add(digest)
+        elif name == contents:
+            found.of_contents.add(digest)
+        elif len(sums) == 1:
+            # Somebody has given the image another name, or none was written down.
+            found.of_either.add(digest)
+    if not (found.of_file or found.of_contents or found.of_either):
+        raise InputError(
+            f"{beside} has {len(sums)} lines and none for {image.name}; repair or remove it"
+        )
+    return found
+
+
+def _beside(image: Path) -> Path | None:
+    own = image.with_name(f"{image.name}.sha256")
+    if own.exists():
+        return own
+    contents = image.with_name(_unpacked(image))
+    of_contents = contents.with_name(f"{contents.name}.sha256")
+    # Where the unpacked file is there as well, the checksum is that one's.
+    return of_contents if of_contents.exists() and not contents.exists() else None
+
+
+def _unpacked(image: Path) -> str:
+    """The name of what is in a packed image; its own of another."""
+    return image.stem if image.suffix.lower() in _ENDINGS else image.name
+
+
+def _read(line: str) -> tuple[str, str] | None:
+    """A name without its folders, and a SHA-256; None of any other line."""
+    if tagged := _TAGGED.fullmatch(line):
+        name, digest = tagged.groups()
+    elif plain := _PLAIN.fullmatch(line):
+        digest, name = plain[1], plain[2] or ""
+    else:
+        return None
+    if line.startswith("\\"):
+        # Marks a name in which sha256sum has escaped a backslash or a line's end.
+        name = name.replace("\\n", "\n").replace("\\\\", "\\")
+        return name.rpartition("/")[2], digest.lower()
+    return re.split(r"[/\\]", name)[-1], digest.lower()

@@ -1,0 +1,111 @@
+"""Which of the files that lie in a folder are images.
+
+Hidden files and folders do not count (``.ipynb_checkpoints``, a Mac's ``._x.jpg``), nor folders
+that systems make for themselves, nor files that are no images (``Thumbs.db``, a ``readme.txt``).
+An image that would silently be left out is an error.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from headgate.errors import DataError, why
+
+SUFFIXES = (".jpeg", ".jpg", ".png")
+_OTHER_SUFFIXES = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jp2", ".tif", ".tiff", ".webp")
+_OF_SYSTEMS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+
+
+def subfolders(folder: Path) -> list[str]:
+    """The sorted names of the folders in ``folder``.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    return sorted(entry.name for entry in _entries(folder) if _holds(entry.is_dir))
+
+
+def images_in(folder: Path) -> list[str]:
+    """What :func:`find_images` finds, at least one.
+
+    Raises:
+        DataError: also if there are none.
+    """
+    found = find_images(folder)
+    if not found:
+        raise DataError(
+            f"{folder} holds no images ({', '.join(SUFFIXES)}): put some there, or remove it"
+        )
+    return found
+
+
+def images_beside_folders(folder: Path) -> list[str]:
+    """The sorted names of the images in ``folder`` itself.
+
+    Raises:
+        DataError: as :func:`find_images`.
+    """
+    entries = [entry for entry in _entries(folder) if not _holds(entry.is_dir)]
+    return sorted(entry.name for entry in entries if _counts(entry))
+
+
+def find_images(folder: Path) -> list[str]:
+    """The images in ``folder`` and the folders in it: sorted paths relative to ``folder``.
+
+    Links are followed.
+
+    Raises:
+        DataError: a folder that cannot be read or leads back to itself, a link to nothing, an
+            image that is neither JPEG nor PNG by its name.
+    """
+    found: list[str] = []
+    _collect(folder, "", set(), found)
+    return sorted(found)
+
+
+def _collect(folder: Path, above: str, on_the_way: set[tuple[int, int]], found: list[str]) -> None:
+    entries = _entries(folder)
+    folders = [entry for entry in entries if _holds(entry.is_dir)]
+    found += (
+        above + entry.name for entry in entries if not _holds(entry.is_dir) and _counts(entry)
+    )
+    if not folders:
+        return
+    status = folder.stat()
+    this = (status.st_dev, status.st_ino)
+    if this in on_the_way:
+        raise DataError(f"{folder} leads back to a folder that it lies in: remove that link")
+    for entry in folders:
+        _collect(Path(entry.path), f"{above}{entry.name}/", on_the_way | {this}, found)
+
+
+def _holds(question: Callable[[], bool]) -> bool:
+    try:
+        return question()
+    except OSError:  # a link to itself
+        return False
+
+
+def _counts(entry: os.DirEntry[str]) -> bool:
+    name = entry.name.lower()
+    if name.endswith(_OTHER_SUFFIXES):
+        raise DataError(f"{entry.path} is neither JPEG nor PNG: convert it, or remove it")
+    if not name.endswith(SUFFIXES):
+        return False
+    if not _holds(entry.is_file):
+        raise DataError(f"{entry.path} is no file, or a link to nothing: remove it")
+    return True
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [
+                entry
+                for entry in entries
+                if not entry.name.startswith(".") and entry.name not in _OF_SYSTEMS
+            ]
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {why(error)}") from error

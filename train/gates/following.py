@@ -1,0 +1,104 @@
+"""Depthwise convolutions that follow the gate in front of them.
+
+Channel c of a depthwise convolution's result is needed where channel c of its input is. It has no
+predictor of its own: it takes the gate of the layer it follows, of the same forward.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from headgate.errors import ModelError
+from headgate.train.gates.layer import Conv, ConvolutionLayer
+from headgate.train.gates.norms import BatchNorm, folded, norm_behind
+from headgate.train.gates.operators import following_conv2d, only_open
+
+
+class Handover:
+    """A gate on its way from the layer that decides it to those that follow, by device.
+
+    No part of any module: a copy of the network shares one of its own, which starts empty.
+    """
+
+    def __init__(self) -> None:
+        self._gates: dict[torch.device, Tensor] = {}
+
+    def give(self, gate: Tensor) -> None:
+        """Leaves the gate (N, C) of this forward."""
+        self._gates[gate.device] = gate
+
+    def take(self, device: torch.device) -> Tensor | None:
+        """The last gate on ``device``; None if there was none."""
+        return self._gates.get(device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A gate belongs to a forward and its autograd graph.
+        return {"_gates": {}}
+
+
+class FollowingConv2d(ConvolutionLayer):
+    """A depthwise convolution and its batch norm, computed where its leader's gate is not zero.
+
+    ::
+
+        y = norm(conv(x))   where the leader's g != 0, else 0
+
+    In training the statistics are those of all channels, skipped ones too.
+
+    Args:
+        conv: the convolution to replace, of one or two dimensions; its weight is copied.
+        norm: the batch norm behind it, or None.
+        name: module path, for messages.
+        leader: module path of the gated layer it follows.
+        handover: where that layer leaves its gate.
+    """
+
+    def __init__(
+        self, conv: Conv, norm: BatchNorm | None, name: str, leader: str, handover: Handover
+    ) -> None:
+        super().__init__(conv, name)
+        self.leader, self.handover = leader, handover
+        weight = conv.weight.detach()
+        self.weight = nn.Parameter(weight.clone())
+        self.bias: nn.Parameter | None = None
+        self.norm: nn.BatchNorm2d | None = None
+        if norm is not None:
+            self.norm = norm_behind(conv, norm, affine=True)
+        else:
+            old = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach().clone()
+            self.bias = nn.Parameter(old)
+        self.train(conv.training)
+        if self.norm is not None and norm is not None:
+            self.norm.train(norm.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H_out, W_out), skipped channels exactly zero.
+
+        Of a one-dimensional convolution (N, C, L) -> (N, C, L_out).
+
+        Raises:
+            ModelError: the leader has not run.
+        """
+        gate = self.handover.take(x.device)
+        if gate is None:
+            raise ModelError(
+                f"layer {self.name!r} follows the gate of {self.leader!r}, which has not run"
+            )
+        x = self.wide(x)
+        geometry = self.stride, self.padding, self.dilation, self.groups
+        if self.training:
+            y = F.conv2d(x, self.kernel, self.bias, *geometry)
+            return self.narrow(only_open(y if self.norm is None else self.norm(y), gate))
+        if self.norm is not None:
+            scale, bias = folded(self.norm)
+        else:
+            assert self.bias is not None
+            scale, bias = torch.ones_like(self.bias), self.bias
+        return self.narrow(following_conv2d(x, self.kernel, scale, bias, gate, *geometry))
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, leader={self.leader!r}"
