@@ -67,12 +67,13 @@ def examine(network: Network, record: Record, folder: Path, emulate: bool) -> No
 
 def _gate(module: nn.Module, inputs: list[Tensor], record: Record) -> nn.Module | None:
     """The network with gates; notes what is found, and what gates at density 1 change."""
-    example = inputs[0] if len(inputs) == 1 else None
+    example = tuple(inputs)
     arrays = _random(inputs, 2, seed=3)
     try:
         found = find_convolutions(module, example)
         record.note(
             found=len(found),
+            gateable=sum(one.obstacle is None for one in found.values()),
             obstacles=dict(Counter(one.obstacle for one in found.values() if one.obstacle)),
         )
         before = run_torch(module, arrays)

@@ -21,12 +21,13 @@ _QUESTIONS: dict[str, Callable[[verdict.Found], str]] = {
 
 
 def render(records: Sequence[Mapping[str, Any]], context: Mapping[str, Any]) -> str:
-    """Markdown: counts, the table, the networks under the emulator, all that is not right."""
+    """Markdown: counts, the table, the networks under the emulator, all that is not right or has no gates."""
     parts = [
         _counts(records),
         markdown.table(HEADER, [_row(one) for one in records], texts=3),
         _emulated(records),
         _faults(records),
+        _without_gates(records),
         markdown.circumstances([context]),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -100,3 +101,14 @@ def _faults(records: Sequence[verdict.Found]) -> str:
         for stage, message in verdict.faults(record).items()
     ]
     return "\n".join(["Not right:", "", *lines]) if lines else ""
+
+
+def _without_gates(records: Sequence[verdict.Found]) -> str:
+    lines = []
+    for record in records:
+        if verdict.at_one(record) == verdict.NOTHING:
+            reasons = [f"{why} ({count})" for why, count in record["obstacles"].items()]
+            lines.append(f"* `{record['name']}`: {'; '.join(reasons) or 'no convolution'}")
+    return (
+        "\n".join(["Nothing to gate, and of how many convolutions:", "", *lines]) if lines else ""
+    )

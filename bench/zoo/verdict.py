@@ -16,6 +16,8 @@ WRONG = "wrong"
 REFUSED = "refused"
 BROKEN = "traceback"
 NOT_REACHED = "not reached"
+NOTHING = "nothing to gate"
+"""No convolution, or each with a reason in ``find_convolutions`` why it gets no gate."""
 NONE = "none"
 
 EMULATED = ("dense_rpi4", "half_rpi4")
@@ -30,7 +32,8 @@ def exceeds(error: float | None) -> bool:
 def at_one(record: Found) -> str:
     """Whether gates at density 1 leave the network what it was, and the user's own untouched."""
     if "gate_fault" in record:
-        return _fault(record["gate_fault"])
+        ours = record["gate_fault"]["ours"]
+        return NOTHING if ours and record.get("gateable") == 0 else _fault(record["gate_fault"])
     if "gates_used" not in record:
         return NOT_REACHED
     changed = exceeds(record["at_one"]) or exceeds(record["changed_by_gate"])
@@ -66,7 +69,7 @@ def emulated(record: Found, key: str) -> str:
 
 def faults(record: Found) -> dict[str, str]:
     """By stage, what was refused or broke: the message's first line."""
-    stages = {"gate": record.get("gate_fault")}
+    stages = {} if at_one(record) == NOTHING else {"gate": record.get("gate_fault")}
     stages |= {key: record.get(key, {}).get("fault") for key in COMPILED}
     found = {stage: _line(one["message"]) for stage, one in stages.items() if one}
     if record.get("end"):

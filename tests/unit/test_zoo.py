@@ -35,7 +35,14 @@ REFUSED = {"seconds": 0.1, "fault": fault(UnsupportedOperator("aten.foo in modul
 BROKEN = {"seconds": 0.1, "fault": fault(KeyError("x"))}
 FOUND = {
     **{"name": "zoo:net", "family": "nets", "input": [[3, 8, 8]], "convolutions": 2, "found": 2},
-    **{"gated": 2, "gates_used": 2, "at_one": 1e-6, "changed_by_gate": 0.0, "end": None},
+    **{
+        "gateable": 2,
+        "gated": 2,
+        "gates_used": 2,
+        "at_one": 1e-6,
+        "changed_by_gate": 0.0,
+        "end": None,
+    },
     **{"dense": RIGHT, "half": RIGHT, "seconds": 5.0, "stage": "end"},
 }
 
@@ -75,7 +82,8 @@ def test_what_was_found_becomes_one_word(found: dict[str, Any], dense: str, half
         ({"at_one": None}, verdict.WRONG),
         ({"gates_used": 1}, verdict.WRONG),  # a gate that never runs saves nothing
         ({"gate_fault": REFUSED["fault"]}, verdict.REFUSED),
-        ({"gate_fault": BROKEN["fault"]}, verdict.BROKEN),
+        ({"gate_fault": REFUSED["fault"], "gateable": 0}, verdict.NOTHING),
+        ({"gate_fault": BROKEN["fault"], "gateable": 0}, verdict.BROKEN),
     ],
 )
 def test_gates_at_density_one(found: dict[str, Any], word: str) -> None:
@@ -288,13 +296,19 @@ def test_the_page_has_counts_a_line_for_each_network_and_what_is_not_right() -> 
         {**FOUND, "dense_rpi4": RIGHT, "half_rpi4": OFF},
         {**FOUND, "name": "zoo:flips", **flips},
         {**FOUND, "name": "zoo:refused", "family": "others", "dense": REFUSED, "half": REFUSED},
+        {
+            **FOUND,
+            **{"name": "zoo:3d", "gate_fault": REFUSED["fault"], "gateable": 0},
+            **{"obstacles": {"it is 3-D": 2}},
+        },
         {"name": "zoo:late", "family": "nets", "input": [[1, 8], [2]], "seconds": 9.0, "end": "x"},
     ]
     text = render(records, to_json(read_context()))
-    assert "4 networks of 2 families." in text
-    assert "* compiled dense: 2 right, 1 refused, 1 not reached" in text
+    assert "5 networks of 2 families." in text
+    assert "* compiled dense: 3 right, 1 refused, 1 not reached" in text
     assert "| zoo:net | nets | 3 x 8 x 8 | 2 | 2 | 2 | 1e-06 | 3e-07 | 3e-07 | 2 + 2 s |" in text
     assert "| 3e-07, flips |" in text
     assert "| zoo:late | nets | 1 x 8; 2 |" in text
     assert "| zoo:net | 3e-07 | **wrong**, 3e-02 |" in text
+    assert "* `zoo:3d`: it is 3-D (2)" in text
     assert "* `zoo:refused`, dense: aten.foo in module 'a.b'" in text

@@ -21,7 +21,7 @@ _FAMILIES = {
     "efficient segmentation backbones": ("espnetv2_wd2", "dicenet_wd5"),
     "other blocks": (
         *("channelnet", "airnet50_1x64d_r2", "bagnet9", "isqrtcovresnet50"),
-        *("irevnet301", "revnet38_cifar10", "resdropresnet20_cifar10"),
+        *("irevnet301", "resdropresnet20_cifar10"),
     ),
 }
 

@@ -58,8 +58,10 @@ _FAMILIES: dict[str, dict[str, int]] = {
         "mobilenetv4_hybrid_medium": 224,
     },
     "convolution and attention": {
-        **dict.fromkeys(("lambda_resnet26t", "haloregnetz_b", "botnet26t_256"), 256),
-        **dict.fromkeys(("nextvit_small", "visformer_tiny", "tiny_vit_5m_224"), 224),
+        **dict.fromkeys(("lambda_resnet26t", "botnet26t_256"), 256),
+        **dict.fromkeys(
+            ("haloregnetz_b", "nextvit_small", "visformer_tiny", "tiny_vit_5m_224"), 224
+        ),
         "focalnet_tiny_srf": 224,
     },
     "vision transformer": {
