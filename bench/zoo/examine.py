@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -22,6 +23,7 @@ from bench.zoo.rounding import self_agreement, steady
 from bench.zoo.verdict import WRONG, half
 from headgate.device.program import Program
 from headgate.device.validation import validate
+from headgate.errors import ModelError
 from headgate.train.gates import find_convolutions, gates
 
 DENSITY = 0.5
@@ -77,12 +79,13 @@ def _gate(module: nn.Module, inputs: list[Tensor], record: Record) -> nn.Module 
             obstacles=dict(Counter(one.obstacle for one in found.values() if one.obstacle)),
         )
         before = run_torch(module, arrays)
+        add = partial(
+            _with_gates, module, example, [path for path in found if not found[path].obstacle]
+        )
         torch.manual_seed(1)
-        gated = headgate.gate(module, method="fbs", density=DENSITY, example_input=example).eval()
+        gated = add(density=DENSITY)
         record.note(gated=len(gates(gated)))
-        whole = headgate.gate(
-            module, method="fbs", density=1.0, example_input=example, predictor_std=0.0
-        ).eval()
+        whole = add(density=1.0, predictor_std=0.0)
         record.note(
             at_one=worst(errors(run_torch(whole, arrays), before)),
             changed_by_gate=worst(errors(run_torch(module, arrays), before)),
@@ -95,6 +98,19 @@ def _gate(module: nn.Module, inputs: list[Tensor], record: Record) -> nn.Module 
         record.note(gate_fault=fault(error))
         return None
     return gated.requires_grad_(False)
+
+
+def _with_gates(
+    module: nn.Module, example: tuple[Tensor, ...], gateable: list[str], **options: float
+) -> nn.Module:
+    """FBS gates where ``gate`` puts them by itself; if that is nowhere, where it can."""
+    try:
+        gated = headgate.gate(module, example_input=example, **options)
+    except ModelError:
+        if not gateable:
+            raise
+        gated = headgate.gate(module, layers=gateable, example_input=example, **options)
+    return gated.eval()
 
 
 def _compile(module: nn.Module, inputs: list[Tensor], folder: Path) -> dict[str, Any]:

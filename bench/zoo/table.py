@@ -21,7 +21,7 @@ _QUESTIONS: dict[str, Callable[[verdict.Found], str]] = {
 
 
 def render(records: Sequence[Mapping[str, Any]], context: Mapping[str, Any]) -> str:
-    """Markdown: counts, the table, the networks under the emulator, all that is not right or has no gates."""
+    """Markdown: counts, the table, networks under QEMU, what is not right, what has no gates."""
     parts = [
         _counts(records),
         markdown.table(HEADER, [_row(one) for one in records], texts=3),

@@ -69,7 +69,7 @@ _FAMILIES: dict[str, dict[str, int]] = {
         "crossvit_9_240": 240,
         **dict.fromkeys(("pvt_v2_b0", "swin_tiny_patch4_window7_224"), 224),
     },
-    "recurrent": {"sequencer2d_s": 224},
+    "recurrent": {"sequencer2d_s": 64},
 }
 
 NETWORKS = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torchaudio import models
 
-from bench.zoo.adapters import First, WholeLength
+from bench.zoo.adapters import Flat, WholeLength
 from bench.zoo.network import Network
 
 
@@ -34,8 +34,8 @@ NETWORKS = [
     Network(
         "torchaudio:upsample",
         "audio",
-        lambda: First(models.wavernn.UpsampleNetwork([2, 2], 8, 4, 16, 5)),
-        ((8, 30),),
+        lambda: Flat(models.wavernn.UpsampleNetwork([2, 2], 8, 4, 16, 5)),
+        ((4, 30),),
     ),
     Network("torchaudio:melresnet", "audio", lambda: models.wavernn.MelResNet(), ((128, 24),)),
     Network("torchaudio:conv_tasnet", "audio", _conv_tasnet, ((1, 256),)),
