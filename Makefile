@@ -17,7 +17,7 @@ PACKAGES := headgate train compile device profiling
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test system bench comparison realised threads zoo lint format typecheck unit integration litert-arm64 hardware clean
+.PHONY: help demo test system bench comparison realised threads zoo lint format typecheck unit integration litert-arm64 timing hardware clean
 .DELETE_ON_ERROR:
 
 help: ## what there is
@@ -70,6 +70,9 @@ litert-arm64: $(VENV)/dev.stamp ## fetch LiteRT for emulated boards; tests that 
 
 system: $(VENV)/dev.stamp ## from container to booted SD card: needs docker, QEMU, half an hour
 	HEADGATE_SYSTEM=1 $(BIN)/python -m pytest -s tests/integration/test_docker.py tests/integration/test_board_image.py
+
+timing: $(VENV)/dev.stamp ## the tests that compare times: needs a machine on which nothing else runs
+	HEADGATE_TIMING=1 $(BIN)/python -m pytest tests/timing
 
 hardware: $(VENV)/dev.stamp ## the tests that need a board: HEADGATE_BOARD=user@host make hardware
 	$(BIN)/python -m pytest tests/hardware

@@ -133,7 +133,8 @@ def _has_result(node: fx.Node) -> bool:
 
 
 def _check_repeatable(node: fx.Node) -> None:
-    if str(node.target) not in OPERATORS and torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+    random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+    if random and str(node.target) not in OPERATORS:
         raise UnsupportedOperator(
             f"Operator {node.target} in module {module_path(node)!r} draws random numbers, which "
             "a compiled network cannot; take it out of forward() in evaluation mode."

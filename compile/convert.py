@@ -6,10 +6,9 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
-from headgate.compile.graph import Graph, Node, Value
+from headgate.compile.graph import Graph, Value
 from headgate.compile.reading import Call, dtype_name, module_path
 from headgate.errors import CompileError, UnsupportedOperator
 
@@ -44,6 +43,7 @@ def convert(module: fx.GraphModule, operators: Mapping[str, Handler]) -> Graph:
             values[node] = _called(graph, node, values, operators)
         elif node.op == "output":
             graph.outputs = [values[result] for result in node.args[0]]
+    graph.origins = {v: node for node, v in values.items() if isinstance(v, Value)}
     for value in (*graph.inputs, *graph.outputs):
         if value.dtype != "float32":
             raise CompileError(
@@ -104,5 +104,3 @@ def _called(
     result = handler(call)
     call.check_all_read()
     return result
-
-

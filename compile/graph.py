@@ -93,7 +93,9 @@ class Graph:
     nodes: list[Node]
     outputs: list[Value]
     module: Any = None
-    """The ``torch.fx.GraphModule`` that it was read from; nodes have the names of its values."""
+    """The ``torch.fx.GraphModule`` that it was read from."""
+    origins: dict[Value, Any] = field(default_factory=dict)
+    """The node of that module that a value stands for; steps on the way to one have none."""
 
     def uses(self) -> Counter[Value]:
         """How often each value is read, leaving the network included."""

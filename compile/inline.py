@@ -69,9 +69,7 @@ def _clamped(node: Node) -> Element:
 
 def _added(node: Node) -> Element:
     bounds = node["clamp"]
-    return lambda readers, *indices: _bounded(
-        readers[0](*indices) + readers[1](*indices), bounds
-    )
+    return lambda readers, *indices: _bounded(readers[0](*indices) + readers[1](*indices), bounds)
 
 
 def _scaled(node: Node) -> Element:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import string
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from headgate.compile.steps import ActiveList, Buffer, Constant, Kernel, Program
 
 EXECUTED = "executed"
 """The argument in which a kernel counts what it did; the counts of threads are added up."""
+TRACE = "trace"
 _TEMPLATE = Path(__file__).with_name("network.c.j2")
 
 
@@ -36,7 +39,20 @@ class Generated:
     gates: list[dict[str, Any]]
 
 
-def generate(graph: Graph, program: Program, name: str, target: str) -> Generated:
+@dataclass(frozen=True)
+class Signature:
+    """Names of what enters and leaves the C function.
+
+    ``outputs`` None: all results lie one after another in a single output, ``trace``.
+    """
+
+    inputs: Sequence[str]
+    outputs: Sequence[str] | None
+
+
+def generate(
+    graph: Graph, program: Program, name: str, target: str, signature: Signature
+) -> Generated:
     """The C source and the TIR of ``program``; kernels that are equal become one function."""
     offsets, arena_bytes = plan_arena(program)
     weights = safetensors.numpy.save(program.constants())
@@ -88,6 +104,10 @@ def generate(graph: Graph, program: Program, name: str, target: str) -> Generate
         }
         for active in program.lists
     ]
+    outputs = _tensors(_names(signature, graph), graph.outputs, program.outputs, offsets)
+    results = [row | {"to": f"to[{index}]"} for index, row in enumerate(outputs)]
+    if signature.outputs is None:
+        outputs, results = _in_one(results)
     environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
     environment.filters["c_string"] = c_string
     source = environment.from_string(_TEMPLATE.read_text()).render(
@@ -96,8 +116,9 @@ def generate(graph: Graph, program: Program, name: str, target: str) -> Generate
         kernels=declared,
         steps=steps,
         gates=gates,
-        inputs=_tensors(graph.inputs, program.inputs, offsets),
-        outputs=_tensors(graph.outputs, program.outputs, offsets),
+        inputs=_tensors(signature.inputs, graph.inputs, program.inputs, offsets),
+        outputs=outputs,
+        results=results,
         arena_bytes=arena_bytes,
         thread_bytes=thread_bytes,
         weights_bytes=weights_bytes,
@@ -144,13 +165,27 @@ def _argument(
     return f"({_C[dtype]} *)(a + {arena[argument]}{moved})"
 
 
+def _names(signature: Signature, graph: Graph) -> Sequence[str]:
+    return signature.outputs or [value.name for value in graph.outputs]
+
+
 def _tensors(
-    values: list[Value], buffers: list[Buffer], offsets: dict[Buffer, int]
+    names: Sequence[str], values: list[Value], buffers: list[Buffer], offsets: dict[Buffer, int]
 ) -> list[dict[str, Any]]:
     return [
-        {"name": v.name, "shape": v.shape, "bytes": 4 * v.size, "offset": offsets[b]}
-        for v, b in zip(values, buffers, strict=True)
+        {"name": name, "shape": v.shape, "bytes": 4 * v.size, "offset": offsets[b]}
+        for name, v, b in zip(names, values, buffers, strict=True)
     ]
+
+
+def _in_one(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """One output that holds all ``rows``, and those with their place in it."""
+    starts = [0, *accumulate(row["bytes"] for row in rows)]
+    total = {"name": TRACE, "shape": (1, starts[-1] // 4), "bytes": starts[-1]}
+    placed = [
+        row | {"to": f"(char *)to[0] + {start}"} for row, start in zip(rows, starts, strict=False)
+    ]
+    return [total], placed
 
 
 def _weight_offsets(data: bytes) -> tuple[dict[str, int], int]:

@@ -15,6 +15,7 @@ from headgate.errors import UnsupportedOperator
 
 # Where and how a tensor is stored says nothing about its numbers.
 _STORAGE = {"device", "layout", "memory_format", "non_blocking", "pin_memory"}
+Traced = fx.Node
 Number = bool | int | float
 Element = Callable[..., Any]
 """``element(readers, *indices)``: one number of a result, as TIR; see ``graph.Computed``."""
@@ -35,13 +36,13 @@ class Call:
     """
 
     graph: Graph
-    fx: fx.Node
-    values: dict[fx.Node, Any]
+    fx: Traced
+    values: dict[Traced, Any]
     _read: set[str] = field(default_factory=set)
 
     @property
     def operator(self) -> str:
-        """"add" of ``aten.add.Tensor``."""
+        """ "add" of ``aten.add.Tensor``."""
         return str(self.fx.target).split(".")[1]
 
     @property
@@ -160,7 +161,7 @@ class Call:
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """"float32" of ``torch.float32``."""
+    """ "float32" of ``torch.float32``."""
     return str(dtype).removeprefix("torch.")
 
 

@@ -11,8 +11,8 @@ from headgate.compile.convolution import convolution, window_shape
 from headgate.compile.fuse import keeps_zero
 from headgate.compile.graph import Graph, Node
 from headgate.compile.pixel_gates import pixel_gated
-from headgate.compile.schedules.gating import ChannelMean, KeepTopK
 from headgate.compile.schedules.expression import Expression
+from headgate.compile.schedules.gating import ChannelMean, KeepTopK
 from headgate.compile.schedules.linear import Linear
 from headgate.compile.schedules.matmul import Matmul
 from headgate.compile.schedules.ordering import Scan, Sort
@@ -155,8 +155,8 @@ def _concat(work: Workspace, node: Node) -> None:
         size = value.size // before
         repeat = Repeat(before, {"x": size * FLOAT_BYTES, "y": whole}, {"y": done})
         kernel = CopyPlanes(1, size, work.lanes, 0)
-        arguments = {"x": work.dense(value).buffer, "y": storage.buffer}
-        work.add(node.name, work.label(node), kernel, arguments, repeat=repeat)
+        x = work.dense(value).buffer
+        work.add(node.name, work.label(node), kernel, {"x": x, "y": storage.buffer}, repeat=repeat)
         done += size * FLOAT_BYTES
 
 

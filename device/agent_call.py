@@ -29,6 +29,8 @@ class Settings:
     """As ``--sensor`` of the agent (``device/agent/README.md``)."""
     shunt_uohm: int | None = None
     """Of the resistor on an INA module."""
+    column: str | None = None
+    """Of a meter's CSV, that has the board's power."""
     rounds: int | None = None
     """Timed rounds over the bundle's test vectors."""
     extra: Sequence[str] = ()
@@ -41,6 +43,7 @@ class Settings:
         options = {
             "--sensor": self.sensor if self.energy else None,
             "--shunt-uohm": self.shunt_uohm if self.energy else None,
+            "--column": self.column if self.energy else None,
             "--rounds": self.rounds,
         }
         for option, value in options.items():

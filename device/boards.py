@@ -9,6 +9,7 @@ configuration folder; a name in both is the working folder's::
     port = 2222                     # if it is not ssh's
     sensor = "hwmon:ina219@1-0040"  # for --energy, if `auto` would not do
     shunt_uohm = 100000             # the resistor that is really on the INA module
+    column = "board_mw"             # of a meter's CSV, where several have power
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from headgate.device.agent.errors import AgentError
+from headgate.device.agent.sensors import KINDS, kind_of
 from headgate.device.files import storage_error
 from headgate.device.ssh.address import Address
 from headgate.errors import UsageError, suggest, why
@@ -59,6 +62,8 @@ class Board:
     sensor: str | None = None
     """For ``--sensor``."""
     shunt_uohm: int | None = None
+    column: str | None = None
+    """For ``--column``."""
 
     def target_of(self, model: str) -> str | None:
         """What to compile for: as the inventory says, or as the board's model tells."""
@@ -84,7 +89,7 @@ def inventory() -> dict[str, Board]:
     boards: dict[str, Board] = {}
     for path in reversed(_places()):
         try:
-            text = path.read_text()
+            text = path.read_text(encoding="utf-8-sig")  # Windows' editors begin with a mark
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -145,6 +150,7 @@ _KEYS: dict[str, type] = {
     "sensors": list,
     "sensor": str,
     "shunt_uohm": int,
+    "column": str,
 }
 _OF_KIND = ("target", "cores", "sensors")
 
@@ -170,12 +176,20 @@ def _board(name: str, table: Any, shipped: Mapping[str, Kind], place: str) -> Bo
         raise UsageError(
             f"{place}: no kind of board {table['board']!r}.{suggest(table['board'], shipped)}"
         )
+    targets = {kind.target for kind in shipped.values()}
+    if "target" in table and table["target"] not in targets:
+        raise UsageError(
+            f"{place}: no target {table['target']!r}.{suggest(table['target'], targets)}"
+        )
     changes = {key: table[key] for key in _OF_KIND if key in table}
     try:
+        _check_sensors(table)
         address = Address.parse(table["host"])
         if "port" in table:
+            if address.port not in (None, table["port"]):
+                raise UsageError(f"host names port {address.port}, port {table['port']}; give one")
             address = replace(address, port=table["port"])
-    except UsageError as error:
+    except (UsageError, AgentError) as error:
         raise UsageError(f"{place}: {error}") from error
     return Board(
         name,
@@ -183,4 +197,19 @@ def _board(name: str, table: Any, shipped: Mapping[str, Kind], place: str) -> Bo
         replace(shipped[table["board"]], **changes),
         table.get("sensor"),
         table.get("shunt_uohm"),
+        table.get("column"),
     )
+
+
+def _check_sensors(table: Mapping[str, Any]) -> None:
+    """Refuse kinds of sensors that the agent does not know.
+
+    Raises:
+        UsageError: one of ``sensors`` is none.
+        AgentError: ``sensor`` is none.
+    """
+    for kind in table.get("sensors", ()):
+        if kind not in KINDS:
+            raise UsageError(f"no kind of sensor {kind!r}.{suggest(str(kind), KINDS)}")
+    if "sensor" in table:
+        kind_of(table["sensor"])

@@ -55,16 +55,13 @@ def names_of(text: str) -> list[str]:
 
 def _check_addresses(names: Sequence[str]) -> None:
     """Two names of one board would measure it while it is busy with the other's work."""
-    known, seen = inventory(), dict[tuple[str, int | None], str]()
+    known, seen = inventory(), dict[tuple[str, int], str]()
     for name in names:
         board = find_board(name) if "@" in name else known.get(name)
-        if board is not None:
-            # Whoever logs in: it is the same board.
-            place = board.address.host.lower(), board.address.port
-            if (other := seen.setdefault(place, name)) != name:
-                raise UsageError(
-                    f"{other} and {name} are one board, {board.address}; leave one out"
-                )
+        if board is None:
+            continue
+        if (other := seen.setdefault(board.address.place, name)) != name:
+            raise UsageError(f"{other} and {name} are one board, {board.address}; leave one out")
 
 
 def on_each(

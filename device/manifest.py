@@ -14,6 +14,9 @@ VECTORS = "vectors.safetensors"
 SHARED_OBJECT = "code/network.so"
 RUNNER = "code/runner"
 
+NAMED = "named"
+"""``results`` of a network that returns a table of its outputs."""
+
 _MAX_BYTES = 1 << 40
 _MAX_RANK = 8
 
@@ -56,6 +59,10 @@ def check_manifest(manifest: Any) -> None:
     tolerance = _get(manifest, "tolerance", "")
     if type(tolerance) not in (int, float) or not 0 < tolerance < math.inf:
         raise _wrong("tolerance", "a positive number", tolerance)
+    if "results" in manifest and manifest["results"] != NAMED:
+        raise _wrong("results", repr(NAMED), manifest["results"])
+    if "checked" in manifest:
+        _check_checked(_object(manifest, "checked"))
     for name, member in _object(manifest, "members").items():
         place = f"members[{name!r}]"
         _require_object(place, member)
@@ -128,6 +135,19 @@ def _check_preprocess(manifest: dict[str, Any]) -> None:
         classes = _list(manifest, "classes")
         if not all(isinstance(name, str) for name in classes):
             raise _wrong("classes", "a list of strings", classes)
+
+
+def _check_checked(checked: dict[str, Any]) -> None:
+    """Bundles that were compiled before there was a check say nothing of it."""
+    if _get(checked, "machine", "checked.") is None:
+        _text(checked, "reason", "checked.")
+        return
+    _text(checked, "machine", "checked.")
+    _integer(checked, "vectors", "checked.", smallest=1)
+    _integer(checked, "excused", "checked.")
+    error = _get(checked, "max_error", "checked.")
+    if type(error) not in (int, float) or not 0 <= error < math.inf:
+        raise _wrong("checked.max_error", "a number of 0 or more", error)
 
 
 def _wrong(place: str, wanted: str, value: Any) -> BundleError:

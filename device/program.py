@@ -7,7 +7,7 @@ business of the subclasses in host.py and runner.py.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from headgate.device.bundle import Bundle
+from headgate.device.manifest import NAMED
 from headgate.errors import InputError, UsageError
 
-Arrays = np.ndarray | Sequence[np.ndarray]
+Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
 MAX_THREADS = 16
 """HEADGATE_MAX_THREADS of headgate.h."""
 
@@ -91,18 +92,40 @@ class Program(ABC):
         """Compute the network's outputs for N samples, one after another.
 
         Args:
-            inputs: (N, ...) float32; a sequence of such arrays if the network has several
-                inputs.
+            inputs: (N, ...) float32; a sequence of such arrays, or a table of them by name, if
+                the network has several inputs.
 
         Returns:
-            (N, ...) float32, or a tuple of such arrays if the network has several outputs.
+            (N, ...) float32, a tuple of such arrays if the network has several outputs, or a
+            dict of them by name if that is what its ``forward`` returns (a dict, a dataclass).
 
         Raises:
             InputError: wrong number, shape or type of inputs.
             DeviceError: the machine failed.
         """
-        execution = self._run(inputs, repeat=1, warmup=0)
-        return execution.outputs[0] if len(execution.outputs) == 1 else tuple(execution.outputs)
+        outputs = self.outputs(inputs)
+        if self.bundle.manifest.get("results") == NAMED:
+            names = [tensor["name"] for tensor in self.bundle.manifest["outputs"]]
+            return dict(zip(names, outputs, strict=True))
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def outputs(self, inputs: Arrays) -> list[np.ndarray]:
+        """As :meth:`run`, all outputs in order, also of a network that has one or names them."""
+        return self._run(inputs, repeat=1, warmup=0).outputs
+
+    def scores(self, inputs: Arrays) -> np.ndarray:
+        """As :meth:`run` of a network that has one output.
+
+        Raises:
+            InputError: it has several.
+        """
+        names = [tensor["name"] for tensor in self.bundle.manifest["outputs"]]
+        if len(names) > 1:
+            raise InputError(
+                f"{self.name!r} has {len(names)} outputs ({', '.join(names)}), and this is about "
+                "the scores of one; run() gives them all"
+            )
+        return self.outputs(inputs)[0]
 
     def time(self, inputs: Arrays, repeat: int = 100, warmup: int = 10) -> np.ndarray:
         """Latency of each inference in microseconds, timed one by one inside C.
@@ -194,6 +217,8 @@ class Program(ABC):
             raise UsageError(f"repeat={repeat}, warmup={warmup}: at least 1 and 0 are needed")
         if self._closed:
             raise UsageError(f"{self.name!r} was closed; load it again")
+        if isinstance(inputs, Mapping):
+            inputs = _in_order(self.bundle.manifest["inputs"], inputs)
         arrays = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
         checked = _check_inputs(self.bundle.manifest["inputs"], arrays)
         execution = self._execute(checked, repeat, warmup, times, layers)
@@ -204,6 +229,14 @@ class Program(ABC):
         if self._counts is None:
             raise UsageError(f"{self.name!r} was not run yet; call run() first")
         return self._counts
+
+
+def _in_order(wanted: list[dict[str, Any]], inputs: Mapping[str, Any]) -> list[Any]:
+    names = [tensor["name"] for tensor in wanted]
+    if set(names) != set(inputs):
+        given = ", ".join(map(str, inputs)) or "none"
+        raise InputError(f"inputs {given} given, the network takes {', '.join(names)}")
+    return [inputs[name] for name in names]
 
 
 def _check_inputs(wanted: list[dict[str, Any]], arrays: list[Any]) -> list[np.ndarray]:

@@ -58,6 +58,10 @@ class UnsupportedOperator(CompileError):
     """An operator that cannot be lowered; names it, its module path and what is supported."""
 
 
+class WrongResult(CompileError):
+    """What was compiled does not compute what PyTorch does; names the first layer that differs."""
+
+
 class BundleError(HeadgateError):
     """A bundle that is truncated, altered, of another schema or for another target."""
 

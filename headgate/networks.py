@@ -102,11 +102,11 @@ def find_network(
     )
 
 
-def compile_network(network: Network, target: str) -> Bundle:
-    """The bundle of ``network`` for ``target``.
+def compile_network(network: Network, target: str, *, check: bool = True) -> Bundle:
+    """The bundle of ``network`` for ``target``; ``check`` as for ``compile_module``.
 
     Raises:
-        CompileError: it cannot be traced, lowered or linked.
+        CompileError: it cannot be traced, lowered or linked; WrongResult: it is not right.
     """
     from headgate.compile import compile_module
 
@@ -118,6 +118,7 @@ def compile_network(network: Network, target: str) -> Bundle:
         vectors=network.vectors,
         preprocess=network.preprocess,
         classes=network.classes,
+        check=check,
     )
 
 
@@ -165,7 +166,10 @@ def pytorch_outputs(network: Network, images: NDArray[np.float32]) -> NDArray[np
     import torch
 
     with torch.no_grad():
-        rows = [network.module(torch.from_numpy(images[i : i + 1])) for i in range(len(images))]
+        # Copies: forward() may change its input.
+        rows = [
+            network.module(torch.from_numpy(images[i : i + 1].copy())) for i in range(len(images))
+        ]
     outputs: NDArray[np.float32] = torch.cat(rows).numpy()
     return outputs
 

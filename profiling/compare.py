@@ -98,7 +98,7 @@ def compare_programs(
 ) -> Comparison:
     """Time programs that are already loaded; see :func:`compare`."""
     base = choose(contestants, baseline)
-    outputs = {one.name: np.asarray(one.program.run(images)) for one in contestants}
+    outputs = {one.name: _scores(one.program, images) for one in contestants}
     done = {one.name: _done_macs(one) for one in contestants}
     with pinned() as cpu:
         times, runs_per_round = _time_in_turn(contestants, images, rounds)
@@ -213,6 +213,12 @@ def _time_in_turn(
             bursts = [time_burst(one.program, image, BURST_RUNS) for image in singles]
             times[one.name].append(np.concatenate(bursts))
     return times, BURST_RUNS * len(images)
+
+
+def _scores(program: Timed, images: NDArray[np.float32]) -> NDArray[Any]:
+    if isinstance(program, Program):
+        return program.scores(images)
+    return np.asarray(program.run(images))
 
 
 def _done_macs(one: Contestant) -> float | None:

@@ -104,7 +104,7 @@ def measure_effort(
     Raises:
         InputError: The images do not fit.
     """
-    outputs = np.asarray(program.run(images)).reshape(len(images), -1)
+    outputs = program.scores(images).reshape(len(images), -1)
     macs = program.executed_macs()
     predicted = outputs.argmax(axis=1)
     varies = macs.min() != macs.max()
@@ -153,7 +153,7 @@ def measure_efforts(
         say: Called with a line before each.
     """
     dense = next((one for one in sources.values() if not one.manifest["gates"]), None)
-    reference = None if dense is None else np.asarray(dense.program.run(images))
+    reference = None if dense is None else dense.program.scores(images)
     pixels = None
     for one in sources.values():
         pixels = pictures_of(images, one.manifest["preprocess"]) if pixels is None else pixels

@@ -19,7 +19,7 @@ def settle(module: torch.nn.Module, images: torch.Tensor) -> torch.nn.Module:
         if isinstance(norm, torch.nn.BatchNorm2d):
             norm.momentum = 1.0  # one batch decides
     with torch.no_grad():
-        module.train()(images)
+        module.train()(images.clone())  # forward() may change its input
     return module.eval()
 
 

@@ -20,7 +20,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 settings.register_profile("headgate", deadline=None, print_blob=True)
 settings.load_profile("headgate")
 
-TIERS = {"integration", "hardware"}
+TIERS = {"integration", "hardware", "timing"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,6 +29,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for tier in TIERS.intersection(item.path.relative_to(root).parts):
             item.add_marker(tier)
+            if tier == "timing" and os.environ.get("HEADGATE_TIMING") != "1":
+                item.add_marker(pytest.mark.skip(reason="needs a quiet machine: make timing"))
+
+
+@pytest.fixture(autouse=True)
+def no_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What commands say of themselves when they take long does not depend on the machine."""
+    monkeypatch.setattr("headgate.cli.output.NOTE_AFTER_S", 3600.0)
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ with open(boards / "calls", "a") as calls:
 says, cut, program = (boards / f"{{host}}.{{what}}" for what in ("says", "cut", "path"))
 if (boards / f"{{host}}.forever").exists():
     (boards / f"{{host}}.forever").write_text(str(os.getpid()))
-    time.sleep(60)
+    time.sleep(3600)
 if says.exists() or not (boards / host).is_dir():
     text = says.read_text() if says.exists() else f"ssh: connect to host {{host}}: No route to host"
     print(text, file=sys.stderr)

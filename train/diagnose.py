@@ -43,7 +43,7 @@ def first_bad_output(module: nn.Module, batch: Tensor) -> str | None:
         layer.register_forward_hook(watch(name)) for name, layer in module.named_modules() if name
     ]
     try:
-        module(batch)
+        module(batch.clone())  # forward() may change its input
     finally:
         for hook in hooks:
             hook.remove()

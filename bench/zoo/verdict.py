@@ -72,6 +72,9 @@ def faults(record: Found) -> dict[str, str]:
     stages = {} if at_one(record) == NOTHING else {"gate": record.get("gate_fault")}
     stages |= {key: record.get(key, {}).get("fault") for key in COMPILED}
     found = {stage: _line(one["message"]) for stage, one in stages.items() if one}
+    for key in COMPILED:
+        if "wrong_result" in record.get(key, {}):
+            found[key] = _line(record[key]["wrong_result"])
     if record.get("end"):
         found[record.get("stage", "build")] = _line(record["end"])
     return found
@@ -82,7 +85,7 @@ def _compiled(found: Found | None) -> str:
         return NOT_REACHED
     if "fault" in found:
         return _fault(found["fault"])
-    return WRONG if exceeds(found["error"]) else RIGHT
+    return WRONG if "wrong_result" in found or exceeds(found["error"]) else RIGHT
 
 
 def _fault(found: Found) -> str:

@@ -113,9 +113,7 @@ def _by_definition(
     def element(readers: Sequence[Any], image: Expr, channel: Expr, *place: Expr) -> Expr:
         c = te.reduce_axis((0, inputs), name="c")
         taps = [te.reduce_axis((0, n), name=f"k{a}") for a, n in enumerate(kernel)]
-        source = [
-            p * s + k * d for p, s, k, d in zip(place, stride, taps, dilation, strict=True)
-        ]
+        source = [p * s + k * d for p, s, k, d in zip(place, stride, taps, dilation, strict=True)]
         group = 0 if groups == 1 else tirx.floordiv(channel, outputs) * inputs
         product = readers[0](image, group + c, *source) * readers[1](channel, c, *taps)
         return te.sum(product, axis=[c, *taps])
@@ -156,13 +154,10 @@ def _spread(
         def element(readers: Sequence[Any], image: Expr, channel: Expr, *place: Expr) -> Expr:
             source = [tirx.floordiv(p, s) for p, s in zip(place, stride, strict=True)]
             hits = [
-                tirx.EQ(tirx.floormod(p, s), 0)
-                for p, s in zip(place, stride, strict=True)
-                if s > 1
+                tirx.EQ(tirx.floormod(p, s), 0) for p, s in zip(place, stride, strict=True) if s > 1
             ]
-            hit = tirx.all(*hits) if len(hits) > 1 else hits[0]
             zero = scalar.immediate(0, x.dtype)
-            return scalar.guarded(hit, readers[0](image, channel, *source), zero)
+            return scalar.guarded(scalar.every(hits), readers[0](image, channel, *source), zero)
 
         x = call.compute([x], element, (*x.shape[:2], *sizes), suffix=".spread", dtype=x.dtype)
     if any(n < 0 for side in sides for n in side):
@@ -175,13 +170,13 @@ def _spread(
 
 
 def _turned(call: Call, weight: Value, groups: int) -> Value:
-    """Weights (inputs, outputs / groups, ...) of a transposed convolution, as the other has them."""
+    """Weights (inputs, outputs / groups, ...) in the order of a convolution that is not."""
     inputs, outputs, *kernel = weight.shape
     if weight.data is None:
         raise call.refused("as its weights depend on the input")
     data = weight.data.reshape(groups, inputs // groups, outputs, *kernel).swapaxes(1, 2)
     data = data.reshape(groups * outputs, inputs // groups, *kernel)
-    return call.constant(np.flip(data, range(2, data.ndim)).copy(), ".turned")
+    return call.constant(np.flip(data, tuple(range(2, data.ndim))).copy(), ".turned")
 
 
 def _batch_norm(call: Call) -> list[Value | None]:

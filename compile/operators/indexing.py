@@ -30,7 +30,8 @@ def checked(call: Call, index: Value, size: int) -> Value:
             f"as index {int(data[outside][0])} is outside a dimension of {size}",
             "correct the index",
         )
-    return Value(index.name, index.shape, np.where(data < 0, data + size, data).astype(np.int32), "int32")
+    data = np.where(data < 0, data + size, data).astype(np.int32)
+    return Value(index.name, index.shape, data, "int32")
 
 
 def entry(index: Expr, known: Value, size: int) -> Expr:

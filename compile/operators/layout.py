@@ -146,7 +146,12 @@ def _pad(call: Call) -> Value:
 
 
 def padded(
-    call: Call, x: Value, before: Sequence[int], shape: Sequence[int], value: float, suffix: str = ""
+    call: Call,
+    x: Value,
+    before: Sequence[int],
+    shape: Sequence[int],
+    value: float,
+    suffix: str = "",
 ) -> Value:
     """``x`` moved by ``before`` in a result of ``shape``, with ``value`` around it."""
 
@@ -161,7 +166,7 @@ def padded(
         if not inside:
             return readers[0](*source)
         return scalar.guarded(
-            tirx.all(*inside) if len(inside) > 1 else inside[0],
+            scalar.every(inside),
             readers[0](*source),
             scalar.immediate(value, x.dtype),
         )
@@ -196,21 +201,27 @@ def _unfold(call: Call) -> Value:
 
 
 def _as_strided(call: Call) -> Value:
-    x = call["self"]
-    sizes, strides = call["size"], [int(n) for n in call["stride"]]
-    offset = int(call["storage_offset"] or 0)
-    last = offset + sum((int(n) - 1) * s for n, s in zip(sizes, strides, strict=True))
-    if last >= x.size:
-        raise call.refused("as it reads behind the tensor's end")
-    flat = call.reshape(x, (x.size,), ".flat")
+    """Numbers at places of the memory behind ``self``, in the order in which PyTorch stores it."""
+    x, steps = call["self"], [int(n) for n in call["stride"]]
+    sizes, offset = [int(n) for n in call["size"]], int(call["storage_offset"] or 0)
+    stored = call.fx.args[0].meta["val"].stride()  # type: ignore[union-attr]
+    order = sorted((a for a in range(len(x.shape)) if x.shape[a] > 1), key=lambda a: -stored[a])
+    last = offset + sum((n - 1) * s for n, s in zip(sizes, steps, strict=True))
+    dense = [int(np.prod([x.shape[a] for a in order[i + 1 :]])) for i in range(len(order))]
+    if [stored[a] for a in order] != dense or last >= x.size:
+        raise call.refused("as it reads memory that is not one whole tensor")
 
     def element(readers: Sequence[Any], *indices: Expr) -> Expr:
-        place: Expr = offset
-        for index, stride in zip(indices, strides, strict=True):
-            place = place + index * stride
-        return readers[0](place)
+        place: Expr = tirx.const(offset, "int32")
+        for index, step in zip(indices, steps, strict=True):
+            place = place + index * step
+        source: list[Expr] = [0] * len(x.shape)
+        for axis in order:
+            source[axis] = tirx.floordiv(place, stored[axis])
+            place = tirx.floormod(place, stored[axis])
+        return readers[0](*source)
 
-    return call.compute([flat], element)
+    return call.compute([x], element)
 
 
 def _diagonal(call: Call) -> Value:

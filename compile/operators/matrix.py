@@ -39,9 +39,7 @@ def _product(call: Call, a: Value, b: Value, suffix: str = "") -> Value:
     return _matmul(call, a, b, suffix)
 
 
-def _linear(
-    call: Call, x: Value, weight: np.ndarray, bias: np.ndarray, suffix: str = ""
-) -> Value:
+def _linear(call: Call, x: Value, weight: np.ndarray, bias: np.ndarray, suffix: str = "") -> Value:
     """Every row of ``x`` times ``weight`` (outputs, inputs)."""
     weight, bias = np.ascontiguousarray(weight), np.ascontiguousarray(bias, np.float32)
     return call.node("linear", [x], suffix=suffix, weight=weight, bias=bias)

@@ -21,15 +21,16 @@ def pointwise(
     call: Call,
     function: Function,
     operands: Sequence[Operand],
-    dtype: str | None = None,
+    within: str | None = None,
     shape: Sequence[int] | None = None,
     **place: Any,
 ) -> Value:
     """A node of ``function(a, b, ...)`` for each number, operands broadcast.
 
-    Operands are converted to ``dtype`` first, the result's by default.
+    Operands are converted to the type ``within`` first, the result's by default. ``place`` is
+    that of :meth:`Call.compute`.
     """
-    dtype = dtype or place.get("dtype") or call.dtype
+    within = within or place.get("dtype") or call.dtype
     tensors = [o for o in operands if isinstance(o, Value) and not _is_scalar(o)]
     shape = call.shape if shape is None else tuple(shape)
 
@@ -41,13 +42,19 @@ def pointwise(
                 reader, tensor = next(remaining)
                 value = reader(*broadcast(indices, tensor.shape))
             else:
-                data = operand.data.reshape(-1)[0] if isinstance(operand, Value) else operand
-                assert data is not None
-                value = scalar.immediate(data, dtype)
-            values.append(scalar.cast(value, dtype))
+                value = scalar.immediate(_single(operand), within)
+            values.append(scalar.cast(value, within))
         return scalar.bound(function, values)
 
     return call.compute(tensors, element, shape, **place)
+
+
+def _single(operand: Operand) -> Any:
+    """The number of a constant that has only one."""
+    if not isinstance(operand, Value):
+        return operand
+    assert operand.data is not None
+    return operand.data.reshape(-1)[0]
 
 
 def _is_scalar(value: Value) -> bool:
@@ -61,17 +68,14 @@ def broadcast(indices: Sequence[Expr], shape: tuple[int, ...]) -> list[Expr]:
 
 
 def promoted(*operands: Operand) -> str:
-    """The type in which PyTorch compares these operands."""
-    examples = [
+    """The type in which PyTorch compares one or two operands."""
+    examples: list[Any] = [
         torch.empty((1,) * len(o.shape), dtype=getattr(torch, o.dtype))
         if isinstance(o, Value)
         else o
         for o in operands
     ]
-    first, *others = examples
-    if not others:
-        return dtype_name(first.dtype)
-    return dtype_name(torch.result_type(first, others[0]))
+    return dtype_name(torch.result_type(examples[0], examples[-1]))
 
 
 def _unary(function: Function) -> Callable[[Call], Value]:
@@ -187,14 +191,15 @@ def clamp(call: Call, x: Value, low: float | None, high: float | None) -> Value:
 
 
 def _number(value: Operand) -> float | None:
-    if isinstance(value, Value):
-        return float(value.data.reshape(-1)[0]) if _is_scalar(value) else None  # type: ignore[union-attr]
-    return float(value)
+    if isinstance(value, Value) and not _is_scalar(value):
+        return None
+    return float(_single(value))
 
 
 def _relu(call: Call) -> Value:
     if call.dtype != "float32":
-        return pointwise(call, lambda v: scalar.maximum(v, scalar.immediate(0, call.dtype)), [call["self"]])
+        zero = scalar.immediate(0, call.dtype)
+        return pointwise(call, lambda v: scalar.maximum(v, zero), [call["self"]])
     return clamp(call, call["self"], 0.0, None)
 
 
@@ -255,10 +260,8 @@ def _clone(call: Call) -> Value:
 
 def _per_channel(value: Operand, like: Value) -> np.ndarray | None:
     """A constant that varies over channels only, as one number for each."""
-    if like.dtype != "float32" or len(like.shape) < 2:
-        return None
-    data = np.asarray(value.data if isinstance(value, Value) else value)
-    if data.dtype == object:
+    data = value.data if isinstance(value, Value) else np.asarray(value)
+    if data is None:
         return None
     shape = (1,) * (len(like.shape) - data.ndim) + data.shape
     if shape not in {(1,) * len(shape), (1, like.channels) + (1,) * (len(shape) - 2)}:
@@ -268,25 +271,24 @@ def _per_channel(value: Operand, like: Value) -> np.ndarray | None:
 
 def arithmetic(kind: str, call: Call, a: Operand, b: Operand, alpha: Number = 1) -> Value:
     """``a`` and ``alpha`` times ``b``, added, subtracted, multiplied or divided."""
-    function = scalar.ARITHMETIC[kind]
     if isinstance(a, Value) and a.data is not None and kind in ("add", "mul") and alpha == 1:
         a, b = b, a
-    floats = call.dtype == "float32" and isinstance(a, Value) and a.shape == call.shape
-    if floats and a.data is None:  # type: ignore[union-attr]
-        constant = _per_channel(b, a) if not isinstance(b, Value) or b.data is not None else None  # type: ignore[arg-type]
-        if constant is not None and _channels_matter(a):  # type: ignore[arg-type]
+    if isinstance(a, Value) and a.data is None and a.dtype == "float32" and a.shape == call.shape:
+        constant = _per_channel(b, a) if _has_channels(a) else None
+        if constant is not None:
             scale, shift = _affine(kind, constant * np.float32(alpha))
-            return call.node("affine", [a], scale=scale, shift=shift)  # type: ignore[list-item]
-        both = isinstance(b, Value) and b.dtype == "float32" and b.shape == a.shape and b.data is None  # type: ignore[union-attr]
-        if kind == "add" and alpha == 1 and both:
-            return call.node("add", [a, b])  # type: ignore[list-item]
+            return call.node("affine", [a], scale=scale, shift=shift)
+        same = isinstance(b, Value) and b.data is None and (b.shape, b.dtype) == (a.shape, a.dtype)
+        if kind == "add" and alpha == 1 and isinstance(b, Value) and same:
+            return call.node("add", [a, b])
+    function = scalar.ARITHMETIC[kind]
     if alpha == 1:
         return pointwise(call, function, [a, b])
     factor = scalar.immediate(alpha, call.dtype)
     return pointwise(call, lambda x, y: function(x, y * factor), [a, b])
 
 
-def _channels_matter(x: Value) -> bool:
+def _has_channels(x: Value) -> bool:
     """Whether ``x`` has channels with pixels, or is a vector: else a row has no channel."""
     return x.shape[0] == 1 if len(x.shape) == 2 else len(x.shape) == 4
 
@@ -401,9 +403,7 @@ HANDLERS: dict[str, Callable[[Call], Any]] = {
     **{f"aten.{k}.{form}": _sum(k) for k in ("add", "sub") for form in ("Tensor", "Scalar")},
     **{f"aten.{k}.{form}": _product(k) for k in ("mul", "div") for form in ("Tensor", "Scalar")},
     **{f"aten.div.{form}": _rounded_quotient for form in ("Tensor_mode", "Scalar_mode")},
-    **{
-        f"aten.pow.{form}": _power for form in ("Tensor_Scalar", "Tensor_Tensor", "Scalar")
-    },
+    **{f"aten.pow.{form}": _power for form in ("Tensor_Scalar", "Tensor_Tensor", "Scalar")},
     "aten.clamp.default": _clamp,
     "aten.clamp.Tensor": _clamp,
     "aten.clone.default": _clone,

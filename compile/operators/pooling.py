@@ -76,7 +76,9 @@ def _extreme(
         source, inside, taps = _sources(indices, rank, window, place)
         lowest = tirx.min_value(x.dtype)
         value = readers[0](*source)
-        return te.max(scalar.guarded(_all(inside), value, lowest) if inside else value, axis=taps)
+        return te.max(
+            scalar.guarded(scalar.every(inside), value, lowest) if inside else value, axis=taps
+        )
 
     return call.compute([x], element, reduces=True, rereads=True, suffix=suffix)
 
@@ -94,7 +96,7 @@ def _position(
             flat = flat * size + scalar.cast(index, "int64")
         same = tirx.EQ(readers[0](*source), readers[1](*indices))
         nowhere = tirx.const(int(np.prod(sizes)), "int64")
-        found = scalar.guarded(_all([*inside, same]), flat, nowhere)
+        found = scalar.guarded(scalar.every([*inside, same]), flat, nowhere)
         return te.min(found, axis=taps)
 
     return call.compute(
@@ -113,10 +115,6 @@ def _sources(
         source.append(where)
         inside += conditions
     return source, inside, taps
-
-
-def _all(conditions: Sequence[Expr]) -> Expr:
-    return tirx.all(*conditions) if len(conditions) > 1 else conditions[0]
 
 
 def _max_pool(rank: int) -> Callable[[Call], list[Value]]:
@@ -164,13 +162,13 @@ def _counts(windows: _Windows, border: bool) -> np.ndarray:
     return counts
 
 
-def _sum_of_windows(
-    call: Call, x: Value, rank: int, window: Sequence[int], place: Place
-) -> Value:
+def _sum_of_windows(call: Call, x: Value, rank: int, window: Sequence[int], place: Place) -> Value:
     def element(readers: Sequence[Any], *indices: Expr) -> Expr:
         source, inside, taps = _sources(indices, rank, window, place)
         value, zero = readers[0](*source), scalar.immediate(0, x.dtype)
-        return te.sum(scalar.guarded(_all(inside), value, zero) if inside else value, axis=taps)
+        return te.sum(
+            scalar.guarded(scalar.every(inside), value, zero) if inside else value, axis=taps
+        )
 
     return call.compute([x], element, reduces=True, rereads=True, suffix=".sums")
 

@@ -70,9 +70,7 @@ def _sum(call: Call) -> Value:
 def total(call: Call, x: Value, over: Sequence[int], keep: bool, suffix: str = "") -> Value:
     """The sum along the dimensions ``over``."""
     dtype = call.dtype
-    return reduced(
-        call, te.sum, x, over, keep, read=lambda v: scalar.cast(v, dtype), suffix=suffix
-    )
+    return reduced(call, te.sum, x, over, keep, read=lambda v: scalar.cast(v, dtype), suffix=suffix)
 
 
 def _mean(call: Call) -> Value:
@@ -88,9 +86,8 @@ def mean(call: Call, x: Value, over: Sequence[int], keep: bool, suffix: str = ""
         return call.node("channel_mean", [x], shape, suffix=suffix, absolute=False)
     count = int(np.prod([x.shape[a] for a in over]))
     whole = total(call, x, over, keep, f"{suffix}.sum")
-    return pointwise(
-        call, lambda v: v * (1.0 / count), [whole], shape=whole.shape, suffix=suffix, operator="mean"
-    )
+    place: dict[str, Any] = {"shape": whole.shape, "suffix": suffix, "operator": "mean"}
+    return pointwise(call, lambda v: v * (1.0 / count), [whole], **place)
 
 
 def _variance(call: Call) -> Value:
@@ -136,8 +133,7 @@ def _extreme_with_index(reduce: Reduce) -> Callable[[Call], list[Value]]:
         over = axes(call["dim"], len(x.shape))
         values = reduced(call, reduce, x, over, True, suffix=".values")
         index = _first_where_equal(call, x, values, over, keep, ".indices")
-        shape = call.shape
-        return [call.reshape(values, shape, ".reshaped") if values.shape != shape else values, index]
+        return [call.reshape(values, call.shape, ".squeezed"), index]
 
     return handler
 

@@ -7,7 +7,7 @@ for, and every target has it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
@@ -18,7 +18,7 @@ Expr = Any
 
 
 def type_of(value: Expr) -> str:
-    """"float32" of a number of that type."""
+    """ "float32" of a number of that type."""
     return str(value.ty)
 
 
@@ -57,6 +57,11 @@ def bound(function: Callable[..., Expr], values: list[Expr]) -> Expr:
     for name, value in reversed(taken):
         result = tirx.Let(name, value, result)
     return result
+
+
+def every(conditions: Sequence[Expr]) -> Expr:
+    """Whether all of one or more conditions hold."""
+    return tirx.all(*conditions) if len(conditions) > 1 else conditions[0]
 
 
 def truth(value: Expr) -> Expr:

@@ -45,16 +45,14 @@ class _Scatter:
             k = te.reduce_axis((0, index.shape[axis]), name="k")
             at = [k if a == axis else i for a, i in enumerate(out)]
             inside = [
-                out[a] < n
-                for a, n in enumerate(index.shape)
-                if a != axis and n < self.x.shape[a]
+                out[a] < n for a, n in enumerate(index.shape) if a != axis and n < self.x.shape[a]
             ]
             named = tirx.EQ(entry(readers[0](*at), index, size), out[axis])
             given = read(k, None if source is None else readers[1](*at))
-            value = scalar.guarded(named, scalar.cast(given, dtype), scalar.immediate(missing, dtype))
+            nothing = scalar.immediate(missing, dtype)
+            value = scalar.guarded(named, scalar.cast(given, dtype), nothing)
             if inside:
-                condition = tirx.all(*inside) if len(inside) > 1 else inside[0]
-                value = scalar.guarded(condition, value, scalar.immediate(missing, dtype))
+                value = scalar.guarded(scalar.every(inside), value, nothing)
             return reduce(value, axis=k)
 
         return self.call.compute(
@@ -156,7 +154,7 @@ def _index_put(call: Call) -> Value:
             tirx.EQ(entry(r(*broadcast(at, v.shape)), v, x.shape[a]), o)
             for r, v, a, o in zip(readers, indices, axes, out, strict=True)
         ]
-        return tirx.all(*conditions) if len(conditions) > 1 else conditions[0]
+        return scalar.every(conditions)
 
     def value_at(reader: Any, at: list[Expr], out: Sequence[Expr]) -> Expr:
         others = [o for a, o in enumerate(out) if a not in axes]
@@ -172,9 +170,7 @@ def _index_put(call: Call) -> Value:
             value = scalar.cast(value_at(readers[0], at, out), call.dtype)
             return te.sum(scalar.guarded(condition, value, zero), axis=k)
 
-        total = call.compute(
-            [values, *indices], added, reduces=True, rereads=True, suffix=".total"
-        )
+        total = call.compute([values, *indices], added, reduces=True, rereads=True, suffix=".total")
         return pointwise(call, lambda a, b: a + b, [x, total])
 
     def last(readers: Sequence[Any], *out: Expr) -> Expr:

@@ -80,9 +80,7 @@ class Sort:
                 b = let(scratch[tir.minimum(right[0], self.size - 1)])
                 first, second = x[tirx.Cast("int32", a) + base], x[tirx.Cast("int32", b) + base]
                 in_order = first >= second if self.descending else first <= second
-                take_left = let(
-                    tirx.all(left[0] < middle, tirx.any(right[0] >= high, in_order))
-                )
+                take_left = let(tirx.all(left[0] < middle, tirx.any(right[0] >= high, in_order)))
                 T.buffer_store(y, tirx.Select(take_left, a, b), [base + low + k])
                 step = tirx.Cast("int32", take_left)
                 T.buffer_store(left, left[0] + step, [0])

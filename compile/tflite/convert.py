@@ -16,6 +16,7 @@ from headgate.compile.tflite.place import fill, filling_is_cheaper
 from headgate.compile.tflite.quiet import quiet_stderr
 from headgate.compile.tflite.value import Value
 from headgate.errors import CompileError, InputError, ToolMissing, UnsupportedOperator, why
+from headgate.train.evaluating import evaluating
 
 if TYPE_CHECKING:
     import torch
@@ -59,13 +60,12 @@ def convert(
     if calibration is not None:
         _check_calibration(calibration, tuple(example.shape))
     tf = _import_tensorflow()
-    training = module.training
     try:
-        program = torch.export.export(module.eval(), (example,))
+        with evaluating(module), torch.no_grad():
+            # With nothing decomposed: what is changed in place becomes a value of its own.
+            program = torch.export.export(module, (example,)).run_decompositions({})
     except Exception as error:  # torch.export raises many kinds
         raise CompileError(f"torch.export cannot trace the network: {why(error)}") from error
-    finally:
-        module.train(training)
     _refuse_gates(program.graph)
     translator = _Translator(tf, program)
     batch, channels, height, width = example.shape
@@ -121,6 +121,7 @@ class _Translator:
     def __init__(self, tf: Any, program: torch.export.ExportedProgram) -> None:
         self._tf = tf
         self._graph = program.graph
+        self._signature = program.graph_signature
         self._constants = _constants(program)
         self._norm_after = self._find_norms()
         self._placed_after = self._find_places()
@@ -137,8 +138,19 @@ class _Translator:
             elif node.op == "call_function":
                 values[node] = self._call(node, values)
             elif node.op == "output":
-                return self._output(values[node.args[0][0]])
+                return self._output(values[self._result(node.args[0])])
         raise CompileError("the exported network has no output")
+
+    def _result(self, results: tuple[Node, ...]) -> Node:
+        """The node that the network returns, without what it has changed in place."""
+        names = self._signature.user_outputs
+        found = [node for node in results if getattr(node, "name", None) in names]
+        if len(names) != 1 or len(found) != 1:
+            raise CompileError(
+                f"the network returns {len(names)} results; TFLite files are made of networks that "
+                "return one tensor"
+            )
+        return found[0]
 
     def _call(self, node: Node, values: dict[Node, Any]) -> Any:
         name = operator_name(node)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import re
 from dataclasses import dataclass
 
@@ -11,6 +13,7 @@ from headgate.errors import UsageError
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]*")
 _PORTS = range(1, 1 << 16)
+_SSH_PORT = 22
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,17 @@ class Address:
             return cls(host, user if at else None, int(port) if port else None)
         except UsageError as error:
             raise UsageError(f"{text!r}: {error}; write USER@HOST or USER@HOST:PORT") from error
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """What two addresses of one board share, whoever logs in: its host and port.
+
+        Without a port that is 22, although ssh's configuration may say another.
+        """
+        host = self.host.lower().removesuffix(".")
+        with contextlib.suppress(ValueError):
+            host = str(ipaddress.ip_address(host))
+        return host, self.port or _SSH_PORT
 
     @property
     def destination(self) -> str:

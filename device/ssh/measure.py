@@ -39,7 +39,7 @@ def measure(
 ) -> dict[str, Any]:
     """Measure a bundle on a board: latency, layers, active channels, and energy if wanted.
 
-    Sensor and shunt are those of the inventory unless the settings name others.
+    Sensor, shunt and column are those of the inventory unless the settings name others.
 
     Returns:
         The agent's report (``device/agent/README.md``), whose form was checked. Whether it
@@ -61,6 +61,7 @@ def measure(
         settings,
         sensor=settings.sensor or board.sensor,
         shunt_uohm=settings.shunt_uohm or board.shunt_uohm,
+        column=settings.column or board.column,
     )
     machine.check(opened)
     connection = machine.connection()

@@ -65,16 +65,26 @@ def compile_(
     density: Annotated[
         float | None, typer.Option(help="Share of the channels that each gate keeps, 0 to 1.")
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check/--no-check",
+            help="Run the bundle on its own test vectors, here or under QEMU, and compare with "
+            "PyTorch before it is written.",
+        ),
+    ] = True,
     json: Json = False,
 ) -> None:
     """Compile a network for headgate's own runtime, or for LiteRT, ONNX Runtime or ncnn."""
     # What can be wrong is looked at first: loading TVM or TensorFlow takes seconds.
     peer = _check(backend, target, quantize, calibrate)
+    if peer is not None and not check:
+        raise UsageError("--no-check is for --backend headgate; of other files nothing is checked")
     from headgate.networks import find_network
 
     network = find_network(model, random_weights=random_weights, method=method, density=density)
     if peer is None:
-        figures, following = _bundle(network, target or "host", output)
+        figures, following = _bundle(network, target or "host", output, check)
     else:
         _refuse_gates(network, model, backend)
         figures = _file(network, peer, quantize, calibrate or "sample", output)
@@ -85,6 +95,8 @@ def compile_(
     if json:
         print_json(figures)
         return
+    if "checked" in figures:
+        figures["checked"] = _checked(figures["checked"])
     for name, value in figures.items():
         print_line(f"{name:14} {value:,}" if isinstance(value, int) else f"{name:14} {value}")
     next_step(following)
@@ -125,12 +137,14 @@ def _refuse_gates(network: Network, model: str, backend: str) -> None:
         )
 
 
-def _bundle(network: Network, target: str, output: Path | None) -> tuple[dict[str, Any], str]:
+def _bundle(
+    network: Network, target: str, output: Path | None, check: bool
+) -> tuple[dict[str, Any], str]:
     from headgate.networks import compile_network
 
     path = output or Path(f"{network.name}-{target}.hgb")
     with working(f"compiling {network.name} for {target}"):
-        bundle = compile_network(network, target)
+        bundle = compile_network(network, target, check=check)
     bundle.save(path)
     machine = "host" if target == "host" else f"qemu:{target}"
     return _figures(path, bundle.manifest), on_machine(f"headgate validate {path}", machine)
@@ -180,7 +194,18 @@ def _figures(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
         "arena_bytes": manifest["arena_bytes"],
         "weights_bytes": manifest["weights_bytes"],
         "runner_bytes": sizes.get("code/runner"),
+        "checked": manifest["checked"],
     }
+
+
+def _checked(checked: dict[str, Any]) -> str:
+    if checked["machine"] is None:
+        return f"not checked: {checked['reason']}"
+    excused = f", {checked['excused']} left out" if checked["excused"] else ""
+    return (
+        f"on {checked['machine']}: {checked['vectors']} vectors{excused}, largest error "
+        f"{checked['max_error']:.0e}"
+    )
 
 
 def _digest(path: Path) -> str:

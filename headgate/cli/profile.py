@@ -48,6 +48,15 @@ def profile(
             "'command:./meter --csv'; device/agent/README.md has them all. Means --energy.",
         ),
     ] = None,
+    column: Annotated[
+        str | None,
+        typer.Option(
+            "--column",
+            metavar="NAME",
+            help="Of a meter's CSV: the column of the board's power; or of its volts and its "
+            "amperes, with a comma between.",
+        ),
+    ] = None,
     cpus: Annotated[
         str | None,
         typer.Option("--cpus", metavar="LIST", help="Of boards: where it runs, such as 3 or 2-3."),
@@ -79,12 +88,15 @@ def profile(
     from headgate.device.agent_call import Settings
     from headgate.device.fleet import names_of
 
+    if column is not None and not (energy or sensor is not None):
+        raise UsageError(f"--column {column}: for a meter's energy; give --energy or --sensor too")
     of_agent = {"--cpus": cpus, "--warmup": warmup, "--governor": governor}
     given = {option: str(value) for option, value in of_agent.items() if value is not None}
     settings = Settings(
         threads,
         energy or sensor is not None,
         sensor,
+        column=column,
         rounds=repeat,
         # One word each: an option's value may begin with a dash, and the agent says what is wrong.
         extra=[f"{option}={value}" for option, value in given.items()],

@@ -93,7 +93,7 @@ def _bundle(path: Path, machine: str, images: list[str] | None, threads: int) ->
         )
     batch = read_images(images, opened) if images else vectors_of(opened)
     with load(opened, machine, threads) as program:
-        scores = program.run(batch.array)
+        scores = program.scores(batch.array)
     figures = {
         **_common("bundle", path, machine, batch, scores),
         "dense_macs": dense_macs(opened.manifest),

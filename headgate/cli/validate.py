@@ -121,7 +121,7 @@ def _on_images(path: Path, machine: str, images: list[str], model: str | None) -
     array = read_images(images, bundle).array
     expected = pytorch_outputs(find_network(model or bundle.name), array)
     with load(bundle, machine) as program:
-        scores = program.run(array)
+        scores = program.scores(array)
     return compare_outputs([scores], [expected], float(bundle.manifest["tolerance"]))
 
 

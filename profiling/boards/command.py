@@ -14,6 +14,7 @@ _OPTIONS = {
     "--threads": "--threads",
     "--rounds": "--repeat",
     "--sensor": "--sensor",
+    "--column": "--column",
     "--cpus": "--cpus",
     "--warmup": "--warmup",
     "--governor": "--governor",

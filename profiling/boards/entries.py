@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from headgate.device.ssh.address import Address
 from headgate.profiling.absent import NotMeasured, is_measured
 from headgate.profiling.layers import GATE_OPERATORS
 
@@ -210,7 +211,11 @@ def machine_of(report: Data) -> str | None:
 
 def _identity(report: Data) -> str:
     identity = report["context"]["before"].get("board_id")
-    return identity if isinstance(identity, str) else machine_of(report) or ""
+    if isinstance(identity, str):
+        return identity
+    name = machine_of(report) or ""
+    # `pi@kitchen` and `pi@kitchen:22` are one board; a name of boards.toml is what it is.
+    return "{}:{}".format(*Address.parse(name).place) if "@" in name else name
 
 
 def _name(boards: Mapping[tuple[str, str, str], Board]) -> None:

@@ -74,7 +74,7 @@ class Peer(ABC):
 
     @classmethod
     def prepare(cls, module: torch.nn.Module, example: torch.Tensor, path: Path) -> Path:
-        """Convert an eval-mode dense CNN for this peer; returns the written file.
+        """Convert a dense CNN for this peer; returns the written file. Neither is changed.
 
         Args:
             module: The network.
@@ -86,8 +86,11 @@ class Peer(ABC):
             UnsupportedOperator: The network has an operator the converter cannot translate.
         """
         cls.check_converters()
+        from headgate.train.evaluating import evaluating
+
         target = path.with_name(path.name + cls.suffix)
-        cls._convert(module, example, target)
+        with evaluating(module):
+            cls._convert(module, example.clone(), target)  # tracing may run it, in place
         return target
 
     def run(self, array: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -40,7 +40,7 @@ class Ncnn(Peer):
         # pnnx writes a dozen files beside its input; its weights are fp16 unless told otherwise
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            torch.jit.trace(module.eval(), example).save(str(folder / "network.pt"))
+            torch.jit.trace(module, example).save(str(folder / "network.pt"))
             shape = ",".join(str(size) for size in example.shape)
             command = [pnnx.EXEC_PATH, "network.pt", f"inputshape=[{shape}]f32", "fp16=0"]
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

@@ -35,7 +35,7 @@ class OnnxRuntime(Peer):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             program = torch.onnx.export(
-                module.eval(), (example,), dynamo=True, optimize=True, verbose=False
+                module, (example,), dynamo=True, optimize=True, verbose=False
             )
         assert program is not None  # a program comes back whenever no file is named
         program.save(str(path), external_data=False)

@@ -1,4 +1,4 @@
-"""The agent with a real network: it costs nothing, and says what the host says."""
+"""The agent with a real network: it says what the host says."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from headgate.device import Bundle
@@ -14,13 +13,10 @@ from headgate.device.agent_archive import write_agent
 from headgate.device.agent_report import read_agent_report
 from headgate.device.runner import RunnerProgram
 from headgate.profiling import build_board_report
-from headgate.profiling.context import pinned
 from headgate.profiling.report import render_html
 from tests.page_structure import page_faults
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
-
-RUNS = {"repeat": 30, "warmup": 2}
 
 
 @pytest.fixture(scope="module")
@@ -35,28 +31,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def profile_with_agent(folder: Path) -> dict[str, object]:
     command = [sys.executable, "-I", "-S", folder / "headgate-agent.pyz"]
-    command += ["profile", folder / "network.hgb", "--rounds", "5"]
-    command += [word for key, value in RUNS.items() for word in (f"--{key}", str(value))]
+    command += ["profile", folder / "network.hgb", "--rounds", "1", "--repeat", "2"]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return read_agent_report(done.stdout.encode())
-
-
-def test_latency_agrees_with_the_runners_within_two_per_cent(folder: Path) -> None:
-    bundle = Bundle.open(folder / "network.hgb")
-    (inputs,), _ = bundle.vectors()
-    ratios = []
-    with RunnerProgram(bundle, "host", command=[], env={}) as program:
-        # A neighbour can disturb one measurement, not always the same one of three.
-        for _ in range(3):
-            with pinned():
-                direct_us = float(np.median(program.time(inputs, **RUNS)))
-            latency = profile_with_agent(folder)["latency"]
-            assert isinstance(latency, dict)
-            ratios.append(latency["latency_us"]["percentiles"]["p50"]["value"] / direct_us)
-            if abs(ratios[-1] - 1) <= 0.02:
-                return
-    pytest.fail(f"agent over runner: {', '.join(f'{ratio:.3f}' for ratio in ratios)}")
 
 
 def test_counts_and_arithmetic_agree_with_the_hosts(folder: Path) -> None:

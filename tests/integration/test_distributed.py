@@ -26,7 +26,7 @@ def test_two_processes_share_a_run_and_resume_it(tmp_path: Path) -> None:
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     for _ in range(2):  # The second time every epoch is done: it only writes the result again.
         subprocess.run(
-            [*launch, str(tmp_path / "main.py")], env=environment, check=True, timeout=300
+            [*launch, str(tmp_path / "main.py")], env=environment, check=True, timeout=900
         )
     described = describe(tmp_path / "run")
     assert "2 process(es)" in described["hardware"]

@@ -40,7 +40,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def call(archive: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Start the archive in a Python that has no packages at all."""
     command = [sys.executable, "-I", "-S", str(archive), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
@@ -279,12 +279,12 @@ def test_a_lost_connection_leaves_no_runner_behind(
         # These tests may themselves run under nohup, which children inherit.
         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 300
     while not (mark.exists() and mark.read_text()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(number)
-    assert process.wait(20) == 128 + number
+    assert process.wait(300) == 128 + number
     with pytest.raises(ProcessLookupError):
         os.kill(int(mark.read_text()), 0)
     assert not list(tmp_path.glob("headgate-*"))

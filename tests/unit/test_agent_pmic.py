@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from headgate.device.agent.errors import SensorError
 from headgate.device.agent.recorder import Recording
 from headgate.device.agent.sensors import choose, pmic
 from headgate.device.agent.system import System
-from tests.board_trees import plant, plant_text, read, total_mw, tree
+from tests.board_trees import RECORDINGS, plant, plant_text, read, total_mw, tree
 
 # Volts times amperes of the recording, in decimal arithmetic.
 PI5_RAILS_MW = {
@@ -140,8 +143,63 @@ def test_an_answer_without_one_of_the_rails_is_no_power(wanted: str, tmp_path: P
     assert recording.total.values == pytest.approx([factor * 2625 + constant] * 2)
 
 
-def test_a_rail_that_came_later_does_not_raise_the_estimate(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wanted", ["pmic", "pmic:estimate"])
+def test_a_rail_that_comes_later_is_no_reading(wanted: str, tmp_path: Path) -> None:
     system = Mailbox(tmp_path, " X_A current(3)=0.5A\n X_V volt(9)=1.25V\n")
-    sensor = choose(system, "pmic:estimate")
+    recording = Recording(choose(system, wanted))
     system.answer += " Y_A current(4)=2A\n Y_V volt(8)=1V\n"
-    assert total_mw(sensor) == pytest.approx(1.1451 * 625 + 587.9)
+    recording.poll(0)
+    assert recording.last_failure == "Y was not there at the start; measure again"
+    assert not recording.total.values
+
+
+def lines_of_the_recording() -> list[str]:
+    text = (RECORDINGS / "rpi5.txt").read_text().partition("$ vcgencmd pmic_read_adc\n")[2]
+    return [line[1:] for line in text.partition("$ ")[0].splitlines()]
+
+
+@pytest.mark.parametrize("wanted", ["auto", "pmic", "pmic:estimate"])
+@pytest.mark.parametrize("lost", range(24))
+def test_a_first_answer_without_one_line_is_refused(wanted: str, lost: int, tmp_path: Path) -> None:
+    lines = lines_of_the_recording()
+    assert len(lines) == 26  # the last two are of rails that have volts only
+    rail = lines[lost].split()[0].rpartition("_")[0]
+    system = Mailbox(tmp_path, "\n".join(lines[:lost] + lines[lost + 1 :]))
+    with pytest.raises(SensorError, match=rf"pmic_read_adc: no reading of {rail}"):
+        choose(system, wanted)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda text: text[:-10].rpartition("EXT5V")[0] + "EXT5V_V vo",
+            "'EXT5V_V vo' is no reading",
+        ),
+        (lambda text: text[: len(text) * 3 // 4], "no reading of"),
+        (lambda text: re.sub(r".*VDD_CORE.*\n", "", text), "no reading of VDD_CORE"),
+        (lambda text: text.replace("0.76798460V", "0.76!"), "no reading of VDD_CORE"),
+    ],
+)
+def test_a_first_answer_that_is_cut_off_is_refused(
+    change: Callable[[str], str], words: str, tmp_path: Path
+) -> None:
+    system = Mailbox(tmp_path, change("\n".join(lines_of_the_recording())))
+    with pytest.raises(SensorError, match=words):
+        choose(system, "pmic")
+
+
+def test_an_answer_that_is_incomplete_once_is_asked_for_again(tmp_path: Path) -> None:
+    class Once(Mailbox):
+        def ioctl(self, name: str, request: int, buffer: bytearray) -> None:
+            lines = lines_of_the_recording()
+            self.answer = "\n".join(lines if self.devices.count("dev/vcio") else lines[:-8])
+            super().ioctl(name, request, buffer)
+
+    assert total_mw(choose(Once(tmp_path, ""))) == pytest.approx(1858.8638659525, rel=1e-14)
+
+
+def test_a_rail_may_draw_less_than_nothing(tmp_path: Path) -> None:
+    text = "\n".join(lines_of_the_recording()).replace("=0.00018315A", "=-0.00018315A")
+    values = read(choose(Mailbox(tmp_path, text)))
+    assert values["3V3_ADC"] == pytest.approx(-0.60597100575, rel=1e-12)

@@ -103,10 +103,14 @@ def test_two_threads_that_take_turns_on_one_cpu_are_noticed(tmp_path: Path) -> N
 
 
 def test_one_thread_is_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks: list[Queue] = []
-    monkeypatch.setattr(Queue, "look", lambda self: looks.append(self))
-    save_bundle(tmp_path / "fake.hgb", extra="time.sleep(0.2)")
-    for threads in (1, 2):
-        with Network(open_bundle(tmp_path / "fake.hgb"), threads=threads) as network:
-            assert network.run([0]).waited_share is None
-        assert bool(looks) == (threads > 1)
+    looked = tmp_path / "looked"
+    monkeypatch.setattr(Queue, "look", lambda self: looked.touch())
+    save_bundle(tmp_path / "one.hgb")
+    with Network(open_bundle(tmp_path / "one.hgb"), threads=1) as network:
+        assert network.run([0]).waited_share is None
+    assert not looked.exists()
+    # Two go on until they were looked at.
+    wait = f"import os\nwhile not os.path.exists({str(looked)!r}): time.sleep(0.01)"
+    save_bundle(tmp_path / "two.hgb", extra=wait)
+    with Network(open_bundle(tmp_path / "two.hgb"), threads=2) as network:
+        assert network.run([0]).waited_share is None

@@ -45,6 +45,12 @@ def page_of(*reports: Report) -> str:
         # The same board at another address: its identity counts.
         (("a" * 64, "a" * 64), ("pi@x", "kitchen"), None),
         (({"not_measured": "no serial-number"}, None), (None, None), None),
+        ((None, None), ("pi@kitchen", "root@Kitchen:22"), None),
+        (
+            (None, None),
+            ("pi@kitchen", "pi@kitchen:2222"),
+            ["raspberrypi, pi@kitchen", "raspberrypi, pi@kitchen:2222"],
+        ),
     ],
 )
 def test_boards_of_one_model_and_host_name_are_told_apart(
@@ -135,12 +141,13 @@ def test_a_page_of_nothing_but_zeros(on_pi4: dict[str, Report]) -> None:
                 "machine": "pi@kitchen:22",
                 "arguments": [
                     *("profile", "PATH", "--threads", "1", "--energy", "--rounds", "5"),
-                    *("--sensor", "command:./meter --csv", "--cpus=2-3", "--warmup=0"),
+                    *("--sensor", "command:./meter --csv", "--column", "a_mw"),
+                    *("--cpus=2-3", "--warmup=0"),
                     "--governor=performance",
                 ],
             },
             "headgate profile 'my net.hgb' --on pi@kitchen:22 --repeat 5 --sensor "
-            "'command:./meter --csv' --cpus 2-3 --warmup 0 --governor performance",
+            "'command:./meter --csv' --column a_mw --cpus 2-3 --warmup 0 --governor performance",
         ),
         (
             {"verb": "energy", "arguments": ["energy", "PATH", "-o", "x.json"]},

@@ -302,6 +302,36 @@ def test_unknown_keys_are_left_alone(saved: Path) -> None:
     assert Bundle.open(saved).manifest["future"] == {"a": 1}
 
 
+CHECKED = {"machine": "host", "vectors": 8, "max_error": 2e-7, "excused": 0}
+
+
+@pytest.mark.parametrize("checked", [CHECKED, {"machine": None, "reason": "no QEMU"}])
+def test_what_a_check_found(saved: Path, checked: dict[str, Any]) -> None:
+    bundle(CODE, checked=checked, results="named").save(saved)
+    opened = Bundle.open(saved).manifest
+    assert opened["checked"] == checked
+    assert opened["results"] == "named"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"checked": "host"}, "checked is 'host'"),
+        ({"checked": {}}, "no checked.machine"),
+        ({"checked": {"machine": None}}, "no checked.reason"),
+        ({"checked": CHECKED | {"machine": 5}}, "checked.machine is 5"),
+        ({"checked": CHECKED | {"vectors": 0}}, "checked.vectors is 0"),
+        ({"checked": CHECKED | {"excused": -1}}, "checked.excused is -1"),
+        ({"checked": CHECKED | {"max_error": "small"}}, "checked.max_error is 'small'"),
+        ({"checked": CHECKED | {"max_error": float("nan")}}, "checked.max_error is nan"),
+        ({"results": "nested"}, "results is 'nested'"),
+    ],
+)
+def test_what_no_check_found(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        bundle(CODE, **changes)
+
+
 def test_members_that_do_not_fit_the_manifest() -> None:
     good = bundle(CODE)
     without_code = {name: data for name, data in good.members.items() if name[:4] != "code"}

@@ -19,6 +19,7 @@ from headgate.device import (
 from headgate.device.cpu import host_architecture, missing_features
 from headgate.device.program import Execution
 from headgate.device.qemu import CPUS, Qemu
+from headgate.device.validation import sample_errors
 from headgate.errors import BundleError, InputError, MissingFile, ToolMissing, UsageError
 from tests.fake_bundle import bundle, images
 
@@ -28,8 +29,8 @@ RUNNER = {"code/runner": b"\x7fELF"}
 class Recorded(Program):
     """Answers with the counts it was given."""
 
-    def __init__(self, counts: list[int]) -> None:
-        super().__init__(bundle(RUNNER), "recorded")
+    def __init__(self, counts: list[int], **changes: Any) -> None:
+        super().__init__(bundle(RUNNER, **changes), "recorded")
         self.counts = counts
         self.freed = 0
 
@@ -93,6 +94,31 @@ def test_repeat_and_warmup_are_checked() -> None:
             Recorded([1]).time(images(1), repeat, warmup)
 
 
+def test_results_by_name() -> None:
+    """As the network returns them; for what needs one array there is scores()."""
+    program = Recorded([1], results="named")
+    result = program.run(images(1))
+    assert list(result) == ["score"]
+    assert result["score"].shape == (1, 4)
+    assert program.scores(images(1)).shape == (1, 4)
+    assert [array.shape for array in program.outputs(images(1))] == [(1, 4)]
+
+
+def test_inputs_by_name() -> None:
+    program = Recorded([1])
+    assert program.run({"image": images(1)}).shape == (1, 4)
+    with pytest.raises(InputError, match="inputs pixels given, the network takes image"):
+        program.run({"pixels": images(1)})
+
+
+def test_scores_of_one_output_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = Recorded([1])
+    outputs = program.bundle.manifest["outputs"]
+    monkeypatch.setitem(program.bundle.manifest, "outputs", [*outputs, *outputs])
+    with pytest.raises(InputError, match=r"has 2 outputs \(score, score\)"):
+        program.scores(images(1))
+
+
 def test_closed_once_and_for_all() -> None:
     with Recorded([1]) as program:
         pass
@@ -118,6 +144,20 @@ def test_top_1_must_agree_even_within_the_tolerance() -> None:
     result = compare_outputs([expected[:, ::-1]], [expected], 1e-4)
     assert result.max_error < 1e-4
     assert not result.passed
+
+
+def test_scores_that_tie_are_in_no_order() -> None:
+    """Where rounding decides, as between two pixels of a map."""
+    expected = np.array([[1000.0, np.nextafter(np.float32(1000), np.float32(2000))]], np.float32)
+    assert compare_outputs([expected[:, ::-1]], [expected], 1e-4).passed
+
+
+def test_errors_of_each_sample() -> None:
+    expected = [np.array([[1.0], [10.0], [5.0]], np.float32), np.ones((3, 2), np.float32)]
+    outputs = [expected[0] + np.float32([[0], [1], [0]]), np.float32([[1, 1], [1, 1], [1, 1.5]])]
+    np.testing.assert_allclose(sample_errors(outputs, expected), [0, 0.1, 0.5])
+    first = [output[:2] for output in outputs]
+    np.testing.assert_allclose(sample_errors(first, expected), [0, 0.1])
 
 
 def test_nan_never_passes() -> None:

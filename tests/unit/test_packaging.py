@@ -105,7 +105,7 @@ for name in {forbidden.split()!r}:
     sys.modules[name] = None
 """
     command = [sys.executable, "-c", block + code]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 NOT_ON_A_BOARD = "torch tvm ziglang accelerate tensorboard PIL tensorflow onnx onnxruntime ncnn"

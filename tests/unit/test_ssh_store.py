@@ -77,17 +77,19 @@ def test_an_interrupted_copy_goes_on_where_it_ended(
 
 
 def test_two_copies_at_once_do_not_mix(connection: Connection, home: Path) -> None:
-    item, begun = Item(os.urandom(4_000_000)), threading.Event()
+    # Slow enough to be there for long, and never without a byte for so long that it counts as over.
+    item, begun, refused = Item(os.urandom(1 << 26)), threading.Event(), threading.Event()
 
     def slowly(sent: int, total: int) -> None:
         begun.set()
-        time.sleep(0.2)
+        refused.wait(1.0)
 
     with ThreadPoolExecutor() as pool:
         first = pool.submit(store, connection, [item], slowly)
-        begun.wait(20)
+        assert begun.wait(300)
         with pytest.raises(DeviceError, match="someone else is copying the same file to kitchen"):
             store(connection, [item])
+        refused.set()
         assert first.result()[0].copied_bytes == len(item.data)
     assert kept(home) == {item.sha256: item.data}
 

@@ -64,6 +64,7 @@ def small() -> nn.Module:
         ({}, verdict.RIGHT, verdict.RIGHT),
         ({"dense": OFF, "half": OFF}, verdict.WRONG, verdict.WRONG),
         ({"dense": {"seconds": 1.0, "error": None}}, verdict.WRONG, verdict.RIGHT),
+        ({"dense": RIGHT | {"wrong_result": "x"}}, verdict.WRONG, verdict.RIGHT),
         ({"dense": REFUSED, "half": BROKEN}, verdict.REFUSED, verdict.BROKEN),
         ({"dense": None, "half": None}, verdict.NOT_REACHED, verdict.NOT_REACHED),
         ({"gate_fault": REFUSED["fault"]}, verdict.RIGHT, verdict.NONE),
@@ -106,9 +107,11 @@ def test_flips_need_pytorch_to_move_and_constant_gates_to_be_right(
 
 
 def test_faults_name_their_stage() -> None:
-    found = {"dense": REFUSED, "end": "stopped after 9 s", "stage": "half"}
+    wrong = RIGHT | {"wrong_result": "layer 'a'"}
+    found = {"dense": REFUSED, "steady": wrong, "end": "stopped after 9 s", "stage": "half"}
     assert verdict.faults(FOUND | found) == {
         "dense": "aten.foo in module 'a.b'",
+        "steady": "layer 'a'",
         "half": "stopped after 9 s",
     }
 

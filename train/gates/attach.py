@@ -54,11 +54,11 @@ def gate(
         method: "fbs" or "dcp" for whole channels, "cgnet" for single pixels of them.
         density: the fraction of channels that stay, in (0, 1]; by default 0.5, or 1 where the
             method takes none.
-        layers: which convolutions: None for every one with a norm, or with an activation or one
-            other convolution behind it; patterns of module paths (``"stage?.*.conv1"``); or
-            "block-inner" for those whose result goes to exactly one other convolution, so that
-            residual sums stay dense and every skipped channel saves on both sides. Depthwise
-            convolutions need not be named.
+        layers: which convolutions: None for every one that can be gated, except those without a
+            norm whose result goes into a sum or out of the network as it is, or is one pixel;
+            patterns of module paths (``"stage?.*.conv1"``); or "block-inner" for those whose
+            result goes to exactly one other convolution, so that residual sums stay dense and
+            every skipped channel saves on both sides. Depthwise convolutions need not be named.
         example_input: (N, C, H, W), or several inputs in a tuple; needed only by networks that
             torch.fx cannot trace.
         **options: the method's own, see :class:`FBSConv2d`, :class:`DCPConv2d` and
@@ -195,8 +195,9 @@ def _choose(
         )
     if leaders:
         raise ModelError(
-            f"{network} has only convolutions without a norm, activation or single reader behind "
-            f"them: name the layers to gate, for example {next(iter(leaders))!r}"
+            f"{network} has no convolution that gets a gate unasked (with a norm, or between "
+            f"other layers, and of more than a pixel): name the layers to gate, for example "
+            f"{next(iter(leaders))!r}"
         )
     reasons = "; ".join(f"{c.path}: {c.obstacle}" for c in list(found.values())[:3])
     raise ModelError(

@@ -33,13 +33,9 @@ def copied(module: nn.Module) -> nn.Module:
         ModelError: ``module`` or a part of it is a wrapper around a network, or cannot be copied.
     """
     for path, part in module.named_modules():
-        for wrapper, way_out in WRAPPERS:
-            if isinstance(part, wrapper):
-                where = f"its module {path!r}" if path else "it"
-                raise ModelError(
-                    f"{type(module).__name__} cannot be gated: {where} is wrapped in "
-                    f"{wrapper.__name__}; {way_out}"
-                )
+        if (reason := _not_to_copy(part)) is not None:
+            where = f"its module {path!r}" if path else "it"
+            raise ModelError(f"{type(module).__name__} cannot be gated: {where} is {reason}")
     # torch copies only tensors that a user made: not the weight that a weight norm has computed.
     made = {
         id(tensor): tensor.detach().clone()
@@ -52,6 +48,15 @@ def copied(module: nn.Module) -> nn.Module:
     except Exception as error:  # whatever the network's own attributes raise
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(f"{type(module).__name__} cannot be copied: {lines[0]}") from error
+
+
+def _not_to_copy(part: nn.Module) -> str | None:
+    for wrapper, way_out in WRAPPERS:
+        if isinstance(part, wrapper):
+            return f"wrapped in {wrapper.__name__}; {way_out}"
+    if isinstance(part, nn.modules.lazy.LazyModuleMixin) and part.has_uninitialized_params():
+        return "not initialised; call it once"
+    return None
 
 
 def without_hooks(module: nn.Module) -> dict[nn.Module, list[str]]:

@@ -54,8 +54,8 @@ class FBSConv2d(GatedConv2d):
             which ports of FBS diverged.
         predictor_std: relative spread of the initial predictor, see above.
         predictor_rank: rank of Phi, see :mod:`headgate.train.gates.predictor`; by default full for
-            kernels of 9 taps and more, as in the paper, and about C_in * C / (10 * (C_in + C))
-            for smaller ones.
+            kernels of 9 taps and more, as in the paper; for smaller or grouped ones so low that
+            the predictor has a tenth of the convolution's weights.
 
     The other arguments, and the errors, are those of :class:`GatedConv2d`.
     """

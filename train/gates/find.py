@@ -31,8 +31,8 @@ class Convolution:
     cannot be gated, None if it can; ``inner`` is true when its result reaches exactly one
     convolution and nothing else, as in the middle of a residual block, through the depthwise
     convolutions that follow it too. ``follows`` is the path of the layer whose gate a depthwise
-    convolution follows. ``usual`` is false where a gate is put on request only: without a norm, an
-    activation or a single reader behind it (heads, shortcuts), or on a single pixel.
+    convolution follows. ``usual`` is false where a gate is put on request only: without a norm,
+    where the result goes into a sum or out of the network as it is, or is a single pixel.
     """
 
     path: str
@@ -98,10 +98,9 @@ class _Reading:
             part = self._part(path)
             if isinstance(part, GatedLayer | FollowingConv2d):
                 continue
-            readers = self._readers(end)
-            inner = len(readers) == 1 and self._step(readers[0]).kind == "conv"
+            inner = self._ends_in_zero(end) and self._reaches_one_convolution(end)
             norm, obstacle = self.norms[path], self.obstacles[path]
-            usual = norm is not None or self._is_usual(end, inner)
+            usual = norm is not None or self._is_usual(end)
             found[path] = Convolution(path, norm, obstacle, inner, self.leaders[path], usual)
         for path, part in self.trace.network.named_modules():
             if isinstance(part, nn.Conv1d | nn.Conv2d) and path not in self.calls:
@@ -113,13 +112,14 @@ class _Reading:
         part = self._part(path)
         end, norm, obstacle, leader = node, None, None, None
         if isinstance(part, nn.Conv1d | nn.Conv2d):
-            readers = list(node.users)
+            readers = self._users(node)
             if len(readers) == 1 and self._step(readers[0]).kind == "norm":
                 end, norm = readers[0], self._step(readers[0]).path
             obstacle = self._obstacle(path, part, norm, readers)
             if obstacle is None and is_depthwise(part):
                 leader = self._leader(node)
                 obstacle = self._following_obstacle(norm, leader)
+                leader = None if obstacle else leader
         self.norms[path], self.obstacles[path], self.leaders[path] = norm, obstacle, leader
         self.ends[path] = end
         self.served[end] = path
@@ -138,22 +138,18 @@ class _Reading:
         if kinds := self._hooks(norm):
             return f"the norm behind it has {kinds}"
         if self._is_read(norm):
-            return "a tensor of the norm behind it is read a second time"
+            return "a tensor of the norm behind it is read by other code too, or shared"
         if isinstance(norm, BatchNorm) and self._training(norm_path) > self._training(path):
             return "the batch norm behind it is in training mode, and it is not"
         return norm_obstacle(norm, conv.out_channels)
 
     def _conv_obstacle(self, conv: Conv) -> str | None:
         stock = nn.Conv1d if isinstance(conv, nn.Conv1d) else nn.Conv2d
-        if isinstance(conv, nn.modules.lazy.LazyModuleMixin):
-            return "its weight is not initialised; call the network once"
         if is_parametrized(conv):
             return "its weight is computed by a parametrization; remove it first"
         kinds = self._hooks(conv)
         if not {"weight", "bias"} <= set(conv._parameters):
-            return (
-                f"its weight is computed when it runs, by {kinds or 'its class'}; remove that first"
-            )
+            return f"its weight is computed by {kinds or 'its class'}; remove that first"
         if kinds:
             return f"it has {kinds}"
         if type(conv).forward is not stock.forward or (
@@ -165,7 +161,7 @@ class _Reading:
         if conv.padding_mode != "zeros":
             return f"its padding mode is {conv.padding_mode!r}, not 'zeros'"
         if self._is_read(conv):
-            return "its weight or bias is read a second time"
+            return "its weight or bias is read by other code too, or shared with another module"
         try:
             symmetric_padding(conv)
         except ModelError as error:
@@ -212,20 +208,19 @@ class _Reading:
             return True
         return all(keeps_zero(end, part) for part in remainder(self._part(step.path)).children())
 
-    def _readers(self, end: fx.Node) -> list[fx.Node]:
-        """What reads closed channels of ``end``'s value otherwise than to hand their zeros on."""
-        if not self._ends_in_zero(end):
-            return list(end.users)
+    def _reaches_one_convolution(self, end: fx.Node) -> bool:
+        """Whether all that reads the zeros of closed channels, handed on or not, is one."""
         zero, waiting, readers = {end}, [end], set()
         while waiting:
-            for user in waiting.pop().users:
+            for user in self._users(waiting.pop()):
                 onward = self._onward(user, zero)
                 if onward is None:
                     readers.add(user)
                 elif onward not in zero:
                     zero |= {user, onward}
                     waiting.append(onward)
-        return list(readers - zero - self._scales(zero))
+        readers -= zero | self._scales(zero)
+        return [self._step(reader).kind for reader in readers] == ["conv"]
 
     def _onward(self, user: fx.Node, zero: set[fx.Node]) -> fx.Node | None:
         """Where the zeros of one of a node's tensors are zeros again; None if nowhere."""
@@ -249,20 +244,31 @@ class _Reading:
                 found.add(node)
         return found
 
-    def _is_usual(self, end: fx.Node, inner: bool) -> bool:
-        """Whether a convolution without a norm gets a gate unasked."""
-        return not self._is_one_pixel(end) and (inner or self._is_activated(end))
+    def _is_usual(self, end: fx.Node) -> bool:
+        """Whether a convolution without a norm gets a gate unasked.
 
-    def _is_activated(self, node: fx.Node) -> bool:
-        """Whether all that reads a node's value reads it behind an activation."""
-        products = {user for user in node.users if self._step(user).kind == "product"}
-        if products and all(products >= set(user.users) for user in set(node.users) - products):
-            return True  # an activation that is written out
-        if len(node.users) != 1:
+        Its result is to meet an activation or another layer before it becomes a part of a sum or
+        of the network's result, and to have more than a pixel.
+        """
+        if self._is_one_pixel(end):
             return False
-        (user,) = node.users
-        step = self._step(user)
-        return step.activates or (step.kind == "keeps" and self._is_activated(user))
+        seen, waiting = {end}, [end]
+        while waiting:
+            node = waiting.pop()
+            users = self._users(node)
+            products = {user for user in users if self._step(user).kind == "product"}
+            others = set(users) - products
+            if products and others and all(products >= set(user.users) for user in others):
+                continue  # an activation that is written out, as x * sigmoid(x)
+            for user in users:
+                step = self._step(user)
+                onward = self._onward(user, {node}) or (user if step.moves else None)
+                if onward is not None and not step.activates:
+                    waiting += {onward} - seen
+                    seen.add(onward)
+                elif onward is None and not step.is_layer:
+                    return False
+        return True
 
     def _is_one_pixel(self, node: fx.Node) -> bool:
         """Whether a convolution reads a single pixel, where its gate would cost as much as it."""
@@ -283,6 +289,10 @@ class _Reading:
 
     def _training(self, path: str) -> bool:
         return self.module.get_submodule(path).training
+
+    def _users(self, node: fx.Node) -> list[fx.Node]:
+        """What reads the numbers of a node's value."""
+        return [user for user in node.users if self._step(user).kind != "shape"]
 
     def _step(self, node: fx.Node) -> Step:
         return self.trace.steps[node]

@@ -116,8 +116,6 @@ def norm_obstacle(norm: nn.Module, channels: int) -> str | None:
         return "the batch norm behind it keeps no running statistics"
     if is_parametrized(norm):
         return "the factor of the batch norm behind it is computed by a parametrization"
-    if isinstance(norm, nn.modules.lazy.LazyModuleMixin):
-        return "the batch norm behind it is not initialised; call the network once"
     if norm.num_features != channels:
         return f"the batch norm behind it is for {norm.num_features} channels, not {channels}"
     if not _is_stock(norm) and not _is_norm_then_children(norm):

@@ -1,8 +1,8 @@
 """The linear layer that predicts, from the means of the input channels, a number per output.
 
 A full one has C_in x C weights, as the papers' have: little beside the nine times as many of a
-3x3 convolution, as many as a 1x1 convolution has itself. Convolutions of few taps therefore get
-one of low rank: two linear layers without an activation between them.
+3x3 convolution, as many as a 1x1 convolution has itself. Convolutions of few taps, and grouped
+ones, therefore get one of low rank: two linear layers without an activation between them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from headgate.errors import UsageError
 
-# Kernels with fewer taps get a predictor of low rank, with a tenth of the full one's weights.
+# Convolutions with fewer weights for each pair of channels get a predictor of low rank, with a
+# tenth of the convolution's weights.
 TAPS_OF_FULL_RANK = 9
 SHARE_OF_WEIGHTS = 0.1
 LEAST_RANK = 2
@@ -78,11 +79,12 @@ def make_predictor(
 
 
 def default_rank(conv: nn.Conv1d | nn.Conv2d) -> int | None:
-    """The rank for kernels of few taps, by which both layers have a tenth of C_in x C weights.
+    """The rank by which both layers have a tenth of the weights of ``conv``; None: full rank.
 
-    None: full rank.
+    Full are those of convolutions with 9 taps and more, if these are not grouped.
     """
     inputs, outputs = conv.in_channels, conv.out_channels
-    if conv.weight[0, 0].numel() >= TAPS_OF_FULL_RANK:
+    weights = conv.weight.numel()
+    if weights >= TAPS_OF_FULL_RANK * inputs * outputs:
         return None
-    return max(LEAST_RANK, int(SHARE_OF_WEIGHTS * inputs * outputs / (inputs + outputs)))
+    return max(LEAST_RANK, int(SHARE_OF_WEIGHTS * weights / (inputs + outputs)))

@@ -80,7 +80,7 @@ def _kept(module: nn.Module, batches: Iterable[Tensor]) -> float:
     done = whole = 0.0
     with evaluating(module):
         for images in batches:
-            module(images)
+            module(images.clone())  # forward() may change its input
             for layer in targeted(module):
                 assert layer.last_gate is not None
                 on = layer.last_gate != 0

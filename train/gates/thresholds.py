@@ -144,7 +144,7 @@ def _logits(
     try:
         with evaluating(module):
             for batch in batches:
-                module(batch)
+                module(batch.clone())  # forward() may change its input
     finally:
         for hook in hooks:
             hook.remove()

@@ -33,6 +33,13 @@ MODULE_OPERATORS = {
     *("conv1d", "conv2d", "batchnorm", "instancenorm", "groupnorm", "gatedconv2d"),
     *("followingconv2d", "pixelgatedconv2d"),
 }
+MOVING = {
+    *("cat", "concat", "chunk", "split", "getitem", "view", "reshape", "flatten", "permute"),
+    *("transpose", "pad", "constantpadnd", "pixelshuffle", "pixelunshuffle", "channelshuffle"),
+    *("slice", "select", "unsqueeze", "squeeze", "zeropad2d"),
+}
+SHAPE = {"size", "dim", "ndim", "ndimension", "numel", "shape", "dtype", "device"}
+LAYERS = {"linear", "addmm", "batchnorm", "convtranspose1d", "convtranspose2d", "conv2d", "conv1d"}
 NORMALISING = {
     *("batchnorm", "instancenorm", "groupnorm", "layernorm", "batchnorm1d", "batchnorm2d"),
     *("instancenorm1d", "instancenorm2d", "rmsnorm", "nativebatchnorm", "nativelayernorm"),
@@ -44,7 +51,7 @@ class Step:
     """What a node does.
 
     ``kind`` is "conv" or "norm" for the module ``path``; "keeps" for what leaves channels of zeros
-    zero; "product"; or "other". ``name`` is its operation.
+    zero; "product"; "shape" for what reads no numbers; or "other". ``name`` is its operation.
     """
 
     kind: str
@@ -59,6 +66,16 @@ class Step:
     def pools(self) -> bool:
         """Whether it leaves one pixel."""
         return self.name in ("globalpool", "mean")
+
+    @property
+    def moves(self) -> bool:
+        """Whether it hands numbers on as they are, elsewhere."""
+        return self.name in MOVING
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether it is a layer that takes any linear combination of what it reads."""
+        return self.kind in ("conv", "norm") or self.name in LAYERS
 
     @property
     def normalises(self) -> bool:
@@ -111,14 +128,19 @@ def tensors_of(example_input: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
 def _symbolic(network: nn.Module, hooked: Hooked, example_input: Example) -> Trace:
     if "forward" in network.__dict__:
         raise TypeError("its forward was replaced")
-    tracer = _Tracer(hooked)
+    # Tried before the trace, in which to call a module is to trace it.
+    frozen = {part for part in network.modules() if is_frozen(part)}
+    tracer = _Tracer(set(hooked), frozen)
     graph = tracer.trace(network, _defaults(network, example_input))
 
     def read(node: fx.Node) -> Step:
         if node.op != "call_module":
             return _step(node, None, "") if node.op.startswith("call_") else Step("other")
         path = str(node.target)
-        return _step(node, network.get_submodule(path), path, hooked)
+        part = network.get_submodule(path)
+        if part in frozen:
+            return Step("norm", "norm", path)
+        return _step(node, part, path, hooked)
 
     steps = {node: read(node) for node in graph.nodes}
     return Trace(network, graph, steps, hooked, True, tracer.tensors_read)
@@ -144,13 +166,13 @@ def opaque(value: Any) -> Any:
 class _Tracer(fx.Tracer):
     """Keeps convolutions and norms whole, subclasses too, and says whose tensors are read."""
 
-    def __init__(self, hooked: Hooked) -> None:
+    def __init__(self, hooked: set[nn.Module], frozen: set[nn.Module]) -> None:
         super().__init__()
-        self.hooked = hooked
+        self.hooked, self.frozen = hooked, frozen
         self.tensors_read: set[int] = set()
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        whole = isinstance(m, WHOLE) or is_frozen(m)
+        whole = isinstance(m, WHOLE) or m in self.frozen
         return whole or super().is_leaf_module(m, module_qualified_name)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
@@ -161,7 +183,7 @@ class _Tracer(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: dict[str, Any]
     ) -> Any:
-        if m not in self.hooked:
+        if m not in self.hooked or self.is_leaf_module(m, ""):
             return super().call_module(m, forward, args, kwargs)
         args, kwargs = self._hide(args), self._hide(kwargs)
         return self._hide(super().call_module(m, forward, args, kwargs))
@@ -178,13 +200,15 @@ class _Tracer(fx.Tracer):
 def _step(node: fx.Node, part: nn.Module | None, path: str, hooked: Hooked | None = None) -> Step:
     if isinstance(part, CONVOLUTIONS):
         return Step("conv", "conv", path)
-    if part is not None and (isinstance(part, BatchNorm | ImageNorm) or is_frozen(part)):
+    if isinstance(part, BatchNorm | ImageNorm):
         return Step("norm", "norm", path)
     name = operation(node, part)
     if part is not None and ("forward" in part.__dict__ or part in (hooked or ())):
         return Step("other", name, path)
     if isinstance(part, Remainder):
         return _remainder_step(node, part)
+    if name in SHAPE or (name == "getattr" and node.args[1] in SHAPE):
+        return Step("shape", name)
     number = len(node.args) > 1 and isinstance(node.args[1], int | float)
     if name in ("mul", "imul") or (name in ("div", "truediv") and number):
         return Step("product", name)
@@ -210,6 +234,7 @@ def _export(network: nn.Module, hooked: Hooked, example_input: Example) -> Trace
     hooks = [
         hook
         for part in hooked
+        if not isinstance(part, WHOLE)
         for hook in (
             part.register_forward_pre_hook(lambda _, args: _moved(args)),
             part.register_forward_hook(lambda _, args, result: _moved(result)),

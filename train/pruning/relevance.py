@@ -82,7 +82,7 @@ class Relevance:
 
         It starts as 1 at the logit of each image's true label, 0 at the others.
         """
-        self._recorder.run(images)
+        self._recorder.run(images.clone())  # forward() may change its input
         values = self._recorder.env
         logits = values[self._logits]
         relevance = {self._logits: F.one_hot(labels, logits.shape[1]).to(logits.dtype)}

@@ -6,6 +6,8 @@ Kinds in ``_PROBES`` are found by looking; those in ``_ON_REQUEST`` are used whe
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -40,6 +42,24 @@ _ON_REQUEST: dict[str, Callable[[System, str, str | None], Sensor]] = {
     "ppk2": ppk2.open_sensor,
 }
 KINDS = (*_PROBES, *_ON_REQUEST)
+AUTO = "auto"
+"""The first kind of which the board has one."""
+
+
+def kind_of(wanted: str) -> str:
+    """The kind that ``--sensor`` names, or ``auto``; whether there is one is not asked.
+
+    Raises:
+        UsageError: there is no such kind.
+    """
+    kind = re.split("[:/]", wanted)[0]
+    if kind == AUTO != wanted:
+        raise UsageError(f"sensor {wanted!r}: name one for its rails, such as jetson/RAIL+RAIL")
+    if kind not in (AUTO, *KINDS):
+        close = difflib.get_close_matches(kind, (AUTO, *KINDS), n=1, cutoff=0.75)
+        known = f"did you mean {close[0]!r}?" if close else f"there are {AUTO}, {', '.join(KINDS)}"
+        raise UsageError(f"sensor {wanted!r}: no such kind; {known}")
+    return kind
 
 
 def probe_all(system: System, options: Options | None = None) -> dict[str, Probe]:
@@ -47,7 +67,7 @@ def probe_all(system: System, options: Options | None = None) -> dict[str, Probe
     return {kind: probe(system, options or Options()) for kind, probe in _PROBES.items()}
 
 
-def choose(system: System, wanted: str = "auto", options: Options | None = None) -> Sensor:
+def choose(system: System, wanted: str = AUTO, options: Options | None = None) -> Sensor:
     """The sensor to measure energy with.
 
     Args:
@@ -63,15 +83,12 @@ def choose(system: System, wanted: str = "auto", options: Options | None = None)
         SensorError: there is none, or no total that could be the board's energy.
     """
     options = options or Options()
-    kind, _, argument = wanted.partition(":")
+    kind = kind_of(wanted)
     if kind in _ON_REQUEST:
-        return _ON_REQUEST[kind](system, argument, options.column)
-    chip, _, rails = wanted.partition("/")
-    kind = chip.partition(":")[0]
-    if chip == "auto":
+        return _ON_REQUEST[kind](system, wanted.partition(":")[2], options.column)
+    if kind == AUTO:
         return _automatic(system, options)
-    if kind not in _PROBES:
-        raise UsageError(f"--sensor {wanted}: no such kind; there are auto, {', '.join(KINDS)}")
+    chip, _, rails = wanted.partition("/")
     if chip == "pmic:estimate":
         probe = pmic.probe(system, estimate=True)
     elif kind == "hwmon" and chip != kind:
@@ -80,6 +97,8 @@ def choose(system: System, wanted: str = "auto", options: Options | None = None)
     else:
         probe = _PROBES[kind](system, options)
     found = [sensor for sensor in probe.sensors if chip in (kind, sensor.name, "pmic:estimate")]
+    if found and chip == kind:
+        _check_all_answer(probe)
     if not found:
         names = ", ".join(sensor.name for sensor in probe.sensors)
         raise SensorError(f"no sensor {chip}: {f'there is {names}' if names else probe.absent}")
@@ -92,10 +111,13 @@ def choose(system: System, wanted: str = "auto", options: Options | None = None)
 
 def _automatic(system: System, options: Options) -> Sensor:
     """The first kind that has exactly one sensor with a total."""
-    reasons = []
+    reasons, failed = [], []
     for kind, probe in probe_all(system, options).items():
         usable = [sensor for sensor in probe.sensors if not isinstance(sensor.total, NotMeasured)]
+        if usable:
+            _check_all_answer(probe)
         if len(usable) == 1:
+            usable[0].warnings += [f"used because another does not answer: {one}" for one in failed]
             return usable[0]
         if usable:
             names = ", ".join(sensor.name for sensor in usable)
@@ -103,8 +125,20 @@ def _automatic(system: System, options: Options) -> Sensor:
         without_total = [
             sensor.total.reason for sensor in probe.sensors if isinstance(sensor.total, NotMeasured)
         ]
+        failed += probe.failed
         reasons.append(f"{kind}: {'; '.join(without_total) or probe.absent}")
     raise SensorError("no power sensor to use. " + "; ".join(reasons))
+
+
+def _check_all_answer(probe: Probe) -> None:
+    """One that answers is not the one that is meant because another one does not.
+
+    Raises:
+        SensorError: some do not answer.
+    """
+    if probe.failed:
+        names = ", ".join(sensor.name for sensor in probe.sensors)
+        raise SensorError(f"{'; '.join(probe.failed)}; to use another, name it: --sensor {names}")
 
 
 def _with_rails(sensor: Sensor, rails: list[str]) -> Sensor:

@@ -78,3 +78,5 @@ class Probe:
     sensors: list[Sensor] = field(default_factory=list)
     absent: str = ""
     """Why there is none."""
+    failed: list[str] = field(default_factory=list)
+    """Sensors that are there and do not answer, and why."""

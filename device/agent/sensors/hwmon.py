@@ -79,6 +79,7 @@ def probe(system: System, shunt_uohm: int | None = None, only: str | None = None
             continue
         if sensor is None:
             result.absent = complaint
+            result.failed.append(complaint)
         else:
             result.sensors.append(sensor)
     return result
@@ -91,8 +92,8 @@ def _place(system: System, folder: str) -> str:
 
 
 def _monitor(system: System, device: _Device, shunt_uohm: int | None) -> tuple[Sensor | None, str]:
-    rails = _channels(system, device)
-    rails, warnings = readable(rails, system)
+    rails, warnings = readable(_channels(system, device), system)
+    left_out = list(warnings)
     if not rails:
         reason = "; ".join(warnings) or "all its channels are NC or have no files"
         return None, f"{device.title}: {reason}"
@@ -104,7 +105,7 @@ def _monitor(system: System, device: _Device, shunt_uohm: int | None) -> tuple[S
         name=device.sensor_name,
         kind=SAMPLED,
         channels=[rail.channel for rail in rails],
-        total=names if len(names) == 1 else _several(device, names),
+        total=_total(device, names, left_out),
         scope="what its shunt is wired to",
         rate_hz=polling_rate_hz([interval] if isinstance(interval, int) else []),
         warnings=warnings,
@@ -114,9 +115,13 @@ def _monitor(system: System, device: _Device, shunt_uohm: int | None) -> tuple[S
     return sensor, ""
 
 
-def _several(device: _Device, names: list[str]) -> NotMeasured:
+def _total(device: _Device, names: list[str], left_out: list[str]) -> list[str] | NotMeasured:
+    """The one rail of a monitor; of several, answering or not, only the user knows."""
+    if len(names) == 1 and not left_out:
+        return names
+    measures = "; ".join([", ".join(names), *left_out])
     return NotMeasured(
-        f"{device.title} measures {', '.join(names)}, and which of them make up the board is "
+        f"{device.title} measures {measures}, and which of them make up the board is "
         f"known to you only; name them: --sensor {device.sensor_name}/{'+'.join(names[:2])}"
     )
 
@@ -202,7 +207,7 @@ def _counter(system: System, device: _Device) -> tuple[Sensor | None, str]:
         name=device.sensor_name,
         kind=COUNTER,
         channels=[rail.channel for rail in rails],
-        total=names if len(names) == 1 else _several(device, names),
+        total=_total(device, names, warnings),
         scope="what the counter is wired to",
         rate_hz=10.0,
         warnings=warnings,

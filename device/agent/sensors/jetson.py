@@ -137,12 +137,13 @@ def probe(system: System) -> Probe:
         found, delays = finder(system)
         rails += found
         intervals += delays
+    present = {rail.channel.name for rail in rails}
     rails, warnings = readable(_with_names_once(rails), system)
     if not rails:
         if isinstance(board, NotMeasured):
             return Probe(absent=board.reason)
         return Probe(absent="; ".join(warnings) or f"{board.title}: no ina3221 in /sys/bus/i2c")
-    total = _total(board, {rail.channel.name for rail in rails})
+    total = _total(board, {rail.channel.name for rail in rails}, present)
     with_carrier = isinstance(board, Board) and set(board.carrier) & set(_names(total))
     sensor = RailSensor(
         name="jetson",
@@ -158,16 +159,20 @@ def probe(system: System) -> Probe:
     return Probe([sensor])
 
 
-def _total(board: Board | NotMeasured, names: set[str]) -> list[str] | NotMeasured:
+def _total(
+    board: Board | NotMeasured, names: set[str], present: set[str]
+) -> list[str] | NotMeasured:
+    """The rails of the total, of those that answer and those that are there at all."""
     if isinstance(board, NotMeasured):
         return NotMeasured(f"{board.reason}; name the rails that make it up: --sensor jetson/RAIL")
-    missing = [name for name in board.total if name not in names]
+    wanted = [*board.total, *(name for name in board.carrier if name in present)]
+    missing = [name for name in wanted if name not in names]
     if missing:
         return NotMeasured(
             f"{board.title}: rail {', '.join(missing)} of its total cannot be read; "
             f"there are {', '.join(sorted(names))}"
         )
-    return [*board.total, *(name for name in board.carrier if name in names)]
+    return wanted
 
 
 def _names(total: list[str] | NotMeasured) -> list[str]:

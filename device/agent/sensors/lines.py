@@ -1,15 +1,12 @@
-"""Meters that talk in lines of CSV: parsing, their clocks, and reading them from a thread.
+"""Meters that talk in lines of CSV: their clocks, and reading them from a thread.
 
-A line has named columns, from a header or by default ``timestamp_s,power_mw``. Power is a column
-whose name ends in ``_uw``, ``_mw`` or ``_w``; else one of volts times one of amperes. Without a
-column for time, a line is stamped when it arrives.
+A line has named columns (``columns.py``), from a header or by default ``timestamp_s,power_mw``.
+Without a column for time, a line is stamped when it arrives.
 """
 
 from __future__ import annotations
 
-import math
 import os
-import re
 import select
 import threading
 from abc import abstractmethod
@@ -20,23 +17,11 @@ from dataclasses import dataclass, field
 from ..errors import SensorError, describe
 from ..system import System
 from .base import Channel, Sample, Sensor
+from .columns import Columns, is_cut_off, is_header, may_name
 
-DEFAULT_HEADER = "timestamp_s,power_mw"
-_TIME = {
-    "timestamp_s": 1e9,
-    "time_s": 1e9,
-    "timestamp_ms": 1e6,
-    "time_ms": 1e6,
-    "timestamp_us": 1e3,
-    "timestamp_ns": 1.0,
-}
-_POWER = {"_uw": 1e3, "_mw": 1.0, "_w": 1e-3}
-_VOLTS = {"_uv": 1e6, "_mv": 1e3, "_v": 1.0}
-_AMPERES = {"_ua": 1e6, "_ma": 1e3, "_a": 1.0}
 _CLOCK_JUMP_NS = 1_000_000_000
 _OFFSET_AGE_NS = 5_000_000_000
 _FIRST_LINE_S = 10.0
-_WORD = re.compile("[A-Za-z]{2}")
 
 
 class MeterClock:
@@ -72,87 +57,6 @@ class MeterClock:
         return meter_ns + min(self._earlier_ns, self._latest_ns)
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Where time and power are, and what makes nanoseconds and milliwatts of them."""
-
-    names: tuple[str, ...]
-    time: int | None
-    time_factor: float
-    power: tuple[int, ...]
-    """One column, or the two to be multiplied."""
-    divisor: float
-
-    @classmethod
-    def of(cls, header: str, wanted: str | None = None) -> Columns:
-        """Find them by name.
-
-        Raises:
-            SensorError: there is no column with power, or not the one that is wanted.
-        """
-        names = tuple(name.strip().lower() for name in header.split(","))
-        time = next((index for index, name in enumerate(names) if name in _TIME), None)
-        factor = 1.0 if time is None else _TIME[names[time]]
-        if wanted is not None and wanted.lower() not in names:
-            raise SensorError(f"no column {wanted!r} in the meter's header: {', '.join(names)}")
-        candidates = names if wanted is None else (wanted.lower(),)
-        power = _by_unit(candidates, _POWER)
-        if power is not None:
-            name, divisor = power
-            return cls(names, time, factor, (names.index(name),), divisor)
-        volts, amperes = _by_unit(names, _VOLTS), _by_unit(names, _AMPERES)
-        if wanted is None and volts is not None and amperes is not None:
-            places = (names.index(volts[0]), names.index(amperes[0]))
-            return cls(names, time, factor, places, volts[1] * amperes[1] / 1000)
-        raise SensorError(
-            f"no column with power among {', '.join(names)}: name it with its unit, such as "
-            "power_mw, or voltage_v and current_ma"
-        )
-
-    def read(self, line: str) -> tuple[int | None, float]:
-        """Nanoseconds of the meter's clock, if it has one, and milliwatts.
-
-        Raises:
-            ValueError: the line is cut off or holds no numbers.
-        """
-        cells = line.split(",")
-        if len(cells) != len(self.names):
-            raise ValueError(f"{len(cells)} columns, not {len(self.names)}: {line[:60]!r}")
-        power_mw = 1.0
-        for index in self.power:
-            power_mw *= float(cells[index])
-        if not math.isfinite(power_mw):
-            raise ValueError(f"no number: {line[:60]!r}")
-        time_ns = None
-        if self.time is not None:
-            time_ns = round(float(cells[self.time]) * self.time_factor)
-        return time_ns, power_mw / self.divisor
-
-
-def _by_unit(names: tuple[str, ...], units: dict[str, float]) -> tuple[str, float] | None:
-    for name in names:
-        for unit, divisor in units.items():
-            if name.endswith(unit) and name not in _TIME:
-                return name, divisor
-    return None
-
-
-def is_header(line: str) -> bool:
-    """Whether a line names columns instead of filling them."""
-    try:
-        return not [float(cell) for cell in line.split(",")]
-    except ValueError:
-        return True
-
-
-def may_name(header: str, line: str) -> bool:
-    """Whether a first line that was not understood may be the header of a line of figures.
-
-    Otherwise it is the rest of a line (``,987.6`` or ``e-05,9.1``), or noise.
-    """
-    return _WORD.search(header) is not None and header.count(",") == line.count(",")
-
-
 @dataclass
 class LineSensor(Sensor):
     """A stream of lines, read by a thread that stamps each with its time of arrival.
@@ -167,6 +71,8 @@ class LineSensor(Sensor):
     understood."""
     first_line_s: float = _FIRST_LINE_S
     bad_lines: int = 0
+    first_bad: str = ""
+    """What was wrong with the first of them."""
     clock: MeterClock = field(default_factory=MeterClock)
     _arrived: deque[Sample] = field(default_factory=deque)
     _problem: str = ""
@@ -202,6 +108,8 @@ class LineSensor(Sensor):
         arrived = self._first.wait(self.first_line_s)
         if not arrived or (self._problem and not self._arrived):
             problem = self._problem or f"no sample within {self.first_line_s:g} s"
+            if self.bad_lines:
+                problem += f"; lines left out: {self.bad_lines}, the first: {self.first_bad}"
             self.stop()
             raise SensorError(f"{self.name}: {problem}")
 
@@ -242,32 +150,35 @@ class LineSensor(Sensor):
 
     def _samples(self, descriptor: int) -> Iterator[Sample]:
         columns: Columns | None = None
-        refused: tuple[str, SensorError] | None = None
+        # A first line that may be a header, or the rest of one, until another one tells.
+        header: str | None = None
         beginning = True
         for raw, arrived_ns in self._lines(descriptor):
-            line = raw.decode(errors="replace").strip()
-            if not line or line.startswith("#"):
+            line = raw.decode(errors="replace").strip("\ufeff \r\n")
+            if not line.strip() or line.startswith("#"):
                 continue
             first, beginning = beginning, False
             if is_header(line) and columns is None:
-                try:
+                if first and self.joins_midway:
+                    header = line
+                else:
                     columns = Columns.of(line, self.column)
-                except SensorError as error:
-                    if not (first and self.joins_midway):
-                        raise
-                    refused = line, error
                 continue
             if first and self.joins_midway:
                 continue
             if columns is None:
                 # Figures under names that mean nothing to us are not to be guessed at.
-                if refused is not None and may_name(refused[0], line):
-                    raise refused[1]
-                columns = Columns.of(DEFAULT_HEADER if "," in line else "power_mw", self.column)
+                if header is not None and may_name(header, line):
+                    if is_cut_off(header):
+                        raise SensorError(f"{header[:60]!r} is the rest of a header; send it again")
+                    columns = Columns.of(header, self.column)
+                else:
+                    columns = Columns.default(line, self.column)
             try:
                 meter_ns, power_mw = columns.read(line)
-            except (ValueError, OverflowError):
+            except (ValueError, OverflowError) as error:
                 self.bad_lines += 1
+                self.first_bad = self.first_bad or describe(error)
                 continue
             time_ns = arrived_ns
             if meter_ns is not None:

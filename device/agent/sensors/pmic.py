@@ -23,8 +23,18 @@ _TEXT_BYTES = 4096
 _GET_GENCMD_RESULT = 0x00030080
 # _IOWR(100, 0, char *): direction in bits 30 and 31, the pointer's size in bits 16 to 29.
 MAILBOX_REQUEST = 3 << 30 | struct.calcsize("P") << 16 | 100 << 8
-_LINE = re.compile(r"^\s*(\S+)_([AV])\s+(current|volt)\(\d+\)=([\d.]+)[AV]\s*$")
+_LINE = re.compile(r"^\s*(\S+)_([AV])\s+(current|volt)\(\d+\)=(-?[\d.]+)[AV]\s*$")
 _RATE_HZ = 10.0
+# All that the chip measures both of. An answer may lack a line, and a sum that was begun without
+# one of them would be too small until the end.
+_RAILS = frozenset(
+    (
+        *("3V7_WL_SW", "3V3_SYS", "1V8_SYS", "DDR_VDD2", "DDR_VDDQ", "1V1_SYS", "0V8_SW"),
+        *("VDD_CORE", "3V3_DAC", "3V3_ADC", "0V8_AON", "HDMI"),
+    )
+)
+_VOLTS_ONLY = frozenset(("EXT5V", "BATT"))
+_TRIES = 3
 # A fit by a third party to wall power: conversion losses and what the rails leave out.
 _ESTIMATE = (1.1451, 587.9)
 _ESTIMATED = "board_estimate"
@@ -80,8 +90,11 @@ class PowerChip(Sensor):
             values = parse(self.ask())
         except AgentError as error:
             raise ValueError(str(error)) from error
+        rails = [one.name for one in self.channels if one.name != _ESTIMATED]
+        later = [name for name in values if name not in rails]
+        if later:
+            raise ValueError(f"{', '.join(later)} was not there at the start; measure again")
         if self.estimate:
-            rails = [one.name for one in self.channels if one.name != _ESTIMATED]
             missing = [name for name in rails if name not in values]
             if missing:
                 # The fit to fewer rails would be a lower power, and nobody would see why.
@@ -97,20 +110,43 @@ def parse(text: str) -> dict[str, float]:
     Raises:
         ValueError: there is none: the text is cut off or an error.
     """
+    watts = {
+        rail: reading["V"] * reading["A"] * 1000
+        for rail, reading in _readings(text).items()
+        if len(reading) == 2
+    }
+    if not watts:
+        raise ValueError(f"no rails in {text.strip()[:60]!r}")
+    return watts
+
+
+def rails_of(text: str) -> list[str]:
+    """The rails of a first answer, which is what the sensor has from then on.
+
+    Raises:
+        ValueError: there is none, or one of them is there in part or not at all.
+    """
+    whole, readings = list(parse(text)), _readings(text)
+    missing = {rail for rail, reading in readings.items() if len(reading) < 2} - _VOLTS_ONLY
+    if _RAILS & readings.keys():
+        missing |= _RAILS - set(whole)
+    if missing:
+        raise ValueError(f"no reading of {', '.join(sorted(missing))}")
+    cut_off = [line for line in text.splitlines() if line.strip() and not _LINE.match(line)]
+    if cut_off:
+        raise ValueError(f"{cut_off[0].strip()[:60]!r} is no reading")
+    return whole
+
+
+def _readings(text: str) -> dict[str, dict[str, float]]:
+    """Rail -> volts (``V``) and amperes (``A``), as far as they are there."""
     readings: dict[str, dict[str, float]] = {}
     for line in text.splitlines():
         found = _LINE.match(line)
         if found:
             rail, unit, _, value = found.groups()
             readings.setdefault(rail, {})[unit] = float(value)
-    watts = {
-        rail: reading["V"] * reading["A"] * 1000
-        for rail, reading in readings.items()
-        if len(reading) == 2
-    }
-    if not watts:
-        raise ValueError(f"no rails in {text.strip()[:60]!r}")
-    return watts
+    return readings
 
 
 def _find_way(system: System) -> tuple[Callable[[], str] | None, list[str], str]:
@@ -133,10 +169,20 @@ def _find_way(system: System) -> tuple[Callable[[], str] | None, list[str], str]
         if "not registered" in text:
             return None, [], "only the Raspberry Pi 5 and CM5 measure their power"
         try:
-            return way, list(parse(text)), ""
-        except ValueError as error:
+            return way, _rails(way, text), ""
+        except (OSError, AgentError, ValueError) as error:
             reasons.append(f"vcgencmd {COMMAND}: {describe(error)}")
     return None, [], "; ".join(reasons)
+
+
+def _rails(way: Callable[[], str], text: str) -> list[str]:
+    """The rails of an answer; of a later one while it is incomplete."""
+    for _ in range(_TRIES - 1):
+        try:
+            return rails_of(text)
+        except ValueError:
+            text = way()
+    return rails_of(text)
 
 
 def _ask_mailbox(system: System, device: str) -> str:

@@ -10,6 +10,7 @@ from ..system import System
 from .base import Channel, Sample, Sensor
 
 _FASTEST_HZ = 20.0
+_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -86,14 +87,24 @@ def readable(rails: list[Rail], system: System) -> tuple[list[Rail], list[str]]:
     """The rails that answer, and a line about each of the others."""
     answering, complaints = [], []
     for rail in rails:
+        problem = _problem(rail, system)
+        if problem is None:
+            answering.append(rail)
+        else:
+            complaints.append(f"{rail.channel.name} left out: {rail.channel.source}: {problem}")
+    return answering, complaints
+
+
+def _problem(rail: Rail, system: System) -> str | None:
+    """Why a rail does not answer; once is a bus that was busy."""
+    problem = None
+    for _ in range(_TRIES):
         try:
             rail.read(system)
-            answering.append(rail)
+            return None
         except (OSError, ValueError) as error:
-            complaints.append(
-                f"{rail.channel.name} left out: {rail.channel.source}: {describe(error)}"
-            )
-    return answering, complaints
+            problem = describe(error)
+    return problem
 
 
 def polling_rate_hz(intervals_ms: list[int], otherwise: float = 10.0) -> float:

@@ -18,7 +18,7 @@ _ZONES = "sys/class/powercap/intel-rapl:*"
 
 def probe(system: System) -> Probe:
     """The counters of this host's CPU packages."""
-    rails, total, reasons = [], [], []
+    rails, total, reasons, missing = [], [], [], []
     for folder in system.glob(_ZONES):
         zone = folder.rpartition("/")[2]
         kind = system.text(f"{folder}/name")
@@ -27,25 +27,19 @@ def probe(system: System) -> Probe:
         # Sub-zones of several packages have the same names.
         package = zone.split(":")[1]
         name = kind if zone.count(":") == 1 else f"package-{package}.{kind}"
+        is_whole = kind.startswith("package-") or kind == "dram"
         path = f"{folder}/energy_uj"
         limit = system.number(f"{folder}/max_energy_range_uj")
         wraps_at = limit / 1000 if isinstance(limit, int) else None
         scope = "memory" if kind == "dram" else "cpu"
         rail = Rail(Channel(name, scope, f"/{path}", wraps_at), power_file=path, divisor=1000)
-        try:
-            rail.read(system)
-        except PermissionError:
-            reasons.append(
-                f"/{path} is for root only, because it tells programs' secrets (CVE-2020-8694); "
-                f"run as root, or: sudo chmod a+r /{_ZONES}/energy_uj"
-            )
-            continue
-        except (OSError, ValueError) as error:
-            reasons.append(f"/{path}: {describe(error)}")
-            continue
-        rails.append(rail)
-        if kind.startswith("package-") or kind == "dram":
-            total.append(name)
+        reason = _problem(rail, system)
+        if reason is None:
+            rails.append(rail)
+            total += [name] if is_whole else []
+        else:
+            reasons.append(reason)
+            missing += [name] if is_whole else []
     if not rails:
         # One zone's reason is everybody's.
         return Probe(absent=reasons[0] if reasons else "no intel-rapl in /sys/class/powercap")
@@ -53,7 +47,9 @@ def probe(system: System) -> Probe:
         name="rapl",
         kind=COUNTER,
         channels=[rail.channel for rail in rails],
-        total=total or NotMeasured("RAPL has no package counter here"),
+        total=NotMeasured(f"RAPL's {', '.join(missing)} cannot be read: {reasons[0]}")
+        if missing
+        else total or NotMeasured("RAPL has no package counter here"),
         scope="CPU packages and their memory, not the rest of the machine",
         rate_hz=_RATE_HZ,
         warnings=reasons,
@@ -61,3 +57,17 @@ def probe(system: System) -> Probe:
         rails=rails,
     )
     return Probe([sensor])
+
+
+def _problem(rail: Rail, system: System) -> str | None:
+    """Why a counter cannot be read."""
+    try:
+        rail.read(system)
+    except PermissionError:
+        return (
+            f"/{rail.power_file} is for root only, because it tells programs' secrets "
+            f"(CVE-2020-8694); run as root, or: sudo chmod a+r /{_ZONES}/energy_uj"
+        )
+    except (OSError, ValueError) as error:
+        return f"/{rail.power_file}: {describe(error)}"
+    return None
