@@ -142,7 +142,6 @@ def _check_repeatable(node: fx.Node) -> None:
 
 
 def _export(module: nn.Module, example: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
-    _check_module(module)
     try:
         with _quiet(), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -170,16 +169,3 @@ def _quiet() -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _check_module(module: nn.Module) -> None:
-    for path, child in module.named_modules():
-        if child.training:
-            where = f"Module {path!r}" if path else "The network"
-            raise CompileError(f"{where} is in training mode; call eval() on the network first.")
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if tensor.is_floating_point() and tensor.dtype != torch.float32:
-            kind = str(tensor.dtype).removeprefix("torch.")
-            raise CompileError(
-                f"{name!r} is of type {kind}; headgate compiles float32, call module.float() first."
-            )

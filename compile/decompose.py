@@ -20,6 +20,11 @@ def decompositions(known: Collection[str]) -> dict[Any, Any]:
         if isinstance(operator, torch._ops.OpOverload) and operator not in table:
             table[operator] = function
     for operator in list(table):
-        if str(operator) in known:
+        if str(operator) in known or _makes_a_constant(operator):
             table.pop(operator)
     return table
+
+
+def _makes_a_constant(operator: Any) -> bool:
+    """Whether it reads no tensor: PyTorch evaluates it as it is."""
+    return not any("Tensor" in str(a.type) for a in operator._schema.arguments)

@@ -110,7 +110,9 @@ def _in_order(
     try:
         inspect.signature(module.forward).bind(**{str(name): 0 for name in inputs})
     except TypeError as error:
-        raise _misfit(module, parameters, f"not {', '.join(map(str, inputs))} ({error})") from error
+        raise _misfit(
+            module, parameters, f"not {', '.join(map(str, inputs))} ({why(error)})"
+        ) from error
     return sorted(inputs, key=[*parameters, *inputs].index)
 
 
@@ -121,7 +123,7 @@ def _positional(
     try:
         inspect.signature(module.forward).bind(*range(count))
     except TypeError as error:
-        raise _misfit(module, parameters, f"not {count} example inputs ({error})") from error
+        raise _misfit(module, parameters, f"not {count} example inputs ({why(error)})") from error
     several = inspect.Parameter.VAR_POSITIONAL
     names = [name for name, p in parameters.items() if p.kind is not several][:count]
     if any(p.kind is several for p in parameters.values()):

@@ -30,17 +30,38 @@ def fuse(graph: Graph) -> None:
     inline(graph)
 
 
-def _absorb(graph: Graph, producer: Node, node: Node) -> None:
-    """``node`` disappears into ``producer``, which takes its place and its result."""
-    producer.output = node.output
-    graph.nodes.remove(producer)
-    graph.nodes[graph.nodes.index(node)] = producer
+class _Rewriting:
+    """A graph while nodes of it disappear into others: who makes and who reads each value."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._nodes: list[Node | None] = list(graph.nodes)
+        self.place = {node: place for place, node in enumerate(graph.nodes)}
+        self.uses = graph.uses()
+        self.producers = graph.producers()
+
+    def sole_producer(self, value: Value) -> Node | None:
+        """The node that made ``value``, if ``value`` is read once."""
+        return self.producers.get(value) if self.uses[value] == 1 else None
+
+    def absorb(self, producer: Node, node: Node) -> None:
+        """``node`` disappears into ``producer``, which takes its place and its result."""
+        del self.producers[producer.output]
+        self._nodes[self.place[producer]] = None
+        self.place[producer] = self.place.pop(node)
+        self._nodes[self.place[producer]] = producer
+        producer.output = node.output
+        self.producers[node.output] = producer
+
+    def done(self) -> None:
+        self._graph.nodes = [node for node in self._nodes if node is not None]
 
 
 def _fold_affine(graph: Graph) -> None:
+    rewriting = _Rewriting(graph)
     for node in list(graph.nodes):
-        producer = graph.producers().get(node.inputs[0]) if node.inputs else None
-        if node.kind != "affine" or producer is None or graph.uses()[node.inputs[0]] != 1:
+        producer = rewriting.sole_producer(node.inputs[0]) if node.inputs else None
+        if node.kind != "affine" or producer is None:
             continue
         scale, shift = node["scale"], node["shift"]
         if producer.kind in ("conv2d", "linear"):
@@ -52,25 +73,26 @@ def _fold_affine(graph: Graph) -> None:
             producer.attributes["shift"] = producer["shift"] * scale + shift
         else:
             continue
-        _absorb(graph, producer, node)
+        rewriting.absorb(producer, node)
+    rewriting.done()
 
 
 def _fold_place(graph: Graph) -> None:
-    """A convolution writes its channels where they belong; anything else gets a 1x1 that does."""
+    """A convolution writes its channels where they belong; others get a scattering 1x1 one."""
+    rewriting = _Rewriting(graph)
     for node in list(graph.nodes):
         if node.kind != "place_channels":
             continue
-        producer = graph.producers().get(node.inputs[0])
+        producer = rewriting.sole_producer(node.inputs[0])
         channels, constant = node["channels"], node["constant"]
         if (
             producer is not None
             and producer.kind == "conv2d"
             and producer["groups"] == 1
-            and graph.uses()[node.inputs[0]] == 1
             and "placed" not in producer.attributes
         ):
             producer.attributes |= {"placed": channels, "constant": constant}
-            _absorb(graph, producer, node)
+            rewriting.absorb(producer, node)
             continue
         weight = np.zeros((constant.size, len(channels), 1, 1), np.float32)
         weight[channels, range(len(channels))] = 1
@@ -85,12 +107,14 @@ def _fold_place(graph: Graph) -> None:
             "dilation": (1, 1),
             "groups": 1,
         }
+    rewriting.done()
 
 
 def _fold_absolute(graph: Graph) -> None:
     """The mean of absolute values is one node."""
-    for node in list(graph.nodes):
-        producer = graph.producers().get(node.inputs[0]) if node.inputs else None
+    producers = graph.producers()
+    for node in graph.nodes:
+        producer = producers.get(node.inputs[0]) if node.inputs else None
         absolute = producer is not None and producer.attributes.get("operator") == "abs"
         if node.kind == "channel_mean" and producer is not None and absolute:
             node.inputs = producer.inputs
@@ -99,24 +123,25 @@ def _fold_absolute(graph: Graph) -> None:
 
 
 def _fuse_residual(graph: Graph) -> None:
+    rewriting = _Rewriting(graph)
+
+    def last_gated_first(pair: list[Value]) -> tuple[bool, int]:
+        # A gated sum adds its active channels in place and leaves the others alone.
+        producer = rewriting.producers.get(pair[0])
+        if producer is None:
+            return False, -1
+        return producer.kind == "gated_conv2d", rewriting.place[producer]
+
     for node in list(graph.nodes):
         if node.kind != "add":
             continue
-        uses, producers = graph.uses(), graph.producers()
-        order = {n.output: (n.kind == "gated_conv2d", i) for i, n in enumerate(graph.nodes)}
-
-        def last_gated_first(pair: list[Value], order: dict = order) -> tuple[bool, int]:
-            # A gated sum adds its active channels in place and leaves the others alone.
-            return order.get(pair[0], (False, -1))
-
         for value, other in sorted(
             (node.inputs, node.inputs[::-1]), key=last_gated_first, reverse=True
         ):
-            producer = producers.get(value)
+            producer = rewriting.sole_producer(value)
             if (
                 producer is not None
                 and producer.kind in _CONVOLUTIONS
-                and uses[value] == 1
                 and not producer["residual"]
                 and producer["clamp"] == (None, None)
                 and other is not value
@@ -125,8 +150,9 @@ def _fuse_residual(graph: Graph) -> None:
                 producer.inputs.append(other)
                 producer.attributes["residual"] = True
                 producer.attributes["clamp"] = node["clamp"]
-                _absorb(graph, producer, node)
+                rewriting.absorb(producer, node)
                 break
+    rewriting.done()
 
 
 def _gated_depthwise(node: Node) -> bool:
@@ -141,16 +167,17 @@ def keeps_zero(clamp: tuple[float | None, float | None]) -> bool:
 
 
 def _fuse_clamp(graph: Graph) -> None:
+    rewriting = _Rewriting(graph)
     for node in list(graph.nodes):
         if node.kind != "clamp":
             continue
-        producer = graph.producers().get(node.inputs[0])
+        producer = rewriting.sole_producer(node.inputs[0])
         if (
             producer is not None
             and producer.kind in _CLAMPED
             and producer["clamp"] == (None, None)
-            and graph.uses()[node.inputs[0]] == 1
             and (keeps_zero((node["low"], node["high"])) or producer.kind in ("conv2d", "linear"))
         ):
             producer.attributes["clamp"] = (node["low"], node["high"])
-            _absorb(graph, producer, node)
+            rewriting.absorb(producer, node)
+    rewriting.done()

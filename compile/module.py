@@ -102,6 +102,8 @@ def compile_module(
     bundle = Bundle(manifest, {**built.members, VECTORS: save_vectors(inputs, outputs)})
     found = run_check(bundle, graph, row) if check else _LEFT_OUT
     bundle.manifest["checked"] = found.manifest()
+    for tensor, scale in zip(bundle.manifest["outputs"], found.scales, strict=False):
+        tensor["scale"] = scale
     if not found.excused:
         return bundle
     kept = [index for index in range(len(inputs[0])) if index not in found.excused]

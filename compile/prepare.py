@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import types
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._dynamo.eval_frame import OptimizedModule
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from headgate.errors import CompileError, UsageError, why
 
@@ -34,6 +35,7 @@ def prepare(module: nn.Module) -> nn.Module:
         ) from error
     for part in list(own.modules()):
         part._compiled_call_impl = None
+        part.training = False  # which a class that makes its copies anew forgets
         for name, child in part._modules.items():
             part._modules[name] = None if child is None else unwrap(child)
     return own
@@ -60,9 +62,8 @@ def reshaped_call(
     def forward(self: nn.Module, *tensors: Tensor) -> Any:
         return call(own or kind.forward.__get__(self), tensors)
 
-    object.__setattr__(
-        module, "__class__", type(kind)(kind.__name__, (kind,), {"forward": forward})
-    )
+    changed = types.new_class(kind.__name__, (kind,), {}, lambda body: body.update(forward=forward))
+    object.__setattr__(module, "__class__", changed)
     return module
 
 
@@ -76,7 +77,7 @@ def _check(module: nn.Module) -> None:
         if child.training:
             raise CompileError(f"{where} is in training mode; call eval() on the network first.")
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if isinstance(tensor, UninitializedTensorMixin) or tensor.is_meta:
+        if isinstance(tensor, UninitializedParameter | UninitializedBuffer) or tensor.is_meta:
             raise CompileError(
                 f"{name!r} has no values yet; load the network's weights, or run it once."
             )

@@ -240,21 +240,23 @@ def _numbered(stem: str) -> Iterator[str]:
 
 def _gate_nodes(graph: Graph) -> set[Node]:
     """Nodes whose results only gates read."""
-    found: set[Node] = set()
+    readers: dict[Value, list[Node]] = {}
+    for node in graph.nodes:
+        for value in node.inputs:
+            readers.setdefault(value, []).append(node)
+    outputs, found = set(graph.outputs), set[Node]()
     for node in reversed(graph.nodes):
-        readers = [n for n in graph.nodes if node.output in n.inputs]
-        if (
-            node.output not in graph.outputs
-            and readers
-            and all(
-                reader in found
-                or (
-                    reader.kind == "gated_conv2d"
-                    and reader.inputs[1] is node.output
-                    and node.output not in (reader.inputs[0], *reader.inputs[2:])
-                )
-                for reader in readers
-            )
-        ):
+        known = readers.get(node.output, []) if node.output not in outputs else []
+        if known and all(r in found or _decides(node.output, r) for r in known):
             found.add(node)
     return found
+
+
+def _decides(value: Value, reader: Node) -> bool:
+    """Whether ``value`` is the gate of ``reader`` and nothing else to it."""
+    inputs = reader.inputs
+    return (
+        reader.kind == "gated_conv2d"
+        and inputs[1] is value
+        and value not in (inputs[0], *inputs[2:])
+    )

@@ -78,6 +78,11 @@ class Bundle:
         check_manifest(self.manifest)
         self._check_members()
 
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """The least that the outputs' scales are taken for, when they are compared."""
+        return tuple(float(tensor.get("scale", 0.0)) for tensor in self.manifest["outputs"])
+
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
         """Read a bundle and verify all of it: structure, names, sizes, SHA-256, manifest.

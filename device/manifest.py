@@ -91,6 +91,9 @@ def _check_signature(key: str, tensors: list[Any]) -> None:
             raise _wrong(f"{place}.shape", "positive sizes with a batch of 1 first", shape)
         if tensor.get("dtype") != "float32":
             raise _wrong(f"{place}.dtype", "'float32'", tensor.get("dtype"))
+        scale = tensor.get("scale", 1.0)
+        if type(scale) is not float or not 0 < scale < math.inf:
+            raise _wrong(f"{place}.scale", "a positive number", scale)
 
 
 def _check_gate(place: str, gate: Any, arena_bytes: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,28 +42,38 @@ def compare_outputs(
     expected: list[np.ndarray],
     tolerance: float,
     agreement: float = 1.0,
+    scales: Sequence[float] = (),
 ) -> Validation:
-    """Compare the outputs of a network, each (N, ...), with the expected ones."""
+    """Compare the outputs of a network, each (N, ...), with the expected ones.
+
+    ``scales`` are the least that the outputs' scales are taken for.
+    """
     agreements = []
-    for got, wanted in zip(outputs, expected, strict=True):
+    least = scales or [0.0] * len(expected)
+    for got, wanted, rounding in zip(outputs, expected, least, strict=True):
         scores = wanted.reshape(len(wanted), -1)
         chosen = got.reshape(len(got), -1).argmax(axis=1)
         lost = scores.max(axis=1) - scores[np.arange(len(scores)), chosen]
-        agreements.append((lost <= TIE * _scale(wanted)).mean())
+        agreements.append((lost <= max(TIE * _scale(wanted), tolerance * rounding)).mean())
     # np.max, not max: it keeps a NaN.
-    error = float(np.max(sample_errors(outputs, expected)))
+    error = float(np.max(sample_errors(outputs, expected, scales)))
     return Validation(error, tolerance, float(np.min(agreements)), len(expected[0]), agreement)
 
 
-def sample_errors(outputs: list[np.ndarray], expected: list[np.ndarray]) -> np.ndarray:
+def sample_errors(
+    outputs: list[np.ndarray], expected: list[np.ndarray], scales: Sequence[float] = ()
+) -> np.ndarray:
     """The largest error of each sample, (N,), each output's as a share of its own scale.
 
-    ``outputs`` may be those of the first N samples only; the scales are those of all.
+    ``outputs`` may be those of the first N samples only; the scales are those of all, and at
+    least ``scales``.
     """
     errors = [
         np.abs(got.astype(np.float64) - wanted[: len(got)]).reshape(len(got), -1).max(axis=1)
-        / _scale(wanted)
-        for got, wanted in zip(outputs, expected, strict=True)
+        / max(_scale(wanted), least)
+        for got, wanted, least in zip(
+            outputs, expected, scales or [0.0] * len(expected), strict=True
+        )
     ]
     return np.max(errors, axis=0)  # which keeps a NaN
 
@@ -82,4 +93,5 @@ def validate(bundle: Bundle | str | Path, machine: str = "host") -> Validation:
     inputs, expected = bundle.vectors()
     with load(bundle, machine) as program:
         outputs = program.outputs(inputs)
-    return compare_outputs(outputs, expected, float(bundle.manifest["tolerance"]))
+    tolerance, scales = float(bundle.manifest["tolerance"]), bundle.scales
+    return compare_outputs(outputs, expected, tolerance, scales=scales)

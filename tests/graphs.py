@@ -89,7 +89,8 @@ def _conv2d(node: Node, x: Tensor, *residual: Tensor) -> Tensor:
 def _gated_conv2d(node: Node, x: Tensor, gate: Tensor, *residual: Tensor) -> Tensor:
     u = _conv2d(node, x)
     wide = gate[:, :, None, None]
-    y = torch.where(wide != 0, wide * u + _wide(node["shift"], u), torch.zeros_like(u))
+    scaled = u if node.attributes.get("follows") else wide * u + _wide(node["shift"], u)
+    y = torch.where(wide != 0, scaled, torch.zeros_like(u))
     return y + residual[0] if residual else y
 
 

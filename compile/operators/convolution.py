@@ -197,9 +197,9 @@ def _batch_norm(call: Call) -> list[Value | None]:
 
 
 def _is_linear(call: Call, x: Value) -> bool:
-    """Whether a layer of weights made ``x``, which then takes the norm in."""
-    producer = call.graph.producers().get(x)
-    return producer is not None and producer.kind == "linear"
+    """Whether a layer of weights has just made ``x``, which then takes the norm in."""
+    last = call.graph.nodes[-1] if call.graph.nodes else None
+    return last is not None and last.output is x and last.kind == "linear"
 
 
 HANDLERS: dict[str, Callable[[Call], Any]] = {

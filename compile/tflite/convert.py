@@ -218,6 +218,8 @@ class _Translator:
             if node.op != "call_function" or operator_name(node) != _PLACE:
                 continue
             source = node.args[0]
+            if operator_name(source) == "getitem":  # the result of a batch norm
+                source = source.args[0]
             if len(source.users) == 1 and source.args and source.args[0] in self._norm_after:
                 source = source.args[0]
             if operator_name(source) not in _CONVOLUTIONS or len(source.users) != 1:

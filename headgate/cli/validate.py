@@ -122,7 +122,8 @@ def _on_images(path: Path, machine: str, images: list[str], model: str | None) -
     expected = pytorch_outputs(find_network(model or bundle.name), array)
     with load(bundle, machine) as program:
         scores = program.scores(array)
-    return compare_outputs([scores], [expected], float(bundle.manifest["tolerance"]))
+    tolerance, scales = float(bundle.manifest["tolerance"]), bundle.scales
+    return compare_outputs([scores], [expected], tolerance, scales=scales)
 
 
 def _tflite(path: Path, machine: str, images: list[str] | None, model: str | None) -> Validation:

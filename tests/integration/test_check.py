@@ -252,6 +252,27 @@ def test_rounding_excuses_no_network_as_a_whole() -> None:
         compile_module(module, STEEP, vectors=inputs[0][decided])
 
 
+class Cancelling(nn.Module):
+    """A difference that is zero, but for rounding."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        both = torch.cat([x, x.flip(3)], 0).mean((2, 3))
+        return both[:1] - both[1:]
+
+
+def test_a_result_that_is_only_rounding_is_held_against_rounding(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x = torch.zeros(1, 3, 16, 16)
+    bundle = compile_module(Cancelling().eval(), x)
+    assert bundle.manifest["checked"]["vectors"] == 8
+    assert 0 < bundle.manifest["outputs"][0]["scale"] < 0.1
+    assert validate(bundle).passed
+    planted(monkeypatch, ChannelMean, changed(pixels=250))
+    with pytest.raises(WrongResult, match="channel_mean"):
+        compile_module(Cancelling().eval(), x)
+
+
 def test_rounding_excuses_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     """One of many vectors shows it, as with a kernel that forgets a case."""
     planted(monkeypatch, Linear, changed(clamp=(-30.0, None)))

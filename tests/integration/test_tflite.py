@@ -15,7 +15,7 @@ import pytest
 
 from headgate.cli import main
 from headgate.device import Bundle
-from headgate.errors import DataError, InputError, UnsupportedOperator
+from headgate.errors import CompileError, DataError, InputError, UnsupportedOperator
 from headgate.networks import Network, convert_to_tflite, find_network, pytorch_outputs
 from headgate.profiling import compare, compare_counted
 from headgate.profiling.peers import LiteRT, arm64, open_tflite
@@ -331,3 +331,50 @@ def test_compared_on_an_emulated_board(
     # The floor is 0.25: one instruction for four lanes.
     assert 0.25 < theirs.per_mac < 0.6
     assert theirs.fewer == pytest.approx(ours.instructions / theirs.instructions)
+
+
+class InPlace(nn.Module):
+    """Changes its input and a tensor that is read again, both in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x += 1.0
+        y = self.conv(x)
+        return nn.functional.relu(y, inplace=True) + y
+
+
+def test_what_is_changed_in_place(tmp_path: Path) -> None:
+    from headgate.compile.tflite import convert
+
+    torch.manual_seed(0)
+    module = InPlace().eval()
+    example = torch.zeros(1, 3, 6, 6)
+    data = convert(module, example)
+    assert (example == 0).all()
+    images = torch.randn(4, 3, 6, 6)
+    with torch.no_grad():
+        expected = module(images.clone()).numpy()
+    assert error_of(outputs_of(data, images.numpy(), tmp_path), expected) < 1e-5
+
+
+def test_one_result_only() -> None:
+    from headgate.compile.tflite import convert
+
+    class Pair(nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return nn.functional.relu(x), nn.functional.relu6(x)
+
+    with pytest.raises(CompileError, match="returns 2 results"):
+        convert(Pair().eval(), torch.zeros(1, 3, 4, 4))
+
+
+def test_training_flags_stay() -> None:
+    from headgate.compile.tflite import convert
+
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout().eval()).train()
+    module[1].eval()
+    convert(module, torch.zeros(1, 3, 6, 6))
+    assert [part.training for part in module.modules()] == [True, True, False]

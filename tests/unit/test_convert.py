@@ -13,6 +13,7 @@ pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[c
 from headgate.compile.capture import capture
 from headgate.compile.graph import KINDS, Graph, Value
 from headgate.compile.operators import OPERATORS
+from headgate.compile.prepare import prepare
 from headgate.compile.reading import Call
 from headgate.errors import CompileError, UnsupportedOperator
 from headgate.train.gates import gate
@@ -152,14 +153,31 @@ def test_an_argument_that_a_handler_does_not_read(monkeypatch: pytest.MonkeyPatc
 
 def test_training_mode() -> None:
     with pytest.raises(CompileError, match=r"The network is in training mode; call eval\(\)"):
-        capture(conv_bn(4, 4).train(), (torch.zeros(1, 4, 8, 8),))
+        prepare(conv_bn(4, 4).train())
 
 
 def test_module_in_training_mode() -> None:
     module = conv_bn(4, 4).eval()
     module[1].train()
     with pytest.raises(CompileError, match="Module '1' is in training mode"):
-        capture(module, (torch.zeros(1, 4, 8, 8),))
+        prepare(module)
+
+
+class MadeAnew(nn.Module):
+    """Copies itself by its constructor, as einops' layers do."""
+
+    def __getstate__(self) -> dict:
+        return {}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__()  # type: ignore[misc]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1
+
+
+def test_a_copy_that_is_made_anew_is_not_in_training_mode() -> None:
+    assert not prepare(nn.Sequential(MadeAnew()).eval())[0].training
 
 
 class Choose(nn.Module):
@@ -184,7 +202,7 @@ def test_shapes_that_do_not_fit(capfd: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(("dtype", "name"), [(torch.float64, "float64"), (torch.half, "float16")])
 def test_other_types_of_numbers(dtype: torch.dtype, name: str) -> None:
     with pytest.raises(CompileError, match=f"'0.weight' is of type {name}.*module.float"):
-        graph_of(conv_bn(4, 4).to(dtype), (4, 8, 8))
+        prepare(conv_bn(4, 4).eval().to(dtype))
 
 
 def test_integer_results() -> None:

@@ -164,6 +164,12 @@ class Tail(nn.Module):
         return self.tail(self.conv(x))
 
 
+def hooked(part: nn.Module) -> nn.Module:
+    """Reads one more than it is given."""
+    part.register_forward_pre_hook(lambda _, inputs: (inputs[0] + 1,))
+    return part
+
+
 @pytest.mark.parametrize(
     ("tail", "inner"),
     [
@@ -171,6 +177,10 @@ class Tail(nn.Module):
         ([nn.Hardswish(), nn.Conv2d(4, 2, 3, bias=True)], True),
         ([nn.Sigmoid(), nn.Conv2d(4, 2, 3)], False),  # makes one half of zero
         ([nn.PReLU(4), nn.Conv2d(4, 2, 3)], False),  # has weights of its own
+        ([nn.Hardtanh(), nn.Conv2d(4, 2, 3)], True),
+        ([nn.Hardtanh(0.5, 2.0), nn.Conv2d(4, 2, 3)], False),  # makes a half of zero
+        ([hooked(nn.ReLU()), nn.Conv2d(4, 2, 3)], False),
+        ([nn.ReLU(), hooked(nn.Conv2d(4, 2, 3))], False),
         ([nn.Flatten(2), nn.Flatten(), nn.Linear(256, 2)], False),
         ([nn.Linear(8, 3)], False),  # reads pixels, not channels
         ([nn.ReLU()], False),  # the network's output

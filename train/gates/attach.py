@@ -14,13 +14,13 @@ from torch import nn
 from headgate.errors import ModelError, UsageError, suggest
 from headgate.train.gates.base import GatedConv2d
 from headgate.train.gates.cgnet import CGNetConv2d
-from headgate.train.gates.copying import copied, replace_module, without_hooks
+from headgate.train.gates.copying import copied, replace_module, shared_state_kept, without_hooks
 from headgate.train.gates.dcp import DCPConv2d
 from headgate.train.gates.fbs import FBSConv2d
 from headgate.train.gates.find import Convolution, read_convolutions
 from headgate.train.gates.following import FollowingConv2d
 from headgate.train.gates.layer import Conv, GatedLayer, gates
-from headgate.train.gates.norms import Norm, fold_frozen, remainder
+from headgate.train.gates.norms import BatchNorm, Norm, fold_frozen, remainder
 from headgate.train.gates.trace import Example, Trace, tensors_of, trace
 
 METHODS: dict[str, type[GatedLayer]] = {"cgnet": CGNetConv2d, "dcp": DCPConv2d, "fbs": FBSConv2d}
@@ -125,7 +125,7 @@ def _replace(
         new = build(conv, norm, path, density, **options)
     else:
         leader = gated.get_submodule(convolution.follows)
-        assert isinstance(leader, GatedConv2d)
+        assert isinstance(leader, GatedConv2d) and (norm is None or isinstance(norm, BatchNorm))
         new = FollowingConv2d(conv, norm, path, convolution.follows, leader.handover)
     replace_module(gated, old, new)
 
@@ -161,7 +161,7 @@ def _paths_run(gated: nn.Module, paths: list[str], example_input: Any) -> set[st
     found: set[str] = set()
     for path in paths:
         network.get_submodule(path).register_forward_hook(lambda *_, path=path: found.add(path))
-    with torch.no_grad():
+    with torch.no_grad(), shared_state_kept(network):
         network(*tensors_of(example_input))
     return found
 

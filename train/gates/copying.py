@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from headgate.errors import ModelError
 
@@ -59,6 +61,11 @@ def _not_to_copy(part: nn.Module) -> str | None:
     return None
 
 
+def has_hooks(part: nn.Module) -> bool:
+    """Whether something else runs when ``part`` does."""
+    return any(getattr(part, attribute) for attribute in HOOKS)
+
+
 def without_hooks(module: nn.Module) -> dict[nn.Module, list[str]]:
     """Takes the hooks off all modules, in place: which had some, and of which kinds."""
     found: dict[nn.Module, list[str]] = {}
@@ -68,6 +75,52 @@ def without_hooks(module: nn.Module) -> dict[nn.Module, list[str]]:
                 found.setdefault(part, []).append(kind)
                 getattr(part, attribute).clear()
     return found
+
+
+@contextmanager
+def shared_state_kept(module: nn.Module) -> Iterator[None]:
+    """What copies of a network share is afterwards as it was: a cache of a class, or of its file.
+
+    That is containers, tensors and caches of functions by name in a class or in a file of code.
+    """
+    own = {kind for part in module.modules() for kind in type(part).__mro__}
+    own = {kind for kind in own if kind.__module__.split(".")[0] not in ("torch", "builtins")}
+    files = {sys.modules[kind.__module__] for kind in own if kind.__module__ in sys.modules}
+    before = {holder: dict(vars(holder)) for holder in (*own, *files)}
+    contents = [
+        (value, copy.copy(value))
+        for names in before.values()
+        for name, value in names.items()
+        if type(value) in (dict, list, set) and not name.startswith("__")
+    ]
+    try:
+        yield
+    finally:
+        for holder, names in before.items():
+            _restore_names(holder, names)
+        for value, content in contents:
+            if not _same_content(value, content):
+                value.clear()
+                value.extend(content) if isinstance(value, list) else value.update(content)
+
+
+def _restore_names(holder: Any, names: dict[str, Any]) -> None:
+    for name, value in list(vars(holder).items()):
+        if not isinstance(value, Tensor | fx.Proxy):
+            if hasattr(value, "cache_clear") and hasattr(value, "cache_info"):
+                value.cache_clear()
+        elif name not in names:
+            delattr(holder, name)
+        elif names[name] is not value:
+            setattr(holder, name, names[name])
+
+
+def _same_content(a: Any, b: Any) -> bool:
+    if len(a) != len(b):
+        return False
+    if isinstance(a, dict):
+        return all(key in b and b[key] is value for key, value in a.items())
+    return all(x is y for x, y in zip(a, b, strict=True)) if isinstance(a, list) else a == b
 
 
 def replace_module(network: nn.Module, old: nn.Module, new: nn.Module) -> None:

@@ -31,7 +31,7 @@ class Remainder(nn.Sequential):
 def norm_factors(norm: Norm, like: Tensor) -> tuple[Tensor, Tensor]:
     """Copies of gamma and beta (C,) of a norm, 1 and 0 where it has none."""
     channels = like.shape[0]
-    if norm.weight is None:
+    if not norm.affine:
         return like.new_ones(channels), like.new_zeros(channels)
     return norm.weight.detach().to(like, copy=True), norm.bias.detach().to(like, copy=True)
 
@@ -87,7 +87,7 @@ def is_frozen(norm: nn.Module) -> bool:
     if set(tensors) != FROZEN or norm._parameters or norm._modules:
         return False
     known = all(isinstance(t, Tensor) and t.ndim == 1 for t in tensors.values())
-    return known and _same_function(norm, norm)
+    return known and _same_function(norm)
 
 
 def fold_frozen(conv: nn.Conv1d | nn.Conv2d, frozen: Any) -> nn.Conv1d | nn.Conv2d:
@@ -154,39 +154,36 @@ def _is_norm_then_children(norm: BatchNorm) -> bool:
     This is tried: on random numbers, with the statistics of the batch and the running ones.
     """
     own = set(norm._buffers) | set(norm._parameters)
-    return own <= FROZEN | {"num_batches_tracked"} and _same_function(norm, norm)
+    return own <= FROZEN | {"num_batches_tracked"} and _same_function(norm)
 
 
-def _same_function(norm: nn.Module, statistics: Any) -> bool:
-    """Whether ``norm`` is a batch norm with these tensors and then its children, in evaluation.
+def _same_function(norm: nn.Module) -> bool:
+    """Whether ``norm`` is a batch norm with its own tensors and then its children, in evaluation.
 
     Of a subclass of batch norm the training mode is compared too; a dropout in it is left out.
     """
     modes = (False, True) if isinstance(norm, BatchNorm) else (False,)
-    shape = (3, statistics.running_mean.numel(), 2)
-    x = torch.randn(
-        (*shape, 2) if not isinstance(norm, nn.BatchNorm1d) else shape,
-        generator=torch.Generator().manual_seed(0),
-    ).to(statistics.running_mean)
-    for training in modes:
-        try:
-            found = copy.deepcopy(norm).train(training)
-            for part in found.modules():
-                if isinstance(part, nn.modules.dropout._DropoutNd):
-                    part.eval()
-            with torch.no_grad():
-                known = copy.deepcopy(found)
-                mean, var = known.running_mean.clone(), known.running_var.clone()
-                expected = F.batch_norm(
-                    x, mean, var, known.weight, known.bias, training, 0.0, known.eps
-                )
-                for part in known.children():
-                    expected = part(expected)
-                y = found(x.clone())
-        except Exception:  # whatever the module's own code raises on a tensor
-            return False
-        if not isinstance(y, Tensor) or y.shape != expected.shape:
-            return False
-        if not torch.allclose(y, expected, rtol=1e-4, atol=1e-5):
-            return False
-    return True
+    return all(_same_in_mode(norm, training) for training in modes)
+
+
+def _same_in_mode(norm: nn.Module, training: bool) -> bool:
+    try:
+        found: Any = copy.deepcopy(norm).train(training)
+        for part in found.modules():
+            if isinstance(part, nn.modules.dropout._DropoutNd):
+                part.eval()
+        known = copy.deepcopy(found)
+        mean, var = known.running_mean, known.running_var
+        shape = (3, len(mean), 2) if isinstance(norm, nn.BatchNorm1d) else (3, len(mean), 2, 2)
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(mean)
+        with torch.no_grad():
+            expected = F.batch_norm(
+                x, mean, var, known.weight, known.bias, training, 0.0, known.eps
+            )
+            for part in known.children():
+                expected = part(expected)
+            y = found(x.clone())
+        same = y.shape == expected.shape and torch.allclose(y, expected, rtol=1e-4, atol=1e-5)
+    except Exception:  # whatever the module's own code raises on a tensor
+        return False
+    return same

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from headgate.errors import ModelError
-from headgate.train.gates.copying import copied, without_hooks
+from headgate.train.gates.copying import copied, shared_state_kept, without_hooks
 from headgate.train.gates.following import FollowingConv2d
 from headgate.train.gates.layer import GatedLayer
 from headgate.train.gates.norms import BatchNorm, ImageNorm, Remainder, is_frozen
@@ -108,7 +108,8 @@ def trace(module: nn.Module, example_input: Example = None) -> Trace:
     network = copied(module).eval()
     hooked = without_hooks(network)
     try:
-        return _symbolic(network, hooked, example_input)
+        with shared_state_kept(network):
+            return _symbolic(network, hooked, example_input)
     except Exception as error:  # whatever the network's own code raises on a proxy
         if example_input is None:
             raise ModelError(
@@ -241,7 +242,8 @@ def _export(network: nn.Module, hooked: Hooked, example_input: Example) -> Trace
         )
     ]
     try:
-        program = torch.export.export(network, tensors_of(example_input), strict=False)
+        with shared_state_kept(network):
+            program = torch.export.export(network, tensors_of(example_input), strict=False)
     except Exception as error:  # the exporter's own errors have no common root
         raise ModelError(
             f"{type(network).__name__} can be traced neither by torch.fx nor by torch.export: "

@@ -90,7 +90,7 @@ def gated_convolution(call: Call) -> Cost:
     One weight a channel is the gate behind a norm of each image, which only scales.
     """
     weight, groups, mask = call.args[1], call.args[9], call.args[4] != 0
-    if groups == weight.shape[0] and weight[0].numel() == 1:
+    if groups == weight.shape[0] > 1 and weight[0].numel() == 1:
         return Cost(0, NOTHING, mask)
     return _convolution_cost(call, weight, groups, mask)
 
