@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -100,6 +101,7 @@ def say(line: str) -> None:
 
 if __name__ == "__main__":
     _quiet()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no child is left behind
     torch.set_num_threads(1)
     make_importable()
     sys.exit(main())

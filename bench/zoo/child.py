@@ -47,6 +47,7 @@ def _child(examine: Callable[[Record], None], path: Path, log: Path, memory_gib:
     record = Record(path)
     try:
         os.setsid()  # so that its own children end with it
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_AS, (memory_gib * GIBIBYTE,) * 2)
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, sys.stdout.fileno())
@@ -59,12 +60,18 @@ def _child(examine: Callable[[Record], None], path: Path, log: Path, memory_gib:
 
 
 def _wait(pid: int, deadline: float) -> int | None:
-    """The child's status; None if it had to be killed, with all that it started."""
-    while monotonic() < deadline:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return status
-        sleep(0.1)
-    os.killpg(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return None
+    """The child's status; None if its time was up.
+
+    It ends then, and when the sweep is interrupted, with all that it started.
+    """
+    status = None
+    try:
+        while status is None and monotonic() < deadline:
+            done, waited = os.waitpid(pid, os.WNOHANG)
+            status = waited if done else None
+            sleep(0 if done else 0.1)
+    finally:
+        if status is None:
+            os.killpg(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    return status

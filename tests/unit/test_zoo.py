@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.zoo import sweep, verdict
+from bench.zoo import child, sweep, verdict
 from bench.zoo.adapters import BackboneAndHead, First, Flat, WholeLength
 from bench.zoo.agreement import errors, random_inputs, run_torch, worst
 from bench.zoo.child import examine_in_child
@@ -213,14 +216,29 @@ def test_a_child_that_raises_or_is_killed_ends_nothing_else(tmp_path: Path) -> N
 
     def is_killed(record: Record) -> None:
         record.note(found=1)
-        import os
-        import signal
-
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert run_child(tmp_path, raises)["end"] == "MemoryError: no more"
     killed = run_child(tmp_path, is_killed)
     assert (killed["found"], killed["end"]) == (1, "killed by SIGKILL")
+
+
+def test_an_interrupted_sweep_leaves_no_child_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def body(record: Record) -> None:
+        record.note(pid=os.getpid())
+        time.sleep(60)
+
+    def interrupt(_: float) -> None:
+        if (tmp_path / "record.json").is_file():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(child, "sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_child(tmp_path, body)
+    with pytest.raises(ProcessLookupError):
+        os.kill(json.loads((tmp_path / "record.json").read_text())["pid"], 0)
 
 
 def test_memory_is_limited_in_the_child(tmp_path: Path) -> None:
