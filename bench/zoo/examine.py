@@ -102,7 +102,7 @@ def _gate(module: nn.Module, inputs: list[Tensor], record: Record) -> nn.Module 
 
 
 def _with_gates(
-    module: nn.Module, example: tuple[Tensor, ...], gateable: list[str], **options: float
+    module: nn.Module, example: tuple[Tensor, ...], gateable: list[str], **options: Any
 ) -> nn.Module:
     """FBS gates where ``gate`` puts them by itself; if that is nowhere, where it can."""
     try:
