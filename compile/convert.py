@@ -69,9 +69,8 @@ def _dtype(node: fx.Node, tensor: Any) -> str:
 
 
 def _constant(node: fx.Node, tensor: Tensor) -> Value:
-    data = tensor.detach().cpu()
-    # What is only repeated along an axis is stored once; whoever reads it broadcasts.
-    return Value(node.name, tuple(data.shape), data.contiguous().numpy(), _dtype(node, data))
+    data = tensor.detach().cpu().contiguous()
+    return Value(node.name, tuple(data.shape), data.numpy(), _dtype(node, data))
 
 
 def _picked(node: fx.Node, values: dict[fx.Node, Any]) -> Value:

@@ -16,7 +16,6 @@ from headgate.compile.tflite.place import fill, filling_is_cheaper
 from headgate.compile.tflite.quiet import quiet_stderr
 from headgate.compile.tflite.value import Value
 from headgate.errors import CompileError, InputError, ToolMissing, UnsupportedOperator, why
-from headgate.train.evaluating import evaluating
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +55,8 @@ def convert(
         CompileError: The network cannot be exported, or TensorFlow's converter refuses it.
     """
     import torch
+
+    from headgate.train.evaluating import evaluating
 
     if calibration is not None:
         _check_calibration(calibration, tuple(example.shape))

@@ -49,7 +49,7 @@ def find_checksums(image: Path) -> Checksums | None:
         lines = beside.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {beside}: {why(error)}; repair or remove it") from error
-    sums = [found for line in lines if (found := _read(line.strip())) is not None]
+    sums = [entry for line in lines if (entry := _read(line.strip())) is not None]
     if not sums:
         raise InputError(f"{beside} holds no SHA-256; repair or remove it")
     found, contents = Checksums(beside), _unpacked(image)

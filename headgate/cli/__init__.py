@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import typer
 from rich.markup import escape
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report(why(known), known.exit_code)
 
 
-def _keep_brackets(command: typer.core.TyperCommand | typer.core.TyperGroup) -> None:
+def _keep_brackets(command: Any) -> None:
     """Typer reads help as Rich's markup; ours is plain text."""
     for one in (command, *command.params):
         one.help = escape(getattr(one, "help", None) or "")

@@ -111,7 +111,8 @@ def choose(system: System, wanted: str = AUTO, options: Options | None = None) -
 
 def _automatic(system: System, options: Options) -> Sensor:
     """The first kind that has exactly one sensor with a total."""
-    reasons, failed = [], []
+    reasons: list[str] = []
+    failed: list[str] = []
     for kind, probe in probe_all(system, options).items():
         usable = [sensor for sensor in probe.sensors if not isinstance(sensor.total, NotMeasured)]
         if usable:
