@@ -22,16 +22,15 @@ def examine_in_child(
 ) -> dict[str, Any]:
     """What ``examine`` noted before it returned, failed, or was stopped at a limit.
 
-    Adds ``end``, None if it came to its end, and ``seconds``. What the child prints goes to
-    ``folder``'s ``child.log``. Address space is limited, so a network that wants more memory gets
+    Adds ``end``, None if it came to its end, ``seconds``, and the end of what the child printed if
+    it did not come to its end. ``folder`` is empty before. Address space is limited, so a network that wants more memory gets
     an exception there, and the machine stays usable.
     """
-    path = folder / "record.json"
-    path.unlink(missing_ok=True)
+    path, log = folder / "record.json", folder / "child.log"
     begin = monotonic()
     pid = os.fork()
     if pid == 0:
-        os._exit(_child(examine, path, folder / "child.log", memory_gib))
+        os._exit(_child(examine, path, log, memory_gib))
     status = _wait(pid, begin + limit_s)
     record = json.loads(path.read_text()) if path.is_file() else {}
     end = record.pop("failed", None)
@@ -39,6 +38,8 @@ def examine_in_child(
         end = f"stopped after {limit_s:.0f} s"
     elif os.WIFSIGNALED(status):
         end = f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    if end is not None and log.is_file():
+        record["log"] = log.read_text(errors="replace")[-2000:]
     return {**record, "end": end, "seconds": round(monotonic() - begin, 1)}
 
 

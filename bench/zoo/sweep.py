@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.zoo import verdict
@@ -30,19 +31,20 @@ def sweep(
     memory_gib: int,
     say: Callable[[str], None],
 ) -> None:
-    """Examine each network in a child, and append what was found to ``lines``."""
-    folder = lines.parent
+    """Examine each network in a child, and append what was found to ``lines``.
+
+    Each has a folder of its own beside ``lines`` while it is examined.
+    """
     for position, network in enumerate(networks, start=1):
         begin = {
             "name": network.name,
             "family": network.family,
             "input": [list(shape) for shape in network.shapes],
         }
-        emulate = network.name in EMULATED
-        found = examine_in_child(
-            partial(examine, network, folder=folder, emulate=emulate), folder, limit_s, memory_gib
-        )
-        record = {**begin, **found}
+        with TemporaryDirectory(prefix="network-", dir=lines.parent) as name:
+            folder = Path(name)
+            body = partial(examine, network, folder=folder, emulate=network.name in EMULATED)
+            record = {**begin, **examine_in_child(body, folder, limit_s, memory_gib)}
         append_line(lines, record)
         say(f"{position} of {len(networks)}: {line(record)}")
 

@@ -216,11 +216,15 @@ def test_a_child_that_raises_or_is_killed_ends_nothing_else(tmp_path: Path) -> N
 
     def is_killed(record: Record) -> None:
         record.note(found=1)
+        os.write(1, b"last words")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    assert run_child(tmp_path, raises)["end"] == "MemoryError: no more"
-    killed = run_child(tmp_path, is_killed)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    assert run_child(tmp_path / "a", raises)["end"] == "MemoryError: no more"
+    killed = run_child(tmp_path / "b", is_killed)
     assert (killed["found"], killed["end"]) == (1, "killed by SIGKILL")
+    assert "last words" in killed["log"]
 
 
 def test_an_interrupted_sweep_leaves_no_child_behind(
