@@ -146,6 +146,9 @@ def _clamp_inactive(node: Node, residual: Storage | None, kind: str | None) -> b
 
 def _macs(node: Node, shape: ConvShape) -> tuple[int, int, int]:
     """MACs for a pair of channels, inputs, outputs; only channels of one group meet."""
+    only_scales = node.kind == "gated_conv2d" and not node.attributes.get("follows")
+    if only_scales and shape.groups == shape.out_channels > 1 and node["weight"][0].size == 1:
+        return 0, 1, shape.out_channels
     if shape.groups > 1:
         return shape.macs_per_pair * shape.group_in, 1, shape.out_channels
     return shape.macs_per_pair, shape.in_channels, shape.out_channels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from headgate.compile.graph import Graph, Node, Value
+from headgate.compile.graph import Graph, Node, Value, keeps_zero
 from headgate.compile.inline import inline
 
 _CONVOLUTIONS = ("conv2d", "gated_conv2d", "pixel_gated_conv2d")
@@ -158,12 +158,6 @@ def _fuse_residual(graph: Graph) -> None:
 def _gated_depthwise(node: Node) -> bool:
     # Its kernel visits active channels only and would leave the others without the residual.
     return node.kind == "gated_conv2d" and node["weight"].shape[1] == 1 and node["groups"] > 1
-
-
-def keeps_zero(clamp: tuple[float | None, float | None]) -> bool:
-    """Whether an activation leaves zero alone, as skipped channels need."""
-    low, high = clamp
-    return (low is None or low <= 0) and (high is None or high >= 0)
 
 
 def _fuse_clamp(graph: Graph) -> None:

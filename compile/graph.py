@@ -33,7 +33,8 @@ KINDS = {
     "sort": "rows of x -> the places of their numbers in order; descending",
     "compute": "xs -> element(readers, *indices): one number of the result as TIR, where "
     "readers[i](*indices) is one of xs[i]; reduces: it is a sum or the like; rereads: it reads "
-    "numbers of its inputs several times; macs",
+    "numbers of its inputs several times; zeros: the inputs of which a zero makes a zero in its "
+    "place; macs",
 }
 """What the schedules know. Images of a batch, in the first dimension, are computed in turn."""
 
@@ -116,3 +117,9 @@ class Graph:
                 needed.update(node.inputs)
                 kept.append(node)
         self.nodes = kept[::-1]
+
+
+def keeps_zero(clamp: tuple[float | None, float | None]) -> bool:
+    """Whether an activation leaves zero alone, as skipped channels need."""
+    low, high = clamp
+    return (low is None or low <= 0) and (high is None or high >= 0)

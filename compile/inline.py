@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from headgate.compile.graph import Graph, Node, Value
+from headgate.compile.graph import Graph, Node, Value, keeps_zero
 from headgate.compile.operators import scalar
 from headgate.compile.reading import Element
 
@@ -30,7 +30,13 @@ def inline(graph: Graph) -> None:
         behind = any(uses[v] == 1 and _is_loop(producers.get(v)) for v in node.inputs)
         if node.kind == "affine" or (node.kind in _EXPRESSIONS and behind):
             element = _EXPRESSIONS[node.kind](node)
-            node.attributes = {"element": element, "operator": node.kind, "rereads": False}
+            kept = node.kind == "clamp" and keeps_zero((node["low"], node["high"]))
+            node.attributes = {
+                "element": element,
+                "operator": node.kind,
+                "rereads": False,
+                "zeros": (0,) if kept else (),
+            }
             node.kind = "compute"
     for node in graph.nodes:
         if node.kind != "compute" or node["rereads"]:
@@ -112,5 +118,9 @@ def _merge(node: Node, value: Value, producer: Node) -> None:
         read = [*readers[:at], lambda *place: inner(own, *place), *readers[at + count :]]
         return outer(read, *indices)
 
+    zeros = [i + count - 1 if i > at else i for i in node["zeros"] if i != at]
+    if at in node["zeros"] and value.shape == node.output.shape:
+        zeros += [at + i for i in producer["zeros"]]
+    node.attributes["zeros"] = tuple(zeros)
     node.inputs[at : at + 1] = producer.inputs
     node.attributes |= {"element": element, "merged": _size(node) + _size(producer)}

@@ -96,6 +96,17 @@ class Call:
             if not argument.has_default_value() or given != argument.default_value:
                 raise self.refused(f"with {argument.name}={given}")
 
+    def keeps_zero(self) -> bool:
+        """Whether PyTorch makes zero of zero here, by an operator of one tensor's numbers."""
+        tags = getattr(self.fx.target, "tags", ())
+        if torch.Tag.pointwise not in tags or len(self.fx.all_input_nodes) != 1:
+            return False
+        (x,) = self.fx.all_input_nodes
+        zero = torch.zeros(1, dtype=x.meta["val"].dtype)
+        arguments, options = fx.node.map_arg((self.fx.args, self.fx.kwargs), lambda _: zero)
+        target: Any = self.fx.target
+        return bool((target(*arguments, **options) == 0).all())
+
     def refused(self, why: str, way_out: str = "") -> UnsupportedOperator:
         """The error that says that this call cannot be lowered."""
         ways = way_out or "rewrite the module with other operators, or leave it out"
@@ -133,12 +144,14 @@ class Call:
         *,
         operator: str = "",
         rereads: bool = False,
+        zeros: tuple[int, ...] = (),
         **place: Any,
     ) -> Value:
         """Appends a ``compute`` node.
 
         ``rereads``: numbers of an input are read several times for one of the result, so that
-        what makes them is not to be computed again each time.
+        what makes them is not to be computed again each time. ``zeros``: the inputs of which a
+        zero makes a zero in its place.
         """
         return self.node(
             "compute",
@@ -148,6 +161,7 @@ class Call:
             element=element,
             operator=operator or self.operator,
             rereads=rereads,
+            zeros=zeros,
         )
 
     def reshape(self, x: Value, shape: Sequence[int], suffix: str = "") -> Value:

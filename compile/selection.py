@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from headgate.compile.convolution import convolution, window_shape
-from headgate.compile.fuse import keeps_zero
-from headgate.compile.graph import Graph, Node
+from headgate.compile.graph import Graph, Node, keeps_zero
 from headgate.compile.pixel_gates import pixel_gated
 from headgate.compile.schedules.expression import Expression
 from headgate.compile.schedules.gating import ChannelMean, KeepTopK
@@ -256,7 +255,12 @@ def _compute(work: Workspace, node: Node) -> None:
     arguments: dict[str, Buffer | Constant] = {
         f"x{i}": work.operand(v, node) for i, v in enumerate(node.inputs)
     }
-    arguments["y"] = work.new(node).buffer
+    storage = work.new(node)
+    arguments["y"] = storage.buffer
+    for value in (node.inputs[i] for i in node["zeros"]):
+        if value.shape == node.output.shape and value.data is None and work.of(value).run == 1:
+            # All planes are computed, and those of closed channels stay zero.
+            storage.active = storage.active or work.of(value).active
     macs = (node.attributes.get("macs", 0), 1, 1)
     work.add(node.name, work.label(node, node["operator"]), kernel, arguments, macs)
 

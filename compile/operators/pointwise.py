@@ -46,7 +46,8 @@ def pointwise(
             values.append(scalar.cast(value, within))
         return scalar.bound(function, values)
 
-    return call.compute(tensors, element, shape, **place)
+    zeros = (0,) if len(tensors) == 1 and not place and call.keeps_zero() else ()
+    return call.compute(tensors, element, shape, zeros=zeros, **place)
 
 
 def _single(operand: Operand) -> Any:
@@ -283,7 +284,12 @@ def arithmetic(kind: str, call: Call, a: Operand, b: Operand, alpha: Number = 1)
             return call.node("add", [a, b])
     function = scalar.ARITHMETIC[kind]
     if alpha == 1:
-        return pointwise(call, function, [a, b])
+        result = pointwise(call, function, [a, b])
+        if kind == "mul":
+            node = call.graph.nodes[-1]
+            whole = [i for i, v in enumerate(node.inputs) if v.shape == result.shape]
+            node.attributes["zeros"] = tuple(whole)
+        return result
     factor = scalar.immediate(alpha, call.dtype)
     return pointwise(call, lambda x, y: function(x, y * factor), [a, b])
 
