@@ -6,7 +6,6 @@ import json
 import os
 import resource
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
@@ -15,6 +14,7 @@ from typing import Any
 from bench.zoo.record import Record, fault
 
 GIBIBYTE = 1 << 30
+STDOUT, STDERR = 1, 2  # of the process: libraries write there, past Python's objects
 
 
 def examine_in_child(
@@ -22,9 +22,9 @@ def examine_in_child(
 ) -> dict[str, Any]:
     """What ``examine`` noted before it returned, failed, or was stopped at a limit.
 
-    Adds ``end``, None if it came to its end, ``seconds``, and the end of what the child printed if
-    it did not come to its end. ``folder`` is empty before. Address space is limited, so a network that wants more memory gets
-    an exception there, and the machine stays usable.
+    Adds ``end``, None if it came to its end, ``seconds``, and as ``log`` the last that the child
+    printed if it did not. ``folder`` is empty before. Address space is limited, so a network that
+    wants more memory gets an exception there, and the machine stays usable.
     """
     path, log = folder / "record.json", folder / "child.log"
     begin = monotonic()
@@ -51,8 +51,8 @@ def _child(examine: Callable[[Record], None], path: Path, log: Path, memory_gib:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_AS, (memory_gib * GIBIBYTE,) * 2)
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(output, sys.stdout.fileno())
-        os.dup2(output, sys.stderr.fileno())
+        os.dup2(output, STDOUT)
+        os.dup2(output, STDERR)
         examine(record)
     except BaseException as error:
         record.note(failed=f"{type(error).__name__}: {error}"[:1000], fault=fault(error))
