@@ -16,6 +16,9 @@ from headgate.compile.operators.pointwise import arithmetic, pointwise
 from headgate.compile.operators.scalar import Expr
 from headgate.compile.reading import Call, numbers
 
+_LARGE_PATCH = 64
+"""Pixels."""
+
 
 def each_image(call: Call, kind: str, inputs: Sequence[Value], **attributes: Any) -> Value:
     """A node of ``kind`` for each image of a batch: what a gate decides is one image's."""
@@ -39,6 +42,36 @@ def _image(call: Call, x: Value, image: int) -> Value:
         dtype=x.dtype,
         operator="image",
     )
+
+
+def of_patches(
+    call: Call, x: Value, weight: np.ndarray, geometry: dict[str, Any]
+) -> tuple[Value, np.ndarray, dict[str, Any]]:
+    """A convolution of large patches that do not overlap, as one of a single tap.
+
+    Each pixel of a patch becomes a channel. Vectors of pixels that lie so far apart are loaded
+    number by number, which takes LLVM minutes to compile and a machine long to do.
+    """
+    kernel = weight.shape[2:]
+    if (
+        math.prod(kernel) < _LARGE_PATCH
+        or tuple(geometry["stride"]) != kernel
+        or any(geometry["padding"])
+        or tuple(geometry["dilation"]) != (1, 1)
+        or geometry["groups"] != 1
+    ):
+        return x, weight, geometry
+    height, width = kernel
+
+    def element(readers: Sequence[Any], image: Expr, place: Expr, y: Expr, x: Expr) -> Expr:
+        channel, row = tirx.floordiv(place, height * width), tirx.floordiv(place, width)
+        above, left = tirx.floormod(row, height), tirx.floormod(place, width)
+        return readers[0](image, channel, y * height + above, x * width + left)
+
+    shape = (x.shape[0], x.shape[1] * height * width, *call.shape[2:])
+    patches = call.compute([x], element, shape, suffix=".patches", operator="patches")
+    weight = np.ascontiguousarray(weight.reshape(len(weight), -1, 1, 1))
+    return patches, weight, {**geometry, "stride": (1, 1)}
 
 
 def _convolution(call: Call) -> Value:
@@ -77,6 +110,14 @@ def _planar(
         x = call.reshape(x, (*x.shape[:2], 1, x.shape[2]), ".row")
         stride, dilation, sides = (1, *stride), (1, *dilation), [(0, 0), *sides]
     (top, bottom), (left, right) = sides
+    geometry = {
+        "stride": stride,
+        "padding": (top, left, bottom, right),
+        "dilation": dilation,
+        "groups": groups,
+    }
+    if not flat:
+        x, weight, geometry = of_patches(call, x, weight, geometry)
     result = call.node(
         "conv2d",
         [x],
@@ -84,10 +125,7 @@ def _planar(
         suffix=".image" if flat else "",
         weight=np.ascontiguousarray(weight),
         bias=np.zeros(weight.shape[0], np.float32) if bias is None else bias.data,
-        stride=stride,
-        padding=(top, left, bottom, right),
-        dilation=dilation,
-        groups=groups,
+        **geometry,
     )
     return call.reshape(result, call.shape) if flat else result
 

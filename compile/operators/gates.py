@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from headgate.compile.graph import Value
-from headgate.compile.operators.convolution import each_image
+from headgate.compile.operators.convolution import each_image, of_patches
 from headgate.compile.reading import Call, numbers
 
 
@@ -23,20 +23,22 @@ def _constants(call: Call, *names: str) -> list[np.ndarray]:
 
 def _geometry(call: Call) -> dict[str, Any]:
     stride, padding, dilation = (numbers(call[n], 2) for n in ("stride", "padding", "dilation"))
-    return {"stride": stride, "padding": (*padding, *padding), "dilation": dilation}
+    groups = int(call["groups"]) if call.has("groups") else 1
+    sides = (*padding, *padding)
+    return {"stride": stride, "padding": sides, "dilation": dilation, "groups": groups}
 
 
 def _gated_conv2d(call: Call) -> Value:
     weight, scale, bias, shift = _constants(call, "weight", "scale", "bias", "shift")
+    x, weight, geometry = of_patches(call, call["x"], weight, _geometry(call))
     return each_image(
         call,
         "gated_conv2d",
-        [call["x"], call["gate"]],
+        [x, call["gate"]],
         weight=weight * scale.reshape(-1, 1, 1, 1),
         bias=bias.reshape(-1),
         shift=shift.reshape(-1),
-        groups=int(call["groups"]),
-        **_geometry(call),
+        **geometry,
     )
 
 
@@ -50,7 +52,6 @@ def _following_conv2d(call: Call) -> Value:
         bias=bias.reshape(-1),
         shift=np.zeros(weight.shape[0], np.float32),
         follows=True,
-        groups=int(call["groups"]),
         **_geometry(call),
     )
 
@@ -64,7 +65,6 @@ def _pixel_gated_conv2d(call: Call) -> Value:
         [call["x"]],
         weight=weight,
         **{name: v.reshape(-1) for name, v in zip(names, vectors, strict=True)},
-        groups=1,
         partitions=int(call["partitions"]),
         grouped=bool(call["grouped"]),
         shuffle=bool(call["shuffle"]),

@@ -257,6 +257,7 @@ def test_arguments(tmp_path: Path) -> None:
         "pad by less": lambda x: F.pad(x, (-1, -2, 0, -3)),
         "pad around": lambda x: F.pad(x, (1, 1, 1, 1), mode="circular"),
         "pad of a convolution": nn.Conv2d(6, 4, 3, padding=1, padding_mode="reflect"),
+        "large patches": nn.Conv2d(6, 4, 8, 8),
         "uneven padding": nn.Conv2d(6, 4, 4, padding="same"),
     }
     for group in (dict(list(uses.items())[:20]), dict(list(uses.items())[20:])):
