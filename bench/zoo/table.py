@@ -108,7 +108,9 @@ def _without_gates(records: Sequence[verdict.Found]) -> str:
     for record in records:
         if verdict.at_one(record) == verdict.NOTHING:
             reasons = [f"{why} ({count})" for why, count in record["obstacles"].items()]
-            lines.append(f"* `{record['name']}`: {'; '.join(reasons) or 'no convolution'}")
+            lines.append(
+                f"* `{record['name']}`: {'; '.join(reasons) or 'no convolution of one or two dimensions'}"
+            )
     return (
         "\n".join(["Nothing to gate, and of how many convolutions:", "", *lines]) if lines else ""
     )
