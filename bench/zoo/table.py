@@ -107,10 +107,9 @@ def _without_gates(records: Sequence[verdict.Found]) -> str:
     lines = []
     for record in records:
         if verdict.at_one(record) == verdict.NOTHING:
-            reasons = [f"{why} ({count})" for why, count in record["obstacles"].items()]
-            lines.append(
-                f"* `{record['name']}`: {'; '.join(reasons) or 'no convolution of one or two dimensions'}"
-            )
+            reasons = [f"{one} ({count})" for one, count in record["obstacles"].items()]
+            why = "; ".join(reasons) or "no convolution of one or two dimensions"
+            lines.append(f"* `{record['name']}`: {why}")
     return (
         "\n".join(["Nothing to gate, and of how many convolutions:", "", *lines]) if lines else ""
     )
