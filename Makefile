@@ -9,12 +9,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Named on pip's command line before everything else: no other package may pick another build.
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)",*$$/\1/p' pyproject.toml)
+# The public model zoos of `make zoo`, on top of what $(VENV) has.
+ZOO := .venv-zoo
+SITE := import sysconfig; print(sysconfig.get_path("purelib"))
 PACKAGES := headgate train compile device profiling
 # A process for each core; one that has run out of tests takes over some of the others'.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test system bench comparison realised threads lint format typecheck unit integration litert-arm64 timing hardware clean
+.PHONY: help demo test system bench comparison realised threads zoo lint format typecheck unit integration litert-arm64 timing hardware clean
 .DELETE_ON_ERROR:
 
 help: ## what there is
@@ -38,6 +41,9 @@ realised: $(VENV)/peers.stamp ## how much of the saved arithmetic each method's 
 threads: $(VENV)/compile.stamp ## one thread against two, on networks of random weights
 	$(BIN)/python -m headgate.profiling.threads
 
+zoo: $(ZOO)/zoo.stamp ## public networks through gate() and the compiler: bench/zoo/README.md (hours; ONLY=timm:resnet for a part)
+	$(ZOO)/bin/python -m bench.zoo $(if $(ONLY),--only "$(ONLY)")
+
 lint: $(VENV)/dev.stamp ## ruff check and ruff format --check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,11 +53,11 @@ format: $(VENV)/dev.stamp ## ruff format, and ruff's safe fixes
 	$(BIN)/ruff format .
 
 # mypy does not know package-dir: it gets a tree of links shaped like the installed package.
-typecheck: $(VENV)/dev.stamp ## mypy on the package
+typecheck: $(VENV)/dev.stamp ## mypy on the package and bench/
 	@rm -rf build/mypy && mkdir -p build/mypy/headgate
 	@ln -s $(CURDIR)/headgate/* build/mypy/headgate/
 	@ln -s $(addprefix $(CURDIR)/,train compile device profiling) build/mypy/headgate/
-	MYPYPATH=build/mypy $(BIN)/mypy -p headgate
+	MYPYPATH=build/mypy $(BIN)/mypy -p headgate -p bench.zoo
 
 unit: $(VENV)/dev.stamp ## the tests that take seconds and need no toolchain
 	$(PYTEST) tests/unit
@@ -85,6 +91,15 @@ $(BIN)/python:
 
 $(VENV)/%.stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) "$(TORCH)" --editable ".[$*]"
+	@touch $@
+
+# It sees the packages of $(VENV), the editable one included. Everything that the zoos need is in
+# their list, so that none of them brings another build of torch.
+$(ZOO)/zoo.stamp: bench/zoo/requirements.txt | $(VENV)/compile.stamp
+	$(BIN)/python -m venv --clear --without-pip $(ZOO)
+	echo "import site; site.addsitedir('$$($(BIN)/python -c '$(SITE)')')" > \
+	  "$$($(ZOO)/bin/python -c '$(SITE)')/headgate.pth"
+	$(BIN)/python -m pip --python $(ZOO)/bin/python install --quiet --disable-pip-version-check --no-deps --requirement $<
 	@touch $@
 
 # `make bench` needs the compiler beside the peers.

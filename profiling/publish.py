@@ -1,4 +1,4 @@
-"""Where the results of a benchmark go: profiling/results/ and the README.
+"""Where the results of a benchmark go: profiling/results/ and the page that shows its table.
 
 Paths are those of a checkout, from whose root benchmarks are run.
 """
@@ -17,8 +17,8 @@ RESULTS = Path("profiling/results")
 README = Path("README.md")
 
 
-def publish(name: str, results: Mapping[str, Any], table: str) -> None:
-    """Write NAME.json and NAME.md, and the table between the README's markers of that name.
+def publish(name: str, results: Mapping[str, Any], table: str, page: Path = README) -> None:
+    """Write NAME.json and NAME.md, and the table between the page's markers of that name.
 
     Raises:
         StorageError: A file cannot be written.
@@ -29,8 +29,8 @@ def publish(name: str, results: Mapping[str, Any], table: str) -> None:
         raise storage_error("create", RESULTS, error) from error
     write_text(RESULTS / f"{name}.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     write_text(RESULTS / f"{name}.md", table)
-    if README.is_file():
-        write_text(README, replace_between_markers(README.read_text(), name, table))
+    if page.is_file():
+        write_text(page, replace_between_markers(page.read_text(), name, table))
 
 
 def with_earlier(
