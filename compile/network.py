@@ -85,6 +85,7 @@ def generate(
         executed = step.arguments.get(EXECUTED)
         steps.append(
             {
+                "index": len(steps),
                 "path": step.path,
                 "operator": step.operator,
                 "kernel": kernel,

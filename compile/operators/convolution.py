@@ -110,7 +110,7 @@ def _planar(
         x = call.reshape(x, (*x.shape[:2], 1, x.shape[2]), ".row")
         stride, dilation, sides = (1, *stride), (1, *dilation), [(0, 0), *sides]
     (top, bottom), (left, right) = sides
-    geometry = {
+    geometry: dict[str, Any] = {
         "stride": stride,
         "padding": (top, left, bottom, right),
         "dilation": dilation,

@@ -135,6 +135,12 @@ def unrow(x: Tensor) -> Tensor:
     return x.reshape(1, -1)
 
 
+def test_one_layer_again_and_again(tmp_path: Path) -> None:
+    """Steps that are equal, and large enough to be shared by threads, are several all the same."""
+    layer = nn.Linear(64, 64)
+    check_uses({"layer": Seq(*[layer] * 6)}, (1, 512, 64), tmp_path)
+
+
 class Seq(nn.Module):
     """Functions and modules one after the other."""
 
