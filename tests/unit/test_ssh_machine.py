@@ -132,10 +132,11 @@ def test_a_runner_that_fails(
 
 def test_what_the_agent_is_asked_for() -> None:
     assert Settings().arguments() == ["--threads", "1"]
-    settings = Settings(2, True, "hwmon:ina219@1-0040", 100000, 5, ["--budget-s", "1"])
+    sensor = "hwmon:ina219@1-0040"
+    settings = Settings(2, True, sensor, 100000, "power_mw", 5, ["--budget-s", "1"])
     assert settings.arguments() == [
         *("--threads", "2", "--energy", "--sensor", "hwmon:ina219@1-0040"),
-        *("--shunt-uohm", "100000", "--rounds", "5", "--budget-s", "1"),
+        *("--shunt-uohm", "100000", "--column", "power_mw", "--rounds", "5", "--budget-s", "1"),
     ]
     # A sensor of the inventory is no wish for energy.
     assert Settings(sensor="pmic").arguments() == ["--threads", "1"]
