@@ -238,7 +238,9 @@ def compiled(name: str, density: float | None, target: str, samples: int = 2) ->
     module, shape = network(name, density)
     generator = torch.Generator().manual_seed(1)
     vectors = torch.randn(samples, *shape, generator=generator).numpy()
-    return compile_module(module, vectors_example(shape), target=target, name=name, vectors=vectors)
+    example = vectors_example(shape)
+    # Every test compares what it compiles with PyTorch.
+    return compile_module(module, example, target=target, name=name, vectors=vectors, check=False)
 
 
 def vectors_example(shape: tuple[int, ...]) -> Tensor:

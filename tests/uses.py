@@ -53,7 +53,7 @@ def _check_together(
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(3, *shape[1:], generator=generator)
     path = folder / "uses.hgb"
-    headgate.compile_module(module, images[:1]).save(path)
+    headgate.compile_module(module, images[:1], check=False).save(path)
     with torch.no_grad():
         expected = [torch.cat([use(x[None].clone()) for x in images]) for use in module.uses]
     with headgate.load(path) as program:

@@ -124,7 +124,8 @@ def check(module: nn.Module, target: str, machine: str) -> None:
     images = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(1))
     # A score that rounding may move over zero decides nothing that could be compared.
     assume(smallest_score(module, images) > 1e-5)
-    bundle = compile_module(module, images[:1], target=target, vectors=images.numpy())
+    # What is compiled is compared here.
+    bundle = compile_module(module, images[:1], target=target, vectors=images.numpy(), check=False)
     result = validate(bundle, machine)
     assert result.tolerance == 1e-4
     assert result.passed, result
