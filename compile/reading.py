@@ -15,6 +15,8 @@ from headgate.errors import UnsupportedOperator
 
 # Where and how a tensor is stored says nothing about its numbers.
 _STORAGE = {"device", "layout", "memory_format", "non_blocking", "pin_memory"}
+_ANY_TYPE = ("compute", "reshape", "scan", "sort")
+"""Kinds of node that are not for float32 alone."""
 Traced = fx.Node
 Number = bool | int | float
 Element = Callable[..., Any]
@@ -133,6 +135,8 @@ class Call:
         """Appends a node; its result, of the call's shape and dtype unless others are given."""
         shape = self.shape if shape is None else tuple(int(size) for size in shape)
         output = Value(f"{self.fx.name}{suffix}", shape, dtype=dtype or self.dtype)
+        if kind not in _ANY_TYPE and {v.dtype for v in (*inputs, output)} != {"float32"}:
+            raise self.refused(f"for {kind} of other numbers than float32")
         self.graph.nodes.append(Node(kind, list(inputs), output, self.path, attributes))
         return output
 
@@ -167,6 +171,7 @@ class Call:
     def reshape(self, x: Value, shape: Sequence[int], suffix: str = "") -> Value:
         """``x`` with the same numbers in another shape."""
         shape = tuple(int(size) for size in shape)
+        assert x.size == int(np.prod(shape, dtype=np.int64)), (x.shape, shape)
         if x.data is not None:
             return self.constant(x.data.reshape(shape), suffix)
         if shape == x.shape and suffix:

@@ -192,7 +192,7 @@ def _reshape(work: Workspace, node: Node) -> None:
         elif same:
             storage.run = 1
         else:
-            storage = replace(work.dense(value), active=None)
+            storage = replace(work.dense(value), active=None, sums=None, run=1)
     work.storage[output] = storage
 
 

@@ -163,7 +163,7 @@ class Workspace:
         stem = f"{node.name}.{name}"
         for key in _numbered(stem):
             known = self.constants.setdefault(key, data)
-            if known is data or np.array_equal(known, data):
+            if known is data or (known.dtype == data.dtype and np.array_equal(known, data)):
                 return Constant(key, known)
         raise AssertionError("an endless sequence ended")
 

@@ -88,7 +88,8 @@ def _gather(call: Call) -> Value:
 
 
 def _index_select(call: Call) -> Value:
-    x, axis = call["self"], int(call["dim"]) % len(call["self"].shape)
+    x = call["self"] if call["self"].shape else call.reshape(call["self"], (1,), ".vector")
+    axis = int(call["dim"]) % len(x.shape)
     index = checked(call, call["index"], x.shape[axis])
 
     def element(readers: Sequence[Any], *out: Expr) -> Expr:

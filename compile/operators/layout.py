@@ -12,7 +12,7 @@ from headgate.compile.graph import Value
 from headgate.compile.operators import scalar
 from headgate.compile.operators.pointwise import broadcast
 from headgate.compile.operators.scalar import Expr
-from headgate.compile.reading import Call, axes
+from headgate.compile.reading import Call
 
 
 def _reshape(*unread: str) -> Callable[[Call], Value]:
@@ -133,7 +133,20 @@ def concatenated(call: Call, values: Sequence[Value], axis: int) -> Value:
             )
             for i, v in enumerate(values)
         ]
-    return call.node("concat", values, axis=axis)
+    if call.dtype == "float32":
+        return call.node("concat", values, axis=axis)
+    ends = np.cumsum([v.shape[axis] for v in values])
+
+    def element(readers: Sequence[Any], *out: Expr) -> Expr:
+        found = None
+        for reader, end, value in reversed(list(zip(readers, ends, values, strict=True))):
+            here = list(out)
+            here[axis] = out[axis] - int(end - value.shape[axis])
+            own = reader(*here)
+            found = own if found is None else scalar.guarded(out[axis] < int(end), own, found)
+        return found
+
+    return call.compute(values, element)
 
 
 def _pad(call: Call) -> Value:
@@ -176,7 +189,7 @@ def padded(
 
 def _flip(call: Call) -> Value:
     x = call["self"]
-    flipped = set(axes(call["dims"], len(x.shape)))
+    flipped = {int(d) % len(x.shape) for d in call["dims"]}
 
     def element(readers: Sequence[Any], *indices: Expr) -> Expr:
         return readers[0](
@@ -203,12 +216,14 @@ def _unfold(call: Call) -> Value:
 def _as_strided(call: Call) -> Value:
     """Numbers at places of the memory behind ``self``, in the order in which PyTorch stores it."""
     x, steps = call["self"], [int(n) for n in call["stride"]]
-    sizes, offset = [int(n) for n in call["size"]], int(call["storage_offset"] or 0)
-    stored = call.fx.args[0].meta["val"].stride()  # type: ignore[union-attr]
+    sizes, given = [int(n) for n in call["size"]], call["storage_offset"]
+    traced = call.fx.args[0].meta["val"]  # type: ignore[union-attr]
+    offset = 0 if given is None else int(given) - traced.storage_offset()
+    stored = traced.stride()
     order = sorted((a for a in range(len(x.shape)) if x.shape[a] > 1), key=lambda a: -stored[a])
     last = offset + sum((n - 1) * s for n, s in zip(sizes, steps, strict=True))
     dense = [int(np.prod([x.shape[a] for a in order[i + 1 :]])) for i in range(len(order))]
-    if [stored[a] for a in order] != dense or last >= x.size:
+    if [stored[a] for a in order] != dense or last >= x.size or offset < 0:
         raise call.refused("as it reads memory that is not one whole tensor")
 
     def element(readers: Sequence[Any], *indices: Expr) -> Expr:

@@ -22,11 +22,12 @@ def _mm(call: Call) -> Value:
 def _addmm(call: Call) -> Value:
     bias, x, weight = call["self"], call["mat1"], call["mat2"]
     alpha, beta = float(call["alpha"]), float(call["beta"])
-    if weight.data is not None and bias.data is not None and x.data is None:
-        rows = np.broadcast_to(bias.data, (bias.shape[-1] if bias.shape else 1,))
-        if bias.size in (1, weight.shape[1]):
-            wide = np.broadcast_to(rows.reshape(-1), (weight.shape[1],))
-            return _linear(call, x, weight.data.T * np.float32(alpha), wide * np.float32(beta))
+    outputs = weight.shape[1]
+    each = bias.data is not None and bias.shape in ((), (1,), (1, 1), (outputs,), (1, outputs))
+    if weight.data is not None and x.data is None and each and call.dtype == "float32":
+        assert bias.data is not None
+        wide = np.broadcast_to(bias.data.reshape(-1), (outputs,))
+        return _linear(call, x, weight.data.T * np.float32(alpha), wide * np.float32(beta))
     product = _product(call, x, weight, ".product")
     if alpha != 1:
         product = pointwise(call, lambda v: v * alpha, [product], suffix=".scaled")
@@ -34,7 +35,7 @@ def _addmm(call: Call) -> Value:
 
 
 def _product(call: Call, a: Value, b: Value, suffix: str = "") -> Value:
-    if b.data is not None and a.data is None:
+    if b.data is not None and a.data is None and call.dtype == "float32":
         return _linear(call, a, b.data.T, np.zeros(b.shape[1], np.float32), suffix)
     return _matmul(call, a, b, suffix)
 
@@ -79,7 +80,16 @@ def _bmm(call: Call) -> Value:
 
 def _matmul(call: Call, a: Value, b: Value, suffix: str = "") -> Value:
     """Products of matrices (..., M, K) and (..., K, N), one for each leading index."""
-    return call.node("matmul", [a, b], suffix=suffix)
+    if call.dtype == "float32":
+        return call.node("matmul", [a, b], suffix=suffix)
+    inner = a.shape[-1]
+
+    def element(readers: Sequence[Any], *out: Expr) -> Expr:
+        *leading, row, column = out
+        k = te.reduce_axis((0, inner), name="k")
+        return te.sum(readers[0](*leading, row, k) * readers[1](*leading, k, column), axis=k)
+
+    return call.compute([a, b], element, reduces=True, rereads=True, suffix=suffix)
 
 
 HANDLERS: dict[str, Callable[[Call], Any]] = {

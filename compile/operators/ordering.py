@@ -67,13 +67,18 @@ def _exchanged(call: Call, x: Value, a: int, b: int, suffix: str) -> Value:
 
 def _sort(call: Call) -> list[Value]:
     x, axis, descending = call["self"], int(call["dim"]), bool(call["descending"])
+    if not x.shape:
+        raise call.refused("for a single number", "leave it out")
     if call.has("stable"):
         call["stable"]  # it always is
     return list(_ordered(call, x, axis % len(x.shape), descending))
 
 
 def _topk(call: Call) -> list[Value]:
-    x, axis = call["self"], int(call["dim"]) % len(call["self"].shape)
+    x = call["self"]
+    if not x.shape:
+        raise call.refused("for a single number", "leave it out")
+    axis = int(call["dim"]) % len(x.shape)
     call["k"], call["sorted"]  # the shape says how many; in order they are as good as in none
     values, order = _ordered(call, x, axis, bool(call["largest"]))
     return [

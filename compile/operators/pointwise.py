@@ -167,7 +167,7 @@ def _converted(name: str) -> Callable[[Call], Value]:
 def _clamp(call: Call) -> Value:
     x, low, high = call["self"], call["min"], call["max"]
     numbers = [None if v is None else _number(v) for v in (low, high)]
-    if call.dtype == "float32" and all(
+    if x.dtype == call.dtype == "float32" and all(
         v is None or n is not None for v, n in zip((low, high), numbers, strict=True)
     ):
         return clamp(call, x, *numbers)
@@ -205,7 +205,13 @@ def _relu(call: Call) -> Value:
 
 
 def _hardtanh(call: Call) -> Value:
-    return clamp(call, call["self"], float(call["min_val"]), float(call["max_val"]))
+    low, high = float(call["min_val"]), float(call["max_val"])
+    if call.dtype == "float32":
+        return clamp(call, call["self"], low, high)
+    bounds = [scalar.immediate(n, call.dtype) for n in (low, high)]
+    return pointwise(
+        call, lambda v: scalar.minimum(scalar.maximum(v, bounds[0]), bounds[1]), [call["self"]]
+    )
 
 
 def _elu(call: Call) -> Value:
@@ -274,7 +280,8 @@ def arithmetic(kind: str, call: Call, a: Operand, b: Operand, alpha: Number = 1)
     """``a`` and ``alpha`` times ``b``, added, subtracted, multiplied or divided."""
     if isinstance(a, Value) and a.data is not None and kind in ("add", "mul") and alpha == 1:
         a, b = b, a
-    if isinstance(a, Value) and a.data is None and a.dtype == "float32" and a.shape == call.shape:
+    floats = isinstance(a, Value) and a.dtype == call.dtype == "float32"
+    if floats and isinstance(a, Value) and a.data is None and a.shape == call.shape:
         constant = _per_channel(b, a) if _has_channels(a) else None
         if constant is not None:
             scale, shift = _affine(kind, constant * np.float32(alpha))
@@ -325,7 +332,7 @@ def _rounded_quotient(call: Call) -> Value:
 
 def _power(call: Call) -> Value:
     base, exponent = call["self"], call["exponent"]
-    if isinstance(exponent, int | float) and exponent == int(exponent) and 1 <= exponent <= 4:
+    if isinstance(exponent, int | float) and exponent in (1, 2, 3, 4):
         return pointwise(call, lambda v: scalar.product([v] * int(exponent)), [base])
     return pointwise(call, scalar.power, [base, exponent])
 

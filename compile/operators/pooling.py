@@ -11,7 +11,7 @@ from tvm import te, tirx
 from headgate.compile.graph import Value
 from headgate.compile.operators import scalar
 from headgate.compile.operators.pointwise import pointwise
-from headgate.compile.operators.reductions import mean
+from headgate.compile.operators.reductions import LARGEST, mean
 from headgate.compile.operators.scalar import Expr
 from headgate.compile.reading import Call, numbers
 
@@ -74,9 +74,9 @@ def _extreme(
 
     def element(readers: Sequence[Any], *indices: Expr) -> Expr:
         source, inside, taps = _sources(indices, rank, window, place)
-        lowest = tirx.min_value(x.dtype)
+        lowest = scalar.lowest(x.dtype)
         value = readers[0](*source)
-        return te.max(
+        return LARGEST(
             scalar.guarded(scalar.every(inside), value, lowest) if inside else value, axis=taps
         )
 
@@ -96,7 +96,9 @@ def _position(
             flat = flat * size + scalar.cast(index, "int64")
         same = tirx.EQ(readers[0](*source), readers[1](*indices))
         nowhere = tirx.const(int(np.prod(sizes)), "int64")
-        found = scalar.guarded(scalar.every([*inside, same]), flat, nowhere)
+        found = scalar.guarded(same, flat, nowhere)
+        if inside:  # asked first: outside there is nothing to compare with
+            found = scalar.guarded(scalar.every(inside), found, nowhere)
         return te.min(found, axis=taps)
 
     return call.compute(
@@ -136,14 +138,14 @@ def _avg_pool(rank: int) -> Callable[[Call], Value]:
         divisor, border = call["divisor_override"], bool(call["count_include_pad"])
         counts = _counts(windows, border) if divisor is None else np.float64(divisor)
         taps = int(np.prod(windows.kernel))
-        if rank == 2 and len(windows.x.shape) <= 4:
+        if rank == 2 and len(windows.x.shape) <= 4 and call.dtype == "float32":
             if np.all(counts == taps):
                 return windows.node(call, "avg_pool2d")
             sums, factor = windows.node(call, "avg_pool2d", ".mean"), taps / counts
         else:
             sums = _sum_of_windows(call, windows.x, rank, windows.kernel, windows.place)
             factor = 1 / counts
-        scale = call.constant(np.asarray(factor, np.float32), ".factor")
+        scale = call.constant(np.asarray(factor, call.dtype), ".factor")
         return pointwise(call, lambda v, f: v * f, [sums, scale])
 
     return handler
@@ -207,7 +209,7 @@ def _adaptive_avg_pool(rank: int) -> Callable[[Call], Value]:
             return mean(call, x, tuple(range(first, len(x.shape))), True)
         window, place, counts = _shared_out(x, out)
         whole = all(n % o == 0 for n, o in zip(x.shape[-rank:], out, strict=True))
-        if rank == 2 and len(x.shape) == 4 and whole:
+        if rank == 2 and len(x.shape) == 4 and whole and call.dtype == "float32":
             return call.node(
                 "avg_pool2d",
                 [x],
@@ -217,7 +219,7 @@ def _adaptive_avg_pool(rank: int) -> Callable[[Call], Value]:
                 dilation=(1, 1),
             )
         sums = _sum_of_windows(call, x, rank, window, place)
-        scale = call.constant((1 / counts).astype(np.float32), ".factor")
+        scale = call.constant((1 / counts).astype(call.dtype), ".factor")
         return pointwise(call, lambda v, f: v * f, [sums, scale])
 
     return handler

@@ -16,6 +16,8 @@ from headgate.compile.reading import Call, axes
 
 Reduce = Callable[..., Expr]
 MULTIPLY = te.comm_reducer(lambda a, b: a * b, lambda t: tirx.const(1, t), name="product")
+LARGEST = te.comm_reducer(scalar.maximum, lambda t: scalar.lowest(str(t)), name="largest")
+SMALLEST = te.comm_reducer(scalar.minimum, lambda t: scalar.highest(str(t)), name="smallest")
 
 
 def reduced(
@@ -81,7 +83,8 @@ def _mean(call: Call) -> Value:
 
 def mean(call: Call, x: Value, over: Sequence[int], keep: bool, suffix: str = "") -> Value:
     """The mean along ``over``; over the pixels of images it is a kernel of its own."""
-    if x.dtype == "float32" and len(x.shape) == 4 and tuple(over) == (2, 3):
+    floats = x.dtype == call.dtype == "float32"
+    if floats and len(x.shape) == 4 and tuple(over) == (2, 3):
         shape = (*x.shape[:2], 1, 1) if keep else x.shape[:2]
         return call.node("channel_mean", [x], shape, suffix=suffix, absolute=False)
     count = int(np.prod([x.shape[a] for a in over]))
@@ -130,10 +133,14 @@ def _extreme_with_index(reduce: Reduce) -> Callable[[Call], list[Value]]:
 
     def handler(call: Call) -> list[Value]:
         x, keep = call["self"], bool(call["keepdim"])
+        x = x if x.shape else call.reshape(x, (1,), ".vector")
         over = axes(call["dim"], len(x.shape))
         values = reduced(call, reduce, x, over, True, suffix=".values")
         index = _first_where_equal(call, x, values, over, keep, ".indices")
-        return [call.reshape(values, call.shape, ".squeezed"), index]
+        return [
+            call.reshape(values, call.shape, ".squeezed"),
+            call.reshape(index, call.shape, ".places"),
+        ]
 
     return handler
 
@@ -149,7 +156,8 @@ def _index_of(reduce: Reduce) -> Callable[[Call], Value]:
             dim = 0
         over = axes(dim, len(x.shape))
         extreme = reduced(call, reduce, x, over, True, dtype=x.dtype, suffix=".extreme")
-        return _first_where_equal(call, x, extreme, over, keep, "")
+        index = _first_where_equal(call, x, extreme, over, keep, ".first")
+        return call.reshape(index, call.shape)
 
     return handler
 
@@ -173,7 +181,7 @@ def _first_where_equal(
     return call.compute(
         [x, values],
         element,
-        shape if call.shape or keep else (),
+        shape,
         reduces=True,
         rereads=True,
         suffix=suffix,
@@ -184,6 +192,8 @@ def _first_where_equal(
 def _any(call: Call) -> Value:
     x = call["self"]
     over, keep = _over(call, x)
+    if call.has("dim") and call["dim"] == []:
+        over = ()
     hit = reduced(
         call,
         te.max,
@@ -206,17 +216,17 @@ def _product(call: Call) -> Value:
 
 
 HANDLERS: dict[str, Callable[[Call], Any]] = {
-    "aten.amax.default": _extreme(te.max),
-    "aten.amin.default": _extreme(te.min),
+    "aten.amax.default": _extreme(LARGEST),
+    "aten.amin.default": _extreme(SMALLEST),
     "aten.any.default": _any,
     "aten.any.dim": _any,
     "aten.any.dims": _any,
-    "aten.argmax.default": _index_of(te.max),
-    "aten.argmin.default": _index_of(te.min),
-    "aten.max.dim": _extreme_with_index(te.max),
+    "aten.argmax.default": _index_of(LARGEST),
+    "aten.argmin.default": _index_of(SMALLEST),
+    "aten.max.dim": _extreme_with_index(LARGEST),
     "aten.mean.default": _mean,
     "aten.mean.dim": _mean,
-    "aten.min.dim": _extreme_with_index(te.min),
+    "aten.min.dim": _extreme_with_index(SMALLEST),
     "aten.prod.default": _product,
     "aten.prod.dim_int": _product,
     "aten.sum.default": _sum,

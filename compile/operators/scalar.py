@@ -161,11 +161,27 @@ def equal(a: Expr, b: Expr) -> Expr:
 
 
 def maximum(a: Expr, b: Expr) -> Expr:
-    return tirx.Max(a, b)
+    """The larger number; NaN if one of them is."""
+    if type_of(a) == "bool":
+        return tirx.any(a, b)
+    return tirx.Select(tirx.any(a > b, isnan(a)), a, b) if _is_float(a) else tirx.Max(a, b)
 
 
 def minimum(a: Expr, b: Expr) -> Expr:
-    return tirx.Min(a, b)
+    """The smaller number; NaN if one of them is."""
+    if type_of(a) == "bool":
+        return tirx.all(a, b)
+    return tirx.Select(tirx.any(a < b, isnan(a)), a, b) if _is_float(a) else tirx.Min(a, b)
+
+
+def lowest(dtype: str) -> Expr:
+    """What every number of this type is at least."""
+    return tirx.const(-math.inf, dtype) if dtype.startswith("float") else tirx.min_value(dtype)
+
+
+def highest(dtype: str) -> Expr:
+    """What no number of this type is above."""
+    return tirx.const(math.inf, dtype) if dtype.startswith("float") else tirx.max_value(dtype)
 
 
 def product(values: list[Expr]) -> Expr:
@@ -235,9 +251,17 @@ def _divide(a: Expr, b: Expr) -> Expr:
     return a / b if _is_float(a) else tirx.Cast("float32", a) / tirx.Cast("float32", b)
 
 
+def _add(a: Expr, b: Expr) -> Expr:
+    return tirx.any(a, b) if type_of(a) == "bool" else a + b
+
+
+def _multiply(a: Expr, b: Expr) -> Expr:
+    return tirx.all(a, b) if type_of(a) == "bool" else a * b
+
+
 ARITHMETIC: dict[str, Callable[[Expr, Expr], Expr]] = {
-    "add": lambda a, b: a + b,
+    "add": _add,
     "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
+    "mul": _multiply,
     "div": _divide,
 }

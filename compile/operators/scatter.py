@@ -13,7 +13,7 @@ from headgate.compile.operators import scalar
 from headgate.compile.operators.indexing import checked, entry
 from headgate.compile.operators.ordering import running
 from headgate.compile.operators.pointwise import broadcast, pointwise
-from headgate.compile.operators.reductions import MULTIPLY
+from headgate.compile.operators.reductions import LARGEST, MULTIPLY, SMALLEST
 from headgate.compile.operators.scalar import Expr
 from headgate.compile.reading import Call
 
@@ -26,6 +26,8 @@ class _Scatter:
     def __init__(self, call: Call) -> None:
         self.call = call
         self.x: Value = call["self"]
+        if not self.x.shape:
+            raise call.refused("for a single number", "leave it out")
         self.axis = int(call["dim"]) % len(self.x.shape)
         self.index = checked(call, call["index"], self.x.shape[self.axis])
 
@@ -104,8 +106,8 @@ _REDUCTIONS: dict[str, tuple[Callable[..., Expr], Any, Callable[[Expr, Expr], Ex
     "sum": (te.sum, 0, lambda a, b: a + b),
     "mean": (te.sum, 0, lambda a, b: a + b),
     "prod": (MULTIPLY, 1, lambda a, b: a * b),
-    "amax": (te.max, -np.inf, scalar.maximum),
-    "amin": (te.min, np.inf, scalar.minimum),
+    "amax": (LARGEST, -np.inf, scalar.maximum),
+    "amin": (SMALLEST, np.inf, scalar.minimum),
 }
 
 
@@ -208,15 +210,18 @@ def _masked_put(call: Call, x: Value, given: Sequence[Value | None], values: Val
 
 def _masked_scatter(call: Call) -> Value:
     """The places where the mask holds get the numbers of ``source`` one after the other."""
-    x, mask, source = call["self"], call["mask"], call["source"]
-    full = mask
-    if mask.shape != x.shape:
-        full = call.compute(
-            [mask],
-            lambda readers, *out: readers[0](*broadcast(out, mask.shape)),
-            suffix=".mask",
-            dtype="bool",
+    source = call["source"]
+    x, full = (
+        value
+        if value.shape == call.shape
+        else call.compute(
+            [value],
+            lambda readers, *out, value=value: readers[0](*broadcast(out, value.shape)),
+            suffix=f".{name}",
+            dtype=value.dtype,
         )
+        for name, value in (("self", call["self"]), ("mask", call["mask"]))
+    )
     flat_mask = call.reshape(full, (x.size,), ".flat")
     ones = pointwise(
         call, lambda v: v, [flat_mask], "int32", (x.size,), suffix=".ones", dtype="int32"

@@ -5,6 +5,7 @@ Both copy a channel's plane with its border once and then work on vectors of out
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from tvm.tirx import PrimFunc
@@ -17,7 +18,7 @@ from headgate.compile.schedules.tiling import ConvShape, Tiling
 from headgate.compile.schedules.tir import Buffer, Expr, let, load, local, loop, splat, store
 from headgate.compile.targets import Target
 
-LOWEST = -3.4028234663852886e38
+LOWEST = -math.inf
 
 
 def _tiling(shape: ConvShape, lanes: int) -> Tiling:

@@ -283,6 +283,68 @@ def test_parts_along_any_axis(tmp_path: Path) -> None:
     check_uses(uses, SHAPE, tmp_path)
 
 
+def test_other_types_and_edges(tmp_path: Path) -> None:
+    places = torch.tensor([5, 1, 2, 0, 3, 4])
+    far = torch.arange(4, dtype=torch.float64)
+    uses: dict[str, Use] = {
+        "nothing but -inf": lambda x: (lambda y: (y.amax(3) == -torch.inf) + y.argmax(3) + 1.0)(
+            torch.where(x > 2.2, x, -torch.inf)
+        ),
+        "nothing but inf": lambda x: torch.where(x > 2.2, x, torch.inf).argmin(3) + 1.0,
+        "an index that is a factor too": lambda x: x[:, places] * places[:, None, None],
+        "integers side by side": lambda x: torch.cat([x.argmax(2), x.argmin(2)], 2).float(),
+        "truths side by side": lambda x: torch.cat([x > 0, x > 1], 1).float(),
+        "integers between fractions": lambda x: x.argmax(2).clamp(max=1.5) + 1,
+        "mean in double": lambda x: x.mean((2, 3), dtype=torch.float64).float(),
+        "pool of doubles": lambda x: F.avg_pool2d(x.double(), 2).float(),
+        "adaptive pool of doubles": lambda x: F.adaptive_avg_pool2d(x.double(), 2).float(),
+        "largest of doubles": lambda x: F.max_pool2d(x.double(), 2).float(),
+        "pool of -inf": lambda x: (
+            F.max_pool2d(torch.where(x > 1.5, x, -torch.inf), 2).clamp(min=-1e38) / 1e38
+        ),
+        "relu6 of doubles": lambda x: F.relu6(x.double()).float(),
+        "product of doubles": lambda x: (x.double() @ x.double().transpose(2, 3)).float(),
+        "product of integers": lambda x: (
+            (x[:, 0] > 0).long() @ torch.arange(20).reshape(10, 2)
+        ).float(),
+        "factors in double": lambda x: (x[:, :4] * far.view(4, 1, 1)).float(),
+        "flip of nothing": lambda x: torch.flip(x, ()),
+        "places of a pool": lambda x: F.max_pool2d(x, 3, 1, 1, return_indices=True)[1].float(),
+        "place of the largest": lambda x: x.argmax(keepdim=True).float().permute(0, 2, 3, 1),
+        "strides of a view": lambda x: x[:, 2:].as_strided((1, 2), (2, 1), 162),
+        "a mask that is larger": lambda x: x[:, :1].masked_scatter(x > 0, x * 2),
+        "sum of truths": lambda x: ((x > 0) + (x > -0.3)).float(),
+        "larger of truths": lambda x: torch.maximum(x > 0, x.flip(1) > 0.5).float(),
+        "smaller of truths": lambda x: (torch.minimum(x > 0, x.flip(1) > 0.5) * (x > 1)).float(),
+        "bias of one row": lambda x: torch.addmm(torch.ones(1, 10), x[0, 0], torch.ones(10, 10))[
+            None
+        ],
+        "bias of each row": lambda x: torch.addmm(
+            torch.arange(8.0)[:, None], x[0, 0], torch.ones(10, 10)
+        )[None],
+        "infinite power": lambda x: (x.abs() ** float("inf")).clamp(max=3.0),
+        "largest of one": lambda x: x.sum().max(0)[0].reshape(1, 1),
+        "not a number": lambda x: torch.nan_to_num(torch.maximum((x + 1).log(), x), nan=7.0),
+    }
+    check_uses(uses, SHAPE, tmp_path)
+
+
+class Reshaped(nn.Module):
+    """Two means of one gated tensor, of its channels and of others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gated = gate(normed(conv_bn(6, 8)), density=0.5).eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.gated(x)
+        return torch.cat([y.mean((2, 3)), y.reshape(1, 4, 16, 10).mean((2, 3))], 1)
+
+
+def test_means_of_a_gated_tensor_in_another_shape(tmp_path: Path) -> None:
+    check_uses({"means": Reshaped()}, SHAPE, tmp_path)
+
+
 @st.composite
 def transposed(draw: st.DrawFn) -> nn.Module:
     """A transposed convolution of six channels, of one or two dimensions."""
