@@ -66,8 +66,25 @@ def convolve(
     return Value(y, (x.shape[0], out_channels, *size))
 
 
-@handles("aten.batch_norm", "aten._native_batch_norm_legit_no_training")
+@handles("aten._native_batch_norm_legit_no_training")
 def normalize(
+    tf: Any,
+    x: Value,
+    weight: NDArray[np.float32] | None,
+    bias: NDArray[np.float32] | None,
+    mean: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    momentum: float,
+    eps: float,
+) -> Value:
+    """Batch normalisation that no convolution precedes; the others are folded before."""
+    scale = (1 if weight is None else weight) / np.sqrt(variance + eps)
+    shift = (0 if bias is None else bias) - mean * scale
+    return x.with_tensor(x.tensor * scale.astype("f4") + shift.astype("f4"), nonnegative=False)
+
+
+@handles("aten.batch_norm")
+def normalize_in_evaluation(
     tf: Any,
     x: Value,
     weight: NDArray[np.float32] | None,
@@ -79,12 +96,10 @@ def normalize(
     eps: float,
     cudnn: bool = False,
 ) -> Value:
-    """Batch normalisation that no convolution precedes; the others are folded before."""
+    """The same, as it is exported without decomposition."""
     if training:
         raise Untranslatable("batch norm in training mode; call eval() first")
-    scale = (1 if weight is None else weight) / np.sqrt(variance + eps)
-    shift = (0 if bias is None else bias) - mean * scale
-    return x.with_tensor(x.tensor * scale.astype("f4") + shift.astype("f4"), nonnegative=False)
+    return normalize(tf, x, weight, bias, mean, variance, momentum, eps)
 
 
 @handles("aten.relu", "aten.relu_")
