@@ -10,6 +10,7 @@ import contextlib
 import errno
 import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -51,10 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         sys.stdout.flush()
         # Typer has turned an interrupt into this code.
+        if code == 130:
+            _end_undisturbed(arguments)
         return _report("interrupted" if code == 130 else "", code if isinstance(code, int) else 0)
     except typer.TyperException as error:
         return _report(error.format_message(), error.exit_code)
     except typer.Abort:
+        _end_undisturbed(arguments)
         return _report("stopped", 130)
     except BrokenPipeError:
         # The reader of our output has left, as with `headgate ... | head`.
@@ -69,6 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _discard_output()
         known = _as_headgate_error(error)
         return _report(why(known), known.exit_code)
+
+
+def _end_undisturbed(arguments: Sequence[str] | None) -> None:
+    """An interrupt that comes while the interrupted process ends has nothing left to stop."""
+    if arguments is None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _keep_brackets(command: Any) -> None:
