@@ -5,6 +5,7 @@ has no row in ``OPERATORS`` is taken apart by PyTorch (``decompose.py``) or refu
 """
 
 from headgate.compile.operators import (
+    arithmetic,
     convolution,
     gates,
     indexing,
@@ -19,6 +20,7 @@ from headgate.compile.operators import (
 )
 
 OPERATORS = {
+    **arithmetic.HANDLERS,
     **convolution.HANDLERS,
     **gates.HANDLERS,
     **indexing.HANDLERS,

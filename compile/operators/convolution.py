@@ -11,8 +11,9 @@ from tvm import te, tirx
 
 from headgate.compile.graph import Value
 from headgate.compile.operators import scalar
+from headgate.compile.operators.arithmetic import arithmetic
 from headgate.compile.operators.layout import concatenated, padded
-from headgate.compile.operators.pointwise import arithmetic, pointwise
+from headgate.compile.operators.pointwise import pointwise
 from headgate.compile.operators.scalar import Expr
 from headgate.compile.reading import Call, numbers
 

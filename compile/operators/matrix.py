@@ -10,7 +10,8 @@ from tvm import te
 
 from headgate.compile.graph import Value
 from headgate.compile.operators import scalar
-from headgate.compile.operators.pointwise import arithmetic, broadcast, pointwise
+from headgate.compile.operators.arithmetic import arithmetic
+from headgate.compile.operators.pointwise import broadcast, pointwise
 from headgate.compile.operators.scalar import Expr
 from headgate.compile.reading import Call
 
