@@ -317,7 +317,7 @@ def test_an_interrupt_while_several_boards_are_connected_to(
         os.killpg(running.pid, signal.SIGINT)
         time.sleep(0.3)
     output, _ = running.communicate(timeout=600)
-    assert running.returncode == 130
+    assert running.returncode == 130, output
     assert "Traceback" not in output
     assert not files(server.home) and not processes(server.folder / "ssh_config")
 
