@@ -30,16 +30,16 @@ test: lint typecheck $(VENV)/dev.stamp ## ruff, mypy, then all tests that need n
 	$(PYTEST) tests/unit tests/integration
 
 bench: $(VENV)/peers.stamp ## every figure of README.md's tables, peers included (about an hour)
-	$(BIN)/python -m headgate.profiling.bench
+	$(BIN)/python -m bench.speed
 
 comparison: $(VENV)/peers.stamp ## the methods side by side: README.md's table, build/methods/*/report.html
-	$(BIN)/python -m headgate.profiling.methods
+	$(BIN)/python -m bench.methods
 
 realised: $(VENV)/peers.stamp ## how much of the saved arithmetic each method's kernels turn into time
-	$(BIN)/python -m headgate.profiling.realised
+	$(BIN)/python -m bench.realised
 
 threads: $(VENV)/compile.stamp ## one thread against two, on networks of random weights
-	$(BIN)/python -m headgate.profiling.threads
+	$(BIN)/python -m bench.threads
 
 zoo: $(ZOO)/zoo.stamp ## public networks through gate() and the compiler: bench/zoo/README.md (hours; ONLY=timm:resnet for a part)
 	$(ZOO)/bin/python -m bench.zoo $(if $(ONLY),--only "$(ONLY)")
@@ -57,7 +57,7 @@ typecheck: $(VENV)/dev.stamp ## mypy on the package and bench/
 	@rm -rf build/mypy && mkdir -p build/mypy/headgate
 	@ln -s $(CURDIR)/headgate/* build/mypy/headgate/
 	@ln -s $(addprefix $(CURDIR)/,train compile device profiling) build/mypy/headgate/
-	MYPYPATH=build/mypy $(BIN)/mypy -p headgate -p bench.zoo
+	MYPYPATH=build/mypy $(BIN)/mypy -p headgate -p bench
 
 unit: $(VENV)/dev.stamp ## the tests that take seconds and need no toolchain
 	$(PYTEST) tests/unit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.compile.targets import TARGET_NAMES, Target, get_target
+from headgate.device.targets import TARGET_NAMES, Target, get_target
 
 if TYPE_CHECKING:
     from headgate.compile.module import compile_module

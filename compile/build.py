@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from headgate.compile.graph import Graph
-from headgate.compile.link import link_runner, link_shared
-from headgate.compile.lower import write_object
-from headgate.compile.network import Generated, Signature, generate
-from headgate.compile.selection import select_kernels
-from headgate.compile.steps import Program
-from headgate.compile.targets import Target
+from headgate.compile.backend.c_source import Generated, Signature, generate
+from headgate.compile.backend.link import link_runner, link_shared
+from headgate.compile.backend.lower import write_object
+from headgate.compile.front.graph import Graph
+from headgate.compile.plan.selection import select_kernels
+from headgate.compile.plan.steps import Program
 from headgate.device import runtime_sources
 from headgate.device.manifest import RUNNER, SHARED_OBJECT, WEIGHTS
+from headgate.device.targets import Target
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from headgate.compile.backend.c_source import Signature
 from headgate.compile.build import build, describe_target, describe_tensors, save_vectors
-from headgate.compile.capture import capture
-from headgate.compile.check import Checked
-from headgate.compile.check import check as run_check
-from headgate.compile.example import Inputs, read_example, read_vectors
-from headgate.compile.fuse import fuse
-from headgate.compile.graph import Graph
-from headgate.compile.network import Signature
-from headgate.compile.prepare import prepare
-from headgate.compile.reference import answer
-from headgate.compile.targets import get_target
+from headgate.compile.front.capture import capture
+from headgate.compile.front.example import Inputs, read_example, read_vectors
+from headgate.compile.front.fuse import fuse
+from headgate.compile.front.graph import Graph
+from headgate.compile.front.prepare import prepare
+from headgate.compile.verify.check import Checked
+from headgate.compile.verify.check import check as run_check
+from headgate.compile.verify.reference import answer
 from headgate.device import Bundle
 from headgate.device.manifest import NAMED, VECTORS
+from headgate.device.targets import get_target
 
 TOLERANCE = 1e-4
 """Largest error allowed on a device, as a share of the largest output."""
@@ -50,7 +50,7 @@ def compile_module(
             (1, ...) for one sample, or several: in a tuple, a dict or a dataclass, nested or not.
         example_inputs: one tensor or array (N, ...) for each input, in a tuple or by the name of
             forward's parameter; the network is compiled for batch one.
-        target: a name from ``headgate.compile.targets``.
+        target: a name from ``headgate.device.targets``.
         name: the network's name in reports; the class name by default.
         vectors: inputs (N, ...) stored with PyTorch's outputs, to check the code and validate the
             device with; a few random ones by default. One array for each input, as in

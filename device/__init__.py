@@ -4,7 +4,7 @@ from pathlib import Path
 
 from headgate.device.bundle import Bundle
 from headgate.device.files import atomic_write
-from headgate.device.machine import Machine, list_machines
+from headgate.device.machines.base import Machine, list_machines
 from headgate.device.program import Program, load
 from headgate.device.validation import Validation, compare_outputs, validate
 

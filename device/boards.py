@@ -25,7 +25,7 @@ from typing import Any
 from headgate.device.agent.errors import AgentError
 from headgate.device.agent.sensors import KINDS, kind_of
 from headgate.device.files import storage_error
-from headgate.device.ssh.address import Address
+from headgate.device.machines.ssh.address import Address
 from headgate.errors import UsageError, suggest, why
 
 INVENTORY = "boards.toml"

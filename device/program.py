@@ -277,7 +277,7 @@ def load(bundle: Bundle | str | Path, machine: str = "host", threads: int = 1) -
 
         program = load("resnet8-fbs-0.5.hgb", machine="qemu:rpi4")
     """
-    from headgate.device.machine import find_machine  # which needs this module's Program
+    from headgate.device.machines.base import find_machine  # which needs this module's Program
 
     if not 1 <= threads <= MAX_THREADS:
         raise UsageError(f"threads={threads}: 1 to {MAX_THREADS} can share a network")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headgate.device.qemu import CPUS
+from headgate.device.machines.qemu_user import CPUS
 from headgate.errors import InputError, ToolMissing, UsageError
 from headgate.profiling import layers as layer_table
 from headgate.profiling.absent import NotMeasured, to_json

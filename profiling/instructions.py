@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from headgate.device import load
 from headgate.device.bundle import Bundle
+from headgate.device.machines.qemu_user import Qemu
 from headgate.device.manifest import RUNNER, WEIGHTS
-from headgate.device.qemu import Qemu
 from headgate.errors import BundleError, DeviceError, ToolMissing
 from headgate.profiling import layers as layer_table
 from headgate.profiling.cache import cache_folder

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from headgate.device import load
 from headgate.device.bundle import Bundle
-from headgate.device.machine import find_machine
+from headgate.device.machines.base import find_machine
+from headgate.device.machines.ssh.remote import SshMachine
 from headgate.device.program import Program
-from headgate.device.ssh.remote import SshMachine
 from headgate.errors import UsageError
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from headgate.compile.graph import Graph, Node, Value
+from headgate.compile.front.graph import Graph, Node, Value
 
 
 def kinds(graph: Graph) -> list[str]:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from headgate.compile.lower import write_object
-from headgate.compile.steps import Kernel
-from headgate.compile.targets import Target, get_target
+from headgate.compile.backend.lower import write_object
+from headgate.compile.plan.steps import Kernel
+from headgate.device.targets import Target, get_target
 
 GUARD = 64
 """What the arena keeps free around every buffer, in bytes."""

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from bench.publish import publish
 from bench.zoo.extensions import make_importable
 from bench.zoo.network import Network
 from bench.zoo.networks import networks
@@ -27,7 +28,6 @@ from headgate.device.files import storage_error
 from headgate.errors import HeadgateError
 from headgate.profiling.absent import to_json
 from headgate.profiling.context import read_context
-from headgate.profiling.publish import publish
 
 BUILD = Path("build/zoo")
 LINES = BUILD / "sweep.jsonl"

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from bench import markdown
 from bench.zoo import verdict
-from headgate.profiling import markdown
 
 HEADER = (
     *("network", "family", "input"),

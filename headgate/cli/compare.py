@@ -74,7 +74,7 @@ def _on_board(
     baseline: str | None,
     json: bool,
 ) -> None:
-    from headgate.device.machine import find_machine
+    from headgate.device.machines.base import find_machine
     from headgate.profiling import compare_counted
 
     find_machine(machine)
@@ -114,7 +114,7 @@ def labelled_images(images: list[str] | None, files: list[Path]) -> Batch | None
         UsageError: no file says how to preprocess them.
     """
     from headgate import Bundle
-    from headgate.compile.tflite.description import Description
+    from headgate.compile.export.tflite.description import Description
     from headgate.images import read_images
 
     if not images:

@@ -106,7 +106,7 @@ def _check(
     backend: str, target: str | None, quantize: str | None, calibrate: str | None
 ) -> type[Peer] | None:
     """The peer to make a file for, None for a bundle."""
-    from headgate.compile.targets import get_target
+    from headgate.device.targets import get_target
     from headgate.profiling.peers import peer_for_backend
 
     if backend != "tflite" and (quantize or calibrate):

@@ -14,8 +14,8 @@ from headgate.cli.output import next_step, print_json, print_line, working
 from headgate.cli.several import on_several
 
 if TYPE_CHECKING:
-    from headgate.device.ssh.deploy import Deployment
-    from headgate.device.ssh.store import Progress
+    from headgate.device.machines.ssh.deploy import Deployment
+    from headgate.device.machines.ssh.store import Progress
 
 
 def deploy(
@@ -33,9 +33,9 @@ def deploy(
 ) -> None:
     """Copy a bundle to ~/headgate of boards over ssh; repeat it to go on after a failure."""
     from headgate.device.boards import find_board
-    from headgate.device.fleet import names_of
-    from headgate.device.ssh.deploy import deploy as copy
-    from headgate.device.ssh.remote import SshMachine
+    from headgate.device.machines.fleet import names_of
+    from headgate.device.machines.ssh.deploy import deploy as copy
+    from headgate.device.machines.ssh.remote import SshMachine
 
     names = names_of(boards)
     machines = {name: SshMachine(find_board(name)) for name in names}

@@ -46,7 +46,7 @@ def checkpoints(json: Json = False) -> None:
 
 def targets(json: Json = False) -> None:
     """List the machines that can be compiled for."""
-    from headgate.compile.targets import TARGET_NAMES, get_target
+    from headgate.device.targets import TARGET_NAMES, get_target
 
     rows = [get_target(name) for name in TARGET_NAMES]
     if json:

@@ -61,8 +61,8 @@ def check_cores(names: Sequence[str], threads: int) -> None:
     Raises:
         UsageError: there are too many, or a name is no machine's.
     """
-    from headgate.device.machine import find_machine
-    from headgate.device.ssh.remote import SshMachine
+    from headgate.device.machines.base import find_machine
+    from headgate.device.machines.ssh.remote import SshMachine
 
     for name in names:
         machine = find_machine(name)

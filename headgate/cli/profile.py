@@ -86,7 +86,7 @@ def profile(
 ) -> None:
     """Measure one bundle, layer by layer: here, emulated, or on boards."""
     from headgate.device.agent_call import Settings
-    from headgate.device.fleet import names_of
+    from headgate.device.machines.fleet import names_of
 
     if column is not None and not (energy or sensor is not None):
         raise UsageError(f"--column {column}: for a meter's energy; give --energy or --sensor too")
@@ -132,8 +132,8 @@ def profile(
 
 def _has_agent(name: str, settings: Settings) -> bool:
     """Whether the agent measures there: on boards, and on this machine for energy."""
-    from headgate.device.machine import find_machine
-    from headgate.device.ssh.remote import SshMachine
+    from headgate.device.machines.base import find_machine
+    from headgate.device.machines.ssh.remote import SshMachine
 
     return isinstance(find_machine(name), SshMachine) or (name == "host" and settings.energy)
 

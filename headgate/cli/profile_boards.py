@@ -159,9 +159,9 @@ def _next(bundle: Path, names: Sequence[str], output: Path | None) -> str:
 
 def _measure(bundle: Path, name: str, settings: Settings) -> Report:
     from headgate.device.agent_call import measure_here
-    from headgate.device.machine import find_machine
-    from headgate.device.ssh.measure import measure
-    from headgate.device.ssh.remote import SshMachine
+    from headgate.device.machines.base import find_machine
+    from headgate.device.machines.ssh.measure import measure
+    from headgate.device.machines.ssh.remote import SshMachine
 
     machine = find_machine(name)
     if isinstance(machine, SshMachine):

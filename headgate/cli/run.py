@@ -34,7 +34,7 @@ def run(
 ) -> None:
     """Run a bundle on images, or on its own test vectors, and show what it computed."""
     from headgate.device.files import atomic_write
-    from headgate.device.fleet import names_of
+    from headgate.device.machines.fleet import names_of
 
     if bundle.suffix == ".tflite" and threads > 1:
         raise UsageError("--threads is for bundles; a .tflite file runs in one thread")

@@ -11,7 +11,7 @@ import typer
 from headgate.cli.output import print_json, print_line, print_table, working
 
 if TYPE_CHECKING:
-    from headgate.device.fleet import Outcome
+    from headgate.device.machines.fleet import Outcome
 
 Result = TypeVar("Result")
 
@@ -42,7 +42,7 @@ def on_several(
     Raises:
         typer.Exit: with status 1, after all is printed, if any machine failed.
     """
-    from headgate.device.fleet import on_each
+    from headgate.device.machines.fleet import on_each
 
     with working(f"working on {', '.join(names)}") as say:
         waiting = list(names)

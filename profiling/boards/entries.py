@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from headgate.device.ssh.address import Address
+from headgate.device.machines.ssh.address import Address
 from headgate.profiling.absent import NotMeasured, is_measured
 from headgate.profiling.layers import GATE_OPERATORS
 

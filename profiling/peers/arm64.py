@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from headgate.device.files import storage_error
-from headgate.device.qemu import Qemu
+from headgate.device.machines.qemu_user import Qemu
 from headgate.errors import DeviceError, StorageError, ToolMissing
 from headgate.profiling.cache import cache_folder
 
@@ -39,7 +39,7 @@ def arm64_folder() -> Path:
 def missing() -> str | None:
     """None when LiteRT can run on an emulated board, else one line that says how to get there.
 
-    QEMU itself is another matter: :class:`headgate.device.qemu.Qemu` looks for that.
+    QEMU itself is another matter: :class:`headgate.device.machines.qemu_user.Qemu` looks for that.
     """
     if arm64_folder().is_dir():
         return None

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headgate.compile.tflite.description import Description
-from headgate.compile.tflite.quiet import quiet_stderr
+from headgate.compile.export.tflite.description import Description
+from headgate.compile.export.tflite.quiet import quiet_stderr
 from headgate.errors import BundleError, why
 from headgate.profiling.peers.base import Peer
 from headgate.profiling.peers.interpreter import TFLiteNetwork, runtime
@@ -42,7 +42,7 @@ class LiteRT(Peer):
 
     @classmethod
     def _convert(cls, module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
-        from headgate.compile.tflite import convert
+        from headgate.compile.export.tflite import convert
         from headgate.device.files import atomic_write
 
         with atomic_write(path) as file:

@@ -14,9 +14,9 @@ import pytest
 
 from headgate.device import Bundle, load, validate
 from headgate.device.boards import find_board
-from headgate.device.ssh.deploy import deploy
-from headgate.device.ssh.measure import measure
-from headgate.device.ssh.remote import SshMachine
+from headgate.device.machines.ssh.deploy import deploy
+from headgate.device.machines.ssh.measure import measure
+from headgate.device.machines.ssh.remote import SshMachine
 
 BOARD = os.environ.get("HEADGATE_BOARD", "")
 pytestmark = pytest.mark.skipif(not BOARD, reason="no board: set HEADGATE_BOARD=user@host")

@@ -11,7 +11,7 @@ import pytest
 from headgate.device import Bundle
 from headgate.device.agent_archive import write_agent
 from headgate.device.agent_report import read_agent_report
-from headgate.device.runner import RunnerProgram
+from headgate.device.machines.runner import RunnerProgram
 from headgate.profiling import build_board_report
 from headgate.profiling.report import render_html
 from tests.page_structure import page_faults

@@ -20,14 +20,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headgate.cli import main
-from headgate.compile import build, compile_module, network
-from headgate.compile import check as checking
+from headgate.compile import build, compile_module
 from headgate.compile import module as front
-from headgate.compile.schedules.gating import ChannelMean
-from headgate.compile.schedules.linear import Linear
-from headgate.compile.schedules.microkernel import Epilogue
-from headgate.compile.schedules.planes import CopyPlanes
-from headgate.compile.schedules.window import Depthwise
+from headgate.compile.backend import c_source as network
+from headgate.compile.kernels.gating import ChannelMean
+from headgate.compile.kernels.linear import Linear
+from headgate.compile.kernels.microkernel import Epilogue
+from headgate.compile.kernels.planes import CopyPlanes
+from headgate.compile.kernels.window import Depthwise
+from headgate.compile.verify import check as checking
 from headgate.device import Bundle, load, validate
 from headgate.device.validation import sample_errors
 from headgate.errors import CompileError, WrongResult

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 pytest.importorskip("ziglang", reason="ziglang is not installed: pip install 'headgate[compile]'")
 
-from headgate.compile.schedules.conv2d import ConvKernel
-from headgate.compile.schedules.microkernel import Epilogue
-from headgate.compile.schedules.tiling import ConvShape, Tiling, choose_tiling
-from headgate.compile.schedules.window import Depthwise, scratch_bytes, window_lanes
-from headgate.compile.steps import Kernel
-from headgate.compile.targets import Target, get_target
+from headgate.compile.kernels.conv2d import ConvKernel
+from headgate.compile.kernels.microkernel import Epilogue
+from headgate.compile.kernels.tiling import ConvShape, Tiling, choose_tiling
+from headgate.compile.kernels.window import Depthwise, scratch_bytes, window_lanes
+from headgate.compile.plan.steps import Kernel
+from headgate.device.targets import Target, get_target
 from tests.kernel_calls import Call, run_calls, scratch
 from tests.kernel_cases import (
     BATCH,

@@ -10,13 +10,13 @@ from torch import nn
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
-from headgate.compile.capture import capture
-from headgate.compile.operators import OPERATORS
+from headgate.compile.front.capture import capture
+from headgate.compile.front.operators import OPERATORS
 from headgate.errors import UnsupportedOperator
 from tests.core_operators import NOT_IN_FLOAT_INFERENCE, REFUSED, SHAPE, USES
 from tests.uses import Each, Use, check_uses, in_groups
 
-PAGE = Path(__file__).parents[2] / "compile" / "operators" / "README.md"
+PAGE = Path(__file__).parents[2] / "compile" / "front" / "operators" / "README.md"
 
 
 def core() -> list[str]:

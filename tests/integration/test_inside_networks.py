@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
-from headgate.compile.capture import capture
+from headgate.compile.front.capture import capture
 from headgate.errors import UnsupportedOperator
 from headgate.train.gates import gate
 from headgate.train.pruning.operators import PlaceChannels

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 pytest.importorskip("ziglang", reason="ziglang is not installed: pip install 'headgate[compile]'")
 
-from headgate.compile.schedules.gating import ChannelMean, KeepTopK, ListActive, MergeLists
-from headgate.compile.schedules.linear import Linear
-from headgate.compile.schedules.planes import ClearInactive, Combine, CopyPlanes
-from headgate.compile.schedules.tiling import ConvShape
-from headgate.compile.schedules.window import Pool, scratch_bytes, window_lanes
-from headgate.compile.steps import Kernel
-from headgate.compile.targets import Target, get_target
+from headgate.compile.kernels.gating import ChannelMean, KeepTopK, ListActive, MergeLists
+from headgate.compile.kernels.linear import Linear
+from headgate.compile.kernels.planes import ClearInactive, Combine, CopyPlanes
+from headgate.compile.kernels.tiling import ConvShape
+from headgate.compile.kernels.window import Pool, scratch_bytes, window_lanes
+from headgate.compile.plan.steps import Kernel
+from headgate.device.targets import Target, get_target
 from headgate.train.gates import keep_top_k
 from tests.kernel_calls import Call, run_calls, scratch
 from tests.kernel_cases import (

@@ -98,7 +98,7 @@ def test_missing_file(peer: type[Peer], tmp_path: Path) -> None:
 
 def tflite(module: nn.Module, size: int = 9) -> bytes:
     pytest.importorskip("tensorflow", reason="tensorflow is not installed")
-    from headgate.compile.tflite import convert
+    from headgate.compile.export.tflite import convert
 
     return convert(module.eval(), torch.zeros(1, 3, size, size))
 
@@ -125,7 +125,7 @@ def test_tflite_of_a_flattened_output_has_pytorchs_order(tmp_path: Path) -> None
 def test_tflite_keeps_the_modules_mode() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).train()
     pytest.importorskip("tensorflow", reason="tensorflow is not installed")
-    from headgate.compile.tflite import convert
+    from headgate.compile.export.tflite import convert
 
     convert(module, torch.zeros(1, 3, 8, 8))
     assert module.training

@@ -17,7 +17,7 @@ import pytest
 
 from headgate.device import Bundle, Program, load, validate
 from headgate.device.abi import ABI
-from headgate.device.runner import RunnerProgram
+from headgate.device.machines.runner import RunnerProgram
 from headgate.errors import BundleError, DeviceError, StorageError
 from tests.fake_bundle import (
     HERE,

@@ -22,9 +22,9 @@ from headgate.cli import main
 from headgate.device import Bundle, load, validate
 from headgate.device.agent_call import Settings
 from headgate.device.boards import find_board
-from headgate.device.ssh.deploy import deploy
-from headgate.device.ssh.measure import measure
-from headgate.device.ssh.remote import SshMachine
+from headgate.device.machines.ssh.deploy import deploy
+from headgate.device.machines.ssh.measure import measure
+from headgate.device.machines.ssh.remote import SshMachine
 from headgate.device.validation import compare_outputs
 from headgate.errors import DeviceError, StorageError
 from tests import fake_bundle, fake_runner, sshd

@@ -280,7 +280,7 @@ def test_a_full_disk_leaves_nothing(full_disk: Path, capsys: pytest.CaptureFixtu
 
 
 def test_gates_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    from headgate.compile.tflite import convert
+    from headgate.compile.export.tflite import convert
 
     path = tmp_path / "gated.tflite"
     options = ["--backend", "tflite", "-o", str(path)]
@@ -293,7 +293,7 @@ def test_gates_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
 
 
 def test_calibration_images_of_another_shape() -> None:
-    from headgate.compile.tflite import convert
+    from headgate.compile.export.tflite import convert
 
     module = nn.Sequential(nn.Conv2d(3, 4, 1)).eval()
     with pytest.raises(InputError, match=r"takes float32 \(N, 3, 8, 8\)"):
@@ -347,7 +347,7 @@ class InPlace(nn.Module):
 
 
 def test_what_is_changed_in_place(tmp_path: Path) -> None:
-    from headgate.compile.tflite import convert
+    from headgate.compile.export.tflite import convert
 
     torch.manual_seed(0)
     module = InPlace().eval()
@@ -361,7 +361,7 @@ def test_what_is_changed_in_place(tmp_path: Path) -> None:
 
 
 def test_one_result_only() -> None:
-    from headgate.compile.tflite import convert
+    from headgate.compile.export.tflite import convert
 
     class Pair(nn.Module):
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -372,7 +372,7 @@ def test_one_result_only() -> None:
 
 
 def test_training_flags_stay() -> None:
-    from headgate.compile.tflite import convert
+    from headgate.compile.export.tflite import convert
 
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout().eval()).train()
     module[1].eval()

@@ -15,12 +15,12 @@ pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[c
 pytest.importorskip("ziglang", reason="ziglang is not installed: pip install 'headgate[compile]'")
 
 import headgate
-from headgate.compile.schedules.conv2d import ConvKernel
-from headgate.compile.schedules.microkernel import Epilogue
-from headgate.compile.schedules.tiling import ConvShape, choose_tiling
-from headgate.compile.steps import SHARED_MACS
-from headgate.compile.targets import get_target
+from headgate.compile.kernels.conv2d import ConvKernel
+from headgate.compile.kernels.microkernel import Epilogue
+from headgate.compile.kernels.tiling import ConvShape, choose_tiling
+from headgate.compile.plan.steps import SHARED_MACS
 from headgate.device import Bundle, load, runtime_sources
+from headgate.device.targets import get_target
 from headgate.errors import UsageError
 from tests.kernel_calls import Call, run_calls, scratch
 from tests.kernel_cases import SENTINEL, active_list, numbers, one

@@ -12,7 +12,7 @@ import pytest
 from headgate.device import Bundle
 from headgate.device.agent_archive import write_agent
 from headgate.device.agent_report import read_agent_report
-from headgate.device.runner import RunnerProgram
+from headgate.device.machines.runner import RunnerProgram
 from headgate.profiling.context import pinned
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")

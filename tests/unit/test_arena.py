@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
-from headgate.compile.arena import ALIGNMENT, GUARD, plan_arena
-from headgate.compile.steps import Buffer, Constant, Kernel, Program, Step
+from headgate.compile.plan.arena import ALIGNMENT, GUARD, plan_arena
+from headgate.compile.plan.steps import Buffer, Constant, Kernel, Program, Step
 
 NO_KERNEL = cast(Kernel, None)
 

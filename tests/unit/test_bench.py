@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
+from bench.markdown import replace_between_markers
+from bench.publish import without_runs
+from bench.speed import table
+from bench.speed.__main__ import _entries
+from bench.speed.networks import ENTRIES
 from headgate.errors import UsageError
-from headgate.profiling import Contestant, bench_table, compare
-from headgate.profiling.bench import _entries
-from headgate.profiling.bench_networks import ENTRIES
-from headgate.profiling.markdown import replace_between_markers
-from headgate.profiling.publish import without_runs
+from headgate.profiling import Contestant, compare
 from tests import fake_bundle
 from tests.fake_program import ScriptedProgram
 
@@ -50,7 +51,7 @@ def results() -> dict[str, Any]:
 
 
 def test_table_has_the_ratios(results: dict[str, Any]) -> None:
-    lines = bench_table.render(results).splitlines()
+    lines = table.render(results).splitlines()
     latencies = dict(zip(_cells(lines[0]), _cells(lines[2]), strict=True))
     assert latencies["headgate dense"] == "**1.10**"
     assert latencies["LiteRT"] == "1.00"
@@ -62,7 +63,7 @@ def test_table_has_the_ratios(results: dict[str, Any]) -> None:
 
 
 def test_table_of_instructions(results: dict[str, Any]) -> None:
-    text = bench_table.render(results)
+    text = table.render(results)
     assert "| net | rpi4 | 40 | 96 | 0.417 | 1.00x |" in text
     assert "| net-fbs-0.5 | rpi4 | 10 | 40 | 0.250 | 4.00x |" in text
     assert "not installed: ncnn" in text

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.training import results
 from headgate.errors import DataError, MissingFile, ModelError
-from headgate.train import results
 from headgate.train.checkpoints import (
     build,
     describe,
@@ -114,7 +114,7 @@ def test_shipped_weights_are_what_their_names_promise() -> None:
 
 
 def test_results_table_is_what_the_checkpoints_say() -> None:
-    written = (Path(results.__file__).parent / "RESULTS.md").read_text(encoding="utf-8")
+    written = (results.TRAIN / "RESULTS.md").read_text(encoding="utf-8")
     assert written == results.results()
 
 
@@ -127,7 +127,7 @@ def test_a_finished_run_is_taken_in_whole(
     described = json.loads(saved.with_suffix(".json").read_text()) | {"name": "mine"}
     saved.with_suffix(".json").write_text(json.dumps(described))
     (saved.parent / "log.csv").write_text("epoch\n1\n")
-    monkeypatch.setattr(results, "HERE", package)
+    monkeypatch.setattr(results, "TRAIN", package)
     assert results.ship(saved.parent) == "mine"
     shipped = package / "checkpoints" / "mine.json"
     assert load_checkpoint(shipped).test_accuracy == 0.125

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
-from headgate.compile.capture import capture
-from headgate.compile.graph import KINDS, Graph, Value
-from headgate.compile.operators import OPERATORS
-from headgate.compile.prepare import prepare
-from headgate.compile.reading import Call
+from headgate.compile.front.capture import capture
+from headgate.compile.front.graph import KINDS, Graph, Value
+from headgate.compile.front.operators import OPERATORS
+from headgate.compile.front.prepare import prepare
+from headgate.compile.front.reading import Call
 from headgate.errors import CompileError, UnsupportedOperator
 from headgate.train.gates import gate
 from tests.graphs import evaluate, kinds

@@ -17,8 +17,8 @@ from headgate.device import (
     runtime_sources,
 )
 from headgate.device.cpu import host_architecture, missing_features
+from headgate.device.machines.qemu_user import CPUS, Qemu
 from headgate.device.program import Execution
-from headgate.device.qemu import CPUS, Qemu
 from headgate.device.validation import sample_errors
 from headgate.errors import BundleError, InputError, MissingFile, ToolMissing, UsageError
 from tests.fake_bundle import bundle, images

@@ -12,8 +12,8 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
 
-from headgate.compile.example import read_example, read_vectors  # noqa: E402
-from headgate.compile.prepare import prepare  # noqa: E402
+from headgate.compile.front.example import read_example, read_vectors  # noqa: E402
+from headgate.compile.front.prepare import prepare  # noqa: E402
 from headgate.errors import CompileError, HeadgateError, InputError, UsageError  # noqa: E402
 
 X = torch.randn(3, 4, 5, 5)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
-from headgate.compile.capture import capture
-from headgate.compile.fuse import fuse
-from headgate.compile.graph import Graph, keeps_zero
+from headgate.compile.front.capture import capture
+from headgate.compile.front.fuse import fuse
+from headgate.compile.front.graph import Graph, keeps_zero
 from headgate.train.gates import gate
 from headgate.train.pruning.operators import PlaceChannels
 from tests.graphs import evaluate, kinds

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
-from headgate.compile.capture import capture
-from headgate.compile.fuse import fuse
-from headgate.compile.graph import Graph
-from headgate.compile.inline import LARGEST
-from headgate.compile.schedules.expression import Expression
+from headgate.compile.front.capture import capture
+from headgate.compile.front.fuse import fuse
+from headgate.compile.front.graph import Graph
+from headgate.compile.front.inline import LARGEST
+from headgate.compile.kernels.expression import Expression
 from tests.graphs import kinds
 
 

@@ -13,10 +13,10 @@ pytest.importorskip("tvm")
 import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, fx, nn  # noqa: E402
 
-from headgate.compile.capture import capture  # noqa: E402
-from headgate.compile.fuse import fuse  # noqa: E402
-from headgate.compile.graph import Graph  # noqa: E402
-from headgate.compile.layerwise import Difference, layer_differences  # noqa: E402
+from headgate.compile.front.capture import capture  # noqa: E402
+from headgate.compile.front.fuse import fuse  # noqa: E402
+from headgate.compile.front.graph import Graph  # noqa: E402
+from headgate.compile.verify.layerwise import Difference, layer_differences  # noqa: E402
 from headgate.train.gates.cgnet import CGNetConv2d  # noqa: E402
 from tests.networks import conv_bn, randomise  # noqa: E402
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from bench.methods.networks import HEADGATE, TFLITE_FP32, read_plan
+from bench.realised import __main__ as command
+from bench.realised import cases, networks, table
+from bench.realised.cases import CASES, Case, Variant
+from bench.settle import settle
 from headgate.errors import ModelError, ToolMissing
-from headgate.profiling.methods.networks import HEADGATE, TFLITE_FP32, read_plan
-from headgate.profiling.realised import __main__ as command
-from headgate.profiling.realised import cases, networks, table
-from headgate.profiling.realised.cases import CASES, Case, Variant
-from headgate.profiling.settle import settle
 from headgate.train.gates import gates
 from headgate.train.macs import count_macs
 from headgate.train.pruning import kept_channels

@@ -15,8 +15,8 @@ torch = pytest.importorskip("torch")
 import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from headgate.compile.example import read_example, read_vectors  # noqa: E402
-from headgate.compile.reference import Reference, answer  # noqa: E402
+from headgate.compile.front.example import read_example, read_vectors  # noqa: E402
+from headgate.compile.verify.reference import Reference, answer  # noqa: E402
 from headgate.errors import CompileError  # noqa: E402
 from headgate.train.gates import gate, gates  # noqa: E402
 from headgate.train.gates.thresholds import calibrate  # noqa: E402

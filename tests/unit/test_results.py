@@ -11,14 +11,15 @@ import pytest
 import safetensors.torch
 import torch
 
+from bench.training import results
+from bench.training import text as results_text
+from bench.training.text import KNOWN, TITLES, dense_macs, dense_of, lost, nearest, saved
+from bench.training.yardsticks import Yardstick, sources, yardsticks
 from headgate.errors import ModelError
-from headgate.train import results, results_text
 from headgate.train.checkpoints import describe, load_checkpoint, save_checkpoint
 from headgate.train.gates import gate
 from headgate.train.models import create_model, list_models
 from headgate.train.recipe import Recipe, recipe_from
-from headgate.train.results_text import KNOWN, TITLES, dense_macs, dense_of, lost, nearest, saved
-from headgate.train.yardsticks import Yardstick, sources, yardsticks
 
 
 def description(name: str, accuracy: float, executed: int = 100, **more: Any) -> dict[str, Any]:
@@ -168,7 +169,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a finished run, with a package of its own to go into."""
     for folder in ("logs", "checkpoints"):
         (tmp_path / "package" / folder).mkdir(parents=True)
-    monkeypatch.setattr(results, "HERE", tmp_path / "package")
+    monkeypatch.setattr(results, "TRAIN", tmp_path / "package")
     recipe = recipe_from({"name": "mine", "dataset": "synthetic", "limit_test": 50})
     torch.manual_seed(0)
     module = gate(create_model("resnet8"), density=0.5, layers="block-inner")

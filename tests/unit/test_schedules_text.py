@@ -14,15 +14,15 @@ import pytest
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
-from headgate.compile.schedules.conv2d import ConvKernel
-from headgate.compile.schedules.gating import ChannelMean, KeepTopK, ListActive, MergeLists
-from headgate.compile.schedules.linear import Linear
-from headgate.compile.schedules.microkernel import Epilogue
-from headgate.compile.schedules.pixel_gated import PixelGate, PixelGatedConv
-from headgate.compile.schedules.planes import ClearInactive
-from headgate.compile.schedules.tiling import ConvShape, Tiling
-from headgate.compile.schedules.window import Pool
-from headgate.compile.steps import Kernel
+from headgate.compile.kernels.conv2d import ConvKernel
+from headgate.compile.kernels.gating import ChannelMean, KeepTopK, ListActive, MergeLists
+from headgate.compile.kernels.linear import Linear
+from headgate.compile.kernels.microkernel import Epilogue
+from headgate.compile.kernels.pixel_gated import PixelGate, PixelGatedConv
+from headgate.compile.kernels.planes import ClearInactive
+from headgate.compile.kernels.tiling import ConvShape, Tiling
+from headgate.compile.kernels.window import Pool
+from headgate.compile.plan.steps import Kernel
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 RELU = (0.0, None)

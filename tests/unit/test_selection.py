@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
-from headgate.compile.capture import capture
-from headgate.compile.fuse import fuse
-from headgate.compile.selection import select_kernels
-from headgate.compile.steps import ActiveList, Constant, Program
-from headgate.compile.targets import get_target
+from headgate.compile.front.capture import capture
+from headgate.compile.front.fuse import fuse
+from headgate.compile.plan.selection import select_kernels
+from headgate.compile.plan.steps import ActiveList, Constant, Program
+from headgate.device.targets import get_target
 from headgate.errors import CompileError
 from headgate.train.gates import gate
 from headgate.train.pruning.operators import PlaceChannels

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from headgate.device.ssh import connection as connection_module
-from headgate.device.ssh.address import Address
-from headgate.device.ssh.connection import Connection, shell_command
+from headgate.device.machines.ssh import connection as connection_module
+from headgate.device.machines.ssh.address import Address
+from headgate.device.machines.ssh.connection import Connection, shell_command
 from headgate.errors import DeviceError, StorageError, ToolMissing, UsageError
 from tests import fake_ssh
 

@@ -17,8 +17,8 @@ from headgate.cli import main
 from headgate.device import Bundle, load, validate
 from headgate.device.agent_call import Settings, agent_result
 from headgate.device.boards import find_board
-from headgate.device.ssh.measure import measure
-from headgate.device.ssh.remote import SshMachine
+from headgate.device.machines.ssh.measure import measure
+from headgate.device.machines.ssh.remote import SshMachine
 from headgate.errors import BundleError, DeviceError, StorageError, ToolMissing, UsageError
 from tests import fake_bundle, fake_runner, fake_ssh
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from headgate.device.ssh import store as store_module
-from headgate.device.ssh.address import Address
-from headgate.device.ssh.connection import Connection
-from headgate.device.ssh.store import KEPT_DAYS, Item, store
+from headgate.device.machines.ssh import store as store_module
+from headgate.device.machines.ssh.address import Address
+from headgate.device.machines.ssh.connection import Connection
+from headgate.device.machines.ssh.store import KEPT_DAYS, Item, store
 from headgate.errors import DeviceError, StorageError, ToolMissing
 from tests import fake_ssh
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from headgate.compile import targets
-from headgate.compile.targets import TARGET_NAMES, get_target
+from headgate.device import targets
+from headgate.device.targets import TARGET_NAMES, get_target
 from headgate.errors import CompileError, UsageError
 
 BOARDS = [name for name in TARGET_NAMES if name != "host"]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from headgate.cli import main
-from headgate.compile.tflite.description import SCHEMA, Description
+from headgate.compile.export.tflite.description import SCHEMA, Description
 from headgate.errors import BundleError, DataError, InputError, ToolMissing, UsageError
 from headgate.images import read_images
 from headgate.profiling import compare_counted, counted
@@ -305,7 +305,7 @@ def test_an_emulated_cpu_is_described_as_the_boards(tmp_path: Path, cpu: str) ->
 
 
 def test_every_emulated_cpu_has_a_description() -> None:
-    from headgate.device.qemu import CPUS
+    from headgate.device.machines.qemu_user import CPUS
 
     assert set(CPUS.values()) <= emulated._PARTS.keys()
 

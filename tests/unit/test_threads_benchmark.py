@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench import threads
 from headgate.errors import DeviceError
-from headgate.profiling import threads
 from tests import fake_bundle
 from tests.fake_program import ScriptedProgram
 from tests.measured import CONTEXT
@@ -109,6 +109,6 @@ def test_results_of_earlier_runs_stay(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_measuring_imports_neither_torch_nor_tvm() -> None:
-    code = "import sys, headgate.profiling.threads; print({'torch', 'tvm'} & set(sys.modules))"
+    code = "import sys, bench.threads; print({'torch', 'tvm'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

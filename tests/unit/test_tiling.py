@@ -7,8 +7,8 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from headgate.compile.schedules.tiling import ConvShape, Tiling, choose_tiling
-from headgate.compile.targets import TARGET_NAMES, Target, get_target
+from headgate.compile.kernels.tiling import ConvShape, Tiling, choose_tiling
+from headgate.device.targets import TARGET_NAMES, Target, get_target
 
 BOARDS = [name for name in TARGET_NAMES if name != "host"]
 

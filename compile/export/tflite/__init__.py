@@ -1,0 +1,10 @@
+"""CNNs from PyTorch to TFLite files, dense or statically pruned: the baseline everybody can run.
+
+A network is exported by ``torch.export``, translated node by node into TensorFlow in NHWC layout
+and converted by TensorFlow's own converter. TensorFlow is imported when :func:`convert` is called.
+"""
+
+from headgate.compile.export.tflite.convert import convert, tool_versions
+from headgate.compile.export.tflite.description import Description
+
+__all__ = ["Description", "convert", "tool_versions"]

@@ -1,0 +1,105 @@
+"""From core ATen operators to a graph: one handler for each operator, in a table."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, fx
+
+from headgate.compile.front.graph import Graph, Value
+from headgate.compile.front.reading import Call, dtype_name, module_path
+from headgate.errors import CompileError, UnsupportedOperator
+
+DTYPES = ("float32", "float64", "bool", "int8", "uint8", "int16", "int32", "int64")
+"""Types of numbers between operators: masks and indices, beside what is computed."""
+
+Handler = Callable[[Call], Any]
+"""The value of a call, or a list of its values, None where nobody may read one."""
+
+
+def convert(module: fx.GraphModule, operators: Mapping[str, Handler]) -> Graph:
+    """The graph of ``module``, which has the inputs and the operators of one network.
+
+    ``operators`` has a handler for each operator, by its full name (``aten.add.Tensor``). A
+    value has the name of the node that it stands for.
+
+    Raises:
+        UnsupportedOperator: an operator, an argument or a type that no handler takes.
+        CompileError: an input or a result that is not float32.
+    """
+    graph = Graph([], [], [])
+    values: dict[fx.Node, Any] = {}
+    for node in module.graph.nodes:
+        if node.op == "placeholder":
+            values[node] = _described(node, node.meta["val"])
+            graph.inputs.append(values[node])
+        elif node.op == "get_attr":
+            values[node] = _constant(node, getattr(module, str(node.target)))
+        elif node.target is operator.getitem:
+            values[node] = _picked(node, values)
+        elif node.op == "call_function":
+            values[node] = _called(graph, node, values, operators)
+        elif node.op == "output":
+            graph.outputs = [values[result] for result in node.args[0]]
+    graph.origins = {v: node for node, v in values.items() if isinstance(v, Value)}
+    for value in (*graph.inputs, *graph.outputs):
+        if value.dtype != "float32":
+            raise CompileError(
+                f"Input or result {value.name!r} is of type {value.dtype}; headgate compiles "
+                "networks from float32 to float32."
+            )
+    return graph
+
+
+def _described(node: fx.Node, tensor: Tensor) -> Value:
+    return Value(node.name, tuple(tensor.shape), dtype=_dtype(node, tensor))
+
+
+def _dtype(node: fx.Node, tensor: Any) -> str:
+    kind = dtype_name(tensor.dtype) if isinstance(tensor, Tensor) else type(tensor).__name__
+    if kind not in DTYPES:
+        raise UnsupportedOperator(
+            f"Operator {node.target} in module {module_path(node)!r} cannot be lowered: its "
+            f"result is of type {kind}; headgate compiles float32, and {', '.join(DTYPES[1:])} "
+            "between operators."
+        )
+    return kind
+
+
+def _constant(node: fx.Node, tensor: Tensor) -> Value:
+    data = tensor.detach().cpu().contiguous()
+    return Value(node.name, tuple(data.shape), data.numpy(), _dtype(node, data))
+
+
+def _picked(node: fx.Node, values: dict[fx.Node, Any]) -> Value:
+    source, index = node.args
+    assert isinstance(source, fx.Node)
+    picked = values[source][index]
+    if picked is None:
+        raise UnsupportedOperator(
+            f"Result {index} of operator {source.target} in module {module_path(source)!r} "
+            "cannot be lowered; only the others can."
+        )
+    return picked
+
+
+def _called(
+    graph: Graph, node: fx.Node, values: dict[fx.Node, Any], operators: Mapping[str, Handler]
+) -> Any:
+    handler = operators.get(str(node.target))
+    if handler is None:
+        raise UnsupportedOperator(
+            f"Operator {node.target} in module {module_path(node)!r} cannot be lowered. "
+            f"Headgate lowers convolution, pooling, linear, batch norm, add, concat, ReLU and "
+            f"{len(operators)} further operators of PyTorch; rewrite the module with those, or "
+            "leave it out of the compiled part."
+        )
+    call = Call(graph, node, values)
+    for tensor in call.results:
+        if tensor is not None:
+            _dtype(node, tensor)
+    result = handler(call)
+    call.check_all_read()
+    return result

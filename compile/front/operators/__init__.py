@@ -1,0 +1,38 @@
+"""The operators that the compiler knows: one small function each, by what they do.
+
+A handler reads a :class:`~headgate.compile.front.reading.Call` and appends nodes to its graph.
+Whatever has no row in ``OPERATORS`` is taken apart by PyTorch (``decompose.py``) or refused by
+name.
+"""
+
+from headgate.compile.front.operators import (
+    arithmetic,
+    convolution,
+    gates,
+    indexing,
+    layout,
+    matrix,
+    ordering,
+    pointwise,
+    pooling,
+    reductions,
+    resizing,
+    scatter,
+)
+
+OPERATORS = {
+    **arithmetic.HANDLERS,
+    **convolution.HANDLERS,
+    **gates.HANDLERS,
+    **indexing.HANDLERS,
+    **layout.HANDLERS,
+    **matrix.HANDLERS,
+    **ordering.HANDLERS,
+    **pointwise.HANDLERS,
+    **pooling.HANDLERS,
+    **reductions.HANDLERS,
+    **resizing.HANDLERS,
+    **scatter.HANDLERS,
+}
+
+__all__ = ["OPERATORS"]

@@ -1,0 +1,96 @@
+"""Operators that go along a dimension in order: running sums, sorting, the k largest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from headgate.compile.front.graph import Value
+from headgate.compile.front.operators.layout import strided
+from headgate.compile.front.operators.pointwise import pointwise
+from headgate.compile.front.operators.scalar import Expr
+from headgate.compile.front.reading import Call
+
+
+def running(call: Call, kind: str, x: Value, axis: int, suffix: str = "") -> Value:
+    """What ``kind`` (add, mul) makes of all numbers up to each along ``axis``."""
+    return call.node("scan", [x], x.shape, suffix=suffix, dtype=x.dtype, axis=axis, function=kind)
+
+
+def _running(kind: str) -> Callable[[Call], Value]:
+    def handler(call: Call) -> Value:
+        x = call["self"]
+        call["dtype"]
+        if x.dtype != call.dtype:
+            x = pointwise(call, lambda v: v, [x], suffix=".converted")
+        axis = int(call["dim"])
+        return running(call, kind, x, axis % len(x.shape)) if x.shape else x
+
+    return handler
+
+
+def _ordered(call: Call, x: Value, axis: int, descending: bool) -> tuple[Value, Value]:
+    """``x`` sorted along ``axis``, equal numbers in their order, and the places they had."""
+    last = len(x.shape) - 1
+    # The kernel sorts rows: another dimension is exchanged with the last, before and after.
+    rows = _exchanged(call, x, axis, last, ".rows")
+    places = call.node(
+        "sort", [rows], rows.shape, suffix=".sort", dtype="int64", descending=descending
+    )
+    order = _exchanged(call, places, axis, last, ".order")
+
+    def element(readers: Sequence[Any], *out: Expr) -> Expr:
+        return readers[0](*out[:axis], readers[1](*out), *out[axis + 1 :])
+
+    values = call.compute([x, order], element, x.shape, suffix=".sorted", dtype=x.dtype)
+    return values, order
+
+
+def _exchanged(call: Call, x: Value, a: int, b: int, suffix: str) -> Value:
+    """``x`` with two dimensions exchanged."""
+    if a == b:
+        return x
+
+    def exchanged(indices: Sequence[Any]) -> list[Any]:
+        found = list(indices)
+        found[a], found[b] = found[b], found[a]
+        return found
+
+    return call.compute(
+        [x],
+        lambda readers, *out: readers[0](*exchanged(out)),
+        exchanged(x.shape),
+        suffix=suffix,
+        dtype=x.dtype,
+    )
+
+
+def _sort(call: Call) -> list[Value]:
+    x, axis, descending = call["self"], int(call["dim"]), bool(call["descending"])
+    if not x.shape:
+        raise call.refused("for a single number", "leave it out")
+    if call.has("stable"):
+        call["stable"]  # it always is
+    return list(_ordered(call, x, axis % len(x.shape), descending))
+
+
+def _topk(call: Call) -> list[Value]:
+    x = call["self"]
+    if not x.shape:
+        raise call.refused("for a single number", "leave it out")
+    axis = int(call["dim"]) % len(x.shape)
+    call["k"], call["sorted"]  # the shape says how many; in order they are as good as in none
+    values, order = _ordered(call, x, axis, bool(call["largest"]))
+    return [
+        strided(call, values, axis, 0, 1, call.shape, ".top"),
+        strided(call, order, axis, 0, 1, call.shape, ".places"),
+    ]
+
+
+HANDLERS: dict[str, Callable[[Call], Any]] = {
+    "aten.cumprod.default": _running("mul"),
+    "aten.cumsum.default": _running("add"),
+    "aten.sort.default": _sort,
+    "aten.sort.stable": _sort,
+    "aten.topk.default": _topk,
+}

@@ -1,0 +1,112 @@
+"""A fully connected layer, vectorised over outputs, that reads weights of active inputs only.
+
+The weights are packed once, when compiling, as ``[block of outputs][input][outputs of the block]``,
+so that they are read in order whatever the gate chose. An input channel that was flattened with its
+pixels is a run of inputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from tvm.tirx import PrimFunc
+
+from headgate.compile.kernels import tir
+from headgate.compile.kernels.microkernel import Epilogue
+from headgate.compile.kernels.split import PART, share
+from headgate.compile.kernels.tir import Buffer, Expr, let, load, local, loop, splat, store
+
+MAX_VECTORS = 4
+"""Vectors of outputs side by side: as many chains of additions as hide their latency."""
+UNROLL = 4
+
+
+@dataclass(frozen=True)
+class Linear:
+    """``y = clamp(weight @ x + bias)`` for one vector ``x``.
+
+    ``run`` inputs belong to each channel of a gated input.
+    """
+
+    inputs: int
+    outputs: int
+    lanes: int
+    gated: bool = False
+    run: int = 1
+    clamp: tuple[float | None, float | None] = (None, None)
+
+    @property
+    def vectors(self) -> int:
+        return min(MAX_VECTORS, -(-self.outputs // self.lanes))
+
+    @property
+    def block(self) -> int:
+        """Outputs in a block of packed weights."""
+        return self.vectors * self.lanes
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.outputs // self.block)
+
+    def pack(self, weight: np.ndarray) -> np.ndarray:
+        """Weights (outputs, inputs) in the kernel's order, outputs padded with zeros."""
+        padded = np.zeros((self.blocks * self.block, self.inputs), np.float32)
+        padded[: self.outputs] = weight
+        blocks = padded.reshape(self.blocks, self.block, self.inputs)
+        return np.ascontiguousarray(blocks.transpose(0, 2, 1))
+
+    def parameters(self) -> list[tuple[str, str]]:
+        lists = [("in_list", "int32"), ("in_count", "int32")] if self.gated else []
+        return [(n, "float32") for n in ("x", "weight", "bias", "y")] + lists + [PART]
+
+    def build(self, name: str) -> PrimFunc:
+        return tir.prim_func(name, self.parameters(), self._body)
+
+    def _body(self, x: Buffer, weight: Buffer, bias: Buffer, y: Buffer, *lists: Buffer) -> None:
+        lanes, vectors = self.lanes, self.vectors
+        size = vectors * lanes
+        first, end = share(self.blocks, 1, lists[-1]) if self.blocks > 1 else (0, 1)
+        with loop(end - first) as index:
+            block = first + index
+            acc = local(UNROLL * size)
+            for v in range(UNROLL * vectors):
+                store(acc, v * lanes, splat(0, lanes), lanes)
+
+            def add(k: Expr, chain: int, block: Expr = block, acc: Buffer = acc) -> None:
+                factor = let(splat(x[k], lanes))
+                row = let((block * self.inputs + k) * self.block)
+                for v in range(vectors):
+                    at = chain * size + v * lanes
+                    value = load(acc, at, lanes) + factor * load(weight, row + v * lanes, lanes)
+                    store(acc, at, value, lanes)
+
+            def run(first: Expr, length: int, add=add) -> None:
+                with loop(length // UNROLL) if length >= UNROLL else loop(1) as part:
+                    for q in range(UNROLL if length >= UNROLL else 0):
+                        add(first + part * UNROLL + q, q)
+                for q in range(length - length % UNROLL, length):
+                    add(first + q, q % UNROLL)
+
+            if self.gated:
+                with loop(let(lists[1][0])) as j:
+                    run(let(lists[0][j] * self.run), self.run)
+            else:
+                run(0, self.inputs)
+            for v in range(vectors):
+                total = load(acc, v * lanes, lanes)
+                for chain in range(1, UNROLL):
+                    total = total + load(acc, chain * size + v * lanes, lanes)
+                at = let(block * self.block + v * lanes)
+                wide = tir.T.ramp(at, 1, lanes)
+                value = let(Epilogue(clamp=self.clamp).clamped(total + bias[wide], lanes))
+                left = self.outputs - (self.blocks - 1) * self.block - v * lanes
+                if left >= lanes:
+                    store(y, at, value, lanes)
+                elif self.blocks == 1:
+                    tir.store_part(y, at, value, lanes, max(left, 0))
+                else:
+                    with tir.when(block < self.blocks - 1):
+                        store(y, at, value, lanes)
+                    with tir.when(block == self.blocks - 1):
+                        tir.store_part(y, at, value, lanes, max(left, 0))

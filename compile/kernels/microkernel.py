@@ -1,0 +1,211 @@
+"""The register tile: multiply and accumulate, finish, store.
+
+One tile is some output channels (rows) x a few vectors of pixels. For each active input channel
+and tap it loads the vectors of pixels once and multiplies each with one weight of every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from headgate.compile.kernels import tir
+from headgate.compile.kernels.tir import (
+    Buffer,
+    Expr,
+    element,
+    let,
+    load,
+    loop,
+    splat,
+    store,
+    store_part,
+    when,
+)
+
+MAX_UNROLLED_TAPS = 25
+"""With more, the rows of the kernel become a loop: a 7x7 tile would overflow the first cache."""
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What happens to a sum before it is stored, in this order.
+
+    ``gate``: multiply by the channel's gate and add its shift. ``residual``: add another tensor,
+    ``"in_place"`` when it lies where the result goes, ``"separate"`` when not. ``clamp``: the
+    activation's bounds. ``means``: sum up every channel too, for the gate of a later layer.
+    """
+
+    gate: bool = False
+    residual: str | None = None
+    clamp: tuple[float | None, float | None] = (None, None)
+    means: bool = False
+
+    def clamped(self, value: Expr, lanes: int) -> Expr:
+        """``value`` within the activation's bounds."""
+        low, high = self.clamp
+        if low is not None:
+            value = tir.maximum(value, splat(low, lanes))
+        if high is not None:
+            value = tir.minimum(value, splat(high, lanes))
+        return value
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Where the pixels of a tile come from.
+
+    The vector ``u`` of input ``j`` at tap (r, s) starts at ``vector(u) + plane(j) + tap(r, s)``.
+    """
+
+    buffer: Buffer
+    vector: Callable[[Expr], Expr]
+    plane: Callable[[Expr], Expr]
+    tap: Callable[[Expr, int], Expr]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Rows of weights ``[output][input][tap]``; ``column(j)`` is where input ``j`` starts.
+
+    ``contiguous``: the inputs follow each other, so a load may run from one into the next.
+    """
+
+    buffer: Buffer
+    column: Callable[[Expr], Expr]
+    kernel: tuple[int, int]
+    contiguous: bool
+    lanes: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a vector of results goes in its plane.
+
+    ``partial`` is the condition under which only ``valid`` lanes may be written, None where all
+    always may. ``real`` is the number of lanes inside the image, None where all always are.
+    """
+
+    offset: Expr
+    partial: Expr | None
+    valid: int
+    real: Expr | None
+
+
+def accumulate(
+    acc: Buffer,
+    rows: list[Expr],
+    bases: list[Expr],
+    lanes: int,
+    inputs: Expr,
+    weights: Weights,
+    pixels: Pixels,
+) -> None:
+    """``acc[row][vector] += weight * pixels`` over the active inputs and all taps.
+
+    ``rows`` are the offsets of the rows of weights, ``bases`` those of the vectors of pixels.
+    """
+
+    def taps(steps: list[tuple[Expr, Expr]]) -> None:
+        done = 0
+        while done < len(steps):
+            group = weights.lanes if len(steps) - done >= weights.lanes else 1
+            loaded = [let(load(weights.buffer, row + steps[done][0], group)) for row in rows]
+            for q, (_, at) in enumerate(steps[done : done + group]):
+                vectors = [let(load(pixels.buffer, base + at, lanes)) for base in bases]
+                for i, weight in enumerate(loaded):
+                    scalar = splat(element(weight, q) if group > 1 else weight, lanes)
+                    for v, vector in enumerate(vectors):
+                        cell = (i * len(bases) + v) * lanes
+                        store(acc, cell, load(acc, cell, lanes) + scalar * vector, lanes)
+            done += group
+
+    height, width = weights.kernel
+    if height * width == 1 and weights.contiguous and inputs % 4 == 0:
+        # No taps to unroll: four inputs at a time instead, whose weights are neighbours.
+        with loop(inputs // 4) as block:
+            column = let(weights.column(block * 4))
+            taps([(column + q, pixels.plane(block * 4 + q)) for q in range(4)])
+        return
+    with loop(inputs) as j:
+        column, plane = let(weights.column(j)), let(pixels.plane(j))
+        whole = height * width <= MAX_UNROLLED_TAPS
+        with loop(1 if whole else height) as r0:
+            taps(
+                [
+                    (column + (r0 + r) * width + s, plane + pixels.tap(r0 + r, s))
+                    for r in range(height if whole else 1)
+                    for s in range(width)
+                ]
+            )
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The buffers an epilogue reads and writes; those it does not use are None."""
+
+    epilogue: Epilogue
+    result: Buffer
+    bias: Buffer
+    gate: Buffer | None = None
+    shift: Buffer | None = None
+    residual: Buffer | None = None
+    sums: Buffer | None = None
+
+    def start(self, acc: Buffer, channels: list[Expr], vectors: int, lanes: int) -> None:
+        """Sums begin at the bias."""
+        for i, channel in enumerate(channels):
+            bias = let(splat(self.bias[channel], lanes))
+            for v in range(vectors):
+                store(acc, (i * vectors + v) * lanes, bias, lanes)
+
+    def end(
+        self, acc: Buffer, channels: list[Expr], plane: int, places: list[Place], lanes: int
+    ) -> None:
+        """Finishes and stores a tile.
+
+        Everything is read before anything is written: rows beyond the last active channel repeat
+        it, and must find the residual and the sums as they were.
+        """
+        epilogue = self.epilogue
+        source = self.result if epilogue.residual == "in_place" else self.residual
+        totals = []
+        for i, channel in enumerate(channels):
+            scale: Expr = None
+            shift: Expr = None
+            total: Expr = None
+            if self.gate is not None and self.shift is not None:
+                scale = let(splat(self.gate[channel], lanes))
+                shift = let(splat(self.shift[channel], lanes))
+            for v, place in enumerate(places):
+                cell = (i * len(places) + v) * lanes
+                value = load(acc, cell, lanes)
+                if scale is not None:
+                    value = value * scale + shift
+                if epilogue.residual:
+                    value = value + load(source, channel * plane + place.offset, lanes)
+                value = let(epilogue.clamped(value, lanes))
+                store(acc, cell, value, lanes)
+                if epilogue.means:
+                    counted = value if place.real is None else _masked(value, place.real, lanes)
+                    total = counted if total is None else total + counted
+            if epilogue.means:
+                totals.append(let(load(self.sums, channel * lanes, lanes) + total))
+        for i, channel in enumerate(channels):
+            if epilogue.means:
+                store(self.sums, channel * lanes, totals[i], lanes)
+            for v, place in enumerate(places):
+                value = load(acc, (i * len(places) + v) * lanes, lanes)
+                offset = let(channel * plane + place.offset)
+                if place.partial is None:
+                    store(self.result, offset, value, lanes)
+                    continue
+                with when(place.partial):
+                    store_part(self.result, offset, value, lanes, place.valid)
+                with when(tir.tirx.Not(place.partial)):
+                    store(self.result, offset, value, lanes)
+
+
+def _masked(value: Expr, real: Expr, lanes: int) -> Expr:
+    lane = tir.T.ramp(0, 1, lanes)
+    return tir.tirx.Select(lane < tir.T.broadcast(real, lanes), value, splat(0, lanes))

@@ -1,0 +1,256 @@
+"""What was compiled, run on the bundle's own vectors before anybody gets it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from headgate.compile.backend.c_source import TRACE
+from headgate.compile.build import describe_tensors, save_vectors
+from headgate.compile.front.graph import Graph
+from headgate.compile.verify.layerwise import EXACT, Difference, Trace, layer_differences
+from headgate.device import Bundle, Program
+from headgate.device.machines.host import Host
+from headgate.device.machines.qemu_user import CPUS, Qemu
+from headgate.device.machines.runner import RunnerProgram
+from headgate.device.manifest import VECTORS
+from headgate.device.targets import Target
+from headgate.device.validation import sample_errors
+from headgate.errors import BundleError, DeviceError, ToolMissing, WrongResult
+
+EMULATED_MACS = 250_000_000
+"""An emulator runs so many vectors that they have this many multiply-accumulates, at least one."""
+_MANY_TIMES = 10
+"""What is within so many of PyTorch's own rounding errors is right."""
+_REPORT = "This is a fault of headgate: please report it; check=False or --no-check compiles anyway"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Where a bundle was held against PyTorch, and with what result.
+
+    ``excused`` are the vectors on which it differs because a gate's decision falls otherwise by
+    rounding; ``reason`` says why it was not checked where ``machine`` is None.
+    """
+
+    machine: str | None
+    reason: str = ""
+    vectors: int = 0
+    max_error: float = 0.0
+    excused: tuple[int, ...] = ()
+    scales: tuple[float, ...] = ()
+    """What the outputs' scales are to be taken for, where rounding is as large as they are."""
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest's ``checked``."""
+        if self.machine is None:
+            return {"machine": None, "reason": self.reason}
+        return {
+            "machine": self.machine,
+            "vectors": self.vectors,
+            # One digit: the others depend on PyTorch's threads.
+            "max_error": float(f"{self.max_error:.0e}"),
+            "excused": len(self.excused),
+        }
+
+
+def check(bundle: Bundle, graph: Graph, target: Target) -> Checked:
+    """Runs ``bundle`` on its vectors, here or in the target's emulator, and compares.
+
+    Where the results are no larger than PyTorch's own rounding, that is what they are held
+    against. Else a vector on which it differs is excused only if every layer by itself computes
+    what PyTorch computes from the same inputs, and only if at least half of the vectors agree.
+
+    Args:
+        bundle: what was made of ``graph``.
+        graph: after fusing; its ``module`` is what it was read from.
+        target: what it was made for.
+
+    Raises:
+        WrongResult: it computes something else than PyTorch; names the first layer that does.
+        StorageError: there is no room for the program in the temporary folder.
+    """
+    try:
+        program = _on_machine(bundle)
+    except (BundleError, ToolMissing) as error:
+        return Checked(None, str(error))
+    inputs, expected = bundle.vectors()
+    search = _Search(bundle, graph, target)
+    with program:
+        try:
+            errors, outputs = _run(program, inputs, expected, _first(bundle, program.machine))
+            if not (errors <= search.tolerance).all() and len(errors) < len(inputs[0]):
+                errors, outputs = _run(program, inputs, expected, len(inputs[0]))
+        except DeviceError as error:
+            if isinstance(error.__cause__, OSError):  # it did not even start
+                return Checked(None, str(error))
+            raise search.crash(error) from error
+    right = errors <= search.tolerance  # NaN is not
+    wrong = [int(index) for index in np.flatnonzero(~right)]
+    for index in wrong:
+        search.look_for_fault(index, [output[index] for output in outputs], errors[index])
+    if 2 * len(wrong) > len(errors):
+        scales = search.rounding(expected)
+        apart = sample_errors(outputs, expected, scales)
+        if not (apart <= search.tolerance).all():
+            raise search.amplified(len(wrong), errors)
+        return Checked(program.machine, "", len(apart), float(apart.max()), scales=scales)
+    return Checked(program.machine, "", int(right.sum()), float(errors[right].max()), tuple(wrong))
+
+
+def _on_machine(bundle: Bundle) -> Program:
+    """The bundle's runner in a process of its own, which may crash.
+
+    Raises:
+        BundleError: neither this machine nor an emulator runs its code.
+        ToolMissing: the emulator is not installed.
+    """
+    try:
+        Host().check(bundle)
+    except BundleError:
+        if bundle.target["name"] not in CPUS:
+            raise
+        emulator = Qemu(bundle.target["name"])
+        emulator.check(bundle)
+        return emulator.load(bundle, 1)
+    return RunnerProgram(bundle, Host.name, [], None)
+
+
+def _first(bundle: Bundle, machine: str) -> int:
+    """How many vectors are run if all goes well."""
+    vectors = len(bundle.vectors()[0][0])
+    if machine == Host.name:
+        return vectors
+    macs = sum(layer["dense_macs"] for layer in bundle.manifest["layers"])
+    return min(vectors, max(1, EMULATED_MACS // max(1, macs)))
+
+
+def _run(
+    program: Program, inputs: list[np.ndarray], expected: list[np.ndarray], count: int
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The errors (count,) and the outputs of the first vectors."""
+    outputs = program.outputs([array[:count] for array in inputs])
+    return sample_errors(outputs, expected), outputs
+
+
+class _Search:
+    """Looks for the layer that is to blame, in a second program that shows all of them."""
+
+    def __init__(self, bundle: Bundle, graph: Graph, target: Target) -> None:
+        self.tolerance = float(bundle.manifest["tolerance"])
+        self._bundle, self._graph, self._target = bundle, graph, target
+        self._inputs, _ = bundle.vectors()
+
+    @cached_property
+    def _trace(self) -> Trace:
+        names = tuple(tensor["name"] for tensor in self._bundle.manifest["inputs"])
+        return Trace(self._graph, self._target, self._bundle.name, names)
+
+    def look_for_fault(self, index: int, outputs: list[np.ndarray], error: float) -> None:
+        """Returns if every layer is right and the network's results follow from that.
+
+        Args:
+            index: the vector.
+            outputs: what the bundle makes of it, each (...).
+            error: how far that is from PyTorch's.
+
+        Raises:
+            WrongResult: names the first layer that is not right, or says that the fault is in
+                what layers share.
+        """
+        try:
+            differences, results = self._compare(index)
+        except DeviceError as crash:
+            raise self._error(f"crashes where every layer's result is kept: {crash}") from crash
+        for limit in (self.tolerance, EXACT):
+            for layer in differences:
+                if not layer.error <= limit:
+                    raise self._error(
+                        f"is off by {error:.1g} of the output's scale on test vector {index}; the "
+                        f"first layer that differs is {layer.path!r} ({layer.operator}), by "
+                        f"{layer.error:.1g} of its own"
+                    )
+        apart = sample_errors([output[None] for output in outputs], results)
+        if not apart[0] <= self.tolerance:
+            raise self._error(
+                f"is off by {error:.1g} of the output's scale on test vector {index}, though each "
+                "layer is right one by one; the fault lies in how they share memory or are fused"
+            )
+
+    def crash(self, error: DeviceError) -> WrongResult:
+        """The error for a program that does not end well, with the layer if one is wrong."""
+        try:
+            differences, _ = self._compare(0)
+        except DeviceError:
+            return self._error(f"crashes: {error}")
+        layer = next((one for one in differences if not one.error <= self.tolerance), None)
+        where = f", the first that differs is {layer.path!r} ({layer.operator})" if layer else ""
+        return self._error(f"crashes: {error}; layers one by one do not{where}")
+
+    def rounding(self, expected: list[np.ndarray]) -> tuple[float, ...]:
+        """Scales for results that are nothing but rounding, as a difference of equal numbers is.
+
+        Where PyTorch's float32 differs from its float64 by about as much as the result is large,
+        and by little against the numbers on the way, a result within ten such errors is right.
+        """
+        exact = _InDouble(self._graph.module)
+        rows = [exact.run(*(a[i : i + 1] for a in self._inputs)) for i in range(len(expected[0]))]
+        scales = []
+        for wanted, column in zip(expected, zip(*rows, strict=True), strict=True):
+            own = float(np.abs(wanted - torch.cat(column).numpy()).max())
+            rounded = _MANY_TIMES * own <= EXACT * exact.largest
+            scale = _MANY_TIMES * own / self.tolerance if rounded else 0.0
+            scales.append(max(scale, float(np.abs(wanted).max())) or 1.0)
+        return tuple(scales)
+
+    def amplified(self, count: int, errors: np.ndarray) -> WrongResult:
+        """The error for a network whose layers are right, but too few of whose answers."""
+        return WrongResult(
+            f"{self._bundle.name!r} is off by {np.max(errors):.1g} of the output's scale on "
+            f"{count} of {len(errors)} test vectors, though each layer is right: the network "
+            "amplifies rounding. Give vectors like its real inputs, or check=False (--no-check)."
+        )
+
+    def _compare(self, index: int) -> tuple[list[Difference], list[np.ndarray]]:
+        inputs = [array[index : index + 1] for array in self._inputs]
+        trace = self._trace
+        empty = np.zeros(trace.outputs[TRACE], np.float32)
+        bundle = Bundle(
+            {
+                **self._bundle.manifest,
+                **trace.built.manifest(),
+                "outputs": describe_tensors(trace.outputs),
+            },
+            {**trace.built.members, VECTORS: save_vectors(inputs, [empty])},
+        )
+        with _on_machine(bundle) as program:
+            layers, results = trace.split(program.outputs(inputs)[0])
+        return layer_differences(self._graph, inputs, layers), results
+
+    def _error(self, what: str) -> WrongResult:
+        return WrongResult(f"What was compiled of {self._bundle.name!r} {what}. {_REPORT}.")
+
+
+class _InDouble(fx.Interpreter):
+    """A network in float64, and the largest number that it met."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(copy.deepcopy(module).double())
+        self.largest = 0.0
+
+    @torch.no_grad()
+    def run(self, *inputs: np.ndarray) -> tuple[Tensor, ...]:  # type: ignore[override]
+        results: tuple[Tensor, ...] = super().run(*(torch.from_numpy(a).double() for a in inputs))
+        return results
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if isinstance(value, Tensor) and value.is_floating_point() and value.numel():
+            self.largest = max(self.largest, float(value.abs().max()))
+        return value

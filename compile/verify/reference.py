@@ -1,0 +1,161 @@
+"""PyTorch's answers to the test vectors, which everything compiled is held against."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from headgate.compile.front.example import Example
+from headgate.compile.front.prepare import reshaped_call
+from headgate.compile.front.results import is_plain, is_table, named_results
+from headgate.errors import CompileError, why
+
+_REPEATABLE = 1e-4
+"""Two answers to one input may differ by rounding where PyTorch shares work among threads."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Answers (N, ...) by the name of the result; ``table``: the network returns them by name."""
+
+    outputs: dict[str, np.ndarray]
+    table: bool
+
+
+def answer(
+    module: nn.Module, example: Example, vectors: list[np.ndarray]
+) -> tuple[nn.Module, Reference]:
+    """The network as a function from tensors to a tuple of tensors, and its answers.
+
+    One sample at a time, as a device runs them. Neither ``vectors`` nor the state of ``module``
+    change, whatever ``forward`` does to its inputs and buffers; its class may.
+
+    Raises:
+        CompileError: it fails on a vector, answers differently the second time, or with NaN or
+            infinity; a result cannot be in a bundle.
+    """
+    if example.by_name:
+        module = reshaped_call(module, _keywords(example.names))
+    state = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    result, expected = _run(module, vectors, 0)
+    _check_same(module, expected, _run(module, vectors, 0)[1])
+    rows = []
+    for index in range(len(vectors[0])):
+        _restore(module, state)
+        rows.append(_run(module, vectors, index)[1] if index else expected)
+        if _shapes(rows[-1]) != _shapes(expected):
+            raise CompileError(
+                f"{type(module).__name__} returns tensors of other shapes for test vector {index} "
+                "than for the first; a bundle's have fixed shapes."
+            )
+        if not _finite(rows[-1]):
+            _refuse_not_finite(module, vectors, index)
+    _restore(module, state)
+    if not is_plain(result):
+        module = reshaped_call(module, _tuple)
+    columns = zip(*(row.values() for row in rows), strict=True)
+    outputs = [torch.cat(column).contiguous().numpy() for column in columns]
+    return module, Reference(dict(zip(expected, outputs, strict=True)), is_table(result))
+
+
+def _keywords(names: tuple[str, ...]) -> Callable[[Callable[..., Any], tuple[Tensor, ...]], Any]:
+    def call(forward: Callable[..., Any], tensors: tuple[Tensor, ...]) -> Any:
+        return forward(**dict(zip(names, tensors, strict=True)))
+
+    return call
+
+
+def _tuple(forward: Callable[..., Any], tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(named_results(forward(*tensors)).values())
+
+
+def _run(module: nn.Module, vectors: list[np.ndarray], index: int) -> tuple[Any, dict[str, Tensor]]:
+    """What one sample gives, as it is and by name; copies go in and come out."""
+    # For forward to do with as it likes.
+    inputs = tuple(torch.from_numpy(array[index : index + 1].copy()) for array in vectors)
+    try:
+        with torch.no_grad():
+            result = module(*inputs)
+    except CompileError:
+        raise
+    except Exception as error:  # whatever a network raises
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
+        raise CompileError(
+            f"{type(module).__name__} fails in PyTorch on one sample of {shapes}: {why(error)}"
+        ) from error
+    # The next call may write where these lie.
+    return result, {name: t.detach().clone() for name, t in named_results(result).items()}
+
+
+def _restore(module: nn.Module, state: dict[str, Tensor]) -> None:
+    for name, buffer in module.named_buffers():
+        if name in state:
+            buffer.copy_(state[name])
+
+
+def _check_same(module: nn.Module, first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    """Refuses what random numbers or a state answer."""
+    if _shapes(first) != _shapes(second) or any(
+        bool((a - b).abs().max() > _REPEATABLE * a.abs().max())
+        for a, b in zip(first.values(), second.values(), strict=True)
+    ):
+        raise CompileError(
+            f"{type(module).__name__} answers the same input differently the second time; a bundle "
+            "keeps no state and draws no random numbers: take both out of forward()."
+        )
+
+
+def _shapes(row: dict[str, Tensor]) -> list[tuple[str, torch.Size]]:
+    return [(name, tensor.shape) for name, tensor in row.items()]
+
+
+def _refuse_not_finite(module: nn.Module, vectors: list[np.ndarray], index: int) -> None:
+    """Raises the error that names the first module to make NaN or infinity of finite inputs."""
+    found: list[str] = []
+    entered: dict[nn.Module, bool] = {}
+
+    def enter(child: nn.Module, inputs: Any, keywords: Any) -> None:
+        entered[child] = _finite((inputs, keywords))  # before they are changed in place
+
+    def leave(path: str, child: nn.Module, result: Any) -> None:
+        if not found and entered[child] and not _finite(result):
+            where = f"module {path!r} ({type(child).__name__})" if path else "its own forward"
+            bad = next((name for name, t in _own_tensors(child) if not _finite(t)), None)
+            found.append(where + (f", whose {bad!r} is not finite" if bad else ""))
+
+    hooks = []
+    for path, child in module.named_modules():
+        hooks.append(child.register_forward_pre_hook(enter, with_kwargs=True))
+        hooks.append(child.register_forward_hook(lambda c, _, y, path=path: leave(path, c, y)))
+    try:
+        _run(module, vectors, index)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    where = found[0] if found else "its own forward"
+    raise CompileError(
+        f"PyTorch's answer to test vector {index} is NaN or infinite, which nothing can be held "
+        f"against; it starts in {where}. Give other vectors, or look at that module."
+    )
+
+
+def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters(recurse=False)
+    yield from module.named_buffers(recurse=False)
+
+
+def _finite(values: Any) -> bool:
+    """Whether every tensor of floats in ``values`` is; what is no container has none."""
+    if isinstance(values, Tensor):
+        return not values.is_floating_point() or bool(values.isfinite().all())
+    if isinstance(values, Mapping):
+        values = list(values.values())
+    elif dataclasses.is_dataclass(values):
+        values = list(vars(values).values())
+    return not isinstance(values, list | tuple) or all(_finite(value) for value in values)

@@ -1,0 +1,122 @@
+"""The same work on several machines at once, one thread each.
+
+Plain ssh in parallel rather than TVM's RPC tracker: bundles need no TVM on the board, and a
+tracker would be one more server to run, reachable by whoever is on the network.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, as_completed
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from headgate.device.boards import ALL, INVENTORY, find_board, inventory
+from headgate.device.machines.ssh.stopping import Stopper, stopped_by
+from headgate.errors import HeadgateError, UsageError
+
+STOP_S = 3.0
+"""How long threads have to end what they do when it is stopped."""
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Result]):
+    """What came of it on one machine: a result, or the error."""
+
+    machine: str
+    result: Result | None
+    error: HeadgateError | None = None
+
+
+def names_of(text: str) -> list[str]:
+    """Names of machines: one, several with commas between, or ``all`` boards of the inventory.
+
+    Raises:
+        UsageError: it names nothing, a name twice, or a board by two names.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if ALL in names:
+        names = [one for name in names for one in (inventory() if name == ALL else [name])]
+        if not names:
+            raise UsageError(f"--on {ALL}: there is no {INVENTORY} that names a board")
+    if not all(names):
+        raise UsageError(f"{text!r}: a name is missing between the commas")
+    if len(set(names)) < len(names):
+        raise UsageError(f"{text!r} names a machine twice")
+    if len(names) > 1:
+        _check_addresses(names)
+    return names
+
+
+def _check_addresses(names: Sequence[str]) -> None:
+    """Two names of one board would measure it while it is busy with the other's work."""
+    known, seen = inventory(), dict[tuple[str, int], str]()
+    for name in names:
+        board = find_board(name) if "@" in name else known.get(name)
+        if board is None:
+            continue
+        if (other := seen.setdefault(board.address.place, name)) != name:
+            raise UsageError(f"{other} and {name} are one board, {board.address}; leave one out")
+
+
+def on_each(
+    names: Sequence[str],
+    work: Callable[[str], Result],
+    finished: Callable[[Outcome[Result]], None] = lambda outcome: None,
+) -> list[Outcome[Result]]:
+    """Do ``work`` on each machine at the same time; one that fails does not stop the others.
+
+    Args:
+        names: the machines.
+        work: what to do on one.
+        finished: told of each machine when it is done, one at a time.
+
+    Returns:
+        What came of it, in the order of ``names``.
+
+    Raises:
+        KeyboardInterrupt: all of it was stopped: connections are closed, and with them ends what
+            runs on the boards.
+    """
+    stopper = Stopper()
+
+    def attempt(name: str, future: Future[Outcome[Result]]) -> None:
+        with stopped_by(stopper):
+            try:
+                future.set_result(Outcome(name, work(name)))
+            except HeadgateError as error:
+                future.set_result(Outcome(name, None, error))
+            except BaseException as error:
+                future.set_exception(error)
+
+    attempts: list[Future[Outcome[Result]]] = [Future() for _ in names]
+    # Not a pool: Python waits for a pool's threads before it ends, however long they take.
+    threads = [
+        threading.Thread(target=attempt, args=pair, name=f"board {pair[0]}", daemon=True)
+        for pair in zip(names, attempts, strict=True)
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        for attempted in as_completed(attempts):
+            finished(attempted.result())
+    except BaseException:
+        # A second interrupt is impatience, and changes nothing about what is to be done.
+        with suppress(KeyboardInterrupt):
+            stopper.stop()
+            _wait(threads, STOP_S)
+        raise
+    return [attempted.result() for attempted in attempts]
+
+
+def _wait(threads: Sequence[threading.Thread], seconds: float) -> None:
+    """Until threads that have begun end, or time is up."""
+    deadline = time.monotonic() + seconds
+    for thread in threads:
+        if thread.ident is not None:
+            thread.join(max(0.0, deadline - time.monotonic()))

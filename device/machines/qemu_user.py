@@ -1,0 +1,66 @@
+"""Boards emulated by QEMU's user mode: right results and exact instruction counts, no times."""
+
+from __future__ import annotations
+
+import shutil
+
+from headgate.device.bundle import Bundle
+from headgate.device.machines.base import Machine
+from headgate.device.machines.runner import RunnerProgram
+from headgate.device.program import Program
+from headgate.errors import BundleError, ToolMissing
+
+# Target -> the CPU that QEMU has to be, so that an instruction the board lacks is an error.
+CPUS = {
+    "rpi3": "cortex-a53",
+    "rpi4": "cortex-a72",
+    "rpi5": "cortex-a76",
+    "jetson-nano": "cortex-a57",
+    "jetson-orin": "cortex-a76",  # it has A78s; QEMU's nearest that is older
+}
+
+
+class Qemu(Machine):
+    """``qemu:<target>``: the bundle's static runner under qemu-aarch64."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.name = f"qemu:{target}"
+
+    def command(self) -> list[str]:
+        """The emulator and its options, to go before an aarch64 program.
+
+        Raises:
+            ToolMissing: qemu-aarch64 is not installed.
+        """
+        for program in ("qemu-aarch64", "qemu-aarch64-static"):
+            if path := shutil.which(program):
+                return [path, "-cpu", CPUS[self.target]]
+        raise ToolMissing(
+            f"machine {self.name} needs qemu-aarch64; install it: apt-get install qemu-user"
+        )
+
+    def check(self, bundle: Bundle) -> None:
+        """Compare the targets' names and look for QEMU.
+
+        Raises:
+            BundleError: the bundle is for another target.
+            ToolMissing: qemu-aarch64 is not installed.
+        """
+        target = bundle.target
+        if target["name"] != self.target:
+            raise BundleError(
+                f"{bundle.name!r} is compiled for target {target['name']}, "
+                f"machine {self.name} is a {self.target}; recompile with --target {self.target}"
+            )
+        self.command()
+
+    def load(self, bundle: Bundle, threads: int) -> Program:
+        """Prepare the runner under the emulator.
+
+        Raises:
+            BundleError: the bundle has no runner.
+            StorageError: there is no room for its files.
+        """
+        # An empty environment, because its size changes how many instructions are executed.
+        return RunnerProgram(bundle, self.name, self.command(), {}, threads)
