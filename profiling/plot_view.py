@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from bench.methods.row import counts_differ
 from headgate.profiling import charts, units
 from headgate.profiling.absent import is_measured
 from headgate.profiling.charts.scatter import FILLS, key_mark
+from headgate.profiling.method_row import counts_differ
 
 Data = Mapping[str, Any]
 

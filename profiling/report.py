@@ -46,7 +46,7 @@ def build_report(
         comparison: Contestants timed in turn; the verdict table.
         profiles: Layer tables; a gated one is held against the first dense one.
         efforts: Work per image of the dynamic networks.
-        methods: Rows of the table of methods (:mod:`bench.methods`), as JSON.
+        methods: Rows of the table of methods (:mod:`headgate.profiling.method_row`), as JSON.
         instructions: Counts by network, beside those that the profiles have.
         reproduce: Shell commands that repeat the measurement.
     """

@@ -5,6 +5,6 @@ for this machine, those without gates for TFLite too in fp32 and int8, and times
 turn.
 """
 
-from bench.methods.row import Row
+from headgate.profiling.method_row import Row
 
 __all__ = ["Row"]

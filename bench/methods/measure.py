@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from bench.methods.data import sample, whole_test_set
 from bench.methods.networks import HEADGATE, Entry
-from bench.methods.row import Row
 from headgate.profiling.absent import NotMeasured
 from headgate.profiling.compare import compare
 from headgate.profiling.comparison import Comparison, Standing
 from headgate.profiling.effort import Effort, measure_efforts
+from headgate.profiling.method_row import Row
 from headgate.profiling.peers import peer_for_file
 from headgate.profiling.profile import Profile, profile
 from headgate.profiling.source import open_source

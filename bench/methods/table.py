@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench import markdown
-from bench.methods.row import counts_differ
 from headgate.profiling import units
 from headgate.profiling.absent import is_measured
+from headgate.profiling.method_row import counts_differ
 from headgate.profiling.plot_view import METHOD_NAMES
 
 HEADER = (

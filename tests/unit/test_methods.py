@@ -12,12 +12,12 @@ from bench.methods import __main__ as command
 from bench.methods import data, networks, table
 from bench.methods.measure import Findings, _accuracy_warnings, make_rows
 from bench.methods.networks import HEADGATE, TFLITE_FP32, TFLITE_INT8, Entry
-from bench.methods.row import Row
 from bench.publish import publish, with_earlier
 from headgate.errors import DataError, ToolMissing, UsageError
 from headgate.profiling import Comparison, Contestant, compare
 from headgate.profiling.absent import NotMeasured, to_json
 from headgate.profiling.effort import Effort, measure_effort
+from headgate.profiling.method_row import Row
 from headgate.profiling.plot_view import trade_offs
 from headgate.profiling.report import build_report, render_html
 from headgate.profiling.report_csv import csv_tables
