@@ -19,7 +19,7 @@ from bench.zoo.agreement import errors, random_inputs, run_torch, worst
 from bench.zoo.network import Network
 from bench.zoo.randomise import randomise
 from bench.zoo.record import Record, fault
-from bench.zoo.rounding import self_agreement, steady
+from bench.zoo.rounding import calm, self_agreement, steady
 from bench.zoo.verdict import WRONG, half
 from headgate.device import Bundle
 from headgate.device.program import Program
@@ -42,9 +42,11 @@ def examine(network: Network, record: Record, folder: Path, emulate: bool) -> No
     module = network.build().float()
     inputs = [torch.randn(1, *shape) for shape in network.shapes]
     randomise(module, inputs)
+    halved = calm(module, _random(inputs, 1, seed=5))
     with torch.no_grad():
         outputs = list(tensors(module(*inputs)))
     record.note(
+        halved=halved,
         parameters=sum(one.numel() for one in module.parameters()),
         outputs=[list(one.shape) for one in outputs],
         convolutions=sum(isinstance(one, _CONVOLUTIONS) for one in module.modules()),

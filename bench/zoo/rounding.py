@@ -13,23 +13,50 @@ import copy
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.zoo.agreement import Arrays, errors, run_torch, worst
 from headgate.train.gates.layer import gates
 
+_CALM = 1e-5
+"""How far outputs may move for inputs moved by a millionth: a tenth of the error that is right."""
+_MOST_HALVINGS = 4
 _NUDGES = (1 + 1e-6, 1 - 1e-6)
+
+
+def calm(network: nn.Module, inputs: Arrays) -> int:
+    """Halves the factors of all batch norms until the network no longer amplifies rounding.
+
+    Random weights can make each layer amplify what the one before it rounded, until nothing of
+    the result is certain. Trained ones do not.
+
+    Returns:
+        How often they were halved, at most four times.
+    """
+    norms = [one for one in network.modules() if isinstance(one, _BatchNorm) and one.affine]
+    for halved in range(_MOST_HALVINGS):
+        moved = _nudged(network, inputs, run_torch(network, inputs))
+        if moved is not None and moved <= _CALM:
+            return halved
+        for norm in norms:
+            norm.weight.mul_(0.5)
+    return _MOST_HALVINGS
 
 
 def self_agreement(network: nn.Module, inputs: Arrays) -> dict[str, float | None]:
     """How far PyTorch moves from itself: ``double`` in float64, ``nudged`` for inputs moved."""
     base = run_torch(network, inputs)
-    nudged = [
+    double = copy.deepcopy(network).double()
+    exact = run_torch(double, [one.astype(np.float64) for one in inputs])
+    return {"nudged": _nudged(network, inputs, base), "double": worst(errors(exact, base))}
+
+
+def _nudged(network: nn.Module, inputs: Arrays, base: Arrays) -> float | None:
+    moved = [
         errors(run_torch(network, [one * np.float32(nudge) for one in inputs]), base)
         for nudge in _NUDGES
     ]
-    double = copy.deepcopy(network).double()
-    exact = run_torch(double, [one.astype(np.float64) for one in inputs])
-    return {"nudged": worst(np.array(nudged)), "double": worst(errors(exact, base))}
+    return worst(np.array(moved))
 
 
 def steady(network: nn.Module) -> nn.Module:

@@ -24,7 +24,7 @@ from bench.zoo.network import Network, image
 from bench.zoo.networks import ZOOS, networks
 from bench.zoo.randomise import randomise
 from bench.zoo.record import Record, append_line, fault, read_lines
-from bench.zoo.rounding import self_agreement, steady
+from bench.zoo.rounding import calm, self_agreement, steady
 from bench.zoo.table import render
 from headgate.errors import UnsupportedOperator, UsageError
 from headgate.profiling.absent import to_json
@@ -150,6 +150,28 @@ def test_randomised_networks_have_nothing_that_a_compiler_could_leave_out() -> N
         assert float(tensor.std()) > 0.02
     assert not any(module.training for module in network.modules())
     assert norm.momentum == 0.1
+
+
+def test_a_network_that_amplifies_rounding_is_calmed() -> None:
+    class Chaos(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm2d(1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.norm(x)
+            for _ in range(40):
+                x = 1 - 2 * x.square()  # doubles what differs, while |x| is large enough
+            return x
+
+    network = Chaos().eval().requires_grad_(False)
+    network.norm.weight.fill_(0.9)
+    inputs = [np.full((1, 1, 1, 1), 0.7, np.float32)]
+    assert calm(network, inputs) == 4
+    assert network.norm.weight.item() == pytest.approx(0.9 / 16)
+    steady_network = nn.Sequential(nn.BatchNorm2d(1)).eval().requires_grad_(False)
+    assert calm(steady_network, inputs) == 0
+    assert float(steady_network[0].weight) == 1
 
 
 def test_a_network_of_one_sample_gets_random_statistics() -> None:
