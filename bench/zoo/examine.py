@@ -21,6 +21,7 @@ from bench.zoo.randomise import randomise
 from bench.zoo.record import Record, fault
 from bench.zoo.rounding import calm, self_agreement, steady
 from bench.zoo.verdict import WRONG, half
+from headgate.compile.front.example import RANDOM_VECTORS
 from headgate.device import Bundle
 from headgate.device.program import Program
 from headgate.device.validation import validate
@@ -60,7 +61,7 @@ def examine(network: Network, record: Record, folder: Path, emulate: bool) -> No
         record.note(half=_compile(gated, inputs, folder))
         if half(record) == WRONG:
             record.note(stage="rounding")
-            record.note(itself=self_agreement(gated, _random(inputs, 8, seed=0)))
+            record.note(itself=self_agreement(gated, _compared(inputs)))
             record.note(steady=_compile(steady(gated), inputs, folder))
     if emulate:
         for key, one in (("dense", module), ("half", gated)):
@@ -153,6 +154,12 @@ def _measure(
             "errors": [float(f"{one:.2g}") for one in found],
             "error": worst(np.array(found)),
         }
+
+
+def _compared(inputs: list[Tensor]) -> list[NDArray[np.float32]]:
+    """The inputs on which a bundle is compared: its own vectors, and more."""
+    vectors, more = _random(inputs, RANDOM_VECTORS, seed=0), _random(inputs, MORE_SAMPLES, seed=7)
+    return [np.concatenate(pair) for pair in zip(vectors, more, strict=True)]
 
 
 def _emulate(module: nn.Module, inputs: list[Tensor], folder: Path) -> dict[str, Any]:
