@@ -14,20 +14,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import typer
 from rich.markup import escape
 
 from headgate.errors import HeadgateError, StorageError, missing_package, why
-
-
-@dataclass
-class Settings:
-    """What the options before the verb say."""
-
-    debug: bool = False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     from headgate.cli.app import app
 
-    settings = Settings(debug=bool(os.environ.get("HEADGATE_DEBUG")))
+    settings = {"debug": bool(os.environ.get("HEADGATE_DEBUG"))}
     command = typer.main.get_command(app)
     _keep_brackets(command)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -67,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (HeadgateError, OSError, ModuleNotFoundError, MemoryError) as error:
         if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("headgate"):
             raise
-        if settings.debug:
+        if settings["debug"]:
             traceback.print_exc()
         if isinstance(error, OSError) and error.filename is None:
             _discard_output()

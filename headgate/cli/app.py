@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from headgate import __version__
-from headgate.cli import Settings
 from headgate.cli.boards import boards
 from headgate.cli.compare import compare
 from headgate.cli.compile import compile_
@@ -51,9 +50,8 @@ def before_the_verb(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
     ] = False,
 ) -> None:
-    settings = context.obj
-    if isinstance(settings, Settings):
-        settings.debug = settings.debug or debug
+    # `main` reads it when the verb has failed.
+    context.ensure_object(dict)["debug"] |= debug
 
 
 LOOK, MAKE, CHECK, MEASURE = "Look around", "Make", "Run and check", "Measure"
