@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from headgate.device.schema import POSITIVE, SHA256, Demand, Mismatch, at_least, decode, within
+from headgate.device.schema import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHA256,
+    Demand,
+    Mismatch,
+    at_least,
+    decode,
+    within,
+)
 from headgate.errors import BundleError
 
 SCHEMA = 1
@@ -104,7 +113,7 @@ class Checked:
     machine: str | None
     reason: str | None = None
     vectors: Annotated[int, at_least(1)] | None = None
-    max_error: Annotated[float, Demand("0 or more", lambda error: error >= 0)] | None = None
+    max_error: Annotated[float, NOT_NEGATIVE] | None = None
     excused: Count | None = None
 
     def __post_init__(self) -> None:

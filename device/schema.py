@@ -54,6 +54,9 @@ def at_least(low: int) -> Demand:
 
 
 POSITIVE = Demand("a positive number", lambda value: bool(value > 0))
+NOT_NEGATIVE = Demand("a number of at least 0", lambda value: bool(value >= 0))
+SHARE = Demand("a share in 0..1", lambda value: 0 <= value <= 1)
+BELOW_1 = Demand("a share of at least 0 and below 1", lambda value: 0 <= value < 1)
 SHA256 = Demand("a SHA-256", lambda text: re.fullmatch("[0-9a-f]{64}", text) is not None)
 
 
