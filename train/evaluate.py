@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from headgate.device.pictures.preprocess import Preprocess
 from headgate.train.data.image_files import Images, ahead
-from headgate.train.data.preprocess import Preprocess
 from headgate.train.evaluating import evaluating
 
 # Images a batch: so many, or fewer if together they had more pixels than that.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from headgate.device.pictures.preprocess import Preprocess
 from headgate.train.data.binary import CIFAR10, from_archive, from_folder
 from headgate.train.data.dataset import Dataset
-from headgate.train.data.preprocess import Preprocess
 from headgate.train.data.sources import from_npm, published
 from headgate.train.data.store import Store
 

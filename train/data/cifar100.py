@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from headgate.device.pictures.preprocess import Preprocess
 from headgate.train.data.binary import CIFAR100, from_archive, from_folder
 from headgate.train.data.dataset import Dataset
-from headgate.train.data.preprocess import Preprocess
 from headgate.train.data.sources import published
 from headgate.train.data.store import Store
 
