@@ -8,13 +8,11 @@ killed goes on as if nothing had been.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import nn
 
-if TYPE_CHECKING:
-    from headgate.train.problem import Problem
-    from headgate.train.recipe import Recipe
+from headgate.train.problem import Problem
+from headgate.train.recipe import Recipe
 
 
 @dataclass(frozen=True)

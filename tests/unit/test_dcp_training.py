@@ -25,9 +25,9 @@ from headgate.train.gates import (
 from headgate.train.gates.layer_by_layer import LayerByLayer
 from headgate.train.history import read_csv
 from headgate.train.macs import count_macs
+from headgate.train.methods import find_procedures
 from headgate.train.problem import load_problem
 from headgate.train.procedure import Moment
-from headgate.train.procedures import find_procedures
 from headgate.train.recipe import Recipe, recipe_from
 from tests.gated_networks import INNER, dcp_layers, pretrained
 from tests.killed_training import train_until_killed

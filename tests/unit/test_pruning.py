@@ -13,9 +13,9 @@ from headgate.train import loop
 from headgate.train.checkpoints import build, describe, load_checkpoint
 from headgate.train.gates import gates
 from headgate.train.macs import count_macs
+from headgate.train.methods import find_procedures
 from headgate.train.models import create_model
 from headgate.train.network import make
-from headgate.train.procedures import find_procedures
 from headgate.train.pruning import (
     FeatureRelevancePruning,
     choose_layers,

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from headgate.errors import MissingFile, RecipeError
+from headgate.train.methods import find_procedures
 from headgate.train.network import make
-from headgate.train.procedures import find_procedures
 from headgate.train.recipe import (
     Recipe,
     load_recipe,

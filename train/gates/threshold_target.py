@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from headgate.device.schema import BELOW_1, at_least
 from headgate.errors import ModelError, RecipeError
-from headgate.train.evaluating import evaluating
+from headgate.train.evaluation_mode import evaluating
 from headgate.train.gates.layer import GatedLayer, gates
 from headgate.train.gates.training_images import TrainingImages
 from headgate.train.procedure import Moment, Procedure
