@@ -20,12 +20,13 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from headgate.device.agent.errors import AgentError
 from headgate.device.agent.sensors import KINDS, kind_of
 from headgate.device.files import storage_error
 from headgate.device.machines.ssh.address import Address
+from headgate.device.schema import Choice, Mismatch, at_least, decode
 from headgate.errors import UsageError, suggest, why
 
 INVENTORY = "boards.toml"
@@ -141,75 +142,43 @@ def _places() -> list[Path]:
     return [Path(INVENTORY), Path(home) / "headgate" / INVENTORY]
 
 
-_KEYS: dict[str, type] = {
-    "board": str,
-    "host": str,
-    "port": int,
-    "target": str,
-    "cores": int,
-    "sensors": list,
-    "sensor": str,
-    "shunt_uohm": int,
-    "column": str,
-}
-_OF_KIND = ("target", "cores", "sensors")
+def _targets() -> set[str]:
+    return {kind.target for kind in kinds().values()}
+
+
+_SensorKind = Annotated[str, Choice(lambda: KINDS)]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A table of an inventory, as it is written; see the module's docstring for the keys."""
+
+    board: Annotated[str, Choice(kinds)]
+    host: str
+    port: Annotated[int, at_least(1)] | None = None
+    target: Annotated[str, Choice(_targets)] | None = None
+    cores: Annotated[int, at_least(1)] | None = None
+    sensors: list[_SensorKind] | None = None
+    sensor: str | None = None
+    shunt_uohm: Annotated[int, at_least(1)] | None = None
+    column: str | None = None
 
 
 def _board(name: str, table: Any, shipped: Mapping[str, Kind], place: str) -> Board:
     if not _NAME.fullmatch(name) or name in _TAKEN:
         raise UsageError(f"{place}: a board cannot be called {name!r}; choose another name")
-    if not isinstance(table, dict):
-        raise UsageError(f"{place}: a table is expected, not {table!r}")
-    for key, value in table.items():
-        if key not in _KEYS:
-            raise UsageError(f"{place}: unknown key {key!r}.{suggest(key, _KEYS)}")
-        # True is an int in Python, and none here.
-        if type(value) is not _KEYS[key]:
-            raise UsageError(f"{place}: {key} = {value!r} is no {_KEYS[key].__name__}")
-        if type(value) is int and value < 1:
-            raise UsageError(f"{place}: {key} = {value}: at least 1 is needed")
-    for key in ("board", "host"):
-        if key not in table:
-            known = f"; kinds of boards: {', '.join(shipped)}" if key == "board" else ""
-            raise UsageError(f"{place}: {key!r} is missing{known}")
-    if table["board"] not in shipped:
-        raise UsageError(
-            f"{place}: no kind of board {table['board']!r}.{suggest(table['board'], shipped)}"
-        )
-    targets = {kind.target for kind in shipped.values()}
-    if "target" in table and table["target"] not in targets:
-        raise UsageError(
-            f"{place}: no target {table['target']!r}.{suggest(table['target'], targets)}"
-        )
-    changes = {key: table[key] for key in _OF_KIND if key in table}
     try:
-        _check_sensors(table)
-        address = Address.parse(table["host"])
-        if "port" in table:
-            if address.port not in (None, table["port"]):
-                raise UsageError(f"host names port {address.port}, port {table['port']}; give one")
-            address = replace(address, port=table["port"])
-    except (UsageError, AgentError) as error:
+        entry = decode(_Entry, table, strict=True)
+        if entry.sensor is not None:
+            kind_of(entry.sensor)
+        address = Address.parse(entry.host)
+        if entry.port is not None:
+            if address.port not in (None, entry.port):
+                raise UsageError(f"host names port {address.port}, port {entry.port}; give one")
+            address = replace(address, port=entry.port)
+    except (UsageError, AgentError, Mismatch) as error:
         raise UsageError(f"{place}: {error}") from error
-    return Board(
-        name,
-        address,
-        replace(shipped[table["board"]], **changes),
-        table.get("sensor"),
-        table.get("shunt_uohm"),
-        table.get("column"),
-    )
-
-
-def _check_sensors(table: Mapping[str, Any]) -> None:
-    """Refuse kinds of sensors that the agent does not know.
-
-    Raises:
-        UsageError: one of ``sensors`` is none.
-        AgentError: ``sensor`` is none.
-    """
-    for kind in table.get("sensors", ()):
-        if kind not in KINDS:
-            raise UsageError(f"no kind of sensor {kind!r}.{suggest(str(kind), KINDS)}")
-    if "sensor" in table:
-        kind_of(table["sensor"])
+    own = {"target": entry.target, "cores": entry.cores, "sensors": entry.sensors}
+    changes: dict[str, Any] = {key: value for key, value in own.items() if value is not None}
+    kind = replace(shipped[entry.board], **changes)
+    return Board(name, address, kind, entry.sensor, entry.shunt_uohm, entry.column)

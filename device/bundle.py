@@ -14,6 +14,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from headgate.device.manifest import (
     SHARED_OBJECT,
     VECTORS,
     WEIGHTS,
+    Member,
+    Signature,
     check_manifest,
 )
 from headgate.device.tensors import data_section, read_tensors
@@ -55,6 +58,8 @@ _ZIP_ERRORS = (
 class Bundle:
     """A compiled network: ``manifest`` (its keys are in README.md) and ``members`` by name.
 
+    ``facts`` are the manifest's known keys, checked and decoded.
+
     Args:
         manifest: everything but ``schema`` and ``members``, which are filled in here.
         members: contents of every member but manifest.json.
@@ -73,15 +78,15 @@ class Bundle:
         self.manifest: dict[str, Any] = {
             **manifest,
             "schema": SCHEMA,
-            "members": {name: _digest(data) for name, data in members.items()},
+            "members": {name: asdict(_digest(data)) for name, data in members.items()},
         }
-        check_manifest(self.manifest)
+        self.facts = check_manifest(self.manifest)
         self._check_members()
 
     @property
     def scales(self) -> tuple[float, ...]:
         """The least that the outputs' scales are taken for, when they are compared."""
-        return tuple(float(tensor.get("scale", 0.0)) for tensor in self.manifest["outputs"])
+        return tuple(tensor.scale for tensor in self.facts.outputs)
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
@@ -115,10 +120,10 @@ class Bundle:
             manifest = json.loads(contents[MANIFEST])
         except (ValueError, RecursionError) as error:
             raise BundleError(f"{MANIFEST} is not JSON ({why(error)}); {_COPY_AGAIN}") from error
-        check_manifest(manifest)
-        _compare_members(manifest["members"], members)
+        facts = check_manifest(manifest)
+        _compare_members(facts.members, members)
         bundle = cls.__new__(cls)  # __init__ would compute every SHA-256 again
-        bundle.manifest, bundle.members = manifest, members
+        bundle.manifest, bundle.facts, bundle.members = manifest, facts, members
         bundle._check_members()
         return bundle
 
@@ -130,7 +135,7 @@ class Bundle:
                 raise BundleError(f"member {name} is missing; recompile the bundle")
         if SHARED_OBJECT not in self.members and RUNNER not in self.members:
             raise BundleError(f"neither {SHARED_OBJECT} nor {RUNNER} is there; recompile it")
-        stated, present = self.manifest["weights_bytes"], len(self.weights())
+        stated, present = self.facts.weights_bytes, len(self.weights())
         if present < stated:
             raise BundleError(f"{WEIGHTS} has {present} bytes of {stated}; recompile the bundle")
         self.vectors()
@@ -138,7 +143,7 @@ class Bundle:
     @property
     def name(self) -> str:
         """Name of the network."""
-        return self.manifest["name"]
+        return self.facts.name
 
     @property
     def target(self) -> dict[str, Any]:
@@ -157,8 +162,7 @@ class Bundle:
         """
         tensors = read_tensors(self.members[VECTORS], VECTORS)
         groups = []
-        for key in ("inputs", "outputs"):
-            wanted = self.manifest[key]
+        for key, wanted in (("inputs", self.facts.inputs), ("outputs", self.facts.outputs)):
             names = [key] if len(wanted) == 1 else [f"{key[:-1]}{i}" for i in range(len(wanted))]
             groups.append([_vector(tensors, *pair) for pair in zip(names, wanted, strict=True)])
         samples = {len(array) for group in groups for array in group}
@@ -190,11 +194,11 @@ class Bundle:
             file.write(data)
 
 
-def _digest(data: bytes) -> dict[str, Any]:
-    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+def _digest(data: bytes) -> Member:
+    return Member(hashlib.sha256(data).hexdigest(), len(data))
 
 
-def _compare_members(stated: dict[str, Any], members: dict[str, bytes]) -> None:
+def _compare_members(stated: dict[str, Member], members: dict[str, bytes]) -> None:
     for name in sorted(stated.keys() | members.keys()):
         if name not in members:
             raise BundleError(f"member {name!r} is missing; {_COPY_AGAIN}")
@@ -202,10 +206,11 @@ def _compare_members(stated: dict[str, Any], members: dict[str, bytes]) -> None:
             raise BundleError(f"member {name} is not in its manifest; {_COPY_AGAIN}")
         found = _digest(members[name])
         for key in ("bytes", "sha256"):
-            if found[key] != stated[name][key]:
+            there, wanted = getattr(found, key), getattr(stated[name], key)
+            if there != wanted:
                 raise BundleError(
-                    f"member {name} was altered: {key} is {found[key]}, "
-                    f"its manifest says {stated[name][key]}; {_COPY_AGAIN}"
+                    f"member {name} was altered: {key} is {there}, its manifest says {wanted}; "
+                    f"{_COPY_AGAIN}"
                 )
 
 
@@ -216,18 +221,18 @@ def _check_name(name: str) -> None:
         raise BundleError(f"member name {name!r} leads outside the bundle; do not use this file")
 
 
-def _vector(tensors: dict[str, np.ndarray], name: str, wanted: dict[str, Any]) -> np.ndarray:
+def _vector(tensors: dict[str, np.ndarray], name: str, wanted: Signature) -> np.ndarray:
     if name not in tensors:
         raise BundleError(f"{VECTORS} has no tensor {name!r}; recompile the bundle")
     array = tensors[name]
     if (
         array.dtype != np.float32
         or not len(array.shape)
-        or list(array.shape[1:]) != (wanted["shape"][1:])
+        or list(array.shape[1:]) != wanted.shape[1:]
     ):
         raise BundleError(
             f"tensor {name!r} of {VECTORS} is {array.dtype} {list(array.shape)}, "
-            f"not float32 [samples, {str(wanted['shape'][1:])[1:]}; recompile the bundle"
+            f"not float32 [samples, {str(wanted.shape[1:])[1:]}; recompile the bundle"
         )
     return array
 

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
+from headgate.device.schema import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHA256,
+    Demand,
+    Mismatch,
+    at_least,
+    decode,
+    within,
+)
 from headgate.errors import BundleError
 
 SCHEMA = 1
@@ -17,192 +27,173 @@ RUNNER = "code/runner"
 NAMED = "named"
 """``results`` of a network that returns a table of its outputs."""
 
-_MAX_BYTES = 1 << 40
+_MAX_SIZE = (1 << 31) - 1
 _MAX_RANK = 8
 
+Amount = Annotated[int, within(0, 1 << 40)]
+"""Bytes or multiply-accumulates."""
+Offset = Annotated[
+    int, Demand("a place of 4 bytes in the arena", lambda n: 0 <= n <= _MAX_SIZE and n % 4 == 0)
+]
+Size = Annotated[int, within(1, _MAX_SIZE)]
+Count = Annotated[int, within(0, _MAX_SIZE)]
+Shape = Annotated[
+    list[int],
+    Demand(
+        "positive sizes with a batch of 1 first",
+        lambda shape: (
+            0 < len(shape) <= _MAX_RANK
+            and shape[0] == 1
+            and all(0 < size <= _MAX_SIZE for size in shape)
+        ),
+    ),
+]
 
-def check_manifest(manifest: Any) -> None:
-    """Check every required key, its type, and that offsets and indices lie inside their tables.
+
+@dataclass(frozen=True)
+class Target:
+    """What the code is for."""
+
+    name: str
+    triple: str
+    cpu: str
+    arch: str
+    features: list[str]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """An input or output; ``scale`` is the least that an output's scale is taken for."""
+
+    name: str
+    shape: Shape
+    dtype: Literal["float32"]
+    scale: Annotated[float, POSITIVE] = 0.0
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Where in the arena a gate leaves its count, and its active list; a pixel gate has none."""
+
+    name: str
+    channels: Size
+    count_offset: Offset
+    list_offset: Offset | None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A row of the layer table; gates are indices into the manifest's."""
+
+    name: str
+    operator: str
+    dense_macs: Amount
+    in_channels: Amount
+    out_channels: Amount
+    macs_per_pair: Amount
+    in_gate: Count | None
+    out_gate: Count | None
+    base_macs: Amount = 0
+    pixel_tile: tuple[Size, Size] | None = None
+    """Channels and pixels that a pixel gate's kernel computes at once."""
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Channel means and standard deviations, in units of 0..1."""
+
+    mean: list[float]
+    std: list[float]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the comparison with PyTorch found; ``reason`` says why there was none."""
+
+    machine: str | None
+    reason: str | None = None
+    vectors: Annotated[int, at_least(1)] | None = None
+    max_error: Annotated[float, NOT_NEGATIVE] | None = None
+    excused: Count | None = None
+
+    def __post_init__(self) -> None:
+        wanted = ("reason",) if self.machine is None else ("vectors", "max_error", "excused")
+        for key in wanted:
+            if getattr(self, key) is None:
+                raise Mismatch(f"it has no checked.{key}")
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file of the archive."""
+
+    sha256: Annotated[str, SHA256]
+    bytes: Amount
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The whole manifest but its ``schema``; README.md in this folder explains every key."""
+
+    name: str
+    target: Target
+    tools: dict[str, str]
+    model_sha256: Annotated[str, SHA256]
+    inputs: list[Signature]
+    outputs: list[Signature]
+    arena_bytes: Amount
+    thread_bytes: Amount
+    weights_bytes: Amount
+    gates: list[Gate]
+    layers: list[Layer]
+    preprocess: Normalisation | None
+    classes: list[str] | None
+    tolerance: Annotated[float, POSITIVE]
+    members: dict[str, Member]
+    results: Literal["named"] | None = None
+    checked: Checked | None = None
+    """None in bundles that were compiled before there was a check."""
+
+    def __post_init__(self) -> None:
+        """Offsets and indices lie inside their tables."""
+        for key in ("inputs", "outputs"):
+            if not getattr(self, key):
+                raise Mismatch(f"it has no {key}")
+        for index, entry in enumerate(self.gates):
+            places = {"count_offset": (entry.count_offset, 1)}
+            if entry.list_offset is not None:
+                places["list_offset"] = (entry.list_offset, entry.channels)
+            for key, (offset, length) in places.items():
+                if offset + 4 * length > self.arena_bytes:
+                    raise Mismatch(
+                        f"gates[{index}].{key} is {offset}, not a place inside {self.arena_bytes} "
+                        "bytes of arena"
+                    )
+        if len({entry.name for entry in self.gates}) != len(self.gates):
+            raise Mismatch("it names a gate twice")
+        for index, layer in enumerate(self.layers):
+            for key in ("in_gate", "out_gate"):
+                gate = getattr(layer, key)
+                if gate is not None and gate >= len(self.gates):
+                    raise Mismatch(
+                        f"layers[{index}].{key} is {gate}, and there are {len(self.gates)} gates"
+                    )
+
+
+def check_manifest(manifest: Any) -> Manifest:
+    """The manifest, every required key, its type, offsets and indices checked.
 
     Keys that this version does not know are left alone.
 
     Raises:
         BundleError: the first thing that is wrong, with its place in the manifest.
     """
-    if not isinstance(manifest, dict):
-        raise _wrong("manifest.json", "an object", manifest)
-    schema = manifest.get("schema")
-    if schema != SCHEMA:
+    if isinstance(manifest, dict) and manifest.get("schema") != SCHEMA:
         raise BundleError(
-            f"the bundle has schema {schema!r}, this headgate reads {SCHEMA}; "
+            f"the bundle has schema {manifest.get('schema')!r}, this headgate reads {SCHEMA}; "
             "recompile it, or install the headgate that wrote it"
         )
-    _text(manifest, "name")
-    _check_target(_object(manifest, "target"))
-    for tool, version in _object(manifest, "tools").items():
-        if not isinstance(version, str):
-            raise _wrong(f"tools[{tool!r}]", "a string", version)
-    _sha256(manifest, "model_sha256")
-    for key in ("inputs", "outputs"):
-        _check_signature(key, _list(manifest, key))
-    arena_bytes = _integer(manifest, "arena_bytes", largest=_MAX_BYTES)
-    _integer(manifest, "thread_bytes", largest=_MAX_BYTES)
-    _integer(manifest, "weights_bytes", largest=_MAX_BYTES)
-    gates = _list(manifest, "gates")
-    for index, gate in enumerate(gates):
-        _check_gate(f"gates[{index}]", gate, arena_bytes)
-    if len({gate["name"] for gate in gates}) != len(gates):
-        raise BundleError("manifest.json names a gate twice; recompile the bundle")
-    for index, layer in enumerate(_list(manifest, "layers")):
-        _check_layer(f"layers[{index}]", layer, len(gates))
-    _check_preprocess(manifest)
-    tolerance = _get(manifest, "tolerance", "")
-    if type(tolerance) not in (int, float) or not 0 < tolerance < math.inf:
-        raise _wrong("tolerance", "a positive number", tolerance)
-    if "results" in manifest and manifest["results"] != NAMED:
-        raise _wrong("results", repr(NAMED), manifest["results"])
-    if "checked" in manifest:
-        _check_checked(_object(manifest, "checked"))
-    for name, member in _object(manifest, "members").items():
-        place = f"members[{name!r}]"
-        _require_object(place, member)
-        _sha256(member, "sha256", f"{place}.")
-        _integer(member, "bytes", f"{place}.", largest=_MAX_BYTES)
-
-
-def _check_target(target: dict[str, Any]) -> None:
-    for key in ("name", "triple", "cpu", "arch"):
-        _text(target, key, "target.")
-    features = _list(target, "features", "target.")
-    if not all(isinstance(feature, str) for feature in features):
-        raise _wrong("target.features", "a list of strings", features)
-
-
-def _check_signature(key: str, tensors: list[Any]) -> None:
-    if not tensors:
-        raise BundleError(f"manifest.json has no {key}; recompile the bundle")
-    for index, tensor in enumerate(tensors):
-        place = f"{key}[{index}]"
-        _require_object(place, tensor)
-        _text(tensor, "name", f"{place}.")
-        shape = _list(tensor, "shape", f"{place}.")
-        sizes = all(type(size) is int and 0 < size < 1 << 31 for size in shape)
-        if not sizes or not 0 < len(shape) <= _MAX_RANK or shape[0] != 1:
-            raise _wrong(f"{place}.shape", "positive sizes with a batch of 1 first", shape)
-        if tensor.get("dtype") != "float32":
-            raise _wrong(f"{place}.dtype", "'float32'", tensor.get("dtype"))
-        scale = tensor.get("scale", 1.0)
-        if type(scale) is not float or not 0 < scale < math.inf:
-            raise _wrong(f"{place}.scale", "a positive number", scale)
-
-
-def _check_gate(place: str, gate: Any, arena_bytes: int) -> None:
-    _require_object(place, gate)
-    _text(gate, "name", f"{place}.")
-    channels = _integer(gate, "channels", f"{place}.", smallest=1)
-    places = [("count_offset", 1)]
-    if _get(gate, "list_offset", f"{place}.") is not None:  # a pixel gate keeps no list
-        places.append(("list_offset", channels))
-    for key, length in places:
-        offset = _integer(gate, key, f"{place}.")
-        if offset % 4 or offset + 4 * length > arena_bytes:
-            raise _wrong(f"{place}.{key}", f"a place inside {arena_bytes} bytes of arena", offset)
-
-
-def _check_layer(place: str, layer: Any, gate_count: int) -> None:
-    _require_object(place, layer)
-    _text(layer, "name", f"{place}.")
-    _text(layer, "operator", f"{place}.")
-    for key in ("dense_macs", "in_channels", "out_channels", "macs_per_pair"):
-        _integer(layer, key, f"{place}.", largest=_MAX_BYTES)
-    if "base_macs" in layer:
-        _integer(layer, "base_macs", f"{place}.", largest=_MAX_BYTES)
-    if "pixel_tile" in layer:
-        tile = _list(layer, "pixel_tile", f"{place}.")
-        if len(tile) != 2 or not all(type(size) is int and size > 0 for size in tile):
-            raise _wrong(f"{place}.pixel_tile", "a number of channels and one of pixels", tile)
-    for key in ("in_gate", "out_gate"):
-        if _get(layer, key, f"{place}.") is not None:
-            _integer(layer, key, f"{place}.", largest=gate_count - 1)
-
-
-def _check_preprocess(manifest: dict[str, Any]) -> None:
-    preprocess = _get(manifest, "preprocess", "")
-    if preprocess is not None:
-        _require_object("preprocess", preprocess)
-        for key in ("mean", "std"):
-            values = _list(preprocess, key, "preprocess.")
-            if not all(isinstance(value, (int, float)) for value in values):
-                raise _wrong(f"preprocess.{key}", "a list of numbers", values)
-    if _get(manifest, "classes", "") is not None:
-        classes = _list(manifest, "classes")
-        if not all(isinstance(name, str) for name in classes):
-            raise _wrong("classes", "a list of strings", classes)
-
-
-def _check_checked(checked: dict[str, Any]) -> None:
-    """Bundles that were compiled before there was a check say nothing of it."""
-    if _get(checked, "machine", "checked.") is None:
-        _text(checked, "reason", "checked.")
-        return
-    _text(checked, "machine", "checked.")
-    _integer(checked, "vectors", "checked.", smallest=1)
-    _integer(checked, "excused", "checked.")
-    error = _get(checked, "max_error", "checked.")
-    if type(error) not in (int, float) or not 0 <= error < math.inf:
-        raise _wrong("checked.max_error", "a number of 0 or more", error)
-
-
-def _wrong(place: str, wanted: str, value: Any) -> BundleError:
-    shown = repr(value)
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return BundleError(f"manifest.json: {place} is {shown}, not {wanted}; recompile the bundle")
-
-
-def _get(table: dict[str, Any], key: str, place: str) -> Any:
-    if key not in table:
-        raise BundleError(f"manifest.json has no {place}{key}; recompile the bundle")
-    return table[key]
-
-
-def _require_object(place: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise _wrong(place, "an object", value)
-    return value
-
-
-def _object(table: dict[str, Any], key: str) -> dict[str, Any]:
-    return _require_object(key, _get(table, key, ""))
-
-
-def _list(table: dict[str, Any], key: str, place: str = "") -> list[Any]:
-    value = _get(table, key, place)
-    if not isinstance(value, list):
-        raise _wrong(place + key, "a list", value)
-    return value
-
-
-def _text(table: dict[str, Any], key: str, place: str = "") -> str:
-    value = _get(table, key, place)
-    if not isinstance(value, str):
-        raise _wrong(place + key, "a string", value)
-    return value
-
-
-def _integer(
-    table: dict[str, Any],
-    key: str,
-    place: str = "",
-    smallest: int = 0,
-    largest: int = (1 << 31) - 1,
-) -> int:
-    value = _get(table, key, place)
-    if type(value) is not int or not smallest <= value <= largest:
-        raise _wrong(place + key, f"an integer from {smallest} to {largest}", value)
-    return value
-
-
-def _sha256(table: dict[str, Any], key: str, place: str = "") -> None:
-    value = _text(table, key, place)
-    if len(value) != 64 or set(value) - set("0123456789abcdef"):
-        raise _wrong(place + key, "a SHA-256 in hexadecimal", value)
+    try:
+        return decode(Manifest, manifest)
+    except Mismatch as error:
+        raise BundleError(f"manifest.json: {error}; recompile the bundle") from error

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from headgate.device.pictures import sample_images
 from headgate.errors import UsageError
 from headgate.images import read_images
 from headgate.networks import Network
-from headgate.train.data import cifar10, sample_images
+from headgate.train.data import cifar10
 
 TRAINING = "cifar10"
 TRAINING_IMAGES = 1000

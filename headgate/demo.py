@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headgate.device.files import storage_error
+from headgate.device.pictures import sample_images
 from headgate.errors import ToolMissing
 from headgate.networks import Network, compile_network, find_network
-from headgate.train.data import sample_images
 
 if TYPE_CHECKING:
     from headgate.device import Validation

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headgate.device.files import storage_error
+from headgate.device.pictures import Preprocess, sample_images
+from headgate.device.pictures.listing import SUFFIXES, find_images
+from headgate.device.pictures.pixels import to_rgb
 from headgate.errors import InputError, MissingFile, why
-from headgate.train.data import Preprocess, sample_images
-from headgate.train.data.listing import SUFFIXES, find_images
 
 if TYPE_CHECKING:
     from headgate.device.bundle import Bundle
@@ -135,8 +136,6 @@ def _load_array(path: Path) -> NDArray[Any]:
 
 def _decode(path: Path) -> NDArray[np.uint8]:
     from PIL import Image
-
-    from headgate.train.data.pixels import to_rgb
 
     try:
         with Image.open(path) as image:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headgate.device.pictures import Preprocess, sample_images
 from headgate.errors import UsageError
-from headgate.train.data import Preprocess, sample_images
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -28,14 +28,14 @@ from headgate.train.determinism import deterministic
 from headgate.train.evaluate import count_correct
 from headgate.train.gates import gate_loss
 from headgate.train.history import History
+from headgate.train.methods import find_procedures
 from headgate.train.objective import objective
 from headgate.train.origin import Origin
+from headgate.train.outcome import describe_result
 from headgate.train.problem import load_problem
 from headgate.train.procedure import Moment
-from headgate.train.procedures import find_procedures
 from headgate.train.progress import Progress, say
 from headgate.train.recipe import Recipe, to_toml
-from headgate.train.result import describe_result
 from headgate.train.state import Position
 
 RESULT_NAME = "model.safetensors"

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from headgate.device.pictures.preprocess import Preprocess
 from headgate.errors import RecipeError
 from headgate.train.data import cifar, cifar100, fingerprint, folders
 from headgate.train.data.dataset import Dataset
@@ -17,7 +18,6 @@ from headgate.train.data.folders import ImageFolder, Split, image_folder
 from headgate.train.data.image_files import ImageFiles, Images
 from headgate.train.data.imagenet import imagenet
 from headgate.train.data.places365 import places365
-from headgate.train.data.preprocess import Preprocess
 from headgate.train.data.store import data_folder
 from headgate.train.data.synthetic import synthetic
 from headgate.train.models import input_shape

@@ -8,13 +8,11 @@ killed goes on as if nothing had been.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import nn
 
-if TYPE_CHECKING:
-    from headgate.train.problem import Problem
-    from headgate.train.recipe import Recipe
+from headgate.train.problem import Problem
+from headgate.train.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -27,15 +25,19 @@ class Moment:
     epoch: int
 
 
+@dataclass(frozen=True)
 class Procedure:
     """Does nothing at any moment; methods override what they need.
+
+    A method's procedure is a frozen dataclass, whose fields are the options that a recipe gives
+    it, annotated as :mod:`headgate.device.schema` checks them.
 
     In a run of several processes each of them asks its own copy, which must come to the same
     result in all of them.
     """
 
     def configure(self, moment: Moment) -> None:
-        """What follows from the time alone and is no buffer, such as densities.
+        """Sets what follows from the epoch and no buffer holds, such as densities.
 
         Asked when an epoch begins or is resumed, and before an evaluation, then with the
         evaluated copy of the network. Asking twice must change nothing.

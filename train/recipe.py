@@ -6,17 +6,20 @@ import contextlib
 import functools
 import json
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+from headgate.device import schema
+from headgate.device.schema import BELOW_1, POSITIVE, SHARE, Demand, Mismatch, at_least
 from headgate.errors import MissingFile, RecipeError, suggest, why
 
 Table = dict[str, Any]
 Patterns = list[str]  # of module paths, or the one word block-inner
 Stages = list[list[float]]  # pairs of first epoch and density
+DENSITY = Demand("above 0 and at most 1", lambda value: 0 < value <= 1)
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Recipe:
         default_factory=list
     )
     gate_options: Annotated[Table, "the method's own options"] = field(default_factory=dict)
-    density: Annotated[float, "share of the channels a gate keeps, in the end"] = 1.0
+    density: Annotated[float, "share of the channels a gate keeps, in the end", DENSITY] = 1.0
     density_schedule: Annotated[Stages, "[first epoch, density] stages up to it"] = field(
         default_factory=list
     )
@@ -57,32 +60,34 @@ class Recipe:
 
     start_from: Annotated[str, "checkpoint, by name or path, whose weights to begin with"] = ""
     teacher: Annotated[str, "checkpoint to distil from"] = ""
-    teacher_weight: Annotated[float, "share of the distillation loss in the whole"] = 0.5
-    teacher_temperature: Annotated[float, "softening of both sides' logits in distillation"] = 4.0
+    teacher_weight: Annotated[float, "share of the distillation loss in the whole", SHARE] = 0.5
+    teacher_temperature: Annotated[
+        float, "softening of both sides' logits in distillation", POSITIVE
+    ] = 4.0
 
-    epochs: Annotated[int, "passes over the training images"] = 60
-    batch_size: Annotated[int, "images a step, over all processes together"] = 128
-    learning_rate: Annotated[float, "highest learning rate"] = 0.1
+    epochs: Annotated[int, "passes over the training images", at_least(1)] = 60
+    batch_size: Annotated[int, "images a step, over all processes together", at_least(1)] = 128
+    learning_rate: Annotated[float, "highest learning rate", POSITIVE] = 0.1
     final_learning_rate: Annotated[float, "where the cosine ends"] = 0.0
     warmup_epochs: Annotated[float, "epochs of linear rise to the highest learning rate"] = 1.0
-    momentum: Annotated[float, "momentum of SGD"] = 0.9
+    momentum: Annotated[float, "momentum of SGD", BELOW_1] = 0.9
     nesterov: Annotated[bool, "look-ahead momentum"] = True
     weight_decay: Annotated[float, "L2 penalty on convolution and linear weights"] = 5e-4
     decay_all: Annotated[bool, "L2 penalty on biases, norms and gates too"] = False
-    label_smoothing: Annotated[float, "probability spread over the other classes"] = 0.0
+    label_smoothing: Annotated[float, "probability spread over the other classes", BELOW_1] = 0.0
     clip_norm: Annotated[float, "largest L2 norm of the gradient; 0: not clipped"] = 0.0
-    ema_decay: Annotated[float, "decay of averaged weights, if they are the result"] = 0.0
+    ema_decay: Annotated[float, "decay of averaged weights, if they are the result", BELOW_1] = 0.0
 
     crop_padding: Annotated[int, "pixels of padding before the random crop"] = 4
     crop_scale: Annotated[
-        float, "smallest share of the area in a random resized crop; 0: no such crop"
+        float, "smallest share of the area in a random resized crop; 0: no such crop", SHARE
     ] = 0.0
     flip: Annotated[bool, "mirror half of the images"] = True
     cutout: Annotated[int, "side of the square blotted out, in pixels"] = 0
     brightness: Annotated[float, "largest brightness shift, in 0..1"] = 0.0
     contrast: Annotated[float, "largest change of contrast, as a share"] = 0.0
     saturation: Annotated[float, "largest change of saturation, as a share"] = 0.0
-    hue: Annotated[float, "largest turn of the hue, as a share of the circle"] = 0.0
+    hue: Annotated[float, "largest turn of the hue, as a share of the circle", SHARE] = 0.0
 
     precision: Annotated[Literal["no", "bf16", "fp16"], "mixed precision"] = "no"
     seed: Annotated[int, "seed of weights, order and augmentation"] = 1
@@ -92,7 +97,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.name:
             object.__setattr__(self, "name", self.model)
-        for key, kind in option_types().items():
+        for key, kind in get_type_hints(Recipe, include_extras=True).items():
             check_type(key, getattr(self, key), kind)
         _check_ranges(self)
 
@@ -103,35 +108,16 @@ def option_types() -> dict[str, Any]:
     return get_type_hints(Recipe)
 
 
-def _matches(value: Any, kind: Any) -> bool:
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return value in inner
-    if origin in (list, Sequence):
-        return isinstance(value, list) and all(_matches(entry, inner[0]) for entry in value)
-    if origin is dict:
-        return isinstance(value, dict)
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return type(value) is kind
-
-
 def check_type(key: str, value: Any, kind: Any) -> None:
-    """Refuses an option's value that is not of the type annotated.
+    """Refuses an option's value that does not fit its annotation.
 
     Raises:
         RecipeError: naming the option, with a suggestion where the type lists the choices.
     """
-    if _matches(value, kind):
-        return
-    if get_origin(kind) is Literal:
-        hint = suggest(str(value), get_args(kind))
-        raise RecipeError(f"recipe: {key} = {value!r} is unknown.{hint}")
-    raise RecipeError(f"recipe: {key} = {value!r} is not of type {_type_name(kind)}")
-
-
-def _type_name(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) and not get_origin(kind) else str(kind)
+    try:
+        schema.check(kind, value, key)
+    except Mismatch as error:
+        raise RecipeError(f"recipe: {error}") from error
 
 
 # Arguments that the options of a table are handed over with, and where their values come from.
@@ -152,15 +138,6 @@ def _check_ranges(recipe: Recipe) -> None:
         if not holds:
             raise RecipeError(f"recipe: {key} = {getattr(recipe, key)!r}, but must be {wanted}")
 
-    for key in ("epochs", "batch_size"):
-        demand(getattr(recipe, key) >= 1, key, "at least 1")
-    demand(recipe.learning_rate > 0, "learning_rate", "above 0")
-    demand(recipe.teacher_temperature > 0, "teacher_temperature", "above 0")
-    demand(0 < recipe.density <= 1, "density", "above 0 and at most 1")
-    for key in ("teacher_weight", "hue", "crop_scale"):
-        demand(0 <= getattr(recipe, key) <= 1, key, "in 0..1")
-    for key in ("momentum", "label_smoothing", "ema_decay"):
-        demand(0 <= getattr(recipe, key) < 1, key, "at least 0 and below 1")
     for entry in fields(recipe):
         value = getattr(recipe, entry.name)
         demand(not isinstance(value, (int, float)) or value >= 0, entry.name, "at least 0")

@@ -21,9 +21,9 @@ from headgate.train.checkpoints import describe, load_checkpoint, save_checkpoin
 from headgate.train.checkpoints.store import rounded
 from headgate.train.history import CSV_NAME
 from headgate.train.loop import RESULT_NAME
+from headgate.train.outcome import measure
 from headgate.train.problem import load_problem
 from headgate.train.recipe import recipe_from
-from headgate.train.result import measure
 
 TRAIN = Path("train")
 LARGEST_BYTES = 8_000_000  # weights above that do not travel with the package

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import types
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +12,7 @@ from torch._dynamo.eval_frame import OptimizedModule
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from headgate.errors import CompileError, UsageError, why
+from headgate.train.copying import deep_copy
 
 
 def prepare(module: nn.Module) -> nn.Module:
@@ -28,7 +28,7 @@ def prepare(module: nn.Module) -> nn.Module:
     module = unwrap(module)
     _check(module)
     try:
-        own = copy.deepcopy(module, _detached(module)).cpu()
+        own = deep_copy(module).cpu()
     except Exception as error:  # whatever the network's own attributes raise
         raise CompileError(
             f"{type(module).__name__} cannot be copied, which compiling starts with: {why(error)}"
@@ -86,16 +86,6 @@ def _check(module: nn.Module) -> None:
             raise CompileError(
                 f"{name!r} is of type {kind}; headgate compiles float32, call module.float() first."
             )
-
-
-def _detached(module: nn.Module) -> dict[int, Any]:
-    """deepcopy's memory, with the tensors that it refuses: computed ones that have a gradient."""
-    known: dict[int, Any] = {}
-    for child in module.modules():
-        for value in vars(child).values():
-            if isinstance(value, Tensor) and not value.is_leaf:
-                known[id(value)] = value.detach().clone()
-    return known
 
 
 def _article(kind: type) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -16,7 +16,7 @@ from typing import Any
 class NotMeasured:
     """Stands where a value would be."""
 
-    reason: str
+    reason: str = field(metadata={"key": "not_measured"})
 
     def __str__(self) -> str:
         return f"not measured: {self.reason}"
@@ -34,11 +34,11 @@ def is_measured(value: object) -> bool:
 
 def to_json(value: Any) -> Any:
     """Plain JSON data for dataclasses and :class:`NotMeasured`, nested at any depth."""
-    if isinstance(value, NotMeasured):
-        return {"not_measured": value.reason}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return {field.name: to_json(getattr(value, field.name)) for field in fields}
+        return {
+            one.metadata.get("key", one.name): to_json(getattr(value, one.name))
+            for one in dataclasses.fields(value)
+        }
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -86,7 +86,7 @@ class Peer(ABC):
             UnsupportedOperator: The network has an operator the converter cannot translate.
         """
         cls.check_converters()
-        from headgate.train.evaluating import evaluating
+        from headgate.train.evaluation_mode import evaluating
 
         target = path.with_name(path.name + cls.suffix)
         with evaluating(module):

@@ -167,7 +167,7 @@ def test_tensor_outside_the_file() -> None:
         ("code\\x", b"x", "outside the bundle"),
         ("a\nb", b"x", "outside the bundle"),
         ("manifest.json", None, "not a headgate bundle"),
-        ("manifest.json", b"[]", "not an object"),
+        ("manifest.json", b"[]", "not a table"),
         ("manifest.json", b"{", "not JSON"),
         ("manifest.json", b"[" * 100_000, "not JSON"),
     ],

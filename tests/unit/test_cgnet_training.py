@@ -15,10 +15,10 @@ from headgate.train.checkpoints import load_checkpoint
 from headgate.train.gates import gates, set_target
 from headgate.train.gates.threshold_target import ThresholdTarget, find_shift
 from headgate.train.gates.training_images import TrainingImages
+from headgate.train.methods import find_procedures
 from headgate.train.models import create_model
 from headgate.train.network import make
 from headgate.train.problem import load_problem
-from headgate.train.procedures import find_procedures
 from headgate.train.recipe import recipe_from
 
 TINY: dict[str, Any] = {
@@ -75,7 +75,7 @@ def test_the_target_moves_in_stages() -> None:
     ]:
         with pytest.raises(RecipeError, match="schedule"):
             ThresholdTarget(target, schedule)
-    with pytest.raises(RecipeError, match=r"gate_training\.target = 'much' is not of type float"):
+    with pytest.raises(RecipeError, match=r"gate_training\.target is 'much', not a number"):
         find_procedures(recipe_from(TINY | {"gate_training": {"target": "much"}}))
 
 
@@ -96,11 +96,11 @@ def test_the_share_moves_the_target_and_at_the_end_the_thresholds(tmp_path: Path
     targets = {float(layer.target) for layer in gates(module).values()}
     assert len(targets) == 1 and targets != {0.0}
     for wrong in (1.0, -0.1):
-        with pytest.raises(RecipeError, match=r"kept = .*, but must be a share"):
-            ThresholdTarget(kept=wrong)
-    with pytest.raises(RecipeError, match="without a schedule"):
+        with pytest.raises(RecipeError, match=r"gate_training\.kept is .*, not a share"):
+            find_procedures(recipe_from(TINY | {"gate_training": {"kept": wrong}}))
+    with pytest.raises(RecipeError, match="kept or a schedule, not both"):
         ThresholdTarget(0.5, [[0, 0.5]], kept=0.5)
-    with pytest.raises(RecipeError, match="calibration_images = 0"):
-        ThresholdTarget(kept=0.5, calibration_images=0)
+    with pytest.raises(RecipeError, match="calibration_images is 0"):
+        find_procedures(recipe_from(TINY | {"gate_training": {"calibration_images": 0}}))
     with pytest.raises(ModelError, match="no gate whose thresholds have a target"):
         set_target(create_model("resnet8"), 1.0)

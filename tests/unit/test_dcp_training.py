@@ -25,6 +25,7 @@ from headgate.train.gates import (
 from headgate.train.gates.layer_by_layer import LayerByLayer
 from headgate.train.history import read_csv
 from headgate.train.macs import count_macs
+from headgate.train.methods import find_procedures
 from headgate.train.problem import load_problem
 from headgate.train.procedure import Moment
 from headgate.train.recipe import Recipe, recipe_from
@@ -75,22 +76,22 @@ def test_ten_turns_of_a_tenth_are_an_epoch() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layer_epochs": -1}, r"layer_epochs = -1, but it must be a number, at least 0"),
-        ({"layer_epochs": "two"}, r"layer_epochs = 'two'"),
-        ({"calibration_images": 0}, r"calibration_images = 0, but it must be a whole number"),
-        ({"calibration_images": 1.5}, r"calibration_images = 1.5"),
+        ({"layer_epochs": -1}, "gate_training.layer_epochs is -1, not a number of at least 0"),
+        ({"layer_epochs": "two"}, "layer_epochs is 'two', not a number"),
+        ({"calibration_images": 0}, "calibration_images is 0, not a whole number of at least 1"),
+        ({"calibration_images": 1.5}, "calibration_images is 1.5, not a whole number"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        LayerByLayer(**options)
+        find_procedures(Recipe(gate="dcp", gate_training=options))
 
 
 def test_turns_after_the_last_epoch_are_refused(tmp_path: Path) -> None:
     table = TINY | {"gate_training": {"layer_epochs": 1.5}}
     with pytest.raises(RecipeError, match=r"last of 3 gated layers at epoch 4, but there are 4"):
         loop.train(recipe_from(table), tmp_path)
-    with pytest.raises(RecipeError, match=r"no option 'layer_epoch'.*'layer_epochs'"):
+    with pytest.raises(RecipeError, match=r"unknown key 'layer_epoch'.*'layer_epochs'"):
         loop.train(recipe_from(TINY | {"gate_training": {"layer_epoch": 1}}), tmp_path)
 
 

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from headgate.device.pictures.pixels import to_rgb
 from headgate.errors import DataError, InputError
 from headgate.images import read_images
 from headgate.train.data.image_files import decode
-from headgate.train.data.pixels import to_rgb
 
 SIDE = 16
 
@@ -229,7 +229,7 @@ def test_a_large_photograph_is_no_warning(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(content)
     program = (
         "import sys; from pathlib import Path; from PIL import Image\n"
-        "from headgate.train.data.pixels import to_rgb\n"
+        "from headgate.device.pictures.pixels import to_rgb\n"
         "print(Image.open(sys.argv[1]).size)"
     )
     done = subprocess.run(

@@ -13,9 +13,9 @@ from headgate.train import loop
 from headgate.train.checkpoints import build, describe, load_checkpoint
 from headgate.train.gates import gates
 from headgate.train.macs import count_macs
+from headgate.train.methods import find_procedures
 from headgate.train.models import create_model
 from headgate.train.network import make
-from headgate.train.procedures import find_procedures
 from headgate.train.pruning import (
     FeatureRelevancePruning,
     choose_layers,
@@ -143,12 +143,12 @@ def test_mixed_precision_does_not_reach_the_scores(tmp_path: Path) -> None:
     [
         ({}, "need one of channels"),
         ({"channels": 3, "target_macs": 0.5}, "need one of channels"),
-        ({"channels": 3, "every_epoch": 2}, "has no option 'every_epoch'.*'every_epochs'"),
-        ({"target_macs": 1.5}, "target_macs = 1.5, but must be in 0..1"),
-        ({"channels": 3, "every_epochs": 5, "until_epoch": 4}, "at least every_epochs"),
-        ({"channels": 3, "absolute": "image"}, "absolute = 'image' is unknown.*'images'"),
-        ({"channels": "3"}, "prune_options.channels = '3' is not of type int"),
-        ({"channels": 3, "min_channels": 0}, "min_channels = 0, but must be at least 1"),
+        ({"channels": 3, "every_epoch": 2}, "unknown key 'every_epoch'.*'every_epochs'"),
+        ({"target_macs": 1.5}, "target_macs is 1.5, not a share of at least 0 and below 1"),
+        ({"channels": 3, "every_epochs": 5, "until_epoch": 4}, "not at least every_epochs"),
+        ({"channels": 3, "absolute": "image"}, "absolute is 'image', which is unknown.*'images'"),
+        ({"channels": "3"}, "prune_options.channels is '3', not a whole number"),
+        ({"channels": 3, "min_channels": 0}, "min_channels is 0, not a whole number of at least 1"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, float], message: str) -> None:

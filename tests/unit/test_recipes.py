@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from headgate.errors import MissingFile, RecipeError
+from headgate.train.methods import find_procedures
 from headgate.train.network import make
-from headgate.train.procedures import find_procedures
 from headgate.train.recipe import (
     Recipe,
     load_recipe,
@@ -96,14 +96,14 @@ def test_overrides_take_the_type_of_their_option() -> None:
     ("override", "message"),
     [
         ("epochs", "has no '='"),
-        ("epochs=many", "epochs = 'many' is not of type int"),
-        ("epochs=1.5", "epochs = 1.5 is not of type int"),
-        ("flip=1", "flip = 1 is not of type bool"),
-        ("learning_rate=true", "learning_rate = True is not of type float"),
-        ("epochs=0", "must be at least 1"),
-        ("density=0", "must be above 0 and at most 1"),
+        ("epochs=many", "epochs is 'many', not a whole number"),
+        ("epochs=1.5", "epochs is 1.5, not a whole number"),
+        ("flip=1", "flip is 1, not true or false"),
+        ("learning_rate=true", "learning_rate is True, not a number"),
+        ("epochs=0", "epochs is 0, not a whole number of at least 1"),
+        ("density=0", "density is 0, not above 0 and at most 1"),
         ("weight_decay=-1", "must be at least 0"),
-        ("precision=fp61", r"precision = 'fp61' is unknown. Did you mean 'fp16'"),
+        ("precision=fp61", "precision is 'fp61', which is unknown. Did you mean 'fp16'"),
         ("momentum=0", "above 0 with nesterov"),
         ("gate_layers=['*']", "need a gate"),
         ("epochs.x=1", "is no table"),
@@ -121,7 +121,7 @@ def test_bad_overrides_are_refused(override: str, message: str) -> None:
         ([[0, 1.0], [3, 0.7]], "the last density"),
         ([[0, 1.0, 2.0]], "made of pairs"),
         ([[0, 1.5], [1, 0.5]], "made of densities"),
-        ([0, 1.0], "not of type"),
+        ([0, 1.0], r"density_schedule\[0\] is 0, not a list"),
     ],
 )
 def test_bad_density_schedules_are_refused(stages: list[object], message: str) -> None:
@@ -159,7 +159,7 @@ def test_options_of_a_procedure_may_be_lists_in_lists() -> None:
     staged = {"target": 0.5, "schedule": [[0, 0.0], [2, 0.5]]}
     (made,) = find_procedures(recipe_from({"gate": "cgnet", "gate_training": staged}))
     assert made.stages == staged["schedule"]  # type: ignore[attr-defined]
-    with pytest.raises(RecipeError, match=r"gate_training\.schedule = 3 is not of type"):
+    with pytest.raises(RecipeError, match=r"gate_training\.schedule is 3, not a list"):
         find_procedures(recipe_from({"gate": "cgnet", "gate_training": {"schedule": 3}}))
 
 

@@ -228,11 +228,11 @@ def test_what_is_said_elsewhere_is_no_option_of_a_table(override: str, message: 
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"model_options": {"shortcut": "b"}}, r"model_options\.shortcut = 'b' is unknown"),
-        ({"model_options": {"shortcut": 3}}, r"model_options\.shortcut = 3 is unknown"),
+        ({"model_options": {"shortcut": "b"}}, r"model_options\.shortcut is 'b', which is unknown"),
+        ({"model_options": {"shortcut": 3}}, r"model_options\.shortcut is 3, which is unknown"),
         (
             {"model": "vgg16", "model_options": {"dropout": "x"}},
-            r"model_options\.dropout = 'x' is not of type float",
+            r"model_options\.dropout is 'x', not a number",
         ),
         (
             {"start_from": "resnet8", "model_options": {"shortcut": "A"}},

@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from headgate.device.files import atomic_write
+from headgate.device.pictures.preprocess import Preprocess
 from headgate.errors import MissingFile, ModelError, suggest, why
-from headgate.train.data.preprocess import Preprocess
 from headgate.train.gates import gate
 from headgate.train.gates.attach import BLOCK_INNER
 from headgate.train.models import create_model

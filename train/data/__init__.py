@@ -1,9 +1,9 @@
 """Data sets, their storage, preprocessing and augmentation."""
 
+from headgate.device.pictures.preprocess import Preprocess
+from headgate.device.pictures.sample import sample_images
 from headgate.train.data.cifar import CLASSES, PREPROCESS, cifar10
 from headgate.train.data.dataset import Dataset
-from headgate.train.data.preprocess import Preprocess
-from headgate.train.data.sample import sample_images
 from headgate.train.data.store import data_folder
 
 __all__ = [

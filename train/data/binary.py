@@ -12,6 +12,7 @@ import numpy as np
 
 from headgate.errors import DataError, why
 from headgate.train.data.dataset import Dataset, UInt8Array
+from headgate.train.data.sources import published
 
 PIXEL_BYTES = 3 * 32 * 32
 
@@ -22,6 +23,8 @@ class Layout:
 
     Attributes:
         title: the data set's name.
+        url: the published archive.
+        md5: its checksum, as published beside it.
         folder: where the files lie in the published archive.
         train: file names, in order.
         test: file name.
@@ -30,6 +33,8 @@ class Layout:
     """
 
     title: str
+    url: str
+    md5: str
     folder: str
     train: tuple[str, ...]
     test: str
@@ -40,9 +45,19 @@ class Layout:
     def record_bytes(self) -> int:
         return self.label_bytes + PIXEL_BYTES
 
+    def fetch(self, folder: Path) -> Dataset:
+        """Downloads the archive into ``folder`` and reads it.
+
+        Raises:
+            DataError: as :func:`published` and :func:`from_archive`.
+        """
+        return from_archive(published(self.url, self.md5, folder), self)
+
 
 CIFAR10 = Layout(
     title="CIFAR-10",
+    url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    md5="c32a1d4ab5d03f1284b67883e8d87530",
     folder="cifar-10-batches-bin",
     train=tuple(f"data_batch_{index}.bin" for index in range(1, 6)),
     test="test_batch.bin",
@@ -51,6 +66,8 @@ CIFAR10 = Layout(
 )
 CIFAR100 = Layout(
     title="CIFAR-100",
+    url="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+    md5="03b5dce01913d631647c71ecec9e9cb8",
     folder="cifar-100-binary",
     train=("train.bin",),
     test="test.bin",

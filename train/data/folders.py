@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from headgate.device.pictures.listing import images_beside_folders, images_in, subfolders
+from headgate.device.pictures.preprocess import Preprocess
 from headgate.errors import DataError
-from headgate.train.data.listing import images_beside_folders, images_in, subfolders
-from headgate.train.data.preprocess import Preprocess
 
 # Channel statistics of ImageNet's training images, which everybody uses for photographs.
 PREPROCESS = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -39,7 +39,7 @@ class ImageFolder:
 def image_folder(place: Path) -> ImageFolder:
     """Any images sorted into ``train/CLASS/`` and ``val/CLASS/``; classes in alphabetical order.
 
-    Images may lie in further folders within a class's. :mod:`headgate.train.data.listing` says
+    Images may lie in further folders within a class's. :mod:`headgate.device.pictures.listing` says
     which files and folders do not count.
 
     Raises:

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from headgate.device.pictures.pixels import to_rgb
 from headgate.errors import DataError, why
 from headgate.train.data import crops
 from headgate.train.data.folders import ImageFolder
-from headgate.train.data.pixels import to_rgb
 from headgate.train.progress import Progress
 
 FORMATS = ("JPEG", "PNG")

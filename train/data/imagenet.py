@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from headgate.device.pictures.listing import images_in, subfolders
 from headgate.errors import DataError, why
 from headgate.train.data.folders import (
     ImageFolder,
@@ -15,7 +16,6 @@ from headgate.train.data.folders import (
     labelled,
     split,
 )
-from headgate.train.data.listing import images_in, subfolders
 from headgate.train.data.lists import lines, pairs
 
 CLASSES = 1000

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from headgate.device.files import atomic_write, storage_error
 from headgate.errors import DataError, HeadgateError, StorageError, why
+from headgate.train.data.binary import Layout, from_folder
 from headgate.train.data.dataset import Dataset
 from headgate.train.progress import say
 
@@ -28,21 +29,21 @@ class Store:
     """How one published data set is fetched, checked and kept.
 
     Attributes:
-        title: its name for people.
+        layout: its own binary version.
         command: the name that `headgate data` knows it by, and of the file it is kept in.
-        original: the first file of its own binary version.
-        from_folder: reads a folder of these files.
         sources: each fetches into a folder and reads; one that fails is reported and the next
             one tried.
         check: says what is wrong with a data set, or None.
     """
 
-    title: str
+    layout: Layout
     command: str
-    original: str
-    from_folder: Callable[[Path], Dataset]
     sources: tuple[Callable[[Path], Dataset], ...]
     check: Callable[[Dataset], str | None]
+
+    @property
+    def title(self) -> str:
+        return self.layout.title
 
     @property
     def file_name(self) -> str:
@@ -58,8 +59,8 @@ class Store:
         """
         place = data_folder() if folder is None else Path(folder)
         stored = place / self.file_name
-        if not stored.exists() and (place / self.original).exists():
-            return self._verify(self.from_folder(place), str(place))
+        if not stored.exists() and (place / self.layout.train[0]).exists():
+            return self._verify(from_folder(place, self.layout), str(place))
         again = f"`headgate data {self.command}`"
         if not stored.exists():
             raise DataError(f"{self.title} is not in {place}: fetch it with {again}")
@@ -97,7 +98,7 @@ class Store:
         except OSError as error:
             raise storage_error("create", incoming, error) from error
         if own is not None:
-            dataset = self._verify(self.from_folder(Path(own)), str(own))
+            dataset = self._verify(from_folder(Path(own), self.layout), str(own))
         else:
             dataset = self._first_that_works(incoming)
         with atomic_write(stored) as file:
@@ -116,7 +117,7 @@ class Store:
         reasons = []
         for source in self.sources:
             try:
-                return self._verify(source(incoming), source.__name__)
+                return self._verify(source(incoming), "what was fetched")
             except StorageError:
                 raise
             except HeadgateError as error:

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from headgate.errors import ModelError, UsageError, suggest
+from headgate.train.copying import copied, replace_module, shared_state_kept, without_hooks
 from headgate.train.gates.base import GatedConv2d
 from headgate.train.gates.cgnet import CGNetConv2d
-from headgate.train.gates.copying import copied, replace_module, shared_state_kept, without_hooks
 from headgate.train.gates.dcp import DCPConv2d
 from headgate.train.gates.fbs import FBSConv2d
 from headgate.train.gates.find import Convolution, read_convolutions

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from headgate.errors import ModelError
 from headgate.train.gates.layer import Conv, ConvolutionLayer
 from headgate.train.gates.norms import BatchNorm, folded, norm_behind
-from headgate.train.gates.operators import following_conv2d, only_open
+from headgate.train.gates.operators import following_conv2d, only_active
 
 
 class Handover:
@@ -92,7 +92,7 @@ class FollowingConv2d(ConvolutionLayer):
         geometry = self.stride, self.padding, self.dilation, self.groups
         if self.training:
             y = F.conv2d(x, self.kernel, self.bias, *geometry)
-            return self.narrow(only_open(y if self.norm is None else self.norm(y), gate))
+            return self.narrow(only_active(y if self.norm is None else self.norm(y), gate))
         if self.norm is not None:
             scale, bias = folded(self.norm)
         else:

@@ -16,8 +16,12 @@ train along with the gates:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated
+
 from torch import nn
 
+from headgate.device.schema import NOT_NEGATIVE, at_least
 from headgate.errors import RecipeError
 from headgate.train.gates.layer import gates
 from headgate.train.gates.thresholds import calibrate
@@ -26,6 +30,7 @@ from headgate.train.procedure import Moment, Procedure
 from headgate.train.recipe import Recipe
 
 
+@dataclass(frozen=True)
 class LayerByLayer(Procedure):
     """Each stage of ``recipe.density_schedule`` takes the gated layers one after another.
 
@@ -36,26 +41,17 @@ class LayerByLayer(Procedure):
         layer_epochs: from one layer's turn to the next; below 1 several layers move together.
         calibration_images: how many training images thresholds are set over, evenly spread over
             the training set.
-
-    Raises:
-        RecipeError: options out of range, or layers whose turn would come after the last epoch.
     """
 
-    def __init__(self, layer_epochs: float = 1.0, calibration_images: int = 5000) -> None:
-        for name, value, kind, least in (
-            ("layer_epochs", layer_epochs, int | float, 0),
-            ("calibration_images", calibration_images, int, 1),
-        ):
-            if not isinstance(value, kind) or isinstance(value, bool) or value < least:
-                wanted = "a whole number" if kind is int else "a number"
-                raise RecipeError(
-                    f"recipe: gate_training has {name} = {value!r}, but it must be {wanted}, "
-                    f"at least {least}"
-                )
-        self.layer_epochs = layer_epochs
-        self.calibration_images = calibration_images
+    layer_epochs: Annotated[float, NOT_NEGATIVE] = 1.0
+    calibration_images: Annotated[int, at_least(1)] = 5000
 
     def configure(self, moment: Moment) -> None:
+        """Sets the densities of this epoch.
+
+        Raises:
+            RecipeError: layers whose turn would come after the last epoch.
+        """
         layers = list(gates(moment.module).values())
         self._check_length(moment.recipe, len(layers))
         densities = self.densities(moment.recipe, moment.epoch, len(layers))

@@ -1,24 +1,14 @@
-"""The operators that stand for a channel gate in an exported graph.
-
-They are all the compiler knows about gates: ``torch.export`` keeps each as one node. Here they
-compute the dense convolution and throw the skipped channels away; the saving is made by the code
-that the compiler generates from them.
-
-``headgate::keep_top_k(Tensor saliency, int k) -> Tensor``
-``headgate::gated_conv2d(Tensor x, Tensor weight, Tensor scale, Tensor bias, Tensor gate,
-Tensor shift, int[] stride, int[] padding, int[] dilation, int groups) -> Tensor``
-``headgate::following_conv2d(Tensor x, Tensor weight, Tensor scale, Tensor bias, Tensor gate,
-int[] stride, int[] padding, int[] dilation, int groups) -> Tensor``
-"""
+"""The operators of channel gates: the k largest saliencies, and convolutions behind a gate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from headgate.train.gates.define import define_convolution
 
 
 @torch.library.custom_op(
@@ -60,13 +50,7 @@ def _keep_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
 keep_top_k.register_autograd(_keep_backward, setup_context=_keep_setup)
 
 
-@torch.library.custom_op(
-    "headgate::gated_conv2d",
-    mutates_args=(),
-    schema="(Tensor x, Tensor weight, Tensor scale, Tensor bias, Tensor gate, Tensor shift, "
-    "int[] stride, int[] padding, int[] dilation, int groups) -> Tensor",
-)
-def gated_conv2d(
+def _gated_conv2d(
     x: Tensor,
     weight: Tensor,
     scale: Tensor,
@@ -85,97 +69,16 @@ def gated_conv2d(
     (N, C_in, H, W), weight (C, C_in / groups, kernel height, kernel width), the result
     (N, C, H_out, W_out).
     """
-    return _gated_conv2d(x, weight, scale, bias, gate, shift, stride, padding, dilation, groups)
-
-
-def _gated_conv2d(
-    x: Tensor,
-    weight: Tensor,
-    scale: Tensor,
-    bias: Tensor,
-    gate: Tensor,
-    shift: Tensor,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-) -> Tensor:
     u = F.conv2d(x, weight, None, stride, padding, dilation, groups)
     u = u * scale[:, None, None] + bias[:, None, None]
-    return only_open(gate[:, :, None, None] * u + shift[:, None, None], gate)
+    return only_active(gate[:, :, None, None] * u + shift[:, None, None], gate)
 
 
-@gated_conv2d.register_fake
-def _(
-    x: Tensor,
-    weight: Tensor,
-    scale: Tensor,
-    bias: Tensor,
-    gate: Tensor,
-    shift: Tensor,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-) -> Tensor:
-    y = F.conv2d(x, weight, None, stride, padding, dilation, groups)
-    return torch.empty_like(y, memory_format=torch.contiguous_format)
-
-
-def _conv_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:6])
-    ctx.geometry = inputs[6:]
-
-
-def _conv_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    wanted = ctx.needs_input_grad[:6]
-    found = _gradients(_gated_conv2d, ctx.saved_tensors, wanted, ctx.geometry, grad)
-    return (*found, None, None, None, None)
-
-
-def _gradients(
-    function: Callable[..., Tensor],
-    saved: Sequence[Tensor],
-    wanted: Sequence[bool],
-    settings: tuple[Any, ...],
-    grad: Tensor,
-) -> list[Tensor | None]:
-    """The gradients of ``function(*saved, *settings)`` for the saved tensors that want one."""
-    # Evaluation rarely needs a gradient: computing the forward again keeps this right and short.
-    with torch.enable_grad():
-        tensors = [t.detach().requires_grad_(w) for t, w in zip(saved, wanted, strict=True)]
-        y = function(*tensors, *settings)
-        active = [t for t, w in zip(tensors, wanted, strict=True) if w]
-        found = iter(torch.autograd.grad(y, active, grad))
-    return [next(found) if w else None for w in wanted]
-
-
-gated_conv2d.register_autograd(_conv_backward, setup_context=_conv_setup)
-
-
-@torch.library.custom_op(
-    "headgate::following_conv2d",
-    mutates_args=(),
-    schema="(Tensor x, Tensor weight, Tensor scale, Tensor bias, Tensor gate, int[] stride, "
-    "int[] padding, int[] dilation, int groups) -> Tensor",
+gated_conv2d = define_convolution(
+    "gated_conv2d(Tensor x, Tensor weight, Tensor scale, Tensor bias, Tensor gate, Tensor shift, "
+    "int[] stride, int[] padding, int[] dilation, int groups) -> Tensor",
+    _gated_conv2d,
 )
-def following_conv2d(
-    x: Tensor,
-    weight: Tensor,
-    scale: Tensor,
-    bias: Tensor,
-    gate: Tensor,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-) -> Tensor:
-    """A convolution that computes the output channels where ``gate`` (N, C) is not zero.
-
-    y = conv2d(x, weight) * scale[c] + bias[c] where gate != 0, else exactly 0. Unlike in
-    :func:`gated_conv2d` the gate's values do not matter, and no gradient reaches them.
-    """
-    return _following_conv2d(x, weight, scale, bias, gate, stride, padding, dilation, groups)
 
 
 def _following_conv2d(
@@ -189,46 +92,22 @@ def _following_conv2d(
     dilation: list[int],
     groups: int,
 ) -> Tensor:
+    """A convolution that computes the output channels where ``gate`` (N, C) is not zero.
+
+    y = conv2d(x, weight) * scale[c] + bias[c] where gate != 0, else exactly 0. Unlike in
+    ``gated_conv2d`` the gate's values do not matter, and no gradient reaches them.
+    """
     u = F.conv2d(x, weight, None, stride, padding, dilation, groups)
-    return only_open(u * scale[:, None, None] + bias[:, None, None], gate)
+    return only_active(u * scale[:, None, None] + bias[:, None, None], gate)
 
 
-def only_open(u: Tensor, gate: Tensor) -> Tensor:
+following_conv2d = define_convolution(
+    "following_conv2d(Tensor x, Tensor weight, Tensor scale, Tensor bias, Tensor gate, "
+    "int[] stride, int[] padding, int[] dilation, int groups) -> Tensor",
+    _following_conv2d,
+)
+
+
+def only_active(u: Tensor, gate: Tensor) -> Tensor:
     """u (N, C, H, W) where gate (N, C) is not zero, else exactly 0."""
     return torch.where(gate[:, :, None, None] != 0, u, torch.zeros_like(u))
-
-
-@following_conv2d.register_fake
-def _(
-    x: Tensor,
-    weight: Tensor,
-    scale: Tensor,
-    bias: Tensor,
-    gate: Tensor,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-) -> Tensor:
-    y = F.conv2d(x, weight, None, stride, padding, dilation, groups)
-    return torch.empty_like(y, memory_format=torch.contiguous_format)
-
-
-def _following_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:5])
-    ctx.geometry = inputs[5:]
-
-
-def _following_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    wanted = ctx.needs_input_grad[:4]
-    *tensors, gate = ctx.saved_tensors
-    found = _gradients(_following_conv2d, tensors, wanted, (gate, *ctx.geometry), grad)
-    return (*found, *(None for _ in range(5)))
-
-
-following_conv2d.register_autograd(_following_backward, setup_context=_following_setup)
-
-# Under autocast the inputs arrive in mixed precision; the folded batch norm wants it all.
-for _device in ("cpu", "cuda"):
-    gated_conv2d.register_autocast(_device, torch.float32)
-    following_conv2d.register_autocast(_device, torch.float32)

@@ -1,30 +1,15 @@
-"""The operator that stands for a pixel gate in an exported graph, and the mean it decides on.
-
-As with the operators of channel gates, ``torch.export`` keeps it as one node, here both paths are
-computed in full, and the saving is made by the code that the compiler generates from it.
-
-``headgate::pixel_gated_conv2d(Tensor x, Tensor weight, Tensor gate_scale, Tensor gate_bias,
-Tensor base_scale, Tensor base_bias, Tensor full_scale, Tensor full_bias, int[] stride,
-int[] padding, int[] dilation, int partitions, bool grouped, bool shuffle, int[] block) -> Tensor``
-"""
+"""The operator that stands for a pixel gate in an exported graph, and the mean it decides on."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from headgate.train.gates.define import define_convolution
 
-@torch.library.custom_op(
-    "headgate::pixel_gated_conv2d",
-    mutates_args=(),
-    schema="(Tensor x, Tensor weight, Tensor gate_scale, Tensor gate_bias, Tensor base_scale, "
-    "Tensor base_bias, Tensor full_scale, Tensor full_bias, int[] stride, int[] padding, "
-    "int[] dilation, int partitions, bool grouped, bool shuffle, int[] block) -> Tensor",
-)
-def pixel_gated_conv2d(
+
+def _pixel_gated_conv2d(
     x: Tensor,
     weight: Tensor,
     gate_scale: Tensor,
@@ -55,42 +40,6 @@ def pixel_gated_conv2d(
     the scales and biases (C,), the result (N, C, H_out, W_out). C_in is a multiple of p, and so is
     C if ``grouped``.
     """
-    return _pixel_gated_conv2d(
-        x,
-        weight,
-        gate_scale,
-        gate_bias,
-        base_scale,
-        base_bias,
-        full_scale,
-        full_bias,
-        stride,
-        padding,
-        dilation,
-        partitions,
-        grouped,
-        shuffle,
-        block,
-    )
-
-
-def _pixel_gated_conv2d(
-    x: Tensor,
-    weight: Tensor,
-    gate_scale: Tensor,
-    gate_bias: Tensor,
-    base_scale: Tensor,
-    base_bias: Tensor,
-    full_scale: Tensor,
-    full_bias: Tensor,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    partitions: int,
-    grouped: bool,
-    shuffle: bool,
-    block: list[int],
-) -> Tensor:
     if shuffle:
         x = F.channel_shuffle(x, partitions)
     base = base_path(x, weight, stride, padding, dilation, partitions, grouped)
@@ -102,6 +51,15 @@ def _pixel_gated_conv2d(
         base * base_scale[:, None, None] + base_bias[:, None, None],
     )
     return y.contiguous()  # whatever the layout of the input, as the fake kernel says
+
+
+pixel_gated_conv2d = define_convolution(
+    "pixel_gated_conv2d(Tensor x, Tensor weight, Tensor gate_scale, Tensor gate_bias, "
+    "Tensor base_scale, Tensor base_bias, Tensor full_scale, Tensor full_bias, int[] stride, "
+    "int[] padding, int[] dilation, int partitions, bool grouped, bool shuffle, int[] block) "
+    "-> Tensor",
+    _pixel_gated_conv2d,
+)
 
 
 def base_path(
@@ -167,50 +125,3 @@ def spread(decision: Tensor, block: list[int], like: Tensor) -> Tensor:
     wide = decision.transpose(1, 2).repeat_interleave(channels, 2)
     wide = wide[:, :, None].expand(-1, -1, pixels, -1).reshape(n, -1, like.shape[1])
     return wide[:, : height * width].unflatten(1, (height, width)).permute(0, 3, 1, 2)
-
-
-@pixel_gated_conv2d.register_fake
-def _(
-    x: Tensor,
-    weight: Tensor,
-    gate_scale: Tensor,
-    gate_bias: Tensor,
-    base_scale: Tensor,
-    base_bias: Tensor,
-    full_scale: Tensor,
-    full_bias: Tensor,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    partitions: int,
-    grouped: bool,
-    shuffle: bool,
-    block: list[int],
-) -> Tensor:
-    y = F.conv2d(x, weight, None, stride, padding, dilation)
-    return torch.empty_like(y, memory_format=torch.contiguous_format)
-
-
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:8])
-    ctx.settings = inputs[8:]
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    # Evaluation rarely needs a gradient: computing the forward again keeps this right and short.
-    wanted = ctx.needs_input_grad[:8]
-    with torch.enable_grad():
-        tensors = [
-            t.detach().requires_grad_(w) for t, w in zip(ctx.saved_tensors, wanted, strict=True)
-        ]
-        y = _pixel_gated_conv2d(*tensors, *ctx.settings)
-        active = [t for t, w in zip(tensors, wanted, strict=True) if w]
-        found = iter(torch.autograd.grad(y, active, grad, allow_unused=True))
-    return (*(next(found) if w else None for w in wanted), *(None for _ in ctx.settings))
-
-
-pixel_gated_conv2d.register_autograd(_backward, setup_context=_setup)
-
-# Under autocast the inputs arrive in mixed precision; the folded batch norms want it all.
-for _device in ("cpu", "cuda"):
-    pixel_gated_conv2d.register_autocast(_device, torch.float32)

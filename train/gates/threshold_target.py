@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from headgate.device.schema import BELOW_1, at_least
 from headgate.errors import ModelError, RecipeError
-from headgate.train.evaluating import evaluating
+from headgate.train.evaluation_mode import evaluating
 from headgate.train.gates.layer import GatedLayer, gates
 from headgate.train.gates.training_images import TrainingImages
 from headgate.train.procedure import Moment, Procedure
@@ -89,6 +92,7 @@ def _kept(module: nn.Module, batches: Iterable[Tensor]) -> float:
     return done / whole
 
 
+@dataclass(frozen=True)
 class ThresholdTarget(Procedure):
     """Gives all thresholds one target T: a number, numbers in stages, or what a share asks for.
 
@@ -102,36 +106,31 @@ class ThresholdTarget(Procedure):
         calibration_images: how many training images the share is measured on.
 
     Raises:
-        RecipeError: epochs that do not rise from 0, another target at the end, a share outside
-            [0, 1), a schedule beside a share.
+        RecipeError: epochs that do not rise from 0, another target at the end, a schedule beside
+            a share.
     """
 
-    def __init__(
-        self,
-        target: float = 1.0,
-        schedule: Sequence[Sequence[float]] = (),
-        kept: float = 0.0,
-        calibration_images: int = 1000,
-    ) -> None:
-        stages = schedule or [[0, target]]
-        epochs = [stage[0] for stage in stages]
+    target: float = 1.0
+    schedule: Sequence[Sequence[float]] = ()
+    kept: Annotated[float, BELOW_1] = 0.0
+    calibration_images: Annotated[int, at_least(1)] = 1000
+
+    def __post_init__(self) -> None:
+        epochs = [stage[0] for stage in self.stages]
         rising = epochs[0] == 0 and epochs == sorted(set(epochs))
-        if not rising or any(len(stage) != 2 for stage in stages) or stages[-1][1] != target:
+        pairs = all(len(stage) == 2 for stage in self.stages)
+        if not rising or not pairs or self.stages[-1][1] != self.target:
             raise RecipeError(
-                f"recipe: gate_training.schedule = {schedule!r}, but must be pairs of [first "
-                f"epoch, target] that begin at epoch 0, rise, and end with target = {target:g}"
+                f"recipe: gate_training.schedule = {self.schedule!r}, but must be pairs of [first "
+                f"epoch, target] that begin at epoch 0, rise, and end with target = {self.target:g}"
             )
-        if not 0 <= kept < 1 or (kept and schedule):
-            raise RecipeError(
-                f"recipe: gate_training.kept = {kept!r}, but must be a share at least 0 and below "
-                "1, and without a schedule"
-            )
-        if calibration_images < 1:
-            raise RecipeError(
-                f"recipe: gate_training.calibration_images = {calibration_images!r}, but must be "
-                "at least 1"
-            )
-        self.stages, self.kept, self.images = stages, kept, calibration_images
+        if self.kept and self.schedule:
+            raise RecipeError("recipe: gate_training takes kept or a schedule, not both")
+
+    @property
+    def stages(self) -> Sequence[Sequence[float]]:
+        """Pairs of first epoch and target."""
+        return self.schedule or [[0, self.target]]
 
     def at(self, epoch: int) -> float:
         """The target during ``epoch``, counted from 0."""
@@ -156,5 +155,5 @@ class ThresholdTarget(Procedure):
         return moment.module
 
     def _find_shift(self, moment: Moment) -> float:
-        images = TrainingImages(moment.problem, self.images)
+        images = TrainingImages(moment.problem, self.calibration_images)
         return find_shift(moment.module, self.kept, images)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from headgate.errors import ModelError
-from headgate.train.evaluating import evaluating
+from headgate.train.evaluation_mode import evaluating
 from headgate.train.gates.base import GatedConv2d
 from headgate.train.gates.layer import gates
 

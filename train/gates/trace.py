@@ -8,7 +8,7 @@ keeps of a forward, in a cache or a counter, is not a tracer's.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, fx, nn
 
 from headgate.errors import ModelError
-from headgate.train.gates.copying import copied, shared_state_kept, without_hooks
+from headgate.train.copying import copied, first_line, shared_state_kept, without_hooks
 from headgate.train.gates.following import FollowingConv2d
 from headgate.train.gates.layer import GatedLayer
 from headgate.train.gates.norms import BatchNorm, ImageNorm, Remainder, is_frozen
 from headgate.train.gates.zeros import ACTIVATIONS, keeps_zero, operation
+from headgate.train.tracing import Tracer
 
 Hooked = dict[nn.Module, list[str]]
 Example = Tensor | Sequence[Tensor] | None
@@ -114,7 +115,7 @@ def trace(module: nn.Module, example_input: Example = None) -> Trace:
         if example_input is None:
             raise ModelError(
                 f"{type(module).__name__} cannot be traced without an input "
-                f"({_first_line(error)}); pass example_input="
+                f"({first_line(error)}); pass example_input="
             ) from error
     # The copy may have kept a proxy.
     network = copied(module).eval()
@@ -144,7 +145,7 @@ def _symbolic(network: nn.Module, hooked: Hooked, example_input: Example) -> Tra
         return _step(node, part, path, hooked)
 
     steps = {node: read(node) for node in graph.nodes}
-    return Trace(network, graph, steps, hooked, True, tracer.tensors_read)
+    return Trace(network, graph, steps, hooked, True, tracer.read)
 
 
 def _defaults(network: nn.Module, example_input: Example) -> dict[str, Any]:
@@ -159,43 +160,15 @@ def _defaults(network: nn.Module, example_input: Example) -> dict[str, Any]:
     }
 
 
-def opaque(value: Any) -> Any:
-    """Stands in a trace for what a hook may do to a tensor."""
-    return value
-
-
-class _Tracer(fx.Tracer):
-    """Keeps convolutions and norms whole, subclasses too, and says whose tensors are read."""
+class _Tracer(Tracer):
+    """Keeps frozen norms whole too."""
 
     def __init__(self, hooked: set[nn.Module], frozen: set[nn.Module]) -> None:
-        super().__init__()
-        self.hooked, self.frozen = hooked, frozen
-        self.tensors_read: set[int] = set()
+        super().__init__(WHOLE, hooked, show_layers=True)
+        self.frozen = frozen
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        whole = isinstance(m, WHOLE) or m in self.frozen
-        return whole or super().is_leaf_module(m, module_qualified_name)
-
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        if isinstance(attr_val, Tensor):
-            self.tensors_read.add(id(attr_val))
-        return super().getattr(attr, attr_val, parameter_proxy_cache)
-
-    def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: dict[str, Any]
-    ) -> Any:
-        if m not in self.hooked or self.is_leaf_module(m, ""):
-            return super().call_module(m, forward, args, kwargs)
-        args, kwargs = self._hide(args), self._hide(kwargs)
-        return self._hide(super().call_module(m, forward, args, kwargs))
-
-    def _hide(self, values: Any) -> Any:
-        def hide(value: Any) -> Any:
-            if not isinstance(value, fx.Proxy):
-                return value
-            return self.create_proxy("call_function", opaque, (value,), {})
-
-        return torch.utils._pytree.tree_map(hide, values)
+        return m in self.frozen or super().is_leaf_module(m, module_qualified_name)
 
 
 def _step(node: fx.Node, part: nn.Module | None, path: str, hooked: Hooked | None = None) -> Step:
@@ -247,7 +220,7 @@ def _export(network: nn.Module, hooked: Hooked, example_input: Example) -> Trace
     except Exception as error:  # the exporter's own errors have no common root
         raise ModelError(
             f"{type(network).__name__} can be traced neither by torch.fx nor by torch.export: "
-            f"{_first_line(error)}"
+            f"{first_line(error)}"
         ) from error
     for hook in hooks:
         hook.remove()
@@ -289,8 +262,3 @@ def _moved(values: Any) -> Any:
     return torch.utils._pytree.tree_map(
         lambda v: v + 0.0 if isinstance(v, Tensor) and v.is_floating_point() else v, values
     )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

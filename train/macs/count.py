@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from headgate.errors import InputError, ModelError
-from headgate.train.evaluating import evaluating
+from headgate.train.copying import first_line
+from headgate.train.evaluation_mode import evaluating
 from headgate.train.macs import pixel_gates
 from headgate.train.macs.handlers import HANDLERS, Call, Handler, Masks
 from headgate.train.macs.result import MacCount, Row, convention
@@ -69,10 +70,9 @@ def count_macs(
         try:
             program = torch.export.export(module, (images[:size],)).module()
         except Exception as error:  # the exporter's own errors have no common root
-            message = str(error).strip().splitlines() or [type(error).__name__]
             raise ModelError(
                 f"{type(module).__name__} cannot be exported, so its MACs cannot be counted: "
-                f"{message[0]}"
+                f"{first_line(error)}"
             ) from error
         pixel = {pixel_gates.OPERATOR: pixel_gates.pixel_gated_convolution(pixel_tile)}
         engine = _Engine(program, size, {**HANDLERS, **pixel, **(handlers or {})})

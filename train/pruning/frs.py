@@ -8,11 +8,14 @@ official code (purdue-nrl/Gradual-Channel-Pruning-using-FRS).
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from itertools import islice
+from typing import Annotated
 
 import torch
 from torch import nn
 
+from headgate.device.schema import BELOW_1, at_least
 from headgate.errors import RecipeError
 from headgate.train.evaluate import to_network_input
 from headgate.train.macs import count_macs
@@ -25,6 +28,7 @@ from headgate.train.pruning.remove import remove_channels
 from headgate.train.pruning.scores import Absolute, feature_relevance_scores
 
 
+@dataclass(frozen=True)
 class FeatureRelevancePruning(Procedure):
     """Every few epochs the channels of the smallest scores are masked for good, over all layers.
 
@@ -43,33 +47,28 @@ class FeatureRelevancePruning(Procedure):
         min_channels: as many always stay in a layer.
 
     Raises:
-        RecipeError: an option out of its range, both or neither of the two goals.
+        RecipeError: both or neither of the two goals, or no epoch to prune before.
     """
 
-    def __init__(
-        self,
-        every_epochs: int = 1,
-        until_epoch: int = 1,
-        channels: int = 0,
-        target_macs: float = 0.0,
-        images: int = 0,
-        absolute: Absolute = "classes",
-        min_channels: int = 1,
-    ) -> None:
-        if (channels > 0) == (target_macs > 0):
+    every_epochs: Annotated[int, at_least(1)] = 1
+    until_epoch: int = 1
+    channels: Annotated[int, at_least(0)] = 0
+    target_macs: Annotated[float, BELOW_1] = 0.0
+    images: Annotated[int, at_least(0)] = 0
+    absolute: Absolute = "classes"
+    min_channels: Annotated[int, at_least(1)] = 1
+
+    def __post_init__(self) -> None:
+        if (self.channels > 0) == (self.target_macs > 0):
             raise RecipeError(
                 "recipe: prune_options of 'frs' need one of channels (how many go each time) and "
                 "target_macs (the share of MACs in the end)"
             )
-        _demand(0 <= target_macs < 1, "target_macs", target_macs, "in 0..1")
-        _demand(channels >= 0, "channels", channels, "above 0")
-        _demand(every_epochs >= 1, "every_epochs", every_epochs, "at least 1")
-        _demand(until_epoch >= every_epochs, "until_epoch", until_epoch, "at least every_epochs")
-        _demand(images >= 0, "images", images, "at least 0")
-        _demand(min_channels >= 1, "min_channels", min_channels, "at least 1")
-        self.every_epochs, self.until_epoch = every_epochs, until_epoch
-        self.channels, self.target_macs = channels, target_macs
-        self.images, self.absolute, self.min_channels = images, absolute, min_channels
+        if self.until_epoch < self.every_epochs:
+            raise RecipeError(
+                f"recipe: prune_options.until_epoch is {self.until_epoch}, not at least "
+                f"every_epochs = {self.every_epochs}"
+            )
 
     def before_epoch(self, moment: Moment) -> None:
         """Masks this time's share of the channels, if it is time.
@@ -124,11 +123,6 @@ def _own_forward(module: nn.Module) -> nn.Module:
     own = copy.copy(module)
     vars(own).pop("forward", None)
     return own
-
-
-def _demand(holds: bool, option: str, value: float, wanted: str) -> None:
-    if not holds:
-        raise RecipeError(f"recipe: prune_options.{option} = {value!r}, but must be {wanted}")
 
 
 def _example(moment: Moment) -> torch.Tensor:

@@ -17,7 +17,7 @@ from torch import fx, nn
 
 from headgate.errors import ModelError, UsageError, suggest
 from headgate.train.gates.find import find_convolutions
-from headgate.train.gates.zeros import keeps_zero
+from headgate.train.gates.zeros import keeps_zero, operation
 from headgate.train.pruning.operators import PlaceChannels
 from headgate.train.pruning.trace import Trace, computes_its_own, trace
 
@@ -85,8 +85,6 @@ def _obstacle(module: nn.Module, traced: Trace, path: str, norm_path: str | None
     norm = module.get_submodule(norm_path)
     if not isinstance(norm, nn.BatchNorm2d) or not norm.affine or norm.momentum is None:
         return f"the norm behind it, {norm_path!r}, is no batch norm with factors and a momentum"
-    if reason := computes_its_own(conv, nn.Conv2d):
-        return reason
     if reason := computes_its_own(norm, nn.BatchNorm2d):
         return f"of the batch norm behind it, {norm_path!r}: {reason}"
     if traced.reads(path) or traced.reads(norm_path):
@@ -183,7 +181,7 @@ def _can_be_sliced(module: nn.Module, traced: Trace, path: str) -> bool:
 def _keeps_channels(node: fx.Node, part: nn.Module | None) -> bool:
     """Whether a channel of zeros in the node's tensor is one in its result, at the same place."""
     # A PReLU has weights of its own, which would have to be sliced too.
-    return keeps_zero(node, part) and _name(node, part) != "prelu"
+    return keeps_zero(node, part) and operation(node, part) != "prelu"
 
 
 def _flattens(node: fx.Node, part: nn.Module | None) -> bool:
@@ -191,19 +189,11 @@ def _flattens(node: fx.Node, part: nn.Module | None) -> bool:
     if isinstance(part, nn.Flatten):
         return (part.start_dim, part.end_dim) == (1, -1)
     arguments = [*node.args[1:], *node.kwargs.values()]
-    if _name(node, part) == "flatten":
+    if operation(node, part) == "flatten":
         return arguments == [1]
-    if _name(node, part) == "mean" and len(arguments) == 1:
+    if operation(node, part) == "mean" and len(arguments) == 1:
         return list(_listed(arguments[0])) in POOLED_DIMENSIONS
     return False
-
-
-def _name(node: fx.Node, part: nn.Module | None) -> str:
-    if part is not None:
-        name = type(part).__name__
-    else:
-        name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    return name.lower().replace("_", "")
 
 
 def _listed(value: object) -> Sequence[object]:

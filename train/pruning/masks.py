@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headgate.train.gates.copying import copied, replace_module
+from headgate.train.copying import copied, replace_module
 from headgate.train.pruning.layers import PrunableLayer
 
 

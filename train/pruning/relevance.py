@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from headgate.errors import ModelError
-from headgate.train.evaluating import evaluating
+from headgate.train.evaluation_mode import evaluating
 from headgate.train.pruning.rules import RULES, Call, Rule
 
 # The path that stands for the images themselves.

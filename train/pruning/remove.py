@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from headgate.errors import ModelError, UsageError, suggest
-from headgate.train.gates.copying import copied, replace_module
+from headgate.train.copying import copied, replace_module
 from headgate.train.pruning.layers import PrunableLayer, find_layers
 from headgate.train.pruning.operators import PlaceChannels
 from headgate.train.pruning.trace import trace

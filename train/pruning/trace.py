@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
 from headgate.errors import ModelError, why
-from headgate.train.gates.copying import HOOKS, copied, without_hooks
+from headgate.train.copying import HOOKS, copied, without_hooks
 from headgate.train.pruning.operators import PlaceChannels
+from headgate.train.tracing import Tracer
 
 WHOLE = nn.Conv2d | nn.BatchNorm2d | nn.Linear | PlaceChannels
 
@@ -57,7 +56,7 @@ def trace(module: nn.Module) -> Trace:
         ModelError: ``torch.fx`` cannot trace it.
     """
     network = copied(module)
-    tracer = _Tracer(without_hooks(network))
+    tracer = Tracer(WHOLE, without_hooks(network))
     try:
         graph = tracer.trace(network)
     except Exception as error:  # whatever the network's own code raises on a proxy
@@ -82,41 +81,3 @@ def computes_its_own(part: nn.Module, stock: type[nn.Module]) -> str | None:
         if own or method in vars(part):
             return f"its class {type(part).__name__} computes something of its own"
     return None
-
-
-def opaque(value: Any) -> Any:
-    """Stands in a graph for what a hook may do to a tensor."""
-    return value
-
-
-class _Tracer(fx.Tracer):
-    """Keeps subclasses of torch's layers whole too, and notes whose tensors are read."""
-
-    def __init__(self, hooked: dict[nn.Module, list[str]]) -> None:
-        super().__init__()
-        self.hooked = hooked
-        self.read: set[int] = set()
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, WHOLE) or super().is_leaf_module(m, module_qualified_name)
-
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        if isinstance(attr_val, Tensor):
-            self.read.add(id(attr_val))
-        return super().getattr(attr, attr_val, parameter_proxy_cache)
-
-    def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: dict[str, Any]
-    ) -> Any:
-        if m not in self.hooked:
-            return super().call_module(m, forward, args, kwargs)
-        args, kwargs = self._hide(args), self._hide(kwargs)
-        return self._hide(super().call_module(m, forward, args, kwargs))
-
-    def _hide(self, values: Any) -> Any:
-        def hide(value: Any) -> Any:
-            if not isinstance(value, fx.Proxy):
-                return value
-            return self.create_proxy("call_function", opaque, (value,), {})
-
-        return torch.utils._pytree.tree_map(hide, values)

@@ -56,7 +56,7 @@ def convert(
     """
     import torch
 
-    from headgate.train.evaluating import evaluating
+    from headgate.train.evaluation_mode import evaluating
 
     if calibration is not None:
         _check_calibration(calibration, tuple(example.shape))

@@ -38,6 +38,16 @@ def copied(module: nn.Module) -> nn.Module:
         if (reason := _not_to_copy(part)) is not None:
             where = f"its module {path!r}" if path else "it"
             raise ModelError(f"{type(module).__name__} cannot be gated: {where} is {reason}")
+    try:
+        return deep_copy(module)
+    except Exception as error:  # whatever the network's own attributes raise
+        raise ModelError(
+            f"{type(module).__name__} cannot be copied: {first_line(error)}"
+        ) from error
+
+
+def deep_copy(module: nn.Module) -> nn.Module:
+    """A deep copy of any module, computed tensors in it detached; raises what its parts raise."""
     # torch copies only tensors that a user made: not the weight that a weight norm has computed.
     made = {
         id(tensor): tensor.detach().clone()
@@ -45,11 +55,13 @@ def copied(module: nn.Module) -> nn.Module:
         for tensor in _tensors(part.__dict__)
         if tensor.grad_fn is not None
     }
-    try:
-        return copy.deepcopy(module, made)
-    except Exception as error:  # whatever the network's own attributes raise
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"{type(module).__name__} cannot be copied: {lines[0]}") from error
+    return copy.deepcopy(module, made)
+
+
+def first_line(error: Exception) -> str:
+    """What an error of somebody else's code says first, or its name."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _not_to_copy(part: nn.Module) -> str | None:

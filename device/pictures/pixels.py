@@ -7,13 +7,18 @@ count) and the orientation that EXIF asks for.
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
-# Half of the size at which Pillow refuses: it does not name the file, and large photographs are
-# no attack. Whoever has asked for another treatment of this warning gets it.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, append=True)
+if TYPE_CHECKING:
+    from PIL import Image
+
+# Pillow's warning about half the size at which it refuses names no file, and large photographs are
+# no attack. Whoever has asked for another treatment of it gets that.
+warnings.filterwarnings(
+    "ignore", "Image size .* could be decompression bomb", RuntimeWarning, append=True
+)
 
 _SIXTEEN_BITS = 65535
 # The format whose greys of more than 8 bits Pillow hands out in 32 bits, scaled to 16.
@@ -43,6 +48,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Greys of up to 16 bits, to the nearest of 256."""
+    from PIL import Image  # boards may do without it
+
     tags = getattr(image, "tag_v2", {})  # of a TIFF, which may have 12 bits, or black as the most
     white = 2 ** tags[_TIFF_BITS][0] - 1 if _TIFF_BITS in tags else _SIXTEEN_BITS
     levels = np.asarray(image).astype(np.uint32)
