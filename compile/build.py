@@ -14,11 +14,12 @@ from headgate.compile.backend.c_source import Generated, Signature, generate
 from headgate.compile.backend.link import link_runner, link_shared
 from headgate.compile.backend.lower import write_object
 from headgate.compile.front.graph import Graph
-from headgate.compile.plan.selection import select_kernels
+from headgate.compile.plan.select import select_kernels
 from headgate.compile.plan.steps import Program
 from headgate.device import runtime_sources
 from headgate.device.manifest import RUNNER, SHARED_OBJECT, WEIGHTS
 from headgate.device.targets import Target
+from headgate.device.tensor_type import TensorType
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,9 @@ def describe_target(target: Target) -> dict[str, Any]:
     }
 
 
-def describe_tensors(tensors: dict[str, tuple[int, ...]]) -> list[dict[str, Any]]:
+def describe_tensors(tensors: dict[str, TensorType]) -> list[dict[str, Any]]:
     """The manifest's ``inputs`` or ``outputs``."""
-    return [
-        {"name": name, "shape": list(shape), "dtype": "float32"} for name, shape in tensors.items()
-    ]
+    return [{"name": name, **tensor.manifest()} for name, tensor in tensors.items()]
 
 
 def save_vectors(inputs: list[np.ndarray], outputs: list[np.ndarray]) -> bytes:
