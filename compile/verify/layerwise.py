@@ -44,7 +44,7 @@ class Trace:
         kept = [node.output for node in graph.nodes if node.output.dtype == FLOAT32]
         self._values, self._results = [*kept, *graph.outputs], len(graph.outputs)
         traced = Graph(graph.inputs, graph.nodes, self._values)
-        self.built: Built = build(traced, target, name, Signature(inputs, None), shared=False)
+        self.built: Built = build(traced, target, name, Signature(inputs, None), kinds=("runner",))
 
     @property
     def outputs(self) -> dict[str, TensorType]:

@@ -90,9 +90,8 @@ def conv_kernel(case: ConvCase, target: Target) -> Kernel:
     epilogue = Epilogue(gated_out, case.residual, case.clamp, case.means)
     if shape.group_in == 1 and shape.groups > 1:
         return Depthwise.of(isa(target), ConvRequest(shape, epilogue))
-    tiling = case.tiling or choose_tiling(
-        shape, isa(target), gated_in=gated_in, gated_out=gated_out
-    )
+    sides = {"gated_in": gated_in, "gated_out": gated_out}
+    tiling = case.tiling or choose_tiling(shape, isa(target), **sides)
     stays = case.residual == "in_place" and case.clamp == (None, None)
     inactive = gated_out and case.residual is not None and not stays
     return ConvKernel(shape, tiling, epilogue, gated_in, inactive, isa(target).weight_lanes)

@@ -86,10 +86,8 @@ def pixel_cases(draw: st.DrawFn) -> PixelCase:
 
 
 def pixel_kernel(case: PixelCase, target: Target) -> PixelGatedConv:
-    run = case.gate.block[1]
-    tiling = case.tiling or choose_tiling(
-        case.shape, isa(target), rows=case.gate.rows, run_pixels=run
-    )
+    rows, run = case.gate.rows, case.gate.block[1]
+    tiling = case.tiling or choose_tiling(case.shape, isa(target), rows=rows, run_pixels=run)
     epilogue = Epilogue(residual=case.residual, clamp=case.clamp)
     dense = ConvKernel(case.shape, tiling, epilogue, False, weight_lanes=isa(target).weight_lanes)
     return PixelGatedConv(dense, case.gate)
