@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,16 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from headgate.compile.backend import linux
 from headgate.compile.backend.c_source import Generated, Signature, generate
-from headgate.compile.backend.link import link_runner, link_shared
 from headgate.compile.backend.lower import write_object
 from headgate.compile.front.graph import Graph
-from headgate.compile.plan.selection import select_kernels
+from headgate.compile.plan.select import select_kernels
 from headgate.compile.plan.steps import Program
 from headgate.device import runtime_sources
-from headgate.device.manifest import RUNNER, SHARED_OBJECT, WEIGHTS
+from headgate.device.manifest import WEIGHTS
 from headgate.device.targets import Target
+from headgate.device.tensor_type import TensorType
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,16 @@ class Built:
 
 
 def build(
-    graph: Graph, target: Target, name: str, signature: Signature, *, shared: bool = True
+    graph: Graph,
+    target: Target,
+    name: str,
+    signature: Signature,
+    *,
+    kinds: Collection[str] | None = None,
 ) -> Built:
     """Compiles and links ``graph``, which has been fused.
 
-    ``shared``: make the shared object too, not just the runner.
+    ``kinds``: the kinds of artifact to link, None: all that the target's system has.
 
     Raises:
         UnsupportedOperator: a node that cannot be lowered.
@@ -58,8 +65,11 @@ def build(
         path = Path(folder)
         (path / "network.c").write_text(generated.source, encoding="utf-8")
         write_object(generated.functions, target, path / "kernels.o")
-        code = {SHARED_OBJECT: link_shared(path, target)} if shared else {}
-        code[RUNNER] = link_runner(path, target)
+        code = {
+            artifact.member: artifact.link(path, target)
+            for artifact in linux.ARTIFACTS
+            if kinds is None or artifact.kind in kinds
+        }
     members = {
         **code,
         "include/network.h": (runtime_sources() / "headgate.h").read_bytes(),
@@ -79,11 +89,9 @@ def describe_target(target: Target) -> dict[str, Any]:
     }
 
 
-def describe_tensors(tensors: dict[str, tuple[int, ...]]) -> list[dict[str, Any]]:
+def describe_tensors(tensors: dict[str, TensorType]) -> list[dict[str, Any]]:
     """The manifest's ``inputs`` or ``outputs``."""
-    return [
-        {"name": name, "shape": list(shape), "dtype": "float32"} for name, shape in tensors.items()
-    ]
+    return [{"name": name, **tensor.manifest()} for name, tensor in tensors.items()]
 
 
 def save_vectors(inputs: list[np.ndarray], outputs: list[np.ndarray]) -> bytes:

@@ -23,6 +23,7 @@ from headgate.compile.verify.reference import answer
 from headgate.device import Bundle
 from headgate.device.manifest import NAMED, VECTORS
 from headgate.device.targets import get_target
+from headgate.device.tensor_type import TensorType
 
 TOLERANCE = 1e-4
 """Largest error allowed on a device, as a share of the largest output."""
@@ -89,8 +90,8 @@ def compile_module(
         "target": describe_target(row),
         "tools": {tool: _version(tool) for tool in _TOOLS},
         "model_sha256": _model_hash(own, graph),
-        "inputs": describe_tensors(_shapes(example.names, inputs)),
-        "outputs": describe_tensors(_shapes(tuple(reference.outputs), outputs)),
+        "inputs": describe_tensors(_types(example.names, inputs)),
+        "outputs": describe_tensors(_types(tuple(reference.outputs), outputs)),
         **({"results": NAMED} if reference.table else {}),
         **built.manifest(),
         "preprocess": None
@@ -111,8 +112,9 @@ def compile_module(
     return Bundle(bundle.manifest, {**bundle.members, VECTORS: left})
 
 
-def _shapes(names: tuple[str, ...], arrays: list[np.ndarray]) -> dict[str, tuple[int, ...]]:
-    return {name: (1, *array.shape[1:]) for name, array in zip(names, arrays, strict=True)}
+def _types(names: tuple[str, ...], arrays: list[np.ndarray]) -> dict[str, TensorType]:
+    """Each input or output as one sample has it."""
+    return {name: TensorType.of(array[:1]) for name, array in zip(names, arrays, strict=True)}
 
 
 def _model_hash(module: nn.Module, graph: Graph) -> str:

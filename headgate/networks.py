@@ -136,8 +136,8 @@ def convert_to_tflite(
         ToolMissing: TensorFlow is not installed.
         CompileError: it cannot be translated; UnsupportedOperator names what, gates for one.
     """
-    from headgate.compile.export.tflite import Description, convert, tool_versions
-    from headgate.compile.export.tflite.description import SCHEMA
+    from headgate.compile.export.tflite import convert, tool_versions
+    from headgate.device.tflite_file import SCHEMA, Description
     from headgate.train.macs import count_macs
 
     model = convert(network.module, network.example(), calibration)

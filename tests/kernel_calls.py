@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from headgate.compile.backend.lower import write_object
-from headgate.compile.plan.steps import Kernel
+from headgate.compile.isa import Isa, isa_for
+from headgate.compile.kernels.kernel import Kernel
 from headgate.device.targets import Target, get_target
+from headgate.device.tensor_type import FLOAT32
 
 GUARD = 64
 """What the arena keeps free around every buffer, in bytes."""
@@ -35,11 +37,17 @@ class Call:
     def __post_init__(self) -> None:
         # Alone, unless a test says otherwise.
         self.arrays.setdefault("part", np.array([0, 1], np.int32))
+        # Scratch holds nothing usable yet.
+        for name, tensor in self.kernel.scratch().items():
+            number = np.nan if tensor.dtype.startswith("float") else 0
+            self.arrays.setdefault(name, np.full(tensor.shape, number, tensor.dtype))
+            self.writes.add(name)
 
 
-def scratch(size_bytes: int) -> np.ndarray:
-    """Memory that holds nothing usable yet."""
-    return np.full(size_bytes // 4, np.nan, np.float32)
+def isa(target: Target) -> Isa:
+    """The instructions of a target; of the narrowest row weights are used by element."""
+    found = isa_for(target, FLOAT32)
+    return replace(found, weight_lanes=4) if found.lanes == 4 else found
 
 
 def host_targets() -> list[Target]:
@@ -51,7 +59,7 @@ def host_targets() -> list[Target]:
     return [
         host,
         replace(x86, vector_fma_cycles={8: 0.5}),
-        replace(x86, vector_fma_cycles={4: 1.0}, weight_lanes=4),
+        replace(x86, vector_fma_cycles={4: 1.0}),
     ]
 
 

@@ -11,7 +11,8 @@ import torch
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
-from headgate.compile.kernels.tiling import ConvShape, Tiling
+from headgate.compile.kernels.convolution import ConvShape
+from headgate.compile.kernels.tiling import Tiling
 from tests.kernel_calls import host_targets
 
 SENTINEL = 7.5

@@ -105,11 +105,11 @@ def _write(module: nn.Module, path: Path, program: str) -> str:
     import torch
 
     from headgate.compile import compile_module
-    from headgate.profiling.peers import LiteRT
+    from headgate.compile.export import get_exporter
 
     example = torch.from_numpy(networks.images()[:1])
     if program == TFLITE_FP32:
-        return LiteRT.prepare(module, example, path).name
+        return get_exporter("tflite").write(module, example, path).name
     target = path.with_suffix(".hgb")
     compile_module(
         module, (example,), target="host", name=path.name, vectors=networks.images()

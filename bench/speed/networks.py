@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.settle import random_images, settle
+from headgate.compile.export import get_exporter
 from headgate.device.files import atomic_write
 from headgate.profiling.peers import PEERS
 
@@ -75,7 +76,8 @@ def prepare(entry: Entry, folder: Path, say: Callable[[str], None]) -> None:
             plan["missing"][peer.title] = missing
             continue
         say(f"converting {entry.network} for {peer.title}")
-        plan["peers"][peer.title] = peer.prepare(dense, example, folder / entry.network).name
+        exporter = get_exporter(peer.backend)
+        plan["peers"][peer.title] = exporter.write(dense, example, folder / entry.network).name
     plan["accuracies"] = accuracies
     with atomic_write(folder / "plan.json") as file:
         file.write(json.dumps(plan, indent=1).encode())

@@ -16,9 +16,11 @@ import safetensors.numpy
 from tvm.tirx import PrimFunc
 
 from headgate.compile.front.graph import Graph, Value
+from headgate.compile.kernels.kernel import Kernel
 from headgate.compile.kernels.split import PART
 from headgate.compile.plan.arena import ALIGNMENT, GUARD, plan_arena
-from headgate.compile.plan.steps import ActiveList, Buffer, Constant, Kernel, Program, Step
+from headgate.compile.plan.steps import ActiveList, Buffer, Constant, Program, Step
+from headgate.device.tensor_type import C_TYPES, TensorType
 
 EXECUTED = "executed"
 """The argument in which a kernel counts what it did; the counts of threads are added up."""
@@ -67,7 +69,7 @@ def generate(
         if kernel is None:
             kernel = names[step.kernel] = f"headgate_kernel_{len(names)}"
             functions[kernel] = step.kernel.build(kernel)
-            declared[kernel] = [f"{_C[d]} *{key}" for key, d in step.kernel.parameters()]
+            declared[kernel] = [f"{C_TYPES[d]} *{key}" for key, d in step.kernel.parameters()]
         own, own_bytes = _own_offsets(step)
         thread_bytes = max(thread_bytes, own_bytes)
         arguments = []
@@ -80,7 +82,7 @@ def generate(
                 moved = step.repeat.moved(key)
                 place = _argument(step.arguments[key], dtype, offsets, weight_offsets, moved)
                 if key in own:
-                    place = f"range[0] ? ({_C[dtype]} *)(own + {own[key]}) : {place}"
+                    place = f"range[0] ? ({C_TYPES[dtype]} *)(own + {own[key]}) : {place}"
                 arguments.append(place)
         executed = step.arguments.get(EXECUTED)
         steps.append(
@@ -146,12 +148,6 @@ def c_string(text: str) -> str:
 
 # Not "?", which begins a trigraph.
 _PLAIN = string.ascii_letters + string.digits + " _.-+/*:,;()[]{}<>=@#$%&!|~^'"
-_C = {
-    "bool": "int8_t",
-    "float32": "float",
-    "float64": "double",
-    **{f"{kind}{bits}": f"{kind}{bits}_t" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
-}
 
 
 def _argument(
@@ -162,8 +158,8 @@ def _argument(
     moved: str,
 ) -> str:
     if isinstance(argument, Constant):
-        return f"({_C[dtype]} *)(w + {weights[argument.name]}{moved})"
-    return f"({_C[dtype]} *)(a + {arena[argument]}{moved})"
+        return f"({C_TYPES[dtype]} *)(w + {weights[argument.name]}{moved})"
+    return f"({C_TYPES[dtype]} *)(a + {arena[argument]}{moved})"
 
 
 def _names(signature: Signature, graph: Graph) -> Sequence[str]:
@@ -174,15 +170,15 @@ def _tensors(
     names: Sequence[str], values: list[Value], buffers: list[Buffer], offsets: dict[Buffer, int]
 ) -> list[dict[str, Any]]:
     return [
-        {"name": name, "shape": v.shape, "bytes": 4 * v.size, "offset": offsets[b]}
+        {"name": name, "type": v.type, "offset": offsets[b]}
         for name, v, b in zip(names, values, buffers, strict=True)
     ]
 
 
 def _in_one(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """One output that holds all ``rows``, and those with their place in it."""
-    starts = [0, *accumulate(row["bytes"] for row in rows)]
-    total = {"name": TRACE, "shape": (1, starts[-1] // 4), "bytes": starts[-1]}
+    starts = [0, *accumulate(row["type"].bytes for row in rows)]
+    total = {"name": TRACE, "type": TensorType((1, sum(row["type"].size for row in rows)))}
     placed = [
         row | {"to": f"(char *)to[0] + {start}"} for row, start in zip(rows, starts, strict=False)
     ]

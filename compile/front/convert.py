@@ -10,9 +10,10 @@ from torch import Tensor, fx
 
 from headgate.compile.front.graph import Graph, Value
 from headgate.compile.front.reading import Call, dtype_name, module_path
+from headgate.device.tensor_type import FLOAT32, TensorType
 from headgate.errors import CompileError, UnsupportedOperator
 
-DTYPES = ("float32", "float64", "bool", "int8", "uint8", "int16", "int32", "int64")
+DTYPES = (FLOAT32, "float64", "bool", "int8", "uint8", "int16", "int32", "int64")
 """Types of numbers between operators: masks and indices, beside what is computed."""
 
 Handler = Callable[[Call], Any]
@@ -45,7 +46,7 @@ def convert(module: fx.GraphModule, operators: Mapping[str, Handler]) -> Graph:
             graph.outputs = [values[result] for result in node.args[0]]
     graph.origins = {v: node for node, v in values.items() if isinstance(v, Value)}
     for value in (*graph.inputs, *graph.outputs):
-        if value.dtype != "float32":
+        if value.dtype != FLOAT32:
             raise CompileError(
                 f"Input or result {value.name!r} is of type {value.dtype}; headgate compiles "
                 "networks from float32 to float32."
@@ -54,7 +55,7 @@ def convert(module: fx.GraphModule, operators: Mapping[str, Handler]) -> Graph:
 
 
 def _described(node: fx.Node, tensor: Tensor) -> Value:
-    return Value(node.name, tuple(tensor.shape), dtype=_dtype(node, tensor))
+    return Value(node.name, TensorType(tuple(tensor.shape), _dtype(node, tensor)))
 
 
 def _dtype(node: fx.Node, tensor: Any) -> str:
@@ -69,8 +70,8 @@ def _dtype(node: fx.Node, tensor: Any) -> str:
 
 
 def _constant(node: fx.Node, tensor: Tensor) -> Value:
-    data = tensor.detach().cpu().contiguous()
-    return Value(node.name, tuple(data.shape), data.numpy(), _dtype(node, data))
+    _dtype(node, tensor)
+    return Value.constant(node.name, tensor.detach().cpu().contiguous().numpy())
 
 
 def _picked(node: fx.Node, values: dict[fx.Node, Any]) -> Value:

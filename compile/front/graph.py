@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from headgate.device.tensor_type import TensorType
+
 KINDS = {
     "conv2d": "x -> y; weight, bias; stride, padding (top, left, bottom, right), dilation, groups",
     "gated_conv2d": "x, gate -> y; as conv2d, then gate * y + shift where the gate is not zero; "
@@ -44,18 +46,29 @@ class Value:
     """A tensor: an input, a constant (with data) or the result of a node."""
 
     name: str
-    shape: tuple[int, ...]
+    type: TensorType
+    """Of another dtype than float32 only between ``compute`` nodes and the like."""
     data: np.ndarray | None = None
-    dtype: str = "float32"
-    """Anything else only between ``compute`` nodes and the like."""
+
+    @classmethod
+    def constant(cls, name: str, data: np.ndarray) -> Value:
+        return cls(name, TensorType.of(data), data)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.type.shape
+
+    @property
+    def dtype(self) -> str:
+        return self.type.dtype
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
+        return self.type.size
 
     @property
     def bytes(self) -> int:
-        return self.size * np.dtype(self.dtype).itemsize
+        return self.type.bytes
 
     @property
     def channels(self) -> int:

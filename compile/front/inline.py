@@ -83,7 +83,7 @@ def _scaled(node: Node) -> Element:
     dtype = node.output.dtype
     for name in ("scale", "shift"):
         data = np.asarray(node[name], dtype)
-        node.inputs.append(Value(f"{node.output.name}.{name}", data.shape, data, dtype))
+        node.inputs.append(Value.constant(f"{node.output.name}.{name}", data))
 
     def element(readers: list[Callable[..., Any]], *indices: Any) -> Any:
         x, scale, shift = readers

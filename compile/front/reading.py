@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from headgate.compile.front.graph import Graph, Node, Value
+from headgate.device.tensor_type import FLOAT32, TensorType
 from headgate.errors import UnsupportedOperator
 
 # Where and how a tensor is stored says nothing about its numbers.
@@ -120,7 +121,7 @@ class Call:
 
     def constant(self, data: np.ndarray, suffix: str = "") -> Value:
         data = np.asarray(data, order="C")
-        return Value(f"{self.fx.name}{suffix}", data.shape, data, str(data.dtype))
+        return Value.constant(f"{self.fx.name}{suffix}", data)
 
     def node(
         self,
@@ -134,8 +135,8 @@ class Call:
     ) -> Value:
         """Appends a node; its result, of the call's shape and dtype unless others are given."""
         shape = self.shape if shape is None else tuple(int(size) for size in shape)
-        output = Value(f"{self.fx.name}{suffix}", shape, dtype=dtype or self.dtype)
-        if kind not in _ANY_TYPE and {v.dtype for v in (*inputs, output)} != {"float32"}:
+        output = Value(f"{self.fx.name}{suffix}", TensorType(shape, dtype or self.dtype))
+        if kind not in _ANY_TYPE and {v.dtype for v in (*inputs, output)} != {FLOAT32}:
             raise self.refused(f"for {kind} of other numbers than float32")
         self.graph.nodes.append(Node(kind, list(inputs), output, self.path, attributes))
         return output

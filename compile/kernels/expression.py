@@ -11,12 +11,12 @@ from tvm import te, tirx
 from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T
 
-Tensor = tuple[tuple[int, ...], str]
-"""Shape and dtype."""
+from headgate.compile.kernels.kernel import Kernel, Parameter
+from headgate.device.tensor_type import TensorType
 
 
 @dataclass(frozen=True)
-class Expression:
+class Expression(Kernel):
     """``y[indices] = element(readers, *indices)``; parameters are the operands, then ``y``.
 
     Two are equal when their functions are.
@@ -27,17 +27,18 @@ class Expression:
     key: Any = None
 
     @classmethod
-    def of(cls, element: Callable[..., Any], inputs: list[Tensor], result: Tensor) -> Expression:
+    def of(
+        cls, element: Callable[..., Any], inputs: list[TensorType], result: TensorType
+    ) -> Expression:
         """The kernel of a ``compute`` node (``graph.KINDS``) with these operands."""
-        operands = [
-            te.placeholder(shape, dtype, name=f"x{i}") for i, (shape, dtype) in enumerate(inputs)
-        ]
+        operands = [te.placeholder(t.shape, t.dtype, name=f"x{i}") for i, t in enumerate(inputs)]
         readers = [operand.__call__ for operand in operands]
-        y = te.compute(result[0], lambda *indices: element(readers, *indices), name="y")
+        y = te.compute(result.shape, lambda *indices: element(readers, *indices), name="y")
         function = te.create_prim_func([*operands, y])
-        return cls(function, (*(d for _, d in inputs), result[1]), tvm_ffi.StructuralKey(function))
+        dtypes = tuple(tensor.dtype for tensor in (*inputs, result))
+        return cls(function, dtypes, tvm_ffi.StructuralKey(function))
 
-    def parameters(self) -> list[tuple[str, str]]:
+    def parameters(self) -> list[Parameter]:
         names = [f"x{i}" for i in range(len(self.dtypes) - 1)]
         return list(zip([*names, "y"], self.dtypes, strict=True))
 

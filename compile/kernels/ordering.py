@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tvm import tirx
-from tvm.tirx import PrimFunc
 
 from headgate.compile.kernels import tir
+from headgate.compile.kernels.kernel import Kernel, Parameter
 from headgate.compile.kernels.tir import Buffer, Expr, T, let, local, loop
+from headgate.device.tensor_type import INT32, TensorType
+
+PLACES = "int64"
+"""PyTorch's type of the places of numbers in a row."""
 
 
 @dataclass(frozen=True)
-class Scan:
+class Scan(Kernel):
     """``y[i] = x[0] + ... + x[i]`` (or times) of ``size`` numbers that lie ``inner`` apart."""
 
     outer: int
@@ -21,11 +25,8 @@ class Scan:
     function: str
     dtype: str
 
-    def parameters(self) -> list[tuple[str, str]]:
+    def parameters(self) -> list[Parameter]:
         return [("x", self.dtype), ("y", self.dtype)]
-
-    def build(self, name: str) -> PrimFunc:
-        return tir.prim_func(name, self.parameters(), self._body)
 
     def _body(self, x: Buffer, y: Buffer) -> None:
         with loop(self.outer) as o, loop(self.inner) as i:
@@ -39,7 +40,7 @@ class Scan:
 
 
 @dataclass(frozen=True)
-class Sort:
+class Sort(Kernel):
     """The places of a row's numbers in order: merge sort, so equal ones stay in their order."""
 
     rows: int
@@ -47,17 +48,17 @@ class Sort:
     descending: bool
     dtype: str
 
-    def parameters(self) -> list[tuple[str, str]]:
-        return [("x", self.dtype), ("y", "int64"), ("scratch", "int64")]
+    def parameters(self) -> list[Parameter]:
+        return [("x", self.dtype), ("y", PLACES), ("scratch", PLACES)]
 
-    def build(self, name: str) -> PrimFunc:
-        return tir.prim_func(name, self.parameters(), self._body)
+    def scratch(self) -> dict[str, TensorType]:
+        return {"scratch": TensorType((self.size,), PLACES)}
 
     def _body(self, x: Buffer, y: Buffer, scratch: Buffer) -> None:
         with loop(self.rows) as row:
             base = let(row * self.size)
             with loop(self.size) as i:
-                T.buffer_store(y, tirx.Cast("int64", i), [base + i])
+                T.buffer_store(y, tirx.Cast(PLACES, i), [base + i])
             width = 1
             while width < self.size:
                 self._merge_all(x, y, scratch, base, width)
@@ -71,17 +72,17 @@ class Sort:
             low = let(pair * (2 * width))
             middle = let(tir.minimum(low + width, self.size))
             high = let(tir.minimum(low + 2 * width, self.size))
-            left, right = local(1, "int32"), local(1, "int32")
+            left, right = local(1, INT32), local(1, INT32)
             T.buffer_store(left, low, [0])
             T.buffer_store(right, middle, [0])
             with loop(high - low) as k:
                 # Clamped: one of the two may be behind its run, and is not taken then.
                 a = let(scratch[tir.minimum(left[0], self.size - 1)])
                 b = let(scratch[tir.minimum(right[0], self.size - 1)])
-                first, second = x[tirx.Cast("int32", a) + base], x[tirx.Cast("int32", b) + base]
+                first, second = x[tirx.Cast(INT32, a) + base], x[tirx.Cast(INT32, b) + base]
                 in_order = first >= second if self.descending else first <= second
                 take_left = let(tirx.all(left[0] < middle, tirx.any(right[0] >= high, in_order)))
                 T.buffer_store(y, tirx.Select(take_left, a, b), [base + low + k])
-                step = tirx.Cast("int32", take_left)
+                step = tirx.Cast(INT32, take_left)
                 T.buffer_store(left, left[0] + step, [0])
                 T.buffer_store(right, right[0] + (1 - step), [0])

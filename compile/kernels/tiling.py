@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from itertools import product
 from math import ceil, log2
 
-from headgate.device.targets import Target
+from headgate.compile.isa import Isa
+from headgate.compile.kernels.convolution import ConvShape
 
 MIN_CHUNK_ROWS = 4
 """Fewer rows at a time would copy the overlap of neighbouring chunks too often."""
@@ -27,56 +28,6 @@ SMALL_SCRATCH_BYTES = 14 << 10
 """Scratch that stays in the first-level cache and is small beside the activations."""
 ASSUMED_DENSITY = 0.5
 """What the cost model takes for a gated side."""
-
-
-@dataclass(frozen=True)
-class ConvShape:
-    """A convolution; padding is (top, left, bottom, right), batch one."""
-
-    in_channels: int
-    out_channels: int
-    height: int
-    width: int
-    kernel: tuple[int, int]
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    groups: int = 1
-
-    @property
-    def out_height(self) -> int:
-        span = (self.kernel[0] - 1) * self.dilation[0] + 1
-        return (self.height + self.padding[0] + self.padding[2] - span) // self.stride[0] + 1
-
-    @property
-    def out_width(self) -> int:
-        span = (self.kernel[1] - 1) * self.dilation[1] + 1
-        return (self.width + self.padding[1] + self.padding[3] - span) // self.stride[1] + 1
-
-    @property
-    def taps(self) -> int:
-        return self.kernel[0] * self.kernel[1]
-
-    @property
-    def pixels(self) -> int:
-        return self.out_height * self.out_width
-
-    @property
-    def group_in(self) -> int:
-        return self.in_channels // self.groups
-
-    @property
-    def group_out(self) -> int:
-        return self.out_channels // self.groups
-
-    @property
-    def pointwise(self) -> bool:
-        return self.taps == 1 and self.stride == (1, 1) and not any(self.padding)
-
-    @property
-    def macs_per_pair(self) -> int:
-        """Multiplications for one input channel seen by one output channel."""
-        return self.taps * self.pixels
 
 
 @dataclass(frozen=True)
@@ -128,37 +79,35 @@ class Tiling:
         vectors = max(self.chunk_vectors(shape, rows) for rows in set(self.chunks(shape)))
         return shape.group_in * shape.taps * vectors * self.lanes + self.lanes
 
-    def scratch_bytes(self, shape: ConvShape) -> int:
-        return 4 * (self.padded_size(shape) + self.column_size(shape))
+    def scratch_size(self, shape: ConvShape) -> int:
+        """Numbers of scratch altogether."""
+        return self.padded_size(shape) + self.column_size(shape)
 
 
 REGISTER_ROWS = 8
 """Output channels of a register tile: enough chains of additions to hide their latency."""
 
 
-def _vectors(target: Target) -> tuple[int, ...]:
+def _vectors(isa: Isa) -> tuple[int, ...]:
     """How many vectors of pixels a register tile may have.
 
     Where weights are broadcast from memory, one: the instruction that multiplies also loads. With
     more, LLVM loads the weights of all taps first and spills them, at half the speed. Where they
     are used by element, two fill the registers of NEON.
     """
-    return (1,) if target.weight_lanes == 1 else (1, 2)
+    return (1,) if isa.weight_lanes == 1 else (1, 2)
 
 
-def _cycles(
-    shape: ConvShape, tiling: Tiling, target: Target, density: tuple[float, float]
-) -> float:
+def _cycles(shape: ConvShape, tiling: Tiling, isa: Isa, density: tuple[float, float]) -> float:
     """An estimate for ranking, not a prediction."""
     inputs = max(1.0, shape.group_in * density[0])
     blocks = max(1.0, ceil(shape.group_out * density[1] / 4) / (tiling.rows / 4))
-    fma = target.vector_fma_cycles[tiling.lanes]
-    load = fma / 2 if target.arch == "aarch64" and fma == 1.0 else fma
+    mac, load = isa.mac_cycles[tiling.lanes], isa.load_cycles[tiling.lanes]
 
     def tile(vectors: int) -> float:
         # Loads mostly hide behind the arithmetic, but not for free: they take issue slots.
-        loads = tiling.rows / target.weight_lanes + vectors
-        return tiling.rows * vectors * fma + 0.12 * loads * load
+        loads = tiling.rows / isa.weight_lanes + vectors
+        return tiling.rows * vectors * mac + 0.12 * loads * load
 
     total = 0.0
     for rows in tiling.chunks(shape):
@@ -181,7 +130,7 @@ def _cycles(
 
 def choose_tiling(
     shape: ConvShape,
-    target: Target,
+    isa: Isa,
     *,
     gated_in: bool = False,
     gated_out: bool = False,
@@ -197,31 +146,31 @@ def choose_tiling(
     modes = ["direct"] if shape.pointwise else ["columns"]
     if shape.stride == (1, 1) and not shape.pointwise:
         modes.append("padded")
-    weights_bytes = 4 * shape.group_in * shape.group_out * shape.taps
+    weights_bytes = isa.item_bytes * shape.group_in * shape.group_out * shape.taps
     best: tuple[float, Tiling] | None = None
-    for mode, lanes in product(modes, target.vector_fma_cycles):
+    for mode, lanes in product(modes, isa.mac_cycles):
         if run_pixels is not None and mode == "padded" and shape.out_width % lanes:
             continue
         heights = _chunk_rows(shape, mode, lanes)
         if run_pixels is not None and mode != "direct":
             run = max(run_pixels, lanes)
             heights = [r for r in heights if r * shape.out_width % run == 0] or [shape.out_height]
-        for vectors in _vectors(target):
+        for vectors in _vectors(isa):
             for chunk_rows in heights:
                 tiling = Tiling(
-                    mode, rows, vectors, lanes, chunk_rows, weights_bytes > target.l2_bytes // 2
+                    mode, rows, vectors, lanes, chunk_rows, weights_bytes > isa.cache_bytes // 2
                 )
-                scratch = tiling.scratch_bytes(shape)
-                if scratch > max(SMALL_SCRATCH_BYTES, target.l2_bytes // 2) and (
+                scratch = isa.item_bytes * tiling.scratch_size(shape)
+                if scratch > max(SMALL_SCRATCH_BYTES, isa.cache_bytes // 2) and (
                     chunk_rows > heights[0]
                 ):
                     continue
-                cost = _cycles(shape, tiling, target, density)
+                cost = _cycles(shape, tiling, isa, density)
                 cost *= 1.0 + 0.015 * log2(max(1.0, scratch / SMALL_SCRATCH_BYTES))
                 if best is None or cost < best[0] * 0.999:
                     best = (cost, tiling)
     if best is None:
-        raise AssertionError(f"no tiling for {shape} on {target.name}")
+        raise AssertionError(f"no tiling for {shape} with {isa.name}")
     return best[1]
 
 

@@ -1,7 +1,7 @@
 """The few words in which every schedule is written, over TVM's IR builder.
 
 Buffers are flat: a kernel takes plain C pointers and computes its own offsets, so that what is
-written here is what the object file does. Counts and index lists are ``int32``, data ``float32``.
+written here is what the object file does. Counts and index lists are int32.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T
 
+from headgate.device.tensor_type import INT32
+
 Expr = Any
 """A TIR expression or a Python number."""
 Buffer = Any
@@ -26,7 +28,8 @@ UNBOUNDED = 1 << 30
 def prim_func(name: str, parameters: list[tuple[str, str]], body: Callable[..., None]) -> PrimFunc:
     """A C function ``void name(parameters)``.
 
-    Each parameter is ``(name, dtype)`` and becomes a pointer, handed to ``body`` as a buffer.
+    Each parameter is ``(name, dtype)`` and becomes a pointer, handed to ``body`` as a buffer by
+    its name.
     """
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name(name)
@@ -37,11 +40,12 @@ def prim_func(name: str, parameters: list[tuple[str, str]], body: Callable[..., 
             for handle, (_, dtype) in zip(handles, parameters, strict=True)
         ]
         # Named so that a kernel printed as TVMScript can be read.
-        body(*IRBuilder.name_many([key for key, _ in parameters], buffers))
+        names = [key for key, _ in parameters]
+        body(**dict(zip(names, IRBuilder.name_many(names, buffers), strict=True)))
     return builder.get()
 
 
-def local(size: int, dtype: str = "float32") -> Buffer:
+def local(size: int, dtype: str) -> Buffer:
     """A small array that LLVM keeps in registers where its indices are constants."""
     return T.alloc_buffer((size,), dtype, scope="local")
 
@@ -80,7 +84,7 @@ def load(buffer: Buffer, offset: Expr, lanes: int = 1, stride: int = 1) -> Expr:
     if stride == 2:
         # Two contiguous loads and a shuffle; LLVM would make one load for each lane of a ramp.
         halves = [buffer[T.ramp(offset + part * lanes, 1, lanes)] for part in (0, 1)]
-        return T.Shuffle(halves, [tirx.IntImm("int32", 2 * lane) for lane in range(lanes)])
+        return T.Shuffle(halves, [int32(2 * lane) for lane in range(lanes)])
     return buffer[T.ramp(offset, stride, lanes)]
 
 
@@ -97,7 +101,7 @@ def store_part(buffer: Buffer, offset: Expr, value: Expr, lanes: int, count: int
         if width == lanes:
             part = value
         else:
-            indices = [tirx.IntImm("int32", done + lane) for lane in range(width)]
+            indices = [int32(done + lane) for lane in range(width)]
             part = T.Shuffle([value], indices)
         store(buffer, offset + done, part, width)
         done += width
@@ -105,13 +109,18 @@ def store_part(buffer: Buffer, offset: Expr, value: Expr, lanes: int, count: int
 
 def element(vector: Expr, index: int) -> Expr:
     """One element of a vector."""
-    return T.Shuffle([vector], [tirx.IntImm("int32", index)])
+    return T.Shuffle([vector], [int32(index)])
 
 
-def splat(value: Expr, lanes: int) -> Expr:
-    """``value`` in every lane."""
+def int32(value: int) -> Expr:
+    """A constant for counting."""
+    return tirx.IntImm(INT32, value)
+
+
+def splat(value: Expr, lanes: int, dtype: str) -> Expr:
+    """``value`` in every lane; a Python number becomes one of ``dtype``."""
     if isinstance(value, int | float):
-        value = tirx.FloatImm("float32", float(value))
+        value = tirx.const(value, dtype)
     return value if lanes == 1 else T.broadcast(value, lanes)
 
 
@@ -133,11 +142,11 @@ def copy(source: Buffer, start: Expr, target: Buffer, into: Expr, count: int, la
         store(target, into + i, load(source, start + i))
 
 
-def fill(target: Buffer, into: Expr, value: float, count: int, lanes: int) -> None:
+def fill(target: Buffer, into: Expr, value: float, count: int, lanes: int, dtype: str) -> None:
     """Sets ``count`` (a constant) numbers to ``value``."""
     whole = count // lanes
     if whole:
         with loop(whole) as i:
-            store(target, into + i * lanes, splat(value, lanes), lanes)
+            store(target, into + i * lanes, splat(value, lanes, dtype), lanes)
     for i in range(whole * lanes, count):
-        store(target, into + i, splat(value, 1))
+        store(target, into + i, splat(value, 1, dtype))

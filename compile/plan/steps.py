@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from tvm.tirx import PrimFunc
 
+from headgate.compile.kernels.kernel import Kernel
 from headgate.compile.kernels.split import PART
+from headgate.device.tensor_type import TensorType
 
 SHARED_MACS = 100_000
 """About two microseconds of one core; handing a layer to another takes less than one."""
 SHARED_NUMBERS = 16_384
 """As much for a layer that only moves numbers."""
-_OWN = ("scratch", "partial", "vectors")
-
-
-class Kernel(Protocol):
-    """Code for one kind of step; equal kernels (they are frozen) share one C function."""
-
-    def parameters(self) -> list[tuple[str, str]]: ...
-
-    def build(self, name: str) -> PrimFunc: ...
 
 
 @dataclass(eq=False)
@@ -30,8 +22,12 @@ class Buffer:
     """A part of the arena. ``pinned``: readable after the run, so nothing else may lie there."""
 
     name: str
-    bytes: int
+    type: TensorType
     pinned: bool = False
+
+    @property
+    def bytes(self) -> int:
+        return self.type.bytes
 
 
 @dataclass(eq=False)
@@ -44,7 +40,7 @@ class Constant:
 
 @dataclass(eq=False)
 class GateCount:
-    """How much a gate left open: of ``channels``, or of all numbers of a tensor (a pixel gate).
+    """How many of ``channels`` a gate made active, or of all numbers of a tensor (a pixel gate).
 
     ``index`` is its place in the manifest's ``gates``.
     """
@@ -88,7 +84,7 @@ ONCE = Repeat()
 class Step:
     """One call, or one for each image of a batch.
 
-    MACs done = ``base_macs`` + ``macs_per_pair`` x active inputs x active outputs.
+    MACs executed = ``base_macs`` + ``macs_per_pair`` x active inputs x active outputs.
     """
 
     path: str
@@ -101,7 +97,7 @@ class Step:
     in_list: GateCount | None = None
     out_list: GateCount | None = None
     base_macs: int = 0
-    """What is done in any case."""
+    """What is executed for every image."""
     pixel_tile: tuple[int, int] | None = None
     """Channels x pixels that a pixel gate decides on together."""
     repeat: Repeat = ONCE
@@ -110,18 +106,15 @@ class Step:
     def shared(self) -> bool:
         """Whether threads share this step: small ones are over before a second thread is there."""
         written = self.arguments.get("y")
-        numbers = written.bytes // 4 if isinstance(written, Buffer) else 0
+        numbers = written.type.size if isinstance(written, Buffer) else 0
         large = self.dense_macs >= SHARED_MACS or numbers >= SHARED_NUMBERS
         return large and PART in self.kernel.parameters()
 
     @property
     def own(self) -> dict[str, Buffer]:
         """The buffers of which each thread needs its own."""
-        return {
-            name: buffer
-            for name, buffer in self.arguments.items()
-            if name in _OWN and isinstance(buffer, Buffer)
-        }
+        own = {name: self.arguments[name] for name in self.kernel.scratch()}
+        return {name: buffer for name, buffer in own.items() if isinstance(buffer, Buffer)}
 
     @property
     def dense_macs(self) -> int:

@@ -1,4 +1,4 @@
-"""The state of kernel selection: where every value lies, which channels of it hold something.
+"""The memory of a network while its kernels are selected: where values lie, what they list.
 
 Every tensor is either *dense* or *listed*: stored with all its planes in place, of which only the
 active ones hold anything. A consumer that understands lists visits those; for one that does not,
@@ -9,28 +9,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
+from typing import Any
 
 import numpy as np
 
 from headgate.compile.front.graph import Graph, Node, Value
-from headgate.compile.kernels.gating import MergeLists
-from headgate.compile.kernels.planes import ClearInactive, CopyPlanes
+from headgate.compile.isa import isa_for
+from headgate.compile.kernels.kernel import Kernel
+from headgate.compile.kernels.lists import MergeLists
+from headgate.compile.kernels.registry import find_kernel
+from headgate.compile.plan.readers import averaged, gate_nodes
 from headgate.compile.plan.steps import (
     ONCE,
     ActiveList,
     Buffer,
     Constant,
     GateCount,
-    Kernel,
     Program,
     Repeat,
     Step,
 )
 from headgate.device.targets import Target
+from headgate.device.tensor_type import FLOAT32, INT32, TensorType
 
-_INT = 4
-FLOAT_BYTES = 4
+Arguments = dict[str, Buffer | Constant]
 
 
 @dataclass
@@ -45,56 +49,46 @@ class Storage:
     """Numbers of a flattened value that belong to one channel of the list."""
     at_least: float | None = None
     """A bound below every number, from the activation."""
-    sums: tuple[Buffer, int] | None = None
-    """Partial sums of each channel, and how many there are of each."""
+    sums: Buffer | None = None
+    """Partial sums (channels, lanes) of each channel."""
 
 
 class Workspace:
     """What has been decided so far about one graph on one target, and the steps it became."""
 
     def __init__(self, graph: Graph, target: Target) -> None:
-        self.graph = graph
-        self.target = target
-        self.lanes = max(target.vector_fma_cycles)
+        self._target = target
         self.storage: dict[Value, Storage] = {}
-        self.constants: dict[str, np.ndarray] = {}
         self.remaining = graph.uses()
-        self.wants_means = {
-            n.inputs[0]
-            for n in graph.nodes
-            if n.kind == "channel_mean" and n.inputs[0].pixels > 1 and n.inputs[0].shape[0] == 1
-        }
-        self.gate_nodes = _gate_nodes(graph)
         self.lists: dict[Value, ActiveList] = {}
         """Of gates that have been listed."""
         self.program = Program([], [])
+        self.averaged = averaged(graph)
+        self.gate_nodes = gate_nodes(graph)
+        self._constants: dict[str, np.ndarray] = {}
+
+    def kernel(self, operator: str, dtype: str = FLOAT32, *, gated: bool = False) -> Any:
+        """The function that makes the kernel of ``operator`` for numbers of ``dtype``."""
+        isa = isa_for(self._target, dtype)
+        return partial(find_kernel(operator, isa, gated=gated).of, isa)
 
     # Memory
 
-    def buffer(self, name: str, size: int) -> Buffer:
-        """A buffer for ``size`` numbers."""
-        return Buffer(name, size * FLOAT_BYTES)
+    def new(self, node: Node, buffer: Buffer | None = None, **known: Any) -> Storage:
+        """Storage for a node's result, in a buffer of its own unless one is given.
 
-    def new(
-        self,
-        node: Node,
-        *,
-        active: ActiveList | None = None,
-        cleared: bool = True,
-        run: int = 1,
-        at_least: float | None = None,
-    ) -> Storage:
-        """Storage for a node's result; the arguments are those of :class:`Storage`."""
-        buffer = Buffer(node.output.name, node.output.bytes)
-        self.storage[node.output] = Storage(buffer, active, cleared, run, at_least)
-        return self.storage[node.output]
+        ``known`` are the other fields of :class:`Storage`.
+        """
+        storage = Storage(buffer or Buffer(node.output.name, node.output.type), **known)
+        self.storage[node.output] = storage
+        return storage
 
     def of(self, value: Value) -> Storage:
         """Where a value lies; a constant operand becomes a weight that is copied in."""
         if value not in self.storage and value.data is not None:
             words = _words(value.data)
-            storage = Storage(self.buffer(value.name, words.size))
-            kernel = CopyPlanes(1, words.size, 4, 0)
+            storage = Storage(Buffer(value.name, TensorType.of(words)))
+            kernel = self.kernel("copy_planes")(1, words.size)
             x = Constant(value.name, words)
             self.add("", "constant", kernel, {"x": x, "y": storage.buffer})
             self.storage[value] = storage
@@ -104,20 +98,17 @@ class Workspace:
         """A tensor that a kernel reads whole: a constant is read where the weights are."""
         if value.data is None:
             return self.dense(value).buffer
-        return self.constant(node, value.name, value.data, value.data.dtype.type)
+        return self.constant(node, value.name, value.data, value.dtype)
 
     def dense(self, value: Value) -> Storage:
         """The storage of a value whose every plane may be read."""
         storage = self.of(value)
         if storage.active is not None and not storage.cleared:
             active = storage.active
-            pixels = value.size // active.channels
-            kernel = ClearInactive(active.channels, pixels, self.lanes)
-            arguments: dict[str, Buffer | Constant] = {
-                "y": storage.buffer,
-                "in_list": active.order,
-                "in_count": active.count,
-            }
+            kernel = self.kernel("clear_inactive", value.dtype)(
+                active.channels, value.size // active.channels
+            )
+            arguments = {"y": storage.buffer, **list_arguments(active)}
             self.add(active.name, "clear_inactive", kernel, arguments)
             for other in self.storage.values():
                 if other.buffer is storage.buffer:
@@ -126,9 +117,21 @@ class Workspace:
 
     def only_reader(self, value: Value) -> bool:
         """Whether the node at hand is the last to read what lies where ``value`` does."""
+        if value.data is not None:
+            return False
         buffer = self.storage[value].buffer
         left = sum(self.remaining[other] for other, s in self.storage.items() if s.buffer is buffer)
-        return left == 1 and value.data is None
+        return left == 1
+
+    def constant(self, node: Node, name: str, data: np.ndarray, dtype: str = FLOAT32) -> Constant:
+        """A weight; a module that is called twice keeps one copy."""
+        data = np.ascontiguousarray(data, dtype)
+        stem = f"{node.name}.{name}"
+        for key in _numbered(stem):
+            known = self._constants.setdefault(key, data)
+            if known is data or (known.dtype == data.dtype and np.array_equal(known, data)):
+                return Constant(key, known)
+        raise AssertionError("an endless sequence ended")
 
     # Steps
 
@@ -137,17 +140,21 @@ class Workspace:
         path: str,
         operator: str,
         kernel: Kernel,
-        arguments: dict[str, Buffer | Constant],
+        arguments: Arguments,
         macs: tuple[int, int, int] = (0, 1, 1),
         lists: tuple[GateCount | None, GateCount | None] = (None, None),
         repeat: Repeat = ONCE,
     ) -> Step:
-        """Appends a step; ``macs`` are those of one call."""
+        """Appends a step with its kernel's scratch; ``macs`` are those of one call."""
         per_pair, inputs, outputs = macs
+        scratch = {
+            name: Buffer(f"{path}.{name}", type_) for name, type_ in kernel.scratch().items()
+        }
         step = Step(
-            path, operator, kernel, arguments, per_pair * repeat.times, inputs, outputs, *lists
+            *(path, operator, kernel, arguments | scratch),
+            *(per_pair * repeat.times, inputs, outputs, *lists),
+            repeat=repeat,
         )
-        step.repeat = repeat
         self.program.steps.append(step)
         return step
 
@@ -155,22 +162,12 @@ class Workspace:
         """The operator's name in reports; what exists only for a gate counts as gate."""
         return "gate" if node in self.gate_nodes else operator or node.kind
 
-    def constant(
-        self, node: Node, name: str, data: np.ndarray, dtype: type[np.generic] = np.float32
-    ) -> Constant:
-        """A weight; a module that is called twice keeps one copy."""
-        data = np.ascontiguousarray(data, dtype)
-        stem = f"{node.name}.{name}"
-        for key in _numbered(stem):
-            known = self.constants.setdefault(key, data)
-            if known is data or (known.dtype == data.dtype and np.array_equal(known, data)):
-                return Constant(key, known)
-        raise AssertionError("an endless sequence ended")
+    # Lists
 
     def new_list(self, name: str, channels: int) -> ActiveList:
         count = self._new_count(name, channels)
         # One slot more than channels: the writer's last write may fall behind the end.
-        order = Buffer(f"{count.name}.list", (channels + 1) * _INT, pinned=True)
+        order = Buffer(f"{count.name}.list", TensorType((channels + 1,), INT32), pinned=True)
         active = ActiveList(count.name, count.index, channels, count.count, order)
         self.program.lists.append(active)
         return active
@@ -184,7 +181,7 @@ class Workspace:
     def _new_count(self, name: str, channels: int) -> GateCount:
         taken = {active.name for active in self.program.lists}
         name = next(key for key in _numbered(name) if key not in taken)
-        buffer = Buffer(f"{name}.count", _INT, pinned=True)
+        buffer = Buffer(f"{name}.count", TensorType((1,), INT32), pinned=True)
         return GateCount(name, len(self.program.lists), channels, buffer)
 
     def merge(
@@ -200,10 +197,7 @@ class Workspace:
             return None
         channels = max(o + size for (_, size), o in zip(parts, offsets, strict=True))
         merged = self.new_list(node.name, channels)
-        arguments: dict[str, Buffer | Constant] = {
-            "out_list": merged.order,
-            "out_count": merged.count,
-        }
+        arguments = list_arguments(merged, "out")
         for i, active in enumerate(lists):
             if active is not None:
                 arguments |= {f"list{i}": active.order, f"count{i}": active.count}
@@ -214,21 +208,27 @@ class Workspace:
         return merged
 
 
-def each_image(values: dict[str, Value]) -> Repeat:
-    """One call for each image: the arguments' names and the batches that they stand for."""
-    times = next(iter(values.values())).shape[0]
+def each(times: int, **values: Value) -> Repeat:
+    """A call for each of ``times`` equal parts of some arguments' values, images for one."""
     return Repeat(times, {name: value.bytes // times for name, value in values.items()})
 
 
-def list_arguments(active: ActiveList | None) -> dict[str, Buffer | Constant]:
-    """A kernel's arguments for a listed input, none for a dense one."""
-    return {"in_list": active.order, "in_count": active.count} if active is not None else {}
+def each_image(**values: Value) -> Repeat:
+    """One call for each image: the arguments' names and the batches that they stand for."""
+    return each(next(iter(values.values())).shape[0], **values)
+
+
+def list_arguments(active: ActiveList | None, side: str = "in") -> Arguments:
+    """A kernel's arguments for a listed input or output, none for a dense one."""
+    if active is None:
+        return {}
+    return {f"{side}_list": active.order, f"{side}_count": active.count}
 
 
 def _words(data: np.ndarray) -> np.ndarray:
     """The bytes of a constant of any type, as numbers to be copied."""
     raw = np.ascontiguousarray(data).tobytes()
-    return np.frombuffer(raw + bytes(-len(raw) % FLOAT_BYTES), np.float32)
+    return np.frombuffer(raw + bytes(-len(raw) % np.dtype(FLOAT32).itemsize), FLOAT32)
 
 
 def _numbered(stem: str) -> Iterator[str]:
@@ -236,27 +236,3 @@ def _numbered(stem: str) -> Iterator[str]:
     yield stem
     for number in count(2):
         yield f"{stem}.{number}"
-
-
-def _gate_nodes(graph: Graph) -> set[Node]:
-    """Nodes whose results only gates read."""
-    readers: dict[Value, list[Node]] = {}
-    for node in graph.nodes:
-        for value in node.inputs:
-            readers.setdefault(value, []).append(node)
-    outputs, found = set(graph.outputs), set[Node]()
-    for node in reversed(graph.nodes):
-        known = readers.get(node.output, []) if node.output not in outputs else []
-        if known and all(r in found or _decides(node.output, r) for r in known):
-            found.add(node)
-    return found
-
-
-def _decides(value: Value, reader: Node) -> bool:
-    """Whether ``value`` is the gate of ``reader`` and nothing else to it."""
-    inputs = reader.inputs
-    return (
-        reader.kind == "gated_conv2d"
-        and inputs[1] is value
-        and value not in (inputs[0], *inputs[2:])
-    )

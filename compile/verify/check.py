@@ -220,7 +220,7 @@ class _Search:
     def _compare(self, index: int) -> tuple[list[Difference], list[np.ndarray]]:
         inputs = [array[index : index + 1] for array in self._inputs]
         trace = self._trace
-        empty = np.zeros(trace.outputs[TRACE], np.float32)
+        empty = np.zeros(trace.outputs[TRACE].shape, np.float32)
         bundle = Bundle(
             {
                 **self._bundle.manifest,

@@ -20,6 +20,7 @@ from headgate.compile.backend.c_source import TRACE, Signature
 from headgate.compile.build import Built, build
 from headgate.compile.front.graph import Graph, Node, Value
 from headgate.device.targets import Target
+from headgate.device.tensor_type import FLOAT32, TensorType
 
 EXACT = 1e-5
 """A layer that is right is nearer to PyTorch than this; what is left is the order of sums."""
@@ -40,15 +41,15 @@ class Trace:
     """A second program of a fused graph, from which every layer's result comes back."""
 
     def __init__(self, graph: Graph, target: Target, name: str, inputs: tuple[str, ...]) -> None:
-        kept = [node.output for node in graph.nodes if node.output.dtype == "float32"]
+        kept = [node.output for node in graph.nodes if node.output.dtype == FLOAT32]
         self._values, self._results = [*kept, *graph.outputs], len(graph.outputs)
         traced = Graph(graph.inputs, graph.nodes, self._values)
-        self.built: Built = build(traced, target, name, Signature(inputs, None), shared=False)
+        self.built: Built = build(traced, target, name, Signature(inputs, None), kinds=("runner",))
 
     @property
-    def outputs(self) -> dict[str, tuple[int, ...]]:
+    def outputs(self) -> dict[str, TensorType]:
         """The one output of the program, by name."""
-        return {TRACE: (1, sum(value.size for value in self._values))}
+        return {TRACE: TensorType((1, sum(value.size for value in self._values)))}
 
     def split(self, trace: np.ndarray) -> tuple[dict[Value, np.ndarray], list[np.ndarray]]:
         """What one run brought back: each layer's result, and those of the network."""

@@ -114,7 +114,7 @@ def labelled_images(images: list[str] | None, files: list[Path]) -> Batch | None
         UsageError: no file says how to preprocess them.
     """
     from headgate import Bundle
-    from headgate.compile.export.tflite.description import Description
+    from headgate.device.tflite_file import Description
     from headgate.images import read_images
 
     if not images:

@@ -13,8 +13,8 @@ from headgate.cli.output import next_step, on_machine, print_json, print_line, w
 from headgate.errors import UsageError, suggest
 
 if TYPE_CHECKING:
+    from headgate.compile.export import Exporter
     from headgate.networks import Network
-    from headgate.profiling.peers import Peer
 
 QUANTIZATIONS = ("int8",)
 
@@ -77,17 +77,17 @@ def compile_(
 ) -> None:
     """Compile a network for headgate's own runtime, or for LiteRT, ONNX Runtime or ncnn."""
     # What can be wrong is looked at first: loading TVM or TensorFlow takes seconds.
-    peer = _check(backend, target, quantize, calibrate)
-    if peer is not None and not check:
+    exporter = _check(backend, target, quantize, calibrate)
+    if exporter is not None and not check:
         raise UsageError("--no-check is for --backend headgate; of other files nothing is checked")
     from headgate.networks import find_network
 
     network = find_network(model, random_weights=random_weights, method=method, density=density)
-    if peer is None:
+    if exporter is None:
         figures, following = _bundle(network, target or "host", output, check)
     else:
         _refuse_gates(network, model, backend)
-        figures = _file(network, peer, quantize, calibrate or "sample", output)
+        figures = _file(network, exporter, quantize, calibrate or "sample", output)
         following = f"headgate compare {network.name}-host.hgb {figures['file']}"
         if backend == "tflite" and not random_weights:
             following = f"headgate validate {figures['file']}"
@@ -104,27 +104,27 @@ def compile_(
 
 def _check(
     backend: str, target: str | None, quantize: str | None, calibrate: str | None
-) -> type[Peer] | None:
-    """The peer to make a file for, None for a bundle."""
+) -> Exporter | None:
+    """What writes the file, None for a bundle."""
+    from headgate.compile.export import get_exporter
     from headgate.device.targets import get_target
-    from headgate.profiling.peers import peer_for_backend
 
     if backend != "tflite" and (quantize or calibrate):
         raise UsageError("--quantize and --calibrate are for --backend tflite")
     if backend == "headgate":
         get_target(target or "host")
         return None
-    peer = peer_for_backend(backend)
+    exporter = get_exporter(backend)
     if target is not None:
         raise UsageError(
-            f"a {peer.suffix} file is the same for every target; leave --target {target} away"
+            f"a {exporter.suffix} file is the same for every target; leave --target {target} away"
         )
     if quantize is not None and quantize not in QUANTIZATIONS:
         raise UsageError(f"unknown --quantize {quantize!r}.{suggest(quantize, QUANTIZATIONS)}")
     if calibrate and not quantize:
         raise UsageError("--calibrate is for --quantize int8; fp32 needs no ranges")
-    peer.check_converters()
-    return peer
+    exporter.check()
+    return exporter
 
 
 def _refuse_gates(network: Network, model: str, backend: str) -> None:
@@ -151,19 +151,19 @@ def _bundle(
 
 
 def _file(
-    network: Network, peer: type[Peer], quantize: str | None, calibrate: str, output: Path | None
+    network: Network, exporter: Exporter, quantize: str | None, calibrate: str, output: Path | None
 ) -> dict[str, Any]:
-    """Makes a peer's file; its figures."""
+    """Writes the file of another program; its figures."""
     stem = f"{network.name}-{quantize}" if quantize else network.name
-    path = output or Path(stem + peer.suffix)
-    if not path.name.endswith(peer.suffix):
-        path = path.with_name(path.name + peer.suffix)
-    with working(f"compiling {network.name} for {peer.title}"):
-        if peer.backend == "tflite":
+    path = output or Path(stem + exporter.suffix)
+    if not path.name.endswith(exporter.suffix):
+        path = path.with_name(path.name + exporter.suffix)
+    with working(f"compiling {network.name} for {exporter.title}"):
+        if exporter.backend == "tflite":
             _write_tflite(network, quantize, calibrate, path)
         else:
-            base = path.with_name(path.name.removesuffix(peer.suffix))
-            peer.prepare(network.module, network.example(), base)
+            base = path.with_name(path.name.removesuffix(exporter.suffix))
+            exporter.write(network.module, network.example(), base)
     figures = {"file": path, "file_bytes": path.stat().st_size, "sha256": _digest(path)}
     return figures | ({"quantization": quantize, "calibrated_on": calibrate} if quantize else {})
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from headgate.errors import UsageError, suggest
 from headgate.profiling.peers.base import Peer
 from headgate.profiling.peers.emulated import EmulatedLiteRT
 from headgate.profiling.peers.litert import LiteRT
@@ -15,18 +14,6 @@ from headgate.profiling.peers.ncnn_peer import Ncnn
 from headgate.profiling.peers.onnx_runtime import OnnxRuntime
 
 PEERS: dict[str, type[Peer]] = {peer.name: peer for peer in (LiteRT, OnnxRuntime, Ncnn)}
-
-
-def peer_for_backend(backend: str) -> type[Peer]:
-    """The peer that runs what ``headgate compile --backend`` makes.
-
-    Raises:
-        UsageError: There is none.
-    """
-    known = {peer.backend: peer for peer in PEERS.values()}
-    if backend not in known:
-        raise UsageError(f"unknown backend {backend!r}.{suggest(backend, ['headgate', *known])}")
-    return known[backend]
 
 
 def open_tflite(path: Path, machine: str = "host") -> LiteRT | EmulatedLiteRT:
@@ -57,6 +44,5 @@ __all__ = [
     "OnnxRuntime",
     "Peer",
     "open_tflite",
-    "peer_for_backend",
     "peer_for_file",
 ]

@@ -1,4 +1,4 @@
-"""What every peer does: say whether it can run, convert a network, load it, run it, time it."""
+"""What every peer does: say whether it can run, load a file, run it, time it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ import importlib.util
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headgate.errors import InputError, MissingFile, ToolMissing
-
-if TYPE_CHECKING:
-    import torch
 
 
 class Peer(ABC):
@@ -31,18 +28,16 @@ class Peer(ABC):
     """What `headgate compile --backend` calls the kind of file it runs."""
     title: ClassVar[str]
     suffix: ClassVar[str]
-    """How the names of its prepared files end."""
+    """How the names of its files end."""
     packages: tuple[str, ...]
     """Distributions that run it, whose versions are reported."""
-    converters: ClassVar[tuple[str, ...]]
-    """Importable modules needed to prepare a network."""
     extra: ClassVar[str] = "peers"
     """The extra of headgate that brings them all."""
     modules: ClassVar[tuple[str, ...]]
     """Importable modules needed to run."""
 
     def __init__(self, path: Path) -> None:
-        """Load a prepared file.
+        """Load a file.
 
         Raises:
             ToolMissing: The peer is not installed.
@@ -60,38 +55,13 @@ class Peer(ABC):
     @classmethod
     def available(cls) -> str | None:
         """None when the peer can run here, else one line that says how to get it."""
-        return cls._missing(cls.modules, "run")
-
-    @classmethod
-    def check_converters(cls) -> None:
-        """Look for what :meth:`prepare` needs, without loading it.
-
-        Raises:
-            ToolMissing: A converter is not installed; the message says how to get it.
-        """
-        if reason := cls._missing(cls.converters, "compile a network for"):
-            raise ToolMissing(reason)
-
-    @classmethod
-    def prepare(cls, module: torch.nn.Module, example: torch.Tensor, path: Path) -> Path:
-        """Convert a dense CNN for this peer; returns the written file. Neither is changed.
-
-        Args:
-            module: The network.
-            example: One input (1,C,H,W).
-            path: Where to write, without the peer's suffix.
-
-        Raises:
-            ToolMissing: A converter is not installed.
-            UnsupportedOperator: The network has an operator the converter cannot translate.
-        """
-        cls.check_converters()
-        from headgate.train.evaluation_mode import evaluating
-
-        target = path.with_name(path.name + cls.suffix)
-        with evaluating(module):
-            cls._convert(module, example.clone(), target)  # tracing may run it, in place
-        return target
+        absent = [name for name in cls.modules if importlib.util.find_spec(name) is None]
+        if not absent:
+            return None
+        return (
+            f"{', '.join(absent)} is not installed, needed to run {cls.title}; "
+            f"pip install 'headgate[{cls.extra}]'"
+        )
 
     def run(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Outputs (N, ...) of inputs (N,C,H,W)."""
@@ -116,16 +86,6 @@ class Peer(ABC):
                 latencies.append(clock() - start)
         return np.array(latencies, dtype=np.float64).reshape(-1, repeat) / 1000
 
-    @classmethod
-    def _missing(cls, modules: tuple[str, ...], purpose: str) -> str | None:
-        absent = [name for name in modules if importlib.util.find_spec(name) is None]
-        if not absent:
-            return None
-        return (
-            f"{', '.join(absent)} is not installed, needed to {purpose} {cls.title}; "
-            f"pip install 'headgate[{cls.extra}]'"
-        )
-
     @property
     def dense_macs(self) -> int | None:
         """MACs per image, where the file tells."""
@@ -135,10 +95,6 @@ class Peer(ABC):
     def quantized(self) -> bool:
         """Whether it computes in integers."""
         return False
-
-    @classmethod
-    @abstractmethod
-    def _convert(cls, module: torch.nn.Module, example: torch.Tensor, path: Path) -> None: ...
 
     @abstractmethod
     def _load(self) -> None: ...

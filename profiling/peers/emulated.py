@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headgate.compile.export.tflite.description import Description
 from headgate.device.machines.base import find_machine
 from headgate.device.machines.qemu_user import Qemu
+from headgate.device.tflite_file import Description
 from headgate.errors import DeviceError, MissingFile, ToolMissing, UsageError
 from headgate.profiling.instructions import Totals, count_totals
 from headgate.profiling.peers import interpreter

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headgate.compile.export.tflite.description import Description
-from headgate.compile.export.tflite.quiet import quiet_stderr
+from headgate.device.quiet import quiet_stderr
+from headgate.device.tflite_file import Description
 from headgate.errors import BundleError, why
 from headgate.profiling.peers.base import Peer
 from headgate.profiling.peers.interpreter import TFLiteNetwork, runtime
-
-if TYPE_CHECKING:
-    import torch
 
 
 class LiteRT(Peer):
@@ -27,7 +23,6 @@ class LiteRT(Peer):
     title = "LiteRT"
     suffix = ".tflite"
     packages = ("ai-edge-litert",)
-    converters = ("torch", "tensorflow")
     extra = "compile,tflite"
     modules = ("ai_edge_litert",)
 
@@ -39,14 +34,6 @@ class LiteRT(Peer):
             "neither ai-edge-litert nor tflite-runtime is installed, one of which runs .tflite "
             "files; pip install 'headgate[tflite]'"
         )
-
-    @classmethod
-    def _convert(cls, module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
-        from headgate.compile.export.tflite import convert
-        from headgate.device.files import atomic_write
-
-        with atomic_write(path) as file:
-            file.write(convert(module, example))
 
     def _load(self) -> None:
         found = runtime()

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headgate.device.files import atomic_write
 from headgate.errors import CompileError, MissingFile
 from headgate.profiling.peers.base import Peer
-
-if TYPE_CHECKING:
-    import torch
 
 _INPUT, _OUTPUT = "in0", "out0"  # pnnx's names
 
@@ -29,27 +22,7 @@ class Ncnn(Peer):
     title = "ncnn"
     suffix = ".ncnn.param"
     packages = ("ncnn",)
-    converters = ("torch", "pnnx")
     modules = ("ncnn",)
-
-    @classmethod
-    def _convert(cls, module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
-        import pnnx
-        import torch
-
-        # pnnx writes a dozen files beside its input; its weights are fp16 unless told otherwise
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            torch.jit.trace(module, example).save(str(folder / "network.pt"))
-            shape = ",".join(str(size) for size in example.shape)
-            command = [pnnx.EXEC_PATH, "network.pt", f"inputshape=[{shape}]f32", "fp16=0"]
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-            param, weights = folder / "network.ncnn.param", folder / "network.ncnn.bin"
-            if done.returncode or not (param.is_file() and weights.is_file()):
-                last = ((done.stderr or done.stdout).strip().splitlines() or ["no message"])[-1]
-                raise CompileError(f"pnnx cannot translate the network: {last}")
-            _copy(weights, _weights_of(path))
-            _copy(param, path)
 
     def _load(self) -> None:
         import ncnn
@@ -86,8 +59,3 @@ class Ncnn(Peer):
 
 def _weights_of(param: Path) -> Path:
     return param.with_name(param.name.removesuffix(".param") + ".bin")
-
-
-def _copy(source: Path, target: Path) -> None:
-    with source.open("rb") as read, atomic_write(target) as written:
-        shutil.copyfileobj(read, written)

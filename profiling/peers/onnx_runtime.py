@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headgate.profiling.peers.base import Peer
-
-if TYPE_CHECKING:
-    import torch
 
 
 class OnnxRuntime(Peer):
@@ -24,21 +18,7 @@ class OnnxRuntime(Peer):
     title = "ONNX Runtime"
     suffix = ".onnx"
     packages = ("onnxruntime",)
-    converters = ("torch", "onnx", "onnxscript")
     modules = ("onnxruntime",)
-
-    @classmethod
-    def _convert(cls, module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
-        import torch
-
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision aloud
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            program = torch.onnx.export(
-                module, (example,), dynamo=True, optimize=True, verbose=False
-            )
-        assert program is not None  # a program comes back whenever no file is named
-        program.save(str(path), external_data=False)
 
     def _load(self) -> None:
         import onnxruntime

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 pytest.importorskip("ziglang", reason="ziglang is not installed: pip install 'headgate[compile]'")
 
-from headgate.compile.kernels.conv2d import ConvKernel
-from headgate.compile.kernels.microkernel import Epilogue
-from headgate.compile.kernels.tiling import ConvShape, Tiling, choose_tiling
-from headgate.compile.kernels.window import Depthwise, scratch_bytes, window_lanes
-from headgate.compile.plan.steps import Kernel
+from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue
+from headgate.compile.kernels.f32.conv2d import ConvKernel
+from headgate.compile.kernels.f32.window import Depthwise
+from headgate.compile.kernels.kernel import Kernel
+from headgate.compile.kernels.tiling import Tiling, choose_tiling
 from headgate.device.targets import Target, get_target
-from tests.kernel_calls import Call, run_calls, scratch
+from tests.kernel_calls import Call, isa, run_calls
 from tests.kernel_cases import (
     BATCH,
     CLAMPS,
@@ -85,23 +85,22 @@ def conv_cases(draw: st.DrawFn, depthwise: bool = False) -> ConvCase:
     )
 
 
-def conv_kernel(case: ConvCase, target: Target) -> tuple[Kernel, int, int]:
-    """The kernel, its scratch in bytes and the partial sums of each channel mean."""
+def conv_kernel(case: ConvCase, target: Target) -> Kernel:
     shape, gated_in, gated_out = case.shape, case.active_in is not None, case.active_out is not None
     epilogue = Epilogue(gated_out, case.residual, case.clamp, case.means)
     if shape.group_in == 1 and shape.groups > 1:
-        lanes = window_lanes(shape, target)
-        return Depthwise(shape, lanes, epilogue), scratch_bytes(shape, lanes), lanes
-    tiling = case.tiling or choose_tiling(shape, target, gated_in=gated_in, gated_out=gated_out)
+        return Depthwise.of(isa(target), ConvRequest(shape, epilogue))
+    sides = {"gated_in": gated_in, "gated_out": gated_out}
+    tiling = case.tiling or choose_tiling(shape, isa(target), **sides)
     stays = case.residual == "in_place" and case.clamp == (None, None)
     inactive = gated_out and case.residual is not None and not stays
-    kernel = ConvKernel(shape, tiling, epilogue, gated_in, inactive, target.weight_lanes)
-    return kernel, tiling.scratch_bytes(shape), tiling.lanes
+    return ConvKernel(shape, tiling, epilogue, gated_in, inactive, isa(target).weight_lanes)
 
 
 def conv_call(case: ConvCase, target: Target) -> Call:
     shape, random = case.shape, np.random.default_rng(case.seed)
-    kernel, scratch_size, lanes = conv_kernel(case, target)
+    kernel = conv_kernel(case, target)
+    lanes = kernel.tiling.lanes if isinstance(kernel, ConvKernel) else 1
     inputs = shape.in_channels if case.active_in is None else case.active_in
     outputs = shape.out_channels if case.active_out is None else case.active_out
     result = (shape.out_channels, shape.out_height, shape.out_width)
@@ -117,7 +116,6 @@ def conv_call(case: ConvCase, target: Target) -> Call:
         if case.residual == "in_place"
         else np.full(result, SENTINEL, np.float32),
         "sums": np.full((shape.out_channels, lanes), np.nan, np.float32),
-        "scratch": scratch(scratch_size),
         "in_list": active_list(random, shape.in_channels, inputs),
         "in_count": one(inputs),
         "out_list": active_list(random, shape.out_channels, outputs),
@@ -126,7 +124,7 @@ def conv_call(case: ConvCase, target: Target) -> Call:
     # Planes of inactive channels hold anything at all.
     if case.active_in is not None:
         arrays["x"][arrays["in_list"][inputs:]] = np.nan
-    return Call(kernel, arrays, {"y", "sums", "scratch"})
+    return Call(kernel, arrays, {"y", "sums"})
 
 
 def check_conv(case: ConvCase, given: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> None:

@@ -17,15 +17,16 @@ from hypothesis import strategies as st
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 pytest.importorskip("ziglang", reason="ziglang is not installed: pip install 'headgate[compile]'")
 
-from headgate.compile.kernels.gating import ChannelMean, KeepTopK, ListActive, MergeLists
-from headgate.compile.kernels.linear import Linear
-from headgate.compile.kernels.planes import ClearInactive, Combine, CopyPlanes
-from headgate.compile.kernels.tiling import ConvShape
-from headgate.compile.kernels.window import Pool, scratch_bytes, window_lanes
-from headgate.compile.plan.steps import Kernel
+from headgate.compile.kernels.convolution import ConvShape
+from headgate.compile.kernels.f32.gating import ChannelMean, KeepTopK, ListActive
+from headgate.compile.kernels.f32.linear import Linear
+from headgate.compile.kernels.f32.planes import ClearInactive, Combine, CopyPlanes
+from headgate.compile.kernels.f32.window import Pool
+from headgate.compile.kernels.kernel import Kernel
+from headgate.compile.kernels.lists import MergeLists
 from headgate.device.targets import Target, get_target
 from headgate.train.gates import keep_top_k
-from tests.kernel_calls import Call, run_calls, scratch
+from tests.kernel_calls import Call, isa, run_calls
 from tests.kernel_cases import (
     BATCH,
     CLAMPS,
@@ -71,17 +72,16 @@ def pool_cases(draw: st.DrawFn) -> tuple[ConvShape, str, int | None, int, Any]:
 def test_pooling(cases: list[Any], target: Target, tmp_path_factory: Any) -> None:
     calls = []
     for shape, kind, active, seed, clamp in cases:
-        random, lanes = np.random.default_rng(seed), window_lanes(shape, target)
+        random = np.random.default_rng(seed)
         count = shape.in_channels if active is None else active
         arrays = {
             "x": numbers(random, shape.in_channels, shape.height, shape.width),
             "y": np.full((shape.in_channels, shape.out_height, shape.out_width), SENTINEL, "f4"),
-            "scratch": scratch(scratch_bytes(shape, lanes)),
             "in_list": active_list(random, shape.in_channels, count),
             "in_count": one(count),
         }
-        kernel = Pool(shape, kind, lanes, active is not None, clamp)
-        calls.append(Call(kernel, arrays, {"y", "scratch"}))
+        kernel = Pool.of(isa(target), shape, kind, active is not None, clamp)
+        calls.append(Call(kernel, arrays, {"y"}))
     results = run_calls(calls, target, tmp_path_factory.mktemp("pooling"))
     for (shape, kind, active, _, clamp), call, found in zip(cases, calls, results, strict=True):
         print(call.kernel, active)

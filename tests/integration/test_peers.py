@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from headgate.compile.export import get_exporter
 from headgate.errors import InputError, MissingFile, UnsupportedOperator
 from headgate.profiling.peers import PEERS, LiteRT, Peer, peer_for_file
 
@@ -18,7 +19,7 @@ TOLERANCE = 1e-4  # of the output's scale
 @pytest.fixture(params=sorted(PEERS))
 def peer(request: pytest.FixtureRequest) -> type[Peer]:
     chosen = PEERS[request.param]
-    missing = chosen.available() or chosen._missing(chosen.converters, "prepare a network for")
+    missing = chosen.available() or get_exporter(chosen.backend).missing()
     if missing:
         pytest.skip(missing)
     return chosen
@@ -66,7 +67,7 @@ def check(peer: type[Peer], module: nn.Module, shape: tuple[int, ...], folder: P
     images = torch.randn(3, *shape)
     with torch.no_grad():
         expected = module(images).numpy()
-    loaded = peer(peer.prepare(module, images[:1], folder / "network"))
+    loaded = peer(get_exporter(peer.backend).write(module, images[:1], folder / "network"))
     error = np.abs(loaded.run(images.numpy()) - expected).max() / np.abs(expected).max()
     assert error < TOLERANCE
     return loaded

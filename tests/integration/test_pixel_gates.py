@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 pytest.importorskip("ziglang", reason="ziglang is not installed: pip install 'headgate[compile]'")
 
-from headgate.compile.kernels.conv2d import ConvKernel
-from headgate.compile.kernels.microkernel import Epilogue
-from headgate.compile.kernels.pixel_gated import PixelGate, PixelGatedConv
-from headgate.compile.kernels.tiling import ConvShape, Tiling, choose_tiling
+from headgate.compile.kernels.convolution import ConvShape, Epilogue
+from headgate.compile.kernels.f32.conv2d import ConvKernel
+from headgate.compile.kernels.f32.pixel_gated import PixelGate, PixelGatedConv
+from headgate.compile.kernels.tiling import Tiling, choose_tiling
 from headgate.device.targets import Target, get_target
-from tests.kernel_calls import Call, run_calls, scratch
+from tests.kernel_calls import Call, isa, run_calls
 from tests.kernel_cases import (
     CLAMPS,
     SEEDS,
@@ -86,10 +86,10 @@ def pixel_cases(draw: st.DrawFn) -> PixelCase:
 
 
 def pixel_kernel(case: PixelCase, target: Target) -> PixelGatedConv:
-    run = case.gate.block[1]
-    tiling = case.tiling or choose_tiling(case.shape, target, rows=case.gate.rows, run_pixels=run)
+    rows, run = case.gate.rows, case.gate.block[1]
+    tiling = case.tiling or choose_tiling(case.shape, isa(target), rows=rows, run_pixels=run)
     epilogue = Epilogue(residual=case.residual, clamp=case.clamp)
-    dense = ConvKernel(case.shape, tiling, epilogue, False, weight_lanes=target.weight_lanes)
+    dense = ConvKernel(case.shape, tiling, epilogue, False, weight_lanes=isa(target).weight_lanes)
     return PixelGatedConv(dense, case.gate)
 
 
@@ -97,7 +97,6 @@ def pixel_call(case: PixelCase, target: Target) -> Call:
     shape, random, kernel = case.shape, np.random.default_rng(case.seed), pixel_kernel(case, target)
     result = (shape.out_channels, shape.out_height, shape.out_width)
     residual = numbers(random, *result)
-    tiling = kernel.convolution.tiling
     arrays = {
         "x": numbers(random, shape.in_channels, shape.height, shape.width),
         "weight": numbers(random, shape.out_channels, shape.in_channels, *shape.kernel),
@@ -109,13 +108,10 @@ def pixel_call(case: PixelCase, target: Target) -> Call:
         "y": residual.copy()
         if case.residual == "in_place"
         else np.full(result, SENTINEL, np.float32),
-        "scratch": scratch(tiling.scratch_bytes(shape)),
-        "partial": scratch(kernel.partial_bytes),
-        "vectors": np.zeros(kernel.list_bytes // 4, np.int32),
         "executed": one(-1),
     }
     arrays["gate_bias"] = gate_bias(case, arrays, random)
-    return Call(kernel, arrays, {"y", "scratch", "partial", "vectors", "executed"})
+    return Call(kernel, arrays, {"y", "executed"})
 
 
 def gate_bias(

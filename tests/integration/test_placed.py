@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 pytest.importorskip("ziglang", reason="ziglang is not installed: pip install 'headgate[compile]'")
 
-from headgate.compile.kernels.conv2d import ConvKernel
-from headgate.compile.kernels.microkernel import Epilogue
-from headgate.compile.kernels.tiling import ConvShape, Tiling, choose_tiling
+from headgate.compile.kernels.convolution import ConvShape, Epilogue
+from headgate.compile.kernels.f32.conv2d import ConvKernel
+from headgate.compile.kernels.tiling import Tiling, choose_tiling
 from headgate.device.targets import Target, get_target
-from tests.kernel_calls import Call, run_calls, scratch
+from tests.kernel_calls import Call, isa, run_calls
 from tests.kernel_cases import (
     BATCH,
     CLAMPS,
@@ -76,14 +76,14 @@ def placed_call(case: PlacedCase, target: Target) -> Call:
         np.random.default_rng(case.seed),
         case.active_in is not None,
     )
-    tiling = case.tiling or choose_tiling(shape, target, gated_in=gated_in)
+    tiling = case.tiling or choose_tiling(shape, isa(target), gated_in=gated_in)
     kernel = ConvKernel(
         shape,
         tiling,
         Epilogue(residual=case.residual, clamp=case.clamp),
         gated_in,
         True,
-        target.weight_lanes,
+        isa(target).weight_lanes,
         case.total,
     )
     inputs = shape.in_channels if case.active_in is None else case.active_in
@@ -98,7 +98,6 @@ def placed_call(case: PlacedCase, target: Target) -> Call:
         "y": residual.copy()
         if case.residual == "in_place"
         else np.full(result, SENTINEL, np.float32),
-        "scratch": scratch(tiling.scratch_bytes(shape)),
         "out_list": active_list(random, case.total, shape.out_channels),
         "in_list": active_list(random, shape.in_channels, inputs),
         "in_count": one(inputs),
@@ -107,7 +106,7 @@ def placed_call(case: PlacedCase, target: Target) -> Call:
     arrays["constant"][arrays["out_list"][: shape.out_channels]] = np.nan
     arrays["bias"][arrays["out_list"][shape.out_channels :]] = np.nan
     arrays["x"][arrays["in_list"][inputs:]] = np.nan
-    return Call(kernel, arrays, {"y", "scratch"})
+    return Call(kernel, arrays, {"y"})
 
 
 def check_placed(

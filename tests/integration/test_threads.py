@@ -15,14 +15,14 @@ pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[c
 pytest.importorskip("ziglang", reason="ziglang is not installed: pip install 'headgate[compile]'")
 
 import headgate
-from headgate.compile.kernels.conv2d import ConvKernel
-from headgate.compile.kernels.microkernel import Epilogue
-from headgate.compile.kernels.tiling import ConvShape, choose_tiling
+from headgate.compile.kernels.convolution import ConvShape, Epilogue
+from headgate.compile.kernels.f32.conv2d import ConvKernel
+from headgate.compile.kernels.tiling import choose_tiling
 from headgate.compile.plan.steps import SHARED_MACS
 from headgate.device import Bundle, load, runtime_sources
 from headgate.device.targets import get_target
 from headgate.errors import UsageError
-from tests.kernel_calls import Call, run_calls, scratch
+from tests.kernel_calls import Call, isa, run_calls
 from tests.kernel_cases import SENTINEL, active_list, numbers, one
 from tests.networks import conv_bn, randomise
 
@@ -113,7 +113,7 @@ def test_every_output_is_computed_by_one_part(
 ) -> None:
     shape = ConvShape(4, 40, 6, 9, (3, 3), padding=(1, 1, 1, 1))
     target, random = get_target("host"), np.random.default_rng(0)
-    tiling = choose_tiling(shape, target, gated_out=active is not None)
+    tiling = choose_tiling(shape, isa(target), gated_out=active is not None)
     kernel = ConvKernel(shape, tiling, Epilogue(active is not None), False)
     shared = {
         "x": numbers(random, 4, 6, 9),
@@ -128,10 +128,9 @@ def test_every_output_is_computed_by_one_part(
             shared
             | {
                 "y": np.full((40, 6, 9), SENTINEL, np.float32),
-                "scratch": scratch(tiling.scratch_bytes(shape)),
                 "part": np.array([index, count], np.int32),
             },
-            {"y", "scratch"},
+            {"y"},
         )
         for count in (1, parts)
         for index in range(count)

@@ -11,10 +11,16 @@ from hypothesis import strategies as st
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
+from headgate.compile.kernels.kernel import Kernel
 from headgate.compile.plan.arena import ALIGNMENT, GUARD, plan_arena
-from headgate.compile.plan.steps import Buffer, Constant, Kernel, Program, Step
+from headgate.compile.plan.steps import Buffer, Constant, Program, Step
+from headgate.device.tensor_type import TensorType
 
 NO_KERNEL = cast(Kernel, None)
+
+
+def block(name: str, size: int, *, pinned: bool = False) -> Buffer:
+    return Buffer(name, TensorType((size,), "uint8"), pinned)
 
 
 def step(*buffers: Any) -> Step:
@@ -23,7 +29,7 @@ def step(*buffers: Any) -> Step:
 
 def chain(sizes: list[int]) -> tuple[Program, list[Buffer]]:
     """Each step reads one buffer and writes the next."""
-    buffers = [Buffer(str(i), size) for i, size in enumerate(sizes)]
+    buffers = [block(str(i), size) for i, size in enumerate(sizes)]
     steps = [step(a, b) for a, b in pairwise(buffers)]
     return Program([buffers[0]], [buffers[-1]], steps), buffers
 
@@ -31,7 +37,7 @@ def chain(sizes: list[int]) -> tuple[Program, list[Buffer]]:
 @st.composite
 def programs(draw: st.DrawFn) -> tuple[Program, list[Buffer]]:
     buffers = [
-        Buffer(str(i), draw(st.integers(1, 5000)), pinned=draw(st.integers(0, 9)) == 0)
+        block(str(i), draw(st.integers(1, 5000)), pinned=draw(st.integers(0, 9)) == 0)
         for i in range(draw(st.integers(1, 20)))
     ]
     some = st.lists(st.sampled_from(buffers), min_size=1, max_size=4)
@@ -84,7 +90,7 @@ def test_dead_buffers_give_their_place_back() -> None:
 
 def test_small_buffers_share_the_place_of_a_large_dead_one() -> None:
     sizes = {"large": 4096, "small": 64, "other": 64, "end": 4}
-    large, small, other, end = (Buffer(name, size) for name, size in sizes.items())
+    large, small, other, end = (block(name, size) for name, size in sizes.items())
     steps = [step(large, small), step(small, other), step(small, other, end)]
     offsets, _ = plan_arena(Program([large], [end], steps))
     assert offsets[other] < offsets[large] + large.bytes
@@ -98,7 +104,7 @@ def test_pinned_buffers_share_with_nobody() -> None:
 
 
 def test_constants_take_no_place() -> None:
-    x, y = Buffer("x", 64), Buffer("y", 64)
+    x, y = block("x", 64), block("y", 64)
     constant = Constant("w", None)  # type: ignore[arg-type]
     offsets, _ = plan_arena(Program([x], [y], [step(x, constant, y)]))
     assert set(offsets) == {x, y}

@@ -14,15 +14,16 @@ import pytest
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
-from headgate.compile.kernels.conv2d import ConvKernel
-from headgate.compile.kernels.gating import ChannelMean, KeepTopK, ListActive, MergeLists
-from headgate.compile.kernels.linear import Linear
-from headgate.compile.kernels.microkernel import Epilogue
-from headgate.compile.kernels.pixel_gated import PixelGate, PixelGatedConv
-from headgate.compile.kernels.planes import ClearInactive
-from headgate.compile.kernels.tiling import ConvShape, Tiling
-from headgate.compile.kernels.window import Pool
-from headgate.compile.plan.steps import Kernel
+from headgate.compile.kernels.convolution import ConvShape, Epilogue
+from headgate.compile.kernels.f32.conv2d import ConvKernel
+from headgate.compile.kernels.f32.gating import ChannelMean, KeepTopK, ListActive
+from headgate.compile.kernels.f32.linear import Linear
+from headgate.compile.kernels.f32.pixel_gated import PixelGate, PixelGatedConv
+from headgate.compile.kernels.f32.planes import ClearInactive
+from headgate.compile.kernels.f32.window import Pool
+from headgate.compile.kernels.kernel import Kernel
+from headgate.compile.kernels.lists import MergeLists
+from headgate.compile.kernels.tiling import Tiling
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 RELU = (0.0, None)

@@ -11,7 +11,7 @@ pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[c
 
 from headgate.compile.front.capture import capture
 from headgate.compile.front.fuse import fuse
-from headgate.compile.plan.selection import select_kernels
+from headgate.compile.plan.select import select_kernels
 from headgate.compile.plan.steps import ActiveList, Constant, Program
 from headgate.device.targets import get_target
 from headgate.errors import CompileError

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from headgate.cli import main
-from headgate.compile.export.tflite.description import SCHEMA, Description
+from headgate.device.tflite_file import SCHEMA, Description
 from headgate.errors import BundleError, DataError, InputError, ToolMissing, UsageError
 from headgate.images import read_images
 from headgate.profiling import compare_counted, counted

@@ -7,8 +7,11 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from headgate.compile.kernels.tiling import ConvShape, Tiling, choose_tiling
-from headgate.device.targets import TARGET_NAMES, Target, get_target
+from headgate.compile.isa import Isa, isa_for
+from headgate.compile.kernels.convolution import ConvShape
+from headgate.compile.kernels.tiling import Tiling, choose_tiling
+from headgate.device.targets import TARGET_NAMES, get_target
+from headgate.device.tensor_type import FLOAT32
 
 BOARDS = [name for name in TARGET_NAMES if name != "host"]
 
@@ -34,11 +37,15 @@ def shapes(draw: st.DrawFn) -> ConvShape:
     return shape
 
 
+def board_isa(name: str) -> Isa:
+    return isa_for(get_target(name), FLOAT32)
+
+
 @st.composite
-def tilings(draw: st.DrawFn) -> tuple[ConvShape, Target, Tiling]:
-    shape, target = draw(shapes()), get_target(draw(st.sampled_from(BOARDS)))
+def tilings(draw: st.DrawFn) -> tuple[ConvShape, Isa, Tiling]:
+    shape, isa = draw(shapes()), board_isa(draw(st.sampled_from(BOARDS)))
     sides = {"gated_in": draw(st.booleans()), "gated_out": draw(st.booleans())}
-    return shape, target, choose_tiling(shape, target, **sides)
+    return shape, isa, choose_tiling(shape, isa, **sides)
 
 
 @given(shapes())
@@ -54,7 +61,7 @@ def test_output_size_is_pytorchs(shape: ConvShape) -> None:
 
 
 @given(tilings())
-def test_chunks_cover_every_row_once(case: tuple[ConvShape, Target, Tiling]) -> None:
+def test_chunks_cover_every_row_once(case: tuple[ConvShape, Isa, Tiling]) -> None:
     shape, _, tiling = case
     chunks = tiling.chunks(shape)
     assert sum(chunks) == shape.out_height
@@ -63,9 +70,9 @@ def test_chunks_cover_every_row_once(case: tuple[ConvShape, Target, Tiling]) -> 
 
 
 @given(tilings())
-def test_modes_fit_the_shape(case: tuple[ConvShape, Target, Tiling]) -> None:
-    shape, target, tiling = case
-    assert tiling.lanes in target.vector_fma_cycles
+def test_modes_fit_the_shape(case: tuple[ConvShape, Isa, Tiling]) -> None:
+    shape, isa, tiling = case
+    assert tiling.lanes in isa.mac_cycles
     assert tiling.rows % 4 == 0
     assert (tiling.mode == "direct") == shape.pointwise
     if tiling.mode == "padded":
@@ -76,18 +83,18 @@ def test_modes_fit_the_shape(case: tuple[ConvShape, Target, Tiling]) -> None:
 
 
 @given(tilings())
-def test_vectors_of_a_chunk_hold_all_its_pixels(case: tuple[ConvShape, Target, Tiling]) -> None:
+def test_vectors_of_a_chunk_hold_all_its_pixels(case: tuple[ConvShape, Isa, Tiling]) -> None:
     shape, _, tiling = case
     for rows in tiling.chunks(shape):
         assert tiling.chunk_vectors(shape, rows) * tiling.lanes >= rows * shape.out_width
 
 
 @given(tilings())
-def test_scratch_holds_what_a_chunk_reads(case: tuple[ConvShape, Target, Tiling]) -> None:
+def test_scratch_holds_what_a_chunk_reads(case: tuple[ConvShape, Isa, Tiling]) -> None:
     """The last lane of the last vector at the last tap of the last input channel."""
     shape, _, tiling = case
     if tiling.mode == "direct":
-        assert tiling.scratch_bytes(shape) == 0
+        assert tiling.scratch_size(shape) == 0
         return
     pitch, rows = tiling.padded_pitch(shape), tiling.padded_rows(shape)
     assert pitch >= shape.width + shape.padding[1] + shape.padding[3]
@@ -105,18 +112,18 @@ def test_scratch_holds_what_a_chunk_reads(case: tuple[ConvShape, Target, Tiling]
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_large_images_are_cut_into_chunks_that_fit_the_cache(name: str) -> None:
-    target = get_target(name)
+    isa = board_isa(name)
     shape = ConvShape(64, 64, 224, 224, (3, 3), padding=(1, 1, 1, 1))
-    tiling = choose_tiling(shape, target)
-    assert tiling.scratch_bytes(shape) <= 2 * target.l2_bytes
+    tiling = choose_tiling(shape, isa)
+    assert isa.item_bytes * tiling.scratch_size(shape) <= 2 * isa.cache_bytes
     assert len(tiling.chunks(shape)) > 1
 
 
 @given(shapes(), st.sampled_from(BOARDS), st.sampled_from([1, 16, 32, 48]), st.sampled_from([4, 8]))
 def test_runs_of_pixels_stay_whole(shape: ConvShape, name: str, run: int, rows: int) -> None:
     """What a pixel gate decides on together is never cut by a vector's end or a chunk's."""
-    target = get_target(name)
-    tiling = choose_tiling(shape, target, rows=rows, run_pixels=run)
+    isa = board_isa(name)
+    tiling = choose_tiling(shape, isa, rows=rows, run_pixels=run)
     assert tiling.rows == rows
     assert run == 1 or run % tiling.lanes == 0
     if tiling.mode == "padded":

@@ -5,6 +5,5 @@ and converted by TensorFlow's own converter. TensorFlow is imported when :func:`
 """
 
 from headgate.compile.export.tflite.convert import convert, tool_versions
-from headgate.compile.export.tflite.description import Description
 
-__all__ = ["Description", "convert", "tool_versions"]
+__all__ = ["convert", "tool_versions"]

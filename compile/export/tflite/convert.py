@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from headgate.compile.export.tflite.fold import BatchNorm, fold
 from headgate.compile.export.tflite.operators import HANDLERS, Untranslatable
 from headgate.compile.export.tflite.place import fill, filling_is_cheaper
-from headgate.compile.export.tflite.quiet import quiet_stderr
 from headgate.compile.export.tflite.value import Value
+from headgate.device.quiet import quiet_stderr
 from headgate.errors import CompileError, InputError, ToolMissing, UnsupportedOperator, why
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ def checked(call: Call, index: Value, size: int) -> Value:
             "correct the index",
         )
     data = np.where(data < 0, data + size, data).astype(np.int32)
-    return Value(index.name, index.shape, data, "int32")
+    return Value.constant(index.name, data)
 
 
 def entry(index: Expr, known: Value, size: int) -> Expr:

@@ -12,14 +12,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tvm import tirx
-from tvm.tirx import PrimFunc
 
+from headgate.compile.isa import Isa
 from headgate.compile.kernels import tir
-from headgate.compile.kernels.conv2d import Chunk, ConvEmitter, ConvKernel
-from headgate.compile.kernels.gating import lane_sum
-from headgate.compile.kernels.microkernel import Pixels, Weights, accumulate
+from headgate.compile.kernels.convolution import ConvRequest
+from headgate.compile.kernels.f32.conv2d import Chunk, ConvEmitter, ConvKernel
+from headgate.compile.kernels.f32.gating import lane_sum
+from headgate.compile.kernels.f32.microkernel import Pixels, Weights, accumulate
+from headgate.compile.kernels.f32.words import floats, local, splat, tensor
+from headgate.compile.kernels.kernel import Kernel, Parameter
 from headgate.compile.kernels.split import share
-from headgate.compile.kernels.tir import Buffer, Expr, let, load, local, loop, splat, store
+from headgate.compile.kernels.tiling import choose_tiling
+from headgate.compile.kernels.tir import Buffer, Expr, int32, let, load, loop, store
+from headgate.device.tensor_type import INT32, TensorType
 
 
 @dataclass(frozen=True)
@@ -46,11 +51,20 @@ class PixelGate:
 
 
 @dataclass(frozen=True)
-class PixelGatedConv:
+class PixelGatedConv(Kernel):
     """A dense convolution and the gate on its pixels."""
 
     convolution: ConvKernel
     gate: PixelGate
+
+    @classmethod
+    def of(cls, isa: Isa, request: ConvRequest, gate: PixelGate) -> PixelGatedConv:
+        run = gate.block[1]
+        tiling = choose_tiling(request.shape, isa, rows=gate.rows, run_pixels=run)
+        dense = ConvKernel(
+            request.shape, tiling, request.epilogue, False, weight_lanes=isa.weight_lanes
+        )
+        return cls(dense, gate)
 
     @property
     def unit(self) -> int:
@@ -64,37 +78,25 @@ class PixelGatedConv:
         return max(tiling.chunk_vectors(shape, rows) for rows in set(tiling.chunks(shape)))
 
     @property
-    def partial_bytes(self) -> int:
-        """Size of the buffer for partial sums."""
-        return 4 * self.unit * self.most_vectors * self.convolution.tiling.lanes
+    def tile(self) -> tuple[int, int]:
+        """Output channels x pixels that are computed or left out together."""
+        return self.gate.rows, self.convolution.tiling.lanes
 
-    @property
-    def list_bytes(self) -> int:
-        """Size of the buffer for the list of vectors."""
-        return 4 * self.most_vectors
+    def scratch(self) -> dict[str, TensorType]:
+        return {
+            "partial": tensor(self.unit, self.most_vectors, self.convolution.tiling.lanes),
+            "vectors": TensorType((self.most_vectors,), INT32),
+            **self.convolution.scratch(),
+        }
 
-    def parameters(self) -> list[tuple[str, str]]:
-        """The C function's arguments, in order: (name, dtype); ``bias`` is the full path's."""
-        floats = ["gate_scale", "gate_bias", "base_scale", "base_bias", "full_scale", "partial"]
-        return [
-            *self.convolution.parameters(),
-            *((name, "float32") for name in floats),
-            ("vectors", "int32"),
-            ("executed", "int32"),
-        ]
+    def parameters(self) -> list[Parameter]:
+        """``bias`` is the full path's."""
+        affine = ("gate_scale", "gate_bias", "base_scale", "base_bias", "full_scale")
+        counts = [("vectors", INT32), ("executed", INT32)]
+        return [*self.convolution.parameters(), *floats(*affine, "partial"), *counts]
 
-    def build(self, name: str) -> PrimFunc:
-        """The TIR of this kernel as a C function called ``name``."""
-        names = [key for key, _ in self.parameters()]
-        return tir.prim_func(
-            name,
-            self.parameters(),
-            lambda *b: _Emitter(self, dict(zip(names, b, strict=True))).run(),
-        )
-
-
-def _int(value: int) -> Expr:
-    return tirx.IntImm("int32", value)
+    def _body(self, **buffers: Buffer) -> None:
+        _Emitter(self, buffers).run()
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,8 @@ class _Emitter(ConvEmitter):
         self.kernel_gate, self.gate, self.lanes = kernel, kernel.gate, self.tiling.lanes
 
     def run(self) -> None:
-        self.executed = local(1, "int32")
-        store(self.executed, 0, _int(0))
+        self.executed = tir.local(1, INT32)
+        store(self.executed, 0, int32(0))
         super().run()
         store(self.buffers["executed"], 0, self.executed[0])
 
@@ -186,7 +188,7 @@ class _Emitter(ConvEmitter):
                 return start + j
             if isinstance(start, int):
                 return j + each
-            return j + tirx.Select(j >= start, _int(each), _int(0))
+            return j + tirx.Select(j >= start, int32(each), int32(0))
 
         weights, pixels = chunk.weights, chunk.pixels
         return _Path(
@@ -249,16 +251,16 @@ class _Emitter(ConvEmitter):
         """Lists the chunk's vectors, those that need the conditional path first; their number."""
         lanes, order = self.lanes, self.buffers["vectors"]
         each = 1 if self.gate.single else self.gate.block[1] // lanes
-        front, back = local(1, "int32"), local(1, "int32")
-        store(front, 0, _int(0))
-        store(back, 0, _int(vectors - 1))
+        front, back = tir.local(1, INT32), tir.local(1, INT32)
+        store(front, 0, int32(0))
+        store(back, 0, int32(vectors - 1))
         with loop(-(-vectors // each)) as block:
             first = let(block * each)
             size = each if vectors % each == 0 else let(tir.minimum(vectors - first, each))
             start = let(chunk.first * self.shape.out_width + first * lanes)
             real = let(tir.minimum(self.shape.pixels - start, size * lanes))
             score = self.score(unit, first, size, real, vectors)
-            hit = let(tirx.Select(score > splat(0, 1), _int(1), _int(0)))
+            hit = let(tirx.Select(score > splat(0, 1), int32(1), int32(0)))
             store(self.executed, 0, self.executed[0] + hit * unit.count * real)
             with loop(size) as v:
                 # Both slots are free; the one that is not meant is written again later.

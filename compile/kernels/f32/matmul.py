@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tvm.tirx import PrimFunc
-
+from headgate.compile.isa import Isa
 from headgate.compile.kernels import tir
+from headgate.compile.kernels.f32.words import floats, local, splat
+from headgate.compile.kernels.kernel import Kernel, Parameter
 from headgate.compile.kernels.split import PART, share
-from headgate.compile.kernels.tir import Buffer, Expr, let, load, local, loop, splat, store
+from headgate.compile.kernels.tir import Buffer, Expr, let, load, loop, store
 
 ROWS = 4
 """Rows side by side, which share the loads of a vector of ``b``."""
 
 
 @dataclass(frozen=True)
-class Matmul:
+class Matmul(Kernel):
     """``y = a @ b`` for matrices (rows, inner) and (inner, columns), stored row by row."""
 
     rows: int
@@ -23,11 +24,12 @@ class Matmul:
     columns: int
     lanes: int
 
-    def parameters(self) -> list[tuple[str, str]]:
-        return [(n, "float32") for n in ("a", "b", "y")] + [PART]
+    @classmethod
+    def of(cls, isa: Isa, rows: int, inner: int, columns: int) -> Matmul:
+        return cls(rows, inner, columns, isa.lanes)
 
-    def build(self, name: str) -> PrimFunc:
-        return tir.prim_func(name, self.parameters(), self._body)
+    def parameters(self) -> list[Parameter]:
+        return [*floats("a", "b", "y"), PART]
 
     def _body(self, a: Buffer, b: Buffer, y: Buffer, part: Buffer) -> None:
         whole = self.rows // ROWS

@@ -8,15 +8,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from tvm.tirx import PrimFunc
-
+from headgate.compile.isa import Isa
 from headgate.compile.kernels import tir
-from headgate.compile.kernels.microkernel import Epilogue, Finish, Place
-from headgate.compile.kernels.packing import clear_border, pad_rows
+from headgate.compile.kernels.convolution import Clamp, ConvRequest, ConvShape, Epilogue
+from headgate.compile.kernels.f32.microkernel import Finish, Place
+from headgate.compile.kernels.f32.packing import clear_border, pad_rows
+from headgate.compile.kernels.f32.words import clamped, floats, local, splat, tensor
+from headgate.compile.kernels.kernel import Kernel, Parameter
+from headgate.compile.kernels.lists import list_parameters, visited
 from headgate.compile.kernels.split import PART, share
-from headgate.compile.kernels.tiling import ConvShape, Tiling
-from headgate.compile.kernels.tir import Buffer, Expr, let, load, local, loop, splat, store
-from headgate.device.targets import Target
+from headgate.compile.kernels.tiling import Tiling
+from headgate.compile.kernels.tir import Buffer, Expr, let, load, loop, store
+from headgate.device.tensor_type import TensorType
 
 LOWEST = -math.inf
 
@@ -26,16 +29,14 @@ def _tiling(shape: ConvShape, lanes: int) -> Tiling:
     return Tiling("padded", 1, 1, lanes, shape.out_height, False)
 
 
-def window_lanes(shape: ConvShape, target: Target) -> int:
-    """The widest vector that an output row fills, or the narrowest there is."""
-    widths = sorted({*target.vector_fma_cycles, 4}, reverse=True)
-    return next((n for n in widths if n <= shape.out_width), widths[-1])
+def _single(shape: ConvShape) -> ConvShape:
+    return replace(shape, in_channels=1, out_channels=1, groups=1)
 
 
-def scratch_bytes(shape: ConvShape, lanes: int) -> int:
-    """Scratch for one padded plane."""
-    single = replace(shape, in_channels=1, out_channels=1, groups=1)
-    return 4 * _tiling(single, lanes).padded_size(single)
+def _scratch(shape: ConvShape, lanes: int) -> dict[str, TensorType]:
+    """One padded plane."""
+    single = _single(shape)
+    return {"scratch": tensor(_tiling(single, lanes).padded_size(single))}
 
 
 def _place(shape: ConvShape, lanes: int, row: Expr, column: int) -> Place:
@@ -47,7 +48,7 @@ def _place(shape: ConvShape, lanes: int, row: Expr, column: int) -> Place:
 
 
 @dataclass(frozen=True)
-class Pool:
+class Pool(Kernel):
     """Max or average pooling; inactive channels of a gated input are neither read nor written.
 
     ``shape`` has as many groups as channels. The average counts the border.
@@ -57,27 +58,39 @@ class Pool:
     kind: str
     lanes: int
     gated: bool
-    clamp: tuple[float | None, float | None] = (None, None)
+    clamp: Clamp = (None, None)
 
-    def parameters(self) -> list[tuple[str, str]]:
-        lists = [("in_list", "int32"), ("in_count", "int32")] if self.gated else []
-        return [("x", "float32"), ("y", "float32"), ("scratch", "float32"), *lists, PART]
+    @classmethod
+    def of(cls, isa: Isa, shape: ConvShape, kind: str, gated: bool, clamp: Clamp) -> Pool:
+        return cls(shape, kind, isa.lanes_within(shape.out_width), gated, clamp)
 
-    def build(self, name: str) -> PrimFunc:
-        return tir.prim_func(name, self.parameters(), self._body)
+    def parameters(self) -> list[Parameter]:
+        lists = list_parameters("in") if self.gated else []
+        return [*floats("x", "y", "scratch"), *lists, PART]
 
-    def _body(self, x: Buffer, y: Buffer, scratch: Buffer, *lists: Buffer) -> None:
-        shape = replace(self.shape, in_channels=1, out_channels=1, groups=1)
+    def scratch(self) -> dict[str, TensorType]:
+        return _scratch(self.shape, self.lanes)
+
+    def _body(
+        self,
+        x: Buffer,
+        y: Buffer,
+        scratch: Buffer,
+        part: Buffer,
+        in_list: Buffer | None = None,
+        in_count: Buffer | None = None,
+    ) -> None:
+        shape = _single(self.shape)
         tiling, lanes = _tiling(shape, self.lanes), self.lanes
         pitch = tiling.padded_pitch(shape)
         largest = self.kind == "max"
         border = LOWEST if largest else 0.0
         clear_border(shape, tiling, scratch, 1, border)
-        count = let(lists[1][0]) if self.gated else self.shape.in_channels
-        first, end = share(count, 1, lists[-1])
+        count, nth = visited(self.shape.in_channels, in_list, in_count)
+        first, end = share(count, 1, part)
         with loop(end - first) as index:
             j = first + index
-            channel = let(lists[0][j] if self.gated else j)
+            channel = let(nth(j))
             pad_rows(shape, tiling, x, scratch, 1, lambda _: channel, 0, border)
             with loop(shape.out_height) as row:
                 for column in range(0, shape.out_width, lanes):
@@ -93,55 +106,48 @@ class Pool:
                                 value = tir.maximum(value, here) if largest else value + here
                     if not largest:
                         value = value * splat(1.0 / shape.taps, lanes)
-                    value = let(Epilogue(clamp=self.clamp).clamped(value, lanes))
+                    value = let(clamped(value, self.clamp, lanes))
                     place = _place(shape, lanes, row, column)
                     into = channel * shape.pixels + place.offset
                     tir.store_part(y, let(into), value, lanes, min(place.valid, lanes))
 
 
 @dataclass(frozen=True)
-class Depthwise:
+class Depthwise(Kernel):
     """A convolution with one group for each channel, of which only active outputs are visited."""
 
     shape: ConvShape
     lanes: int
     epilogue: Epilogue
 
-    def parameters(self) -> list[tuple[str, str]]:
+    @classmethod
+    def of(cls, isa: Isa, request: ConvRequest) -> Depthwise:
+        return cls(request.shape, isa.lanes_within(request.shape.out_width), request.epilogue)
+
+    def parameters(self) -> list[Parameter]:
         names = ["x", "weight", "bias", "y"]
         names += ["gate", "shift"] if self.epilogue.gate else []
         names += ["residual"] if self.epilogue.residual == "separate" else []
-        names += ["scratch"]
-        lists = ["out_list", "out_count"] if self.epilogue.gate else []
-        return [(n, "float32") for n in names] + [(n, "int32") for n in lists] + [PART]
+        lists = list_parameters("out") if self.epilogue.gate else []
+        return [*floats(*names, "scratch"), *lists, PART]
 
-    def build(self, name: str) -> PrimFunc:
-        names = [key for key, _ in self.parameters()]
-        return tir.prim_func(
-            name, self.parameters(), lambda *b: self._body(dict(zip(names, b, strict=True)))
-        )
+    def scratch(self) -> dict[str, TensorType]:
+        return _scratch(self.shape, self.lanes)
 
-    def _body(self, buffers: dict[str, Buffer]) -> None:
-        shape = replace(self.shape, in_channels=1, out_channels=1, groups=1)
+    def _body(self, **buffers: Buffer) -> None:
+        shape = _single(self.shape)
         tiling, lanes = _tiling(shape, self.lanes), self.lanes
         pitch = tiling.padded_pitch(shape)
-        finish = Finish(
-            self.epilogue,
-            buffers["y"],
-            buffers["bias"],
-            buffers.get("gate"),
-            buffers.get("shift"),
-            buffers.get("residual"),
-        )
+        finish = Finish.of(self.epilogue, buffers)
         scratch, weight = buffers["scratch"], buffers["weight"]
         clear_border(shape, tiling, scratch, 1)
-        gated = self.epilogue.gate
         per_input = self.shape.out_channels // self.shape.in_channels
-        count = let(buffers["out_count"][0]) if gated else self.shape.out_channels
+        lists = buffers.get("out_list"), buffers.get("out_count")
+        count, nth = visited(self.shape.out_channels, *lists)
         first, end = share(count, 1, buffers["part"])
         with loop(end - first) as index:
             j = first + index
-            channel = let(buffers["out_list"][j] if gated else j)
+            channel = let(nth(j))
             source = tir.T.floordiv(channel, per_input)
             pad_rows(shape, tiling, buffers["x"], scratch, 1, lambda _: source, 0)
             with loop(shape.out_height) as row:

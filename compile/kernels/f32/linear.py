@@ -10,12 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from tvm.tirx import PrimFunc
 
+from headgate.compile.isa import Isa
 from headgate.compile.kernels import tir
-from headgate.compile.kernels.microkernel import Epilogue
+from headgate.compile.kernels.convolution import Clamp
+from headgate.compile.kernels.f32.words import clamped, floats, local, splat
+from headgate.compile.kernels.kernel import Kernel, Parameter
+from headgate.compile.kernels.lists import list_parameters
 from headgate.compile.kernels.split import PART, share
-from headgate.compile.kernels.tir import Buffer, Expr, let, load, local, loop, splat, store
+from headgate.compile.kernels.tir import Buffer, Expr, let, load, loop, store
 
 MAX_VECTORS = 4
 """Vectors of outputs side by side: as many chains of additions as hide their latency."""
@@ -23,7 +26,7 @@ UNROLL = 4
 
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(Kernel):
     """``y = clamp(weight @ x + bias)`` for one vector ``x``.
 
     ``run`` inputs belong to each channel of a gated input.
@@ -34,7 +37,11 @@ class Linear:
     lanes: int
     gated: bool = False
     run: int = 1
-    clamp: tuple[float | None, float | None] = (None, None)
+    clamp: Clamp = (None, None)
+
+    @classmethod
+    def of(cls, isa: Isa, inputs: int, outputs: int, gated: bool, run: int, clamp: Clamp) -> Linear:
+        return cls(inputs, outputs, isa.lanes_over(outputs), gated, run, clamp)
 
     @property
     def vectors(self) -> int:
@@ -56,17 +63,27 @@ class Linear:
         blocks = padded.reshape(self.blocks, self.block, self.inputs)
         return np.ascontiguousarray(blocks.transpose(0, 2, 1))
 
-    def parameters(self) -> list[tuple[str, str]]:
-        lists = [("in_list", "int32"), ("in_count", "int32")] if self.gated else []
-        return [(n, "float32") for n in ("x", "weight", "bias", "y")] + lists + [PART]
+    def pad(self, bias: np.ndarray) -> np.ndarray:
+        """Biases (outputs,) of whole blocks, padded with zeros."""
+        return np.pad(bias, (0, self.blocks * self.block - self.outputs))
 
-    def build(self, name: str) -> PrimFunc:
-        return tir.prim_func(name, self.parameters(), self._body)
+    def parameters(self) -> list[Parameter]:
+        lists = list_parameters("in") if self.gated else []
+        return [*floats("x", "weight", "bias", "y"), *lists, PART]
 
-    def _body(self, x: Buffer, weight: Buffer, bias: Buffer, y: Buffer, *lists: Buffer) -> None:
+    def _body(
+        self,
+        x: Buffer,
+        weight: Buffer,
+        bias: Buffer,
+        y: Buffer,
+        part: Buffer,
+        in_list: Buffer | None = None,
+        in_count: Buffer | None = None,
+    ) -> None:
         lanes, vectors = self.lanes, self.vectors
         size = vectors * lanes
-        first, end = share(self.blocks, 1, lists[-1]) if self.blocks > 1 else (0, 1)
+        first, end = share(self.blocks, 1, part) if self.blocks > 1 else (0, 1)
         with loop(end - first) as index:
             block = first + index
             acc = local(UNROLL * size)
@@ -82,24 +99,24 @@ class Linear:
                     store(acc, at, value, lanes)
 
             def run(first: Expr, length: int, add=add) -> None:
-                with loop(length // UNROLL) if length >= UNROLL else loop(1) as part:
+                with loop(length // UNROLL) if length >= UNROLL else loop(1) as chunk:
                     for q in range(UNROLL if length >= UNROLL else 0):
-                        add(first + part * UNROLL + q, q)
+                        add(first + chunk * UNROLL + q, q)
                 for q in range(length - length % UNROLL, length):
                     add(first + q, q % UNROLL)
 
-            if self.gated:
-                with loop(let(lists[1][0])) as j:
-                    run(let(lists[0][j] * self.run), self.run)
-            else:
+            if in_list is None or in_count is None:
                 run(0, self.inputs)
+            else:
+                with loop(let(in_count[0])) as j:
+                    run(let(in_list[j] * self.run), self.run)
             for v in range(vectors):
                 total = load(acc, v * lanes, lanes)
                 for chain in range(1, UNROLL):
                     total = total + load(acc, chain * size + v * lanes, lanes)
                 at = let(block * self.block + v * lanes)
                 wide = tir.T.ramp(at, 1, lanes)
-                value = let(Epilogue(clamp=self.clamp).clamped(total + bias[wide], lanes))
+                value = let(clamped(total + bias[wide], self.clamp, lanes))
                 left = self.outputs - (self.blocks - 1) * self.block - v * lanes
                 if left >= lanes:
                     store(y, at, value, lanes)

@@ -1,7 +1,7 @@
 """A convolution that visits only the active channels of its input and of its output.
 
 One schedule for every kernel size, stride, padding, dilation and number of groups, dense or gated
-on either side; depthwise convolutions have their own (``depthwise.py``).
+on either side; depthwise convolutions have their own (``window.py``).
 """
 
 from __future__ import annotations
@@ -10,25 +10,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import gcd
 
-from tvm.tirx import PrimFunc
-
+from headgate.compile.isa import Isa
 from headgate.compile.kernels import tir
-from headgate.compile.kernels.microkernel import (
-    Epilogue,
-    Finish,
-    Pixels,
-    Place,
-    Weights,
-    accumulate,
-)
-from headgate.compile.kernels.packing import clear_border, gather_columns, pad_rows
+from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue
+from headgate.compile.kernels.f32.microkernel import Finish, Pixels, Place, Weights, accumulate
+from headgate.compile.kernels.f32.packing import clear_border, gather_columns, pad_rows
+from headgate.compile.kernels.f32.words import clamped, floats, local, splat, tensor
+from headgate.compile.kernels.kernel import Kernel, Parameter
+from headgate.compile.kernels.lists import list_parameters
 from headgate.compile.kernels.split import PART, share
-from headgate.compile.kernels.tiling import ConvShape, Tiling
-from headgate.compile.kernels.tir import Buffer, Expr, let, load, local, loop, splat, store, when
+from headgate.compile.kernels.tiling import Tiling, choose_tiling
+from headgate.compile.kernels.tir import Buffer, Expr, int32, let, load, loop, store, when
+from headgate.device.tensor_type import INT32, TensorType
 
 
 @dataclass(frozen=True)
-class ConvKernel:
+class ConvKernel(Kernel):
     """Everything that makes one convolution's code; equal kernels share it."""
 
     shape: ConvShape
@@ -41,34 +38,45 @@ class ConvKernel:
     placed: int = 0
     """Channels of the tensor among which the outputs are placed; 0: there are no others."""
 
-    def parameters(self) -> list[tuple[str, str]]:
-        """The C function's arguments, in order: (name, dtype)."""
-        floats = ["x", "weight", "bias", "y"]
-        if self.epilogue.gate:
-            floats += ["gate", "shift"]
-        if self.epilogue.residual == "separate":
-            floats.append("residual")
-        if self.epilogue.means:
-            floats.append("sums")
-        if self.tiling.mode != "direct":
-            floats.append("scratch")
-        names = [(name, "float32") for name in floats]
-        if self.epilogue.gate:
-            names += [("out_list", "int32"), ("out_count", "int32")]
-        if self.placed:
-            names += [("constant", "float32"), ("out_list", "int32")]
-        if self.gated_in:
-            names += [("in_list", "int32"), ("in_count", "int32")]
-        return [*names, PART]
+    @classmethod
+    def of(cls, isa: Isa, request: ConvRequest) -> ConvKernel:
+        shape, epilogue = request.shape, request.epilogue
+        tiling = choose_tiling(shape, isa, gated_in=request.gated_in, gated_out=epilogue.gate)
+        sides = (request.gated_in, request.clamp_inactive)
+        return cls(shape, tiling, epilogue, *sides, isa.weight_lanes, request.placed)
 
-    def build(self, name: str) -> PrimFunc:
-        """The TIR of this kernel as a C function called ``name``."""
-        names = [key for key, _ in self.parameters()]
-        return tir.prim_func(
-            name,
-            self.parameters(),
-            lambda *b: ConvEmitter(self, dict(zip(names, b, strict=True))).run(),
-        )
+    def parameters(self) -> list[Parameter]:
+        names = ["x", "weight", "bias", "y"]
+        if self.epilogue.gate:
+            names += ["gate", "shift"]
+        if self.epilogue.residual == "separate":
+            names.append("residual")
+        if self.epilogue.means:
+            names.append("sums")
+        if self.tiling.mode != "direct":
+            names.append("scratch")
+        found = floats(*names)
+        if self.epilogue.gate:
+            found += list_parameters("out")
+        if self.placed:
+            found += [*floats("constant"), list_parameters("out")[0]]
+        if self.gated_in:
+            found += list_parameters("in")
+        return [*found, PART]
+
+    def scratch(self) -> dict[str, TensorType]:
+        size = self.tiling.scratch_size(self.shape)
+        return {"scratch": tensor(size)} if size else {}
+
+    @property
+    def sums(self) -> TensorType | None:
+        """What a following gate finds its channel means in: partial sums (channels, lanes)."""
+        if not self.epilogue.means:
+            return None
+        return tensor(self.shape.out_channels, self.tiling.lanes)
+
+    def _body(self, **buffers: Buffer) -> None:
+        ConvEmitter(self, buffers).run()
 
 
 Rows = list[tuple[Expr, Expr]]
@@ -96,15 +104,7 @@ class ConvEmitter:
     def __init__(self, kernel: ConvKernel, buffers: dict[str, Buffer]) -> None:
         self.kernel, self.shape, self.tiling = kernel, kernel.shape, kernel.tiling
         self.buffers, self.part = buffers, buffers["part"]
-        self.finish = Finish(
-            kernel.epilogue,
-            buffers["y"],
-            buffers["bias"],
-            buffers.get("gate"),
-            buffers.get("shift"),
-            buffers.get("residual"),
-            buffers.get("sums"),
-        )
+        self.finish = Finish.of(kernel.epilogue, buffers)
 
     def run(self) -> None:
         shape, kernel, lanes = self.shape, self.kernel, self.tiling.lanes
@@ -135,9 +135,9 @@ class ConvEmitter:
             return 0, count
         if name not in self.buffers:
             return group * size, size
-        found = local(2, "int32")
+        found = tir.local(2, INT32)
         for i in range(2):
-            store(found, i, tir.tirx.IntImm("int32", 0))
+            store(found, i, int32(0))
         with loop(count) as p:
             channel = let(self.buffers[name][p])
             for i in range(2):
@@ -306,7 +306,7 @@ class ConvEmitter:
                 parts = [] if source is None else [load(source, start + at, width)]
                 parts += [] if constant is None else [splat(constant, width)]
                 value = parts[0] + parts[1] if len(parts) == 2 else parts[0]
-                store(y, start + at, epilogue.clamped(value, width), width)
+                store(y, start + at, clamped(value, epilogue.clamp, width), width)
 
             whole = shape.pixels // lanes
             if whole:

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from math import ceil
 
 from headgate.compile.kernels import tir
-from headgate.compile.kernels.tiling import ConvShape, Tiling
+from headgate.compile.kernels.convolution import ConvShape
+from headgate.compile.kernels.f32.words import fill, splat
+from headgate.compile.kernels.tiling import Tiling
 from headgate.compile.kernels.tir import Buffer, Expr, let, load, loop, store, when
 
 
@@ -26,9 +28,9 @@ def clear_border(
     with loop(inputs) as j, loop(rows) as r:
         start = (j * rows + r) * pitch
         for i in range(left):
-            store(padded, start + i, tir.splat(border, 1))
+            store(padded, start + i, splat(border, 1))
         for i in range(right):
-            store(padded, start + left + shape.width + i, tir.splat(border, 1))
+            store(padded, start + left + shape.width + i, splat(border, 1))
 
 
 def pad_rows(
@@ -57,7 +59,7 @@ def pad_rows(
             if shape.padding[0] or shape.padding[2] or shape.out_height % tiling.chunk_rows:
                 inside = tir.tirx.all(row >= 0, row < shape.height)
                 with when(tir.tirx.Not(inside)):
-                    tir.fill(padded, into, border, shape.width, tiling.lanes)
+                    fill(padded, into, border, shape.width, tiling.lanes)
             with when(inside):
                 start = let(channel + row * shape.width)
                 tir.copy(source, start, padded, into, shape.width, tiling.lanes)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from headgate.compile.front.graph import Node
-from headgate.compile.kernels.conv2d import ConvKernel
-from headgate.compile.kernels.microkernel import Epilogue
-from headgate.compile.kernels.pixel_gated import PixelGate, PixelGatedConv
-from headgate.compile.kernels.tiling import choose_tiling
-from headgate.compile.plan.convolution import Arguments, fused_residual, window_shape
-from headgate.compile.plan.steps import Buffer
-from headgate.compile.plan.workspace import Workspace
+from headgate.compile.kernels.convolution import ConvRequest, Epilogue
+from headgate.compile.kernels.f32.pixel_gated import PixelGate
+from headgate.compile.plan.select.conv import fused_residual, window_shape
+from headgate.compile.plan.workspace import Arguments, Workspace
 from headgate.errors import CompileError
 
 _FLOATS = ("weight", "gate_scale", "gate_bias", "base_scale", "base_bias", "full_scale")
@@ -24,15 +21,14 @@ def pixel_gated(work: Workspace, node: Node) -> None:
     shape = window_shape(node)
     gate = PixelGate(node["partitions"], node["grouped"], node["shuffle"], node["block"])
     _check_block(node, shape.out_channels // (gate.partitions if gate.grouped else 1))
+    epilogue = Epilogue(residual=fused_residual(work, node), clamp=node["clamp"])
+    kernel = work.kernel(node.kind, node.output.dtype, gated=True)(
+        ConvRequest(shape, epilogue), gate
+    )
     x = work.dense(node.inputs[0])
-    residual, kind = fused_residual(work, node, x)
-    storage = work.new(node, at_least=node["clamp"][0])
-    if residual is not None and kind == "in_place":
-        storage.buffer = residual.buffer
-    tiling = choose_tiling(shape, work.target, rows=gate.rows, run_pixels=gate.block[1])
-    epilogue = Epilogue(residual=kind, clamp=node["clamp"])
-    dense = ConvKernel(shape, tiling, epilogue, False, weight_lanes=work.target.weight_lanes)
-    kernel = PixelGatedConv(dense, gate)
+    residual = work.dense(node.inputs[-1]) if epilogue.residual else None
+    in_place = residual.buffer if residual and epilogue.residual == "in_place" else None
+    storage = work.new(node, in_place, at_least=node["clamp"][0])
     numbers = shape.out_channels * shape.pixels
     count = work.new_count(node.name, numbers)
     arguments: Arguments = {
@@ -40,19 +36,15 @@ def pixel_gated(work: Workspace, node: Node) -> None:
         "x": x.buffer,
         "y": storage.buffer,
         "bias": work.constant(node, "full_bias", node["full_bias"]),
-        "partial": Buffer(f"{node.output.name}.partial", kernel.partial_bytes),
-        "vectors": Buffer(f"{node.output.name}.vectors", kernel.list_bytes),
         "executed": count.count,
     }
-    if residual is not None and kind == "separate":
+    if residual is not None and not in_place:
         arguments["residual"] = residual.buffer
-    if tiling.scratch_bytes(shape):
-        arguments["scratch"] = Buffer(f"{node.name}.scratch", tiling.scratch_bytes(shape))
     share = shape.in_channels // gate.partitions
     rest = shape.taps * (shape.in_channels - share)
     step = work.add(node.name, node.kind, kernel, arguments, (rest, 1, numbers), (None, count))
     step.base_macs = shape.taps * share * numbers
-    step.pixel_tile = (gate.rows, tiling.lanes)
+    step.pixel_tile = kernel.tile
 
 
 def _check_block(node: Node, chunk: int) -> None:

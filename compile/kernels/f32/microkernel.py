@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from headgate.compile.kernels import tir
+from headgate.compile.kernels.convolution import Epilogue
+from headgate.compile.kernels.f32.words import clamped, splat
 from headgate.compile.kernels.tir import (
     Buffer,
     Expr,
@@ -17,7 +19,6 @@ from headgate.compile.kernels.tir import (
     let,
     load,
     loop,
-    splat,
     store,
     store_part,
     when,
@@ -25,30 +26,6 @@ from headgate.compile.kernels.tir import (
 
 MAX_UNROLLED_TAPS = 25
 """With more, the rows of the kernel become a loop: a 7x7 tile would overflow the first cache."""
-
-
-@dataclass(frozen=True)
-class Epilogue:
-    """What happens to a sum before it is stored, in this order.
-
-    ``gate``: multiply by the channel's gate and add its shift. ``residual``: add another tensor,
-    ``"in_place"`` when it lies where the result goes, ``"separate"`` when not. ``clamp``: the
-    activation's bounds. ``means``: sum up every channel too, for the gate of a later layer.
-    """
-
-    gate: bool = False
-    residual: str | None = None
-    clamp: tuple[float | None, float | None] = (None, None)
-    means: bool = False
-
-    def clamped(self, value: Expr, lanes: int) -> Expr:
-        """``value`` within the activation's bounds."""
-        low, high = self.clamp
-        if low is not None:
-            value = tir.maximum(value, splat(low, lanes))
-        if high is not None:
-            value = tir.minimum(value, splat(high, lanes))
-        return value
 
 
 @dataclass(frozen=True)
@@ -152,6 +129,12 @@ class Finish:
     residual: Buffer | None = None
     sums: Buffer | None = None
 
+    @classmethod
+    def of(cls, epilogue: Epilogue, buffers: dict[str, Buffer]) -> Finish:
+        """Among a kernel's arguments by name."""
+        extra = ("gate", "shift", "residual", "sums")
+        return cls(epilogue, buffers["y"], buffers["bias"], *map(buffers.get, extra))
+
     def start(self, acc: Buffer, channels: list[Expr], vectors: int, lanes: int) -> None:
         """Sums begin at the bias."""
         for i, channel in enumerate(channels):
@@ -184,7 +167,7 @@ class Finish:
                     value = value * scale + shift
                 if epilogue.residual:
                     value = value + load(source, channel * plane + place.offset, lanes)
-                value = let(epilogue.clamped(value, lanes))
+                value = let(clamped(value, epilogue.clamp, lanes))
                 store(acc, cell, value, lanes)
                 if epilogue.means:
                     counted = value if place.real is None else _masked(value, place.real, lanes)

@@ -1,0 +1,29 @@
+"""Instruction sets: one file each, which says whether a target has it and what it costs there.
+
+Nothing else of the compiler reads a target's vectors and caches.
+"""
+
+from __future__ import annotations
+
+from headgate.compile.isa import avx2, avx512, neon
+from headgate.compile.isa.base import Isa
+from headgate.device.targets import Target
+from headgate.errors import CompileError
+
+_ALL = (avx512, avx2, neon)
+
+
+def isa_for(target: Target, dtype: str) -> Isa:
+    """The instructions that kernels of ``dtype`` are written for.
+
+    Raises:
+        CompileError: the target has none that the schedules know.
+    """
+    for file in _ALL:
+        isa = file.find(target)
+        if isa is not None and isa.dtype == dtype:
+            return isa
+    raise CompileError(f"Target {target.name!r} has no instructions for {dtype} that are known.")
+
+
+__all__ = ["Isa", "isa_for"]

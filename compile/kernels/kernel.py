@@ -1,0 +1,34 @@
+"""What every kernel is: its arguments, the memory it needs for itself, and its code."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from tvm.tirx import PrimFunc
+
+from headgate.compile.kernels import tir
+from headgate.compile.kernels.tir import Buffer
+from headgate.device.tensor_type import TensorType
+
+Parameter = tuple[str, str]
+"""The name of an argument and the dtype of what it points to."""
+
+
+class Kernel(ABC):
+    """Code for one kind of step; a frozen dataclass, and equal kernels share one C function."""
+
+    @abstractmethod
+    def parameters(self) -> list[Parameter]:
+        """The C function's arguments, in order."""
+
+    def scratch(self) -> dict[str, TensorType]:
+        """Those of the arguments that nobody else reads: a buffer for each thread."""
+        return {}
+
+    def build(self, name: str) -> PrimFunc:
+        """The TIR of this kernel as a C function called ``name``."""
+        return tir.prim_func(name, self.parameters(), self._body)
+
+    def _body(self, **buffers: Buffer) -> None:
+        """Emits the code; ``buffers`` are the arguments by name."""
+        raise NotImplementedError

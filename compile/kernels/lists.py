@@ -1,0 +1,75 @@
+"""Lists of active channels, whatever the channels hold.
+
+A list holds every channel, the active ones first, both parts ascending; a count says how many are
+active. Planes of inactive channels stay where they are and are simply not visited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from headgate.compile.kernels.kernel import Kernel, Parameter
+from headgate.compile.kernels.tir import Buffer, Expr, int32, let, local, loop, store
+from headgate.device.tensor_type import INT32
+
+
+def list_parameters(side: str) -> list[Parameter]:
+    """The arguments for the list of a kernel's ``in`` or ``out`` channels."""
+    return [(f"{side}_list", INT32), (f"{side}_count", INT32)]
+
+
+def visited(
+    channels: int, order: Buffer | None, count: Buffer | None
+) -> tuple[Expr, Callable[[Expr], Expr]]:
+    """How many channels a loop visits, and which is the j-th: the active ones, or all."""
+    if order is None or count is None:
+        return channels, lambda j: j
+    return let(count[0]), lambda j: order[j]
+
+
+def write_list(
+    channels: int, active: Callable[[Expr], Expr], out_list: Buffer, out_count: Buffer
+) -> None:
+    """Appends without branches; one slot past the end takes the last write of the second pass."""
+    n = local(1, INT32)
+    store(n, 0, int32(0))
+    for wanted in (True, False):
+        with loop(channels) as c:
+            store(out_list, n[0], c)
+            hit = active(c) if wanted else tirx.Not(active(c))
+            store(n, 0, n[0] + tirx.Select(hit, int32(1), int32(0)))
+        if wanted:
+            store(out_count, 0, n[0])
+
+
+@dataclass(frozen=True)
+class MergeLists(Kernel):
+    """The list of a tensor made of several: their union (a sum) or their sequence (a concat).
+
+    ``offsets``: where each source's channels begin in the result, all zero for a union.
+    """
+
+    channels: int
+    sources: tuple[int, ...]
+    offsets: tuple[int, ...]
+    gated: tuple[bool, ...]
+    """Sources without a list are active throughout."""
+
+    def parameters(self) -> list[Parameter]:
+        names = list_parameters("out")
+        for i, gated in enumerate(self.gated):
+            names += [(f"list{i}", INT32), (f"count{i}", INT32)] if gated else []
+        return names
+
+    def _body(self, out_list: Buffer, out_count: Buffer, **lists: Buffer) -> None:
+        mask = local(self.channels, INT32)
+        with loop(self.channels) as c:
+            store(mask, c, int32(0))
+        for i, (size, offset) in enumerate(zip(self.sources, self.offsets, strict=True)):
+            count, nth = visited(size, lists.get(f"list{i}"), lists.get(f"count{i}"))
+            with loop(count) as j:
+                store(mask, nth(j) + offset, int32(1))
+        write_list(self.channels, lambda c: mask[c] != 0, out_list, out_count)

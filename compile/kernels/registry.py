@@ -1,0 +1,68 @@
+"""Which kernel computes an operator: one table, by operator, dtype, instructions and gate.
+
+A kernel that an entry names has a class method ``of(isa, ...)`` that chooses vectors and tiles for
+what it is asked for; kernels of one operator are asked for it in the same words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from headgate.compile.isa import Isa
+from headgate.compile.kernels.f32.conv2d import ConvKernel
+from headgate.compile.kernels.f32.gating import ChannelMean, KeepTopK, ListActive
+from headgate.compile.kernels.f32.linear import Linear
+from headgate.compile.kernels.f32.matmul import Matmul
+from headgate.compile.kernels.f32.pixel_gated import PixelGatedConv
+from headgate.compile.kernels.f32.planes import ClearInactive, Combine, CopyPlanes
+from headgate.compile.kernels.f32.window import Depthwise, Pool
+from headgate.compile.kernels.kernel import Kernel
+from headgate.device.tensor_type import FLOAT32
+from headgate.errors import CompileError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A kernel, and what it is for."""
+
+    operator: str
+    dtype: str
+    kernel: type[Kernel]
+    isa: str | None = None
+    """The one instruction set it is written for; None: for any."""
+    gated: bool | None = None
+    """Whether its input or output channels are listed; None: it does both."""
+
+    def fits(self, operator: str, isa: Isa, gated: bool) -> bool:
+        same = (self.operator, self.dtype) == (operator, isa.dtype)
+        return same and self.isa in (None, isa.name) and self.gated in (None, gated)
+
+
+KERNELS = (
+    Entry("conv2d", FLOAT32, ConvKernel),
+    Entry("depthwise_conv2d", FLOAT32, Depthwise),
+    Entry("pixel_gated_conv2d", FLOAT32, PixelGatedConv),
+    Entry("pool2d", FLOAT32, Pool),
+    Entry("linear", FLOAT32, Linear),
+    Entry("matmul", FLOAT32, Matmul),
+    Entry("combine", FLOAT32, Combine),
+    Entry("copy_planes", FLOAT32, CopyPlanes),
+    Entry("clear_inactive", FLOAT32, ClearInactive),
+    Entry("channel_mean", FLOAT32, ChannelMean),
+    Entry("keep_top_k", FLOAT32, KeepTopK),
+    Entry("list_active", FLOAT32, ListActive),
+)
+"""The first that fits is taken, so what is written for one instruction set stands in front."""
+
+
+def find_kernel(operator: str, isa: Isa, *, gated: bool = False) -> Any:
+    """The class of the kernel for ``operator`` on numbers of the dtype of ``isa``.
+
+    Raises:
+        CompileError: there is none.
+    """
+    for entry in KERNELS:
+        if entry.fits(operator, isa, gated):
+            return entry.kernel
+    raise CompileError(f"There is no kernel for {operator} of {isa.dtype} with {isa.name}.")
