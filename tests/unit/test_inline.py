@@ -16,6 +16,7 @@ from headgate.compile.front.fuse import fuse
 from headgate.compile.front.graph import Graph
 from headgate.compile.front.inline import LARGEST
 from headgate.compile.kernels.expression import Expression
+from headgate.device.tensor_type import TensorType
 from tests.graphs import kinds
 
 
@@ -64,16 +65,15 @@ def test_a_long_chain_is_cut() -> None:
 def test_what_was_moved_is_computed_once() -> None:
     """A value that an expression uses three times has a name there."""
     (node,) = fused(lambda x: F.gelu(F.gelu(F.gelu(x))), 4, 6, 8).nodes
-    operands = [(v.shape, v.dtype) for v in node.inputs]
-    kernel = Expression.of(node["element"], operands, (node.output.shape, "float32"))
+    operands = [value.type for value in node.inputs]
+    kernel = Expression.of(node["element"], operands, node.output.type)
     assert str(kernel.function).count("erff") == 3
 
 
 def test_equal_expressions_are_one_kernel() -> None:
     def kernel(factor: float, shape: tuple[int, ...]) -> Expression:
-        return Expression.of(
-            lambda readers, *i: readers[0](*i) * factor, [(shape, "float32")], (shape, "float32")
-        )
+        tensor = TensorType(shape)
+        return Expression.of(lambda readers, *i: readers[0](*i) * factor, [tensor], tensor)
 
     assert kernel(2.0, (1, 4)) == kernel(2.0, (1, 4))
     assert hash(kernel(2.0, (1, 4))) == hash(kernel(2.0, (1, 4)))
