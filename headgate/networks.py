@@ -73,7 +73,7 @@ def find_network(
         random_weights: initialise the architecture ``model`` with seed 0. Good for timing,
             useless for predictions, so never done unasked.
         method: gate the convolutions with this method; the gates are untrained.
-        density: share of the channels that every gate makes active; 0.5, or what was trained, if None.
+        density: share of the channels that are active; 0.5, or what was trained, if None.
 
     Raises:
         UsageError: an unknown name, with a suggestion, or a density where there are no gates.

@@ -64,7 +64,7 @@ def compile_(
     ] = None,
     density: Annotated[
         float | None,
-        typer.Option(help="Share of the channels that each gate makes active, 0 to 1."),
+        typer.Option(help="Share of the channels that are active, 0 to 1."),
     ] = None,
     check: Annotated[
         bool,

@@ -1,7 +1,7 @@
 """What every channel gate shares: a convolution and its norm behind a per-channel weight.
 
-A method (one file each) says how salient the channels are for this input and which of them are active;
-everything else, including the form that is exported, is here.
+A method (one file each) says how salient the channels are for this input and which of them are
+active; everything else, including the form that is exported, is here.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ class _Reading:
         return None
 
     def _leader(self, conv: fx.Node) -> str | None:
-        """The gate, or place for one, whose inactive channels are zeros in a convolution's input."""
+        """The gate, or place for one, whose inactive channels are zeros in what ``conv`` reads."""
         inputs = _tensors(conv)
         return self._source(inputs[0]) if inputs else None
 

@@ -102,8 +102,8 @@ class ThresholdTarget(Procedure):
         schedule: pairs of first epoch and target, the last of them ``target``.
         kept: share of the conditional work to be executed. After each epoch T moves to where
             the thresholds would have to be for it, and at the end all of them move there together.
-            0: T stays as it is, and the work executed follows from it. This is ours: the paper finds a
-            T by trial.
+            0: T stays as it is, and the work executed follows from it. This is ours: the paper
+            finds a T by trial.
         calibration_images: how many training images the share is measured on.
 
     Raises:

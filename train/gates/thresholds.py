@@ -68,7 +68,7 @@ class ThresholdedConv2d(GatedConv2d):
             self.set_thresholds(self.thresholds.lerp(found.to(self.thresholds), BATCH_WEIGHT))
         if self.active == self.channels:
             return weights
-        # Asked this way round, what is not a number shows in the loss instead of making channels inactive.
+        # Asked this way round, NaN shows in the loss instead of making channels inactive.
         inactive = logits <= self.threshold
         return torch.where(inactive, torch.zeros_like(weights), weights)
 
@@ -77,7 +77,7 @@ class ThresholdedConv2d(GatedConv2d):
 
 
 def find_thresholds(logits: Tensor) -> Tensor:
-    """Logits (N, C) -> (C,): with entry k - 1 as threshold, k channels are active per image on average.
+    """Logits (N, C) -> (C,): with entry k - 1 as threshold, k channels are active on average.
 
     Each lies in the middle between the last logit that stays and the first that goes, so that
     rounding does not decide; ties there all go. The last entry is the least logit.
