@@ -68,7 +68,7 @@ integration: $(VENV)/dev.stamp ## the tests that compile, and run under QEMU
 litert-arm64: $(VENV)/dev.stamp ## fetch LiteRT for emulated boards; tests that need it are skipped without
 	$(BIN)/headgate fetch litert-arm64
 
-system: $(VENV)/dev.stamp ## from container to booted SD card: needs docker, QEMU, half an hour
+system: $(VENV)/dev.stamp ## from container to booted SD card: needs docker, QEMU, ten minutes
 	HEADGATE_SYSTEM=1 $(BIN)/python -m pytest -s tests/integration/test_docker.py tests/integration/test_board_image.py
 
 timing: $(VENV)/dev.stamp ## the tests that compare times: needs a machine on which nothing else runs

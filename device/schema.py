@@ -94,7 +94,7 @@ def _decode(kind: Any, value: Any, place: str, strict: bool) -> Any:
         return _plain(kind, value, place)
     if kind is Any:
         return value
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return _object(kind, value, place, strict)
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Annotated:
@@ -199,7 +199,8 @@ def _fields(kind: type) -> dict[str, tuple[str, Any, bool]]:
 
 
 def _keys(kind: Any) -> set[str]:
-    return set(_fields(kind)) if dataclasses.is_dataclass(kind) else set()
+    known = isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    return set(_fields(kind)) if known else set()
 
 
 def _choices(annotation: Any) -> str:

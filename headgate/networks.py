@@ -73,7 +73,7 @@ def find_network(
         random_weights: initialise the architecture ``model`` with seed 0. Good for timing,
             useless for predictions, so never done unasked.
         method: gate the convolutions with this method; the gates are untrained.
-        density: share of the channels that every gate keeps; 0.5, or what was trained, if None.
+        density: share of the channels that are active; 0.5, or what was trained, if None.
 
     Raises:
         UsageError: an unknown name, with a suggestion, or a density where there are no gates.
@@ -97,7 +97,7 @@ def find_network(
     return replace(
         network,
         module=module.eval(),
-        # Recorded for other gates than these.
+        # The accuracy was measured before the gates changed.
         test_accuracy=None if changed else network.test_accuracy,
     )
 

@@ -12,6 +12,7 @@ from headgate.errors import RecipeError
 from headgate.train.data import crops
 from headgate.train.data.augment import Augmentation
 from headgate.train.data.image_files import ahead, read
+from headgate.train.evaluate import scaling
 from headgate.train.problem import Problem
 from headgate.train.recipe import Recipe
 
@@ -55,8 +56,7 @@ class Batches:
         )
         device = problem.train_images.device
         self.generator = torch.Generator(device)
-        self.mean = torch.tensor(problem.preprocess.mean, device=device)
-        self.std = torch.tensor(problem.preprocess.std, device=device)
+        self.mean, self.std = scaling(problem.preprocess, device)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Augmented images float32 (N, 3, H, W) and labels int64 (N,), from batch ``start`` on.

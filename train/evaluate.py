@@ -14,14 +14,32 @@ BATCH = 500
 BATCH_PIXELS = 1 << 23
 
 
+def scaling(preprocess: Preprocess, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Channel means and deviations for :func:`to_network_input`."""
+    mean, std = (torch.tensor(v, device=device) for v in (preprocess.mean, preprocess.std))
+    return mean, std
+
+
 def to_network_input(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """uint8 (N, H, W, 3) to normalised float32 (N, 3, H, W), as :class:`Preprocess` does it."""
     return ((images.float() / 255.0 - mean) / std).permute(0, 3, 1, 2)
 
 
-def batch_size(images: Images) -> int:
-    """How many of ``images`` (N, H, W, 3) are evaluated at once."""
-    return min(BATCH, max(1, BATCH_PIXELS // (images.shape[1] * images.shape[2])))
+def batch_size(images: Images, most: int | None = None, pixels: int | None = None) -> int:
+    """How many of ``images`` (N, H, W, 3) are evaluated at once.
+
+    Args:
+        most: never more; :data:`BATCH` by default.
+        pixels: fewer where together they had more than that; :data:`BATCH_PIXELS` by default.
+    """
+    fit = (pixels or BATCH_PIXELS) // (images.shape[1] * images.shape[2])
+    return min(most or BATCH, max(1, fit))
+
+
+def evenly_spread(count: int, total: int) -> Tensor:
+    """``count`` of the numbers below ``total``, or all of them if there are fewer; int64."""
+    count = min(count, total)
+    return torch.arange(count) * total // count
 
 
 @torch.no_grad()
@@ -42,8 +60,7 @@ def count_correct(
         rank: only every image whose number leaves this remainder on division by ``processes``.
         processes: over how many the images are spread.
     """
-    mean = torch.tensor(preprocess.mean, device=images.device)
-    std = torch.tensor(preprocess.std, device=images.device)
+    mean, std = scaling(preprocess, images.device)
     step = batch_size(images) * processes
     parts = [slice(i, i + step, processes) for i in range(rank, len(images), step)]
     correct = 0

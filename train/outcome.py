@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from headgate.train.evaluate import accuracy, to_network_input
+from headgate.train.evaluate import accuracy, batch_size, scaling, to_network_input
 from headgate.train.gates.cgnet import CHANNEL_TILE, PIXEL_TILE
 from headgate.train.history import CSV_NAME
 from headgate.train.macs import MacCount, count_macs
@@ -65,11 +65,9 @@ def measure(recipe: Recipe, module: nn.Module, problem: Problem) -> dict[str, An
     also the mean that a kernel executes, which computes tiles of channels and pixels.
     """
     right = accuracy(module, problem.test_images, problem.test_labels, problem.preprocess)
-    mean = torch.tensor(problem.preprocess.mean, device=problem.test_images.device)
-    std = torch.tensor(problem.preprocess.std, device=problem.test_images.device)
-    _, height, width, _ = problem.test_images.shape
-    counted = min(COUNTED_IMAGES, max(1, COUNTED_PIXELS // (height * width)))
-    images = to_network_input(problem.test_images[:counted], mean, std)
+    counted = batch_size(problem.test_images, COUNTED_IMAGES, COUNTED_PIXELS)
+    scales = scaling(problem.preprocess, problem.test_images.device)
+    images = to_network_input(problem.test_images[:counted], *scales)
     macs = count_macs(module, images[:1], images)
     dense = macs.dense
     if kept_channels(module):

@@ -43,7 +43,7 @@ class Recipe:
         default_factory=list
     )
     gate_options: Annotated[Table, "the method's own options"] = field(default_factory=dict)
-    density: Annotated[float, "share of the channels a gate keeps, in the end", DENSITY] = 1.0
+    density: Annotated[float, "share of the channels that are active, in the end", DENSITY] = 1.0
     density_schedule: Annotated[Stages, "[first epoch, density] stages up to it"] = field(
         default_factory=list
     )

@@ -22,7 +22,7 @@ def learning_rate(recipe: Recipe, epoch: float) -> float:
 
 
 def density(recipe: Recipe, epoch: int) -> float:
-    """Share of channels kept during ``epoch``: lowered in stages, as FBS does.
+    """Share of channels active during ``epoch``: lowered in stages, as FBS does.
 
     The last stage whose first epoch has come holds; before the first one nothing is gated.
     Without a schedule it is ``recipe.density`` throughout.

@@ -29,7 +29,7 @@ def sample() -> Images:
 
 
 def whole_test_set(say: Callable[[str], None]) -> Images:
-    """All 10,000 test images, or the sample, and a line that says so, where they are not there."""
+    """All 10,000 test images; where CIFAR-10 is absent, the sample and a line that says so."""
     try:
         dataset = cifar10()
     except DataError as error:

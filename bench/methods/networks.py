@@ -151,7 +151,7 @@ def _tflite_int8(network: Network, folder: Path) -> str:
     try:
         source = "cifar10"
         images = calibration_images(network, source)
-    except DataError:  # not fetched: the images of the package do, test images though they are
+    except DataError:  # CIFAR-10 absent: calibrate on the 200 packaged test images
         source = "sample"
         images = calibration_images(network, source)
     return _write(

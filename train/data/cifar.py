@@ -7,7 +7,7 @@ from pathlib import Path
 from headgate.device.pictures.preprocess import Preprocess
 from headgate.train.data.binary import CIFAR10
 from headgate.train.data.dataset import Dataset
-from headgate.train.data.sources import from_npm
+from headgate.train.data.package import from_npm
 from headgate.train.data.store import Store
 
 CLASSES = (

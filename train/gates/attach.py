@@ -52,7 +52,7 @@ def gate(
     Args:
         module: a network with convolutions, of one or two dimensions; it is not changed.
         method: "fbs" or "dcp" for whole channels, "cgnet" for single pixels of them.
-        density: the fraction of channels that stay, in (0, 1]; by default 0.5, or 1 where the
+        density: the fraction of channels that are active, in (0, 1]; by default 0.5, or 1 where the
             method takes none.
         layers: which convolutions: None for every one that can be gated, except those without a
             norm whose result goes into a sum or out of the network as it is, or is one pixel;
@@ -238,7 +238,7 @@ def _without_leader(convolution: Convolution, gated: set[str]) -> str | None:
 
 
 def set_density(module: nn.Module, density: float, layers: str = "*") -> None:
-    """Let ``ceil(C * density)`` channels of every gated layer stay from now on, in place.
+    """Make ``ceil(C * density)`` channels of every gated layer active from now on, in place.
 
     Args:
         module: a network from :func:`gate`.

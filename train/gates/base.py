@@ -1,7 +1,7 @@
 """What every channel gate shares: a convolution and its norm behind a per-channel weight.
 
-A method (one file each) says how salient the channels are for this input and which of them stay;
-everything else, including the form that is exported, is here.
+A method (one file each) says how salient the channels are for this input and which of them are
+active; everything else, including the form that is exported, is here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Variant = Literal["official", "paper"]
 VARIANTS = ("official", "paper")
 
 # A channel whose norm had the factor 0 still carries its constant; a gate of exactly zero would
-# drop that and could never learn to open.
+# drop that and could never become active.
 SMALLEST_LEVEL = 1e-3
 
 
@@ -53,7 +53,7 @@ class GatedConv2d(GatedLayer):
         norm: the norm behind it: batch norm with running statistics, instance norm, a group norm
             of one channel a group, or None.
         name: module path, for messages.
-        density: the fraction of channels that stay, in (0, 1].
+        density: the fraction of channels that are active, in (0, 1].
         variant: where the shift is added, see above.
 
     Raises:
@@ -105,7 +105,7 @@ class GatedConv2d(GatedLayer):
         """Saliency (N, C) with zeros for the channels to skip."""
 
     def set_density(self, density: float) -> None:
-        """Let ``ceil(C * density)`` channels stay from now on.
+        """Make ``ceil(C * density)`` channels active from now on.
 
         Raises:
             UsageError: a density outside (0, 1].
@@ -114,7 +114,7 @@ class GatedConv2d(GatedLayer):
         self.active = math.ceil(self.channels * density - 1e-9)  # 100 * 0.07 is 7.000000000000001
 
     def penalty(self) -> Tensor:
-        """Sum over the channels that stayed of the batch mean of |g| (FBS, section 3.4)."""
+        """Sum over the active channels of the batch mean of |g| (FBS, section 3.4)."""
         assert self.last_gate is not None
         return self.last_gate.abs().sum(1).mean()
 
@@ -152,7 +152,7 @@ class GatedConv2d(GatedLayer):
         if isinstance(self.norm, nn.BatchNorm2d):
             scale, bias = (part * self.damping for part in folded(self.norm))
         elif self.norm is not None:
-            # The norm stands between the sum and the gate: the sum of the open channels alone,
+            # The norm stands between the sum and the gate: the sum of the active channels alone,
             # then a convolution of one weight a channel that does nothing but the gate's part.
             ones = torch.ones_like(shift)
             x = self.norm(following_conv2d(x, kernel, ones, bias, gate, *geometry))

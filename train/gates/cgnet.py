@@ -64,7 +64,7 @@ class CGNetConv2d(TargetedLayer):
         density: must be 1: how much is computed follows from the thresholds.
         partitions: p, at least 2; C_in must be a multiple of it, and so must C if grouped.
         grouped: each p-th of the outputs sees its own p-th of the inputs, else all see the first.
-        shuffle: deal the input channels out to the partitions in turn.
+        shuffle: spread the input channels over the partitions in turn.
         separate_norms: a batch norm for each path instead of one for both.
         alpha: steepness of the sigmoid.
         sparse_bp: no gradient through the gate where it is off.
@@ -112,7 +112,7 @@ class CGNetConv2d(TargetedLayer):
         self.separate_norms, self.sparse_bp, self.alpha = separate_norms, sparse_bp, alpha
         self.block = [_block_channels(block[0], _chunk(conv, partitions, grouped)), block[1]]
 
-        # Dealt out like the inputs, so that a pretrained network stays the same function.
+        # Shuffled like the inputs, so that a pretrained network stays the same function.
         weight = conv.weight.detach()
         self.weight = nn.Parameter(self._shuffled(weight).clone())
         self.norm = norm_behind(conv, norm, affine=True)

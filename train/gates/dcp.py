@@ -16,8 +16,8 @@ Everything else is OUR READING:
   to image a mean varies little beside what it is on average, so a predictor may come to keep
   nearly the same channels for all images; ``standardize`` takes the average out;
 * T is one number per layer, the quantile of its z over channels and training images. So the
-  number of kept channels varies per image, down to none and up to all;
-* no gradient through the comparison, so it reaches kept channels only;
+  number of active channels varies per image, down to none and up to all;
+* no gradient through the comparison, so it reaches active channels only;
 * the weight replaces batch norm's factor, times a constant of the layer: see :class:`DCPConv2d`;
 * a pruned channel is exactly zero, its shift too;
 * all weights of the network train along, see :mod:`headgate.train.gates.layer_by_layer`.
@@ -60,7 +60,7 @@ class DCPConv2d(ThresholdedConv2d):
     that a pretrained network starts near its accuracy.
 
     Before any training or :func:`~headgate.train.gates.thresholds.calibrate`, T is a guess from
-    rho: the channels of largest |gamma| stay.
+    rho: the channels of largest |gamma| are active.
 
     Args:
         predictor_std: relative spread of the initial predictor, see above.

@@ -1,8 +1,8 @@
 """Defining the operators that stand for a gate in an exported graph.
 
 They are all the compiler knows about gates: ``torch.export`` keeps each as one node. Here they
-compute the dense convolution and throw away what a gate closes; the saving is made by the code
-that the compiler generates from them.
+compute the dense convolution and throw away what a gate leaves inactive; the saving is made by
+the code that the compiler generates from them.
 """
 
 from __future__ import annotations

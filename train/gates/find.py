@@ -72,7 +72,7 @@ def is_depthwise(conv: Conv) -> bool:
 class _Reading:
     """What a trace says about the convolutions of its network.
 
-    ``ends`` are the nodes whose value a gate would close channels of, by path: the norm behind a
+    ``ends`` are the nodes in whose value a gate makes channels zero, by path: the norm behind a
     convolution, or the convolution itself.
     """
 
@@ -179,7 +179,7 @@ class _Reading:
         return None
 
     def _leader(self, conv: fx.Node) -> str | None:
-        """The gate, or place for one, whose closed channels are zeros in a convolution's input."""
+        """The gate, or place for one, whose inactive channels are zeros in what ``conv`` reads."""
         inputs = _tensors(conv)
         return self._source(inputs[0]) if inputs else None
 
@@ -202,14 +202,14 @@ class _Reading:
         return None
 
     def _ends_in_zero(self, end: fx.Node) -> bool:
-        """Whether what a norm does besides leaves closed channels zero."""
+        """Whether what a norm does besides leaves inactive channels zero."""
         step = self._step(end)
         if step.kind != "norm":
             return True
         return all(keeps_zero(end, part) for part in remainder(self._part(step.path)).children())
 
     def _reaches_one_convolution(self, end: fx.Node) -> bool:
-        """Whether all that reads the zeros of closed channels, handed on or not, is one."""
+        """Whether all that reads the zeros of inactive channels, handed on or not, is one."""
         zero, waiting, readers = {end}, [end], set()
         while waiting:
             for user in self._users(waiting.pop()):

@@ -107,7 +107,7 @@ class GatedLayer(ConvolutionLayer, ABC):
         """The method's regulariser after a forward: a scalar to be weighted and added."""
 
     def set_density(self, density: float) -> None:
-        """Let this share of the channels stay from now on.
+        """Make this share of the channels active from now on.
 
         Raises:
             UsageError: a density outside (0, 1], or below 1 where the method takes none.

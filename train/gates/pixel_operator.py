@@ -40,11 +40,11 @@ def _pixel_gated_conv2d(
     the scales and biases (C,), the result (N, C, H_out, W_out). C_in is a multiple of p, and so is
     C if ``grouped``.
     """
-    if shuffle:
-        x = F.channel_shuffle(x, partitions)
-    base = base_path(x, weight, stride, padding, dilation, partitions, grouped)
-    on = spread(pixel_score(base, gate_scale, gate_bias, block) > 0, block, base)
-    full = F.conv2d(x, weight, None, stride, padding, dilation)
+    settings = stride, padding, dilation, partitions, grouped, shuffle, block
+    base, on = base_and_decisions(x, weight, gate_scale, gate_bias, *settings)
+    full = F.conv2d(
+        F.channel_shuffle(x, partitions) if shuffle else x, weight, None, stride, padding, dilation
+    )
     y = torch.where(
         on,
         full * full_scale[:, None, None] + full_bias[:, None, None],
@@ -60,6 +60,26 @@ pixel_gated_conv2d = define_convolution(
     "-> Tensor",
     _pixel_gated_conv2d,
 )
+
+
+def base_and_decisions(
+    x: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    partitions: int,
+    grouped: bool,
+    shuffle: bool,
+    block: list[int],
+) -> tuple[Tensor, Tensor]:
+    """The base path, and where the gate takes the full sum: both (N, C, H_out, W_out)."""
+    if shuffle:
+        x = F.channel_shuffle(x, partitions)
+    base = base_path(x, weight, stride, padding, dilation, partitions, grouped)
+    return base, spread(pixel_score(base, scale, bias, block) > 0, block, base)
 
 
 def base_path(

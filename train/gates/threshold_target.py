@@ -55,7 +55,7 @@ def set_target(module: nn.Module, target: float) -> None:
 
 @torch.no_grad()
 def find_shift(module: nn.Module, kept: float, batches: Iterable[Tensor]) -> float:
-    """What to add to all thresholds so that ``kept`` of the conditional work is done.
+    """What to add to all thresholds so that ``kept`` of the conditional work is executed.
 
     Args:
         module: a network gated by CGNet; it runs in evaluation mode and is left as it was.
@@ -80,7 +80,7 @@ def _shift(module: nn.Module, before: list[Tensor], shift: float) -> None:
 
 
 def _kept(module: nn.Module, batches: Iterable[Tensor]) -> float:
-    done = whole = 0.0
+    executed = whole = 0.0
     with evaluating(module):
         for images in batches:
             module(images.clone())  # forward() may change its input
@@ -88,8 +88,9 @@ def _kept(module: nn.Module, batches: Iterable[Tensor]) -> float:
                 assert layer.last_gate is not None
                 on = layer.last_gate != 0
                 taps = layer.weight[0].numel()
-                done, whole = done + taps * float(on.sum()), whole + taps * on.numel()
-    return done / whole
+                executed += taps * float(on.sum())
+                whole += taps * on.numel()
+    return executed / whole
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,10 @@ class ThresholdTarget(Procedure):
     Args:
         target: T in the end, in standard deviations of the partial sum; with ``kept`` at first.
         schedule: pairs of first epoch and target, the last of them ``target``.
-        kept: this share of the conditional work is to be done. After each epoch T moves to where
+        kept: share of the conditional work to be executed. After each epoch T moves to where
             the thresholds would have to be for it, and at the end all of them move there together.
-            0: T stays as it is, and what is done follows from it. This is ours: the paper finds a
-            T by trial.
+            0: T stays as it is, and the work executed follows from it. This is ours: the paper
+            finds a T by trial.
         calibration_images: how many training images the share is measured on.
 
     Raises:

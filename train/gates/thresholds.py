@@ -1,4 +1,4 @@
-"""Channel gates by a threshold on a logit, so that how many channels stay varies per input.
+"""Channel gates by a threshold on a logit, so that how many channels are active varies per input.
 
 A layer has one threshold for all of its channels and images. It follows from the wanted number of
 channels, as a quantile of the logits over images: the layer remembers the threshold for every
@@ -24,13 +24,13 @@ BATCH_WEIGHT = 0.25
 
 
 class ThresholdedConv2d(GatedConv2d):
-    """A gated convolution whose saliencies are logits z (N, C); channels with z > T stay.
+    """A gated convolution whose saliencies are logits z (N, C); channels with z > T are active.
 
-    ``set_density(d)`` lets ``ceil(C * d)`` channels stay on average over images, which is the
-    number that FBS keeps for every one of them. All stay when that is C, whatever T is.
+    ``set_density(d)`` makes ``ceil(C * d)`` channels active on average over images, which is the
+    number that FBS keeps for every one of them. All are when that is C, whatever T is.
 
     Attributes:
-        thresholds: buffer (C,); with entry k - 1 as T, k channels stay on average.
+        thresholds: buffer (C,); with entry k - 1 as T, k channels are active on average.
         threshold: buffer (), T: the entry for the present density.
     """
 
@@ -43,7 +43,7 @@ class ThresholdedConv2d(GatedConv2d):
         self.register_buffer("threshold", self.thresholds[self.active - 1].clone())
 
     def set_density(self, density: float) -> None:
-        """Lets ``ceil(C * density)`` channels stay on average, as far as the logits are known.
+        """Makes ``ceil(C * density)`` channels active on average, as far as the logits are known.
 
         Raises:
             UsageError: a density outside (0, 1].
@@ -61,23 +61,23 @@ class ThresholdedConv2d(GatedConv2d):
     def keep(self, logits: Tensor, weights: Tensor) -> Tensor:
         """``weights`` (N, C) where the logits are above T, else 0; a training batch moves T first.
 
-        The comparison is a constant to the gradient, which reaches kept channels only.
+        The comparison is a constant to the gradient, which reaches active channels only.
         """
         if self.training:
             found = find_thresholds(logits.detach())
             self.set_thresholds(self.thresholds.lerp(found.to(self.thresholds), BATCH_WEIGHT))
         if self.active == self.channels:
             return weights
-        # Asked this way round, what is not a number shows in the loss instead of closing channels.
-        closed = logits <= self.threshold
-        return torch.where(closed, torch.zeros_like(weights), weights)
+        # Asked this way round, NaN shows in the loss instead of making channels inactive.
+        inactive = logits <= self.threshold
+        return torch.where(inactive, torch.zeros_like(weights), weights)
 
     def _choose(self) -> None:
         self.threshold.copy_(self.thresholds[self.active - 1])
 
 
 def find_thresholds(logits: Tensor) -> Tensor:
-    """Logits (N, C) -> (C,): with entry k - 1 as threshold, k channels stay per image on average.
+    """Logits (N, C) -> (C,): with entry k - 1 as threshold, k channels are active on average.
 
     Each lies in the middle between the last logit that stays and the first that goes, so that
     rounding does not decide; ties there all go. The last entry is the least logit.
@@ -101,7 +101,7 @@ def calibrate(module: nn.Module, batches: Iterable[Tensor], tolerance: float = 1
         module: a network from ``gate(..., method="dcp")``; it runs in evaluation mode.
         batches: tensors (N, C, H, W) as the network takes them, iterated over once a pass:
             ``images.split(500)``.
-        tolerance: allowed difference between the kept and the wanted share of a layer's channels.
+        tolerance: allowed difference between the active and the wanted share of a layer's channels.
 
     Raises:
         ModelError: a network without gates that have a threshold, or no images.
@@ -122,7 +122,7 @@ def calibrate(module: nn.Module, batches: Iterable[Tensor], tolerance: float = 1
 
 
 def _missed(layer: ThresholdedConv2d, logits: Tensor) -> float:
-    """How far the kept share of the layer's channels is from the wanted one."""
+    """How far the active share of the layer's channels is from the wanted one."""
     if layer.active == layer.channels:
         return 0.0
     kept = (logits > layer.threshold).double().mean().item()

@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 
 from headgate.errors import ModelError
 from headgate.train.copying import copied, first_line, shared_state_kept, without_hooks
+from headgate.train.exported import module_path
 from headgate.train.gates.following import FollowingConv2d
 from headgate.train.gates.layer import GatedLayer
 from headgate.train.gates.norms import BatchNorm, ImageNorm, Remainder, is_frozen
@@ -232,7 +233,7 @@ def _export(network: nn.Module, hooked: Hooked, example_input: Example) -> Trace
     def read(node: fx.Node) -> Step:
         if node.op != "call_function":
             return Step("other")
-        path = _module_path(node)
+        path = module_path(node)
         part = network.get_submodule(path)
         own = isinstance(part, WHOLE) and operation(node, None) in MODULE_OPERATORS
         return _step(node, part if own else None, path if own else "")
@@ -250,11 +251,6 @@ def _export(network: nn.Module, hooked: Hooked, example_input: Example) -> Trace
             if not whole:
                 found.read.add(id(getattr(part, name)))
     return found
-
-
-def _module_path(node: fx.Node) -> str:
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    return str(stack[-1][0]).split("@")[0] if stack else ""
 
 
 def _moved(values: Any) -> Any:

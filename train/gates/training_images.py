@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 from headgate.train.data.image_files import ahead
-from headgate.train.evaluate import batch_size, to_network_input
+from headgate.train.evaluate import batch_size, evenly_spread, scaling, to_network_input
 from headgate.train.problem import Problem
 
 
@@ -17,14 +16,11 @@ class TrainingImages:
 
     def __init__(self, problem: Problem, count: int) -> None:
         self.problem = problem
-        total = len(problem.train_images)
-        count = min(count, total)
-        self.rows = torch.arange(count) * total // count
+        self.rows = evenly_spread(count, len(problem.train_images))
 
     def __iter__(self) -> Iterator[Tensor]:
-        images, preprocess = self.problem.train_images, self.problem.preprocess
-        mean = torch.tensor(preprocess.mean, device=images.device)
-        std = torch.tensor(preprocess.std, device=images.device)
+        images = self.problem.train_images
+        mean, std = scaling(self.problem.preprocess, images.device)
         parts = self.rows.split(batch_size(images))
         for pixels in ahead(images, lambda rows: images[rows.to(images.device)], parts):
             yield to_network_input(pixels, mean, std)

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from headgate.errors import InputError, ModelError
-from headgate.train.copying import first_line
+from headgate.errors import InputError
 from headgate.train.evaluation_mode import evaluating
+from headgate.train.exported import exported, module_path, operator_name
 from headgate.train.macs import pixel_gates
 from headgate.train.macs.handlers import HANDLERS, Call, Handler, Masks
 from headgate.train.macs.result import MacCount, Row, convention
@@ -36,7 +36,7 @@ def count_macs(
     """The multiply-accumulates of ``module`` per image, dense and executed.
 
     Dense is what the network costs without gates. Executed is what is left when every channel
-    that a gate closed is neither computed nor read, plus the gates' own cost, averaged over
+    that a gate left inactive is neither computed nor read, plus the gates' own cost, averaged over
     ``images``. For the convention in full see ``MacCount.convention``.
 
     Args:
@@ -67,13 +67,7 @@ def count_macs(
         images = images.to(parameter.device)
     size = min(CHUNK, len(images))
     with evaluating(module), torch.no_grad():
-        try:
-            program = torch.export.export(module, (images[:size],)).module()
-        except Exception as error:  # the exporter's own errors have no common root
-            raise ModelError(
-                f"{type(module).__name__} cannot be exported, so its MACs cannot be counted: "
-                f"{first_line(error)}"
-            ) from error
+        program = exported(module, images[:size], "its MACs cannot be counted")
         pixel = {pixel_gates.OPERATOR: pixel_gates.pixel_gated_convolution(pixel_tile)}
         engine = _Engine(program, size, {**HANDLERS, **pixel, **(handlers or {})})
         for chunk in images.split(size):
@@ -111,7 +105,7 @@ class _Engine(fx.Interpreter):
             n.args, lambda a: self.masks.get(a) if isinstance(a, fx.Node) else None
         )
         call = Call(self.size, args, kwargs, masks, output)
-        name = _operator_name(n)
+        name = operator_name(n)
         handler = self.handlers.get(name)
         if handler is None:
             self.unsupported[name] = self.unsupported.get(name, 0) + 1
@@ -129,11 +123,11 @@ class _Engine(fx.Interpreter):
             served = self.gate_of.get(node)
             if served is None:
                 executed = torch.cat(self.executed[node])[:images]
-                operator = _operator_name(node).rpartition(".")[2]
-                rows.append(Row(_module_path(node), operator, dense, executed))
+                operator = operator_name(node).rpartition(".")[2]
+                rows.append(Row(module_path(node), operator, dense, executed))
             else:
                 cost = torch.full((images,), dense, dtype=torch.int64)
-                rows.append(Row(_module_path(served), "gate", 0, cost))
+                rows.append(Row(module_path(served), "gate", 0, cost))
         return MacCount(tuple(rows), dict(self.unsupported), stated)
 
 
@@ -149,16 +143,7 @@ def _gate_nodes(graph: fx.Graph) -> dict[fx.Node, fx.Node]:
 
 
 def _served_by(node: fx.Node, user: fx.Node, served: dict[fx.Node, fx.Node]) -> fx.Node | None:
-    if user.op == "call_function" and _operator_name(user) in GATED:
+    if user.op == "call_function" and operator_name(user) in GATED:
         arguments = [i for i, a in enumerate(user.args) if a is node]
         return user if arguments == [4] else None
     return served.get(user)
-
-
-def _operator_name(node: fx.Node) -> str:
-    return str(getattr(node.target, "overloadpacket", getattr(node.target, "__name__", "")))
-
-
-def _module_path(node: fx.Node) -> str:
-    stack = list(node.meta.get("nn_module_stack", {}).values())
-    return str(stack[-1][0]) if stack else ""

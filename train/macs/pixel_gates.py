@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from headgate.train.gates.pixel_operator import base_path, pixel_score, spread
+from headgate.train.gates.pixel_operator import base_and_decisions
 from headgate.train.macs.handlers import Call, Cost, Handler
 
 OPERATOR = "headgate.pixel_gated_conv2d"
@@ -25,7 +23,7 @@ def pixel_gated_convolution(tile: tuple[int, int] | None) -> Handler:
 
     def handler(call: Call) -> Cost:
         weight, partitions = call.args[1], call.args[11]
-        on = decisions(call.args)
+        _, on = base_and_decisions(*call.args[:4], *call.args[8:])
         if tile is not None:
             chunk = weight.shape[0] // (partitions if call.args[12] else 1)
             on = in_tiles(on, channel_runs(weight.shape[0], chunk, tile[0]), tile[1])
@@ -36,16 +34,6 @@ def pixel_gated_convolution(tile: tuple[int, int] | None) -> Handler:
         return Cost(outputs * per_output, executed, None)
 
     return handler
-
-
-def decisions(args: tuple[Any, ...]) -> Tensor:
-    """(N, C, H_out, W_out): where the operator with these arguments takes its conditional path."""
-    x, weight, scale, bias = args[:4]
-    stride, padding, dilation, partitions, grouped, shuffle, block = args[8:]
-    if shuffle:
-        x = F.channel_shuffle(x, partitions)
-    base = base_path(x, weight, stride, padding, dilation, partitions, grouped)
-    return spread(pixel_score(base, scale, bias, block) > 0, block, base)
 
 
 def channel_runs(channels: int, chunk: int, rows: int) -> list[int]:

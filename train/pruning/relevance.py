@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 
 from headgate.errors import ModelError
 from headgate.train.evaluation_mode import evaluating
+from headgate.train.exported import exported, module_path, operator_name
 from headgate.train.pruning.rules import RULES, Call, Rule
 
 # The path that stands for the images themselves.
@@ -50,14 +51,7 @@ class Relevance:
         rules: Mapping[str, Rule] | None = None,
     ) -> None:
         with evaluating(module), torch.no_grad():
-            try:
-                program = torch.export.export(module, (example,)).module()
-            except Exception as error:  # the exporter's own errors have no common root
-                lines = str(error).strip().splitlines() or [type(error).__name__]
-                raise ModelError(
-                    f"{type(module).__name__} cannot be exported, so relevance cannot pass through "
-                    f"it: {lines[0]}"
-                ) from error
+            program = exported(module, example, "relevance cannot pass through it")
         self._graph = program.graph
         self._recorder = _Recorder(program)
         self._logits = _returned(program.graph)
@@ -68,11 +62,11 @@ class Relevance:
 
     def _check(self) -> None:
         for node in self._on_the_way:
-            name = _operator_name(node)
+            name = operator_name(node)
             carries = any(source in self._on_the_way for source in node.all_input_nodes)
             if node.op == "call_function" and carries and name not in self._rules:
                 raise ModelError(
-                    f"relevance cannot pass operator {name!r} of layer {_module_path(node)!r}; "
+                    f"relevance cannot pass operator {name!r} of layer {module_path(node)!r}; "
                     f"there are rules for {', '.join(sorted(self._rules))}"
                 )
 
@@ -100,7 +94,7 @@ class Relevance:
         assert callable(node.target)
         args, kwargs = self._recorder.fetch_args_kwargs_from_env(node)
         call = Call(node.target, args, kwargs, self._recorder.env[node], relevance[node])
-        shares = self._rules[_operator_name(node)](call)
+        shares = self._rules[operator_name(node)](call)
         for source, share in zip(_flat(node.args), _flat(shares), strict=False):
             if share is not None and source in self._on_the_way:
                 relevance[source] = relevance[source] + share if source in relevance else share
@@ -127,7 +121,7 @@ def _returned(graph: fx.Graph) -> fx.Node:
 
 def _results(graph: fx.Graph, paths: Collection[str], network: str) -> dict[str, fx.Node]:
     """The node that gives each path's result: the last operator of that module."""
-    last = {_module_path(node): node for node in graph.nodes if node.op == "call_function"}
+    last = {module_path(node): node for node in graph.nodes if node.op == "call_function"}
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     found = {}
     for path in paths:
@@ -150,12 +144,3 @@ def _flat(values: Any) -> list[Any]:
     if isinstance(values, tuple | list):
         return [entry for value in values for entry in _flat(value)]
     return [values]
-
-
-def _operator_name(node: fx.Node) -> str:
-    return str(getattr(node.target, "overloadpacket", getattr(node.target, "__name__", "")))
-
-
-def _module_path(node: fx.Node) -> str:
-    stack = list(node.meta.get("nn_module_stack", {}).values())
-    return str(stack[-1][0]) if stack else ""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from headgate.errors import TrainingError
-from headgate.train.evaluate import to_network_input
+from headgate.train.evaluate import batch_size, evenly_spread, scaling, to_network_input
 from headgate.train.problem import Problem
 from headgate.train.pruning.relevance import Relevance
 
@@ -51,12 +51,11 @@ def feature_relevance_scores(
         TrainingError: relevance that is not finite, naming the layer.
     """
     images, classes = problem.train_images, len(problem.classes)
-    mean = torch.tensor(problem.preprocess.mean, device=images.device)
-    std = torch.tensor(problem.preprocess.std, device=images.device)
-    number = min(number or len(images), len(images))
-    rows = torch.arange(number) * len(images) // number
+    mean, std = scaling(problem.preprocess, images.device)
+    rows = evenly_spread(number or len(images), len(images))
+    number = len(rows)
     labels = problem.train_labels[rows.to(problem.train_labels.device)].to(images.device)
-    size = min(BATCH, number, max(1, BATCH_PIXELS // (images.shape[1] * images.shape[2])))
+    size = min(number, batch_size(images, BATCH, BATCH_PIXELS))
     engine = Relevance(module, to_network_input(images[rows[:size]], mean, std), paths)
     # In float64, so that the sum over many images does not depend on their order.
     sums: dict[str, Tensor] = {}
