@@ -20,14 +20,8 @@ from typing import Any
 import numpy as np
 
 from headgate.device.files import atomic_write, storage_error
-from headgate.device.manifest import (
-    RUNNER,
-    SCHEMA,
-    SHARED_OBJECT,
-    VECTORS,
-    WEIGHTS,
-    check_manifest,
-)
+from headgate.device.manifest import SCHEMA, SHARED_OBJECT, VECTORS, check_manifest
+from headgate.device.protocol import RUNNER, WEIGHTS
 from headgate.device.tensors import data_section, read_tensors
 from headgate.errors import BundleError, MissingFile, why
 

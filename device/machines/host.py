@@ -18,6 +18,7 @@ from headgate.device.machines.base import Machine
 from headgate.device.machines.runner import RunnerProgram
 from headgate.device.manifest import SHARED_OBJECT
 from headgate.device.program import Execution, Program
+from headgate.device.protocol import Request
 from headgate.errors import BundleError, DeviceError, why
 
 _ARENA_ALIGNMENT = 64
@@ -84,10 +85,8 @@ class HostProgram(Program):
             if not self._team:
                 raise DeviceError(f"cannot start {threads} threads for {bundle.name!r}; take fewer")
 
-    def _execute(
-        self, inputs: list[np.ndarray], repeat: int, warmup: int, times: bool, layers: bool
-    ) -> Execution:
-        manifest = self.bundle.manifest
+    def _execute(self, inputs: list[np.ndarray], request: Request) -> Execution:
+        manifest, repeat, warmup = self.bundle.manifest, request.repeat, request.warmup
         samples = len(inputs[0])
         outputs = [
             np.zeros((samples, *tensor["shape"][1:]), np.float32) for tensor in manifest["outputs"]
@@ -98,16 +97,17 @@ class HostProgram(Program):
         arena_words = self._arena[: len(self._arena) // 4 * 4].view(np.int32)
         run_ns = np.empty((samples, repeat), np.uint64)
         warmup_ns = np.empty(warmup, np.uint64)
-        layer_ns = np.empty((samples, repeat, len(self.layers)), np.uint64) if layers else None
+        of_layers = (samples, repeat, len(self.layers))
+        layer_ns = np.empty(of_layers, np.uint64) if request.layers else None
         for sample in range(samples):
             pointers = _pointers(inputs, sample), _pointers(outputs, sample)
             self._measure(self._library.time, pointers, warmup, warmup_ns)
-            if times or not layers:
+            if request.times or layer_ns is None:
                 self._measure(self._library.time, pointers, repeat, run_ns[sample])
             if layer_ns is not None:
                 self._measure(self._library.profile, pointers, repeat, layer_ns[sample])
             counts[sample] = arena_words[offsets]
-        return Execution(outputs, counts, run_ns if times else None, layer_ns)
+        return Execution(outputs, counts, run_ns if request.times else None, layer_ns)
 
     def _measure(
         self,

@@ -100,7 +100,7 @@ class EmulatedLiteRT:
             # A fixed seed for what the kernel gives programs to draw random numbers from.
             emulator = [*self._emulator, "-seed", "1"]
             program = [*command[len(self._emulator) :], str(WARMUP)]
-            return count_totals(emulator, program, folder, environment)
+            return count_totals(emulator, lambda n: [*program, str(n)], folder, environment)
 
     def _prepare(
         self, folder: Path, array: NDArray[np.float32]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +16,8 @@ from headgate.device.machines.base import Machine
 from headgate.device.machines.ssh.connection import Connection
 from headgate.device.machines.ssh.failures import command_error
 from headgate.device.machines.ssh.store import Item, store
-from headgate.device.manifest import RUNNER, WEIGHTS
-from headgate.device.program import Execution, Program
+from headgate.device.program import Execution, Program, little_endian
+from headgate.device.protocol import RUNNER, WEIGHTS, Request
 from headgate.errors import BundleError, DeviceError, UsageError, why
 
 _LOOK = """
@@ -164,22 +165,9 @@ class RemoteProgram(Program):
         weights = Item(bundle.members[WEIGHTS])
         self._runner, self._weights = store(self._connection, [runner, weights])
 
-    def _execute(
-        self, inputs: list[np.ndarray], repeat: int, warmup: int, times: bool, layers: bool
-    ) -> Execution:
-        manifest = self.bundle.manifest
-        samples = len(inputs[0])
-        outputs = [f"output{index}" for index in range(len(manifest["outputs"]))]
-        command = [self._runner.path, "--weights", self._weights.path]
-        command += ["--repeat", str(repeat), "--warmup", str(warmup)]
-        command += ["--threads", str(self.threads)] if self.threads > 1 else []
-        for index in range(len(inputs)):
-            command += ["--input", f"input{index}"]
-        wanted = [("output", name) for name in outputs] + [("counts", "counts")]
-        wanted += [("times", "times")] if times else []
-        wanted += [("layers", "layers")] if layers else []
-        command += [word for option, name in wanted for word in (f"--{option}", f"results/{name}")]
-        data = _pack(inputs)
+    def _execute(self, inputs: list[np.ndarray], request: Request) -> Execution:
+        command = request.command(self._runner.path, self._weights.path, found="results/")
+        data = _pack(request.given, inputs)
         answer = self._connection.call(_RUN, str(len(data)), *command, stdin=data, hold=True)
         if answer.status == _ILLEGAL_INSTRUCTION:
             raise DeviceError(
@@ -188,56 +176,34 @@ class RemoteProgram(Program):
             )
         if answer.status:
             raise command_error(self.machine, f"run {self.name!r}", answer.status, answer.stderr)
-        results = _Results(self.machine, answer.output)
-        shapes = [(samples, *tensor["shape"][1:]) for tensor in manifest["outputs"]]
-        of_layers = (samples, repeat, len(self.layers))
-        return Execution(
-            [results.read(name, "<f4", shape) for name, shape in zip(outputs, shapes, strict=True)],
-            results.read("counts", "<i4", (samples, len(manifest["gates"]))),
-            results.read("times", "<u8", (samples, repeat)) if times else None,
-            results.read("layers", "<u8", of_layers) if layers else None,
+        results = _unpack(self.machine, answer.output)
+        return Execution.read(
+            request, self.bundle.manifest, len(inputs[0]), results.__getitem__, self.machine
         )
 
     def _free(self) -> None:
         self._connection.close()
 
 
-def _pack(inputs: list[np.ndarray]) -> bytes:
+def _pack(names: Sequence[str], inputs: list[np.ndarray]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for index, array in enumerate(inputs):
-            data = array.astype("<f4", copy=False).tobytes()
-            info = tarfile.TarInfo(f"input{index}")
+        for name, array in zip(names, inputs, strict=True):
+            data = little_endian(array).tobytes()
+            info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
     return buffer.getvalue()
 
 
-class _Results:
+def _unpack(machine: str, data: bytes) -> dict[str, bytes]:
     """What the runner wrote, by name."""
-
-    def __init__(self, machine: str, data: bytes) -> None:
-        self._machine = machine
-        self._files: dict[str, bytes] = {}
-        try:
-            with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-                for member in archive:
-                    if (file := archive.extractfile(member)) is not None:
-                        self._files[member.name.removeprefix("./")] = file.read()
-        except (tarfile.TarError, EOFError) as error:
-            raise DeviceError(f"the results of {machine} arrived damaged: {why(error)}") from error
-
-    def read(self, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-        """An array of the machine's own byte order.
-
-        Raises:
-            DeviceError: it is not there, or of another size.
-        """
-        try:
-            array = np.frombuffer(self._files[name], dtype).reshape(shape)
-        except (KeyError, ValueError) as error:
-            raise DeviceError(
-                f"the runner's {name} did not come back from {self._machine}: {why(error)}"
-            ) from error
-        # A copy, because callers may write into what they get.
-        return array.astype(array.dtype.newbyteorder("="))
+    files: dict[str, bytes] = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            for member in archive:
+                if (file := archive.extractfile(member)) is not None:
+                    files[member.name.removeprefix("./")] = file.read()
+    except (tarfile.TarError, EOFError) as error:
+        raise DeviceError(f"the results of {machine} arrived damaged: {why(error)}") from error
+    return files
