@@ -4,8 +4,9 @@ from pathlib import Path
 
 from headgate.device.bundle import Bundle
 from headgate.device.files import atomic_write
-from headgate.device.machines.base import Machine, list_machines
-from headgate.device.program import Program, load
+from headgate.device.machines.base import Machine
+from headgate.device.machines.find import list_machines, load
+from headgate.device.program import Program
 from headgate.device.validation import Validation, compare_outputs, validate
 
 __all__ = [

@@ -32,7 +32,7 @@ sys.exit(main())
 def agent_archive() -> bytes:
     """The agent: ``python3 headgate-agent.pyz --help``. Equal sources give equal bytes."""
     agent = (_HERE / "agent").rglob("*.py")
-    return _pack("headgate-agent", "agent.__main__", [*agent, _PROTOCOL])
+    return _pack("headgate-agent", "agent.__main__", [*agent, _PROTOCOL, _HERE / "arm_cores.py"])
 
 
 def on_board_archive() -> bytes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -305,33 +304,3 @@ def _check_inputs(wanted: list[dict[str, Any]], arrays: list[Any]) -> list[np.nd
     if len({len(array) for array in inputs}) != 1:
         raise InputError(f"inputs of unequal N: {[len(array) for array in inputs]}")
     return inputs
-
-
-def load(bundle: Bundle | str | Path, machine: str = "host", threads: int = 1) -> Program:
-    """Load a bundle, or the file of one, onto a machine.
-
-    Args:
-        bundle: a bundle or its path; a file is verified first.
-        machine: one of :func:`headgate.device.list_machines`.
-        threads: how many share the work of each layer; results are the same bits for any number.
-
-    Raises:
-        UsageError: no such machine, or a number of threads outside 1 to 16.
-        MissingFile, StorageError: the file cannot be read.
-        BundleError: it is damaged, or for another target than the machine.
-        ToolMissing: the emulator is not installed.
-        DeviceError: the machine refuses it.
-
-    Example::
-
-        program = load("resnet8-fbs-0.5.hgb", machine="qemu:rpi4")
-    """
-    from headgate.device.machines.base import find_machine  # which needs this module's Program
-
-    if not 1 <= threads <= MAX_THREADS:
-        raise UsageError(f"threads={threads}: 1 to {MAX_THREADS} can share a network")
-    chosen = find_machine(machine)
-    if not isinstance(bundle, Bundle):
-        bundle = Bundle.open(bundle)
-    chosen.check(bundle)
-    return chosen.load(bundle, threads)

@@ -7,10 +7,12 @@ import tempfile
 from collections.abc import Callable
 from ctypes import c_int32, c_uint64, c_void_p
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from headgate.device.abi import Library, check_network
+from headgate.device.agent_call import Settings, measure_here
 from headgate.device.bundle import Bundle
 from headgate.device.cpu import host_architecture, missing_features
 from headgate.device.files import storage_error
@@ -28,6 +30,16 @@ class Host(Machine):
     """The machine that Python runs on: a workstation, or the board itself."""
 
     name = "host"
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """This machine's only name."""
+        return [cls.name]
+
+    @classmethod
+    def named(cls, name: str) -> Host | None:
+        """This machine, if that is what is meant."""
+        return cls() if name == cls.name else None
 
     def check(self, bundle: Bundle) -> None:
         """Compare architecture and, where Linux tells them, the CPU's features.
@@ -59,6 +71,10 @@ class Host(Machine):
         if SHARED_OBJECT in bundle.members:
             return HostProgram(bundle, self.name, threads)
         return RunnerProgram(bundle, self.name, [], None, threads)
+
+    def measure(self, bundle: str | Path, settings: Settings) -> dict[str, Any]:
+        """As :func:`headgate.device.agent_call.measure_here`."""
+        return measure_here(bundle, settings)
 
 
 class HostProgram(Program):

@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 
 import headgate
-from headgate.device import agent, protocol
+from headgate.device import agent, arm_cores, protocol
 from headgate.device.agent_archive import agent_archive, write_agent
 from tests.board_trees import plant
 from tests.fake_runner import save_bundle
 
-SOURCES = [*sorted(Path(agent.__file__).parent.rglob("*.py")), Path(protocol.__file__)]
+SHARED = [Path(module.__file__ or "") for module in (arm_cores, protocol)]
+SOURCES = [*sorted(Path(agent.__file__).parent.rglob("*.py")), *SHARED]
 METER = """
 import time
 for step in range(100000):
