@@ -63,7 +63,7 @@ def build(
         code[RUNNER] = link_runner(path, target)
     members = {
         **code,
-        "include/network.h": (runtime_sources() / "headgate.h").read_bytes(),
+        "include/network.h": (runtime_sources("core") / "headgate.h").read_bytes(),
         WEIGHTS: generated.weights,
     }
     return Built(program, generated, members)

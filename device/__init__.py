@@ -23,6 +23,6 @@ __all__ = [
 ]
 
 
-def runtime_sources() -> Path:
-    """Folder of the C runtime: headgate.h, timing.c and runner.c."""
-    return Path(__file__).parent / "runtime"
+def runtime_sources(part: str) -> Path:
+    """Folder of a part of the C runtime: ``core``, the interface, or ``linux``, its sources."""
+    return Path(__file__).parent / "runtime" / part

@@ -1,8 +1,8 @@
 """What a runner is asked for, and what it answers: its command line and files are known here only.
 
-A runner is a bundle's network as a program (``runtime/runner.c``). Whoever starts one writes the
-input files that a :class:`Request` names and reads the results that it names. Files hold raw
-little-endian numbers in C order, samples one after the other.
+A runner is a bundle's network as a program (``runtime/linux/runner.c``). Whoever starts one
+writes the input files that a :class:`Request` names and reads the results that it names. Files
+hold raw little-endian numbers in C order, samples one after the other.
 
 Boards run this too: Python 3.8, the standard library, nothing else of headgate.
 """

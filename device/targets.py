@@ -35,8 +35,6 @@ class Target:
     vector_fma_cycles: dict[int, float] = field(hash=False)
     l2_bytes: int
     os: str
-    artifacts: tuple[str, ...]
-    """Members of a bundle that its code is linked into."""
     fma_peak_gflops: float | None = None
     """fp32 peak of one core as measured, None: not measured."""
     weight_lanes: int = 1
@@ -61,7 +59,6 @@ def _target(name: str, row: Mapping[str, Any]) -> Target:
         vector_fma_cycles={int(lanes): time for lanes, time in values["vector_fma_cycles"].items()},
         l2_bytes=values["l2_kib"] << 10,
         os=values["os"],
-        artifacts=tuple(values["artifacts"]),
         fma_peak_gflops=values.get("fma_peak_gflops"),
         weight_lanes=values.get("weight_lanes", 1),
         qemu=values.get("qemu"),

@@ -1,6 +1,6 @@
 """Running a network: the bundle's static runner as a process on chosen CPUs.
 
-All times are taken by the C code inside it (``runtime/timing.c``); nothing of Python's is in
+All times are taken by the C code inside it (``runtime/linux/timing.c``); nothing of Python's is in
 them. It talks through files of raw little-endian numbers.
 """
 

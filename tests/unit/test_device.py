@@ -224,6 +224,9 @@ def test_no_cpuinfo_is_no_complaint(tmp_path: Path) -> None:
     assert missing_features("x86-64-v4", ["amx-tile"], "x86_64", tmp_path / "none") == []
 
 
+PARTS = {"core": {"headgate.h"}, "linux": {"runner.c", "team.c", "timing.c"}}
+
+
 def test_runtime_sources_are_there() -> None:
-    names = {path.name for path in runtime_sources().iterdir()}
-    assert {"headgate.h", "timing.c", "runner.c"} <= names
+    found = {part: {path.name for path in runtime_sources(part).iterdir()} for part in PARTS}
+    assert found == PARTS
