@@ -18,7 +18,7 @@ from headgate.compile.front.graph import Graph
 from headgate.compile.plan.select import select_kernels
 from headgate.compile.plan.steps import Program
 from headgate.device import runtime_sources
-from headgate.device.manifest import WEIGHTS
+from headgate.device.protocol import WEIGHTS
 from headgate.device.targets import Target
 from headgate.device.tensor_type import TensorType
 
@@ -72,7 +72,7 @@ def build(
         }
     members = {
         **code,
-        "include/network.h": (runtime_sources() / "headgate.h").read_bytes(),
+        "include/network.h": (runtime_sources("core") / "headgate.h").read_bytes(),
         WEIGHTS: generated.weights,
     }
     return Built(program, generated, members)

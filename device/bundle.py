@@ -22,15 +22,14 @@ import numpy as np
 
 from headgate.device.files import atomic_write, storage_error
 from headgate.device.manifest import (
-    RUNNER,
     SCHEMA,
     SHARED_OBJECT,
     VECTORS,
-    WEIGHTS,
     Member,
     Signature,
     check_manifest,
 )
+from headgate.device.protocol import RUNNER, WEIGHTS
 from headgate.device.tensors import data_section, read_tensors
 from headgate.errors import BundleError, MissingFile, why
 

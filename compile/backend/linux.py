@@ -6,22 +6,27 @@ from pathlib import Path
 
 from headgate.compile.backend.artifact import Artifact
 from headgate.compile.backend.zig import link
-from headgate.device.manifest import RUNNER, SHARED_OBJECT
+from headgate.device import runtime_sources
+from headgate.device.manifest import SHARED_OBJECT
+from headgate.device.protocol import RUNNER
 from headgate.device.targets import Target
 
 GLIBC = "2.28"
 """The oldest glibc that the shared object runs with: Debian 10, JetPack 5 and later."""
-_RUNTIME = ("timing.c", "team.c")
+_HERE = runtime_sources("linux")
+_SHARED = (_HERE / "timing.c", _HERE / "team.c")
 
 
 def _link_shared(folder: Path, target: Target) -> bytes:
     triple = f"{target.triple}-gnu.{GLIBC}"
     flags = ("-shared", "-fPIC", "-fvisibility=hidden", "-pthread")
-    return link(folder, "network.so", triple, _RUNTIME, *flags)
+    return link(folder, "network.so", triple, _SHARED, *flags)
 
 
 def _link_runner(folder: Path, target: Target) -> bytes:
-    return link(folder, "runner", f"{target.triple}-musl", (*_RUNTIME, "runner.c"), "-static")
+    return link(
+        folder, "runner", f"{target.triple}-musl", (*_SHARED, _HERE / "runner.c"), "-static"
+    )
 
 
 ARTIFACTS = (

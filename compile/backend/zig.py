@@ -16,8 +16,8 @@ from headgate.errors import CompileError, ToolMissing
 _FLAGS = ("-std=c11", "-O2", "-g0", "-s", "-fno-sanitize=all", "-Wl,--build-id=none")
 
 
-def link(folder: Path, name: str, triple: str, runtime: Sequence[str], *flags: str) -> bytes:
-    """Links ``network.c`` and ``kernels.o`` of ``folder`` with C files of the runtime.
+def link(folder: Path, name: str, triple: str, sources: Sequence[Path], *flags: str) -> bytes:
+    """Links ``network.c`` and ``kernels.o`` of ``folder`` with C sources of the runtime.
 
     Raises:
         ToolMissing: ziglang is not installed.
@@ -25,11 +25,10 @@ def link(folder: Path, name: str, triple: str, runtime: Sequence[str], *flags: s
     """
     if importlib.util.find_spec("ziglang") is None:
         raise ToolMissing("The C compiler is missing; run: pip install 'headgate[compile]'")
-    sources = [folder / "network.c", *(runtime_sources() / file for file in runtime)]
+    inputs = [folder / "network.c", *sources, folder / "kernels.o"]
     output = folder / name
     command = [sys.executable, "-m", "ziglang", "cc", "-target", triple, *_FLAGS, *flags]
-    command += [f"-I{runtime_sources()}", *map(str, sources), str(folder / "kernels.o")]
-    command += ["-lm", "-o", str(output)]
+    command += [f"-I{runtime_sources('core')}", *map(str, inputs), "-lm", "-o", str(output)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     if result.returncode:
         reason = next((x for x in result.stderr.splitlines() if "error" in x), result.stderr[-300:])

@@ -132,10 +132,10 @@ def profile(
 
 def _has_agent(name: str, settings: Settings) -> bool:
     """Whether the agent measures there: on boards, and on this machine for energy."""
-    from headgate.device.machines.base import find_machine
-    from headgate.device.machines.ssh.remote import SshMachine
+    from headgate.device.machines.find import find_machine
 
-    return isinstance(find_machine(name), SshMachine) or (name == "host" and settings.energy)
+    machine = find_machine(name)
+    return machine.is_board or (settings.energy and not machine.emulated)
 
 
 def _bundle(

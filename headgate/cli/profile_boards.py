@@ -158,16 +158,9 @@ def _next(bundle: Path, names: Sequence[str], output: Path | None) -> str:
 
 
 def _measure(bundle: Path, name: str, settings: Settings) -> Report:
-    from headgate.device.agent_call import measure_here
-    from headgate.device.machines.base import find_machine
-    from headgate.device.machines.ssh.measure import measure
-    from headgate.device.machines.ssh.remote import SshMachine
+    from headgate.device.machines.find import find_machine
 
-    machine = find_machine(name)
-    if isinstance(machine, SshMachine):
-        report = measure(bundle, machine, settings)
-    else:
-        report = measure_here(bundle, settings)
+    report = find_machine(name).measure(bundle, settings)
     # What a report's reader calls the board, and how it is measured again.
     return {**report, "machine": name}
 

@@ -19,6 +19,7 @@ from headgate.device import (
 from headgate.device.cpu import host_architecture, missing_features
 from headgate.device.machines.qemu_user import CPUS, Qemu
 from headgate.device.program import Execution
+from headgate.device.protocol import Request
 from headgate.device.validation import sample_errors
 from headgate.errors import BundleError, InputError, MissingFile, ToolMissing, UsageError
 from tests.fake_bundle import bundle, images
@@ -34,15 +35,13 @@ class Recorded(Program):
         self.counts = counts
         self.freed = 0
 
-    def _execute(
-        self, inputs: list[np.ndarray], repeat: int, warmup: int, times: bool, layers: bool
-    ) -> Execution:
+    def _execute(self, inputs: list[np.ndarray], request: Request) -> Execution:
         samples = len(inputs[0])
         return Execution(
             [np.zeros((samples, 4), np.float32)],
             np.array(self.counts, np.int32).reshape(samples, 1),
-            np.full((samples, repeat), 2500, np.uint64),
-            np.full((samples, repeat, 2), 1500, np.uint64),
+            np.full((samples, request.repeat), 2500, np.uint64),
+            np.full((samples, request.repeat, 2), 1500, np.uint64),
         )
 
     def _free(self) -> None:
@@ -225,6 +224,9 @@ def test_no_cpuinfo_is_no_complaint(tmp_path: Path) -> None:
     assert missing_features("x86-64-v4", ["amx-tile"], "x86_64", tmp_path / "none") == []
 
 
+PARTS = {"core": {"headgate.h"}, "linux": {"runner.c", "team.c", "timing.c"}}
+
+
 def test_runtime_sources_are_there() -> None:
-    names = {path.name for path in runtime_sources().iterdir()}
-    assert {"headgate.h", "timing.c", "runner.c"} <= names
+    found = {part: {path.name for path in runtime_sources(part).iterdir()} for part in PARTS}
+    assert found == PARTS
