@@ -24,7 +24,7 @@ class Benchmark:
         description: what ``--help`` says.
         check: refuses options that cannot be, and returns the networks; asked in both processes.
         is_prepared: whether ``build/`` has what a network's timing needs.
-        prepare: compiles a network.
+        prepare: compiles a network; its second argument prints a line of progress.
         measure: times networks and writes the results.
         options: further options, by name, with what ``add_argument`` takes.
     """
@@ -33,7 +33,7 @@ class Benchmark:
     description: str | None
     check: Callable[[argparse.Namespace], Sequence[str]]
     is_prepared: Callable[[str], bool]
-    prepare: Callable[[str], None]
+    prepare: Callable[[str, Callable[[str], None]], None]
     measure: Callable[[Sequence[str], argparse.Namespace], None]
     options: Sequence[tuple[str, dict[str, object]]] = ()
 
@@ -58,7 +58,7 @@ class Benchmark:
                 return 0
             for network in networks:
                 if not (options.reuse and self.is_prepared(network)):
-                    self.prepare(network)
+                    self.prepare(network, self.say)
         except HeadgateError as error:
             self.say(str(error))
             return error.exit_code

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ TOPOLOGY = Path("/sys/devices/system/cpu")
 HEADER = ("network", "MACs", "1 thread, ms", "threads", "ms", "faster", "95 % interval")
 
 
-def prepare(network: str) -> None:
+def prepare(network: str, say: Callable[[str], None]) -> None:
     """Compile a network for this machine, dense and with FBS gates.
 
     Raises:
@@ -221,7 +221,7 @@ BENCHMARK = Benchmark(
     __doc__,
     check=_check,
     is_prepared=lambda network: all(path.is_file() for path in _paths(network)),
-    prepare=lambda network: prepare(network),
+    prepare=prepare,
     measure=_measure,
     options=[("--threads", {"type": int, "default": 2, "help": "against one; 2 by default"})],
 )

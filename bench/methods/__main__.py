@@ -88,7 +88,7 @@ BENCHMARK = Benchmark(
     __doc__,
     check=_check,
     is_prepared=lambda name: (BUILD / name / PLAN).is_file(),
-    prepare=lambda name: prepare(name, BUILD / name, say),
+    prepare=lambda name, say: prepare(name, BUILD / name, say),
     measure=lambda names, options: run(names, options.rounds, options.json),
     options=[("--json", {"action": "store_true", "help": "print the results as JSON"})],
 )

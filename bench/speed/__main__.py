@@ -94,7 +94,7 @@ BENCHMARK = Benchmark(
     __doc__,
     check=lambda options: known(options.networks, list(_BY_NAME)),
     is_prepared=lambda name: (BUILD / name / "plan.json").is_file(),
-    prepare=lambda name: prepare(_BY_NAME[name], BUILD / name, _say),
+    prepare=lambda name, say: prepare(_BY_NAME[name], BUILD / name, say),
     measure=lambda names, options: measure(names, options.rounds),
 )
 _say, main = BENCHMARK.say, BENCHMARK.main
