@@ -1,7 +1,7 @@
 """``python -m bench.threads``: one thread against several, on this machine.
 
 Networks of random weights, dense and gated, because time does not depend on what the weights are.
-They are compiled in one process and timed in another that never imports torch or TVM. Both programs
+Both programs
 of a network run in turn, so that a machine that changes slows both. Results of each network are
 written as soon as it is measured. Leaves ``threads.json`` and ``threads.md`` in profiling/results/,
 and the table in README.md between its markers.
@@ -9,10 +9,9 @@ and the table in README.md between its markers.
 
 from __future__ import annotations
 
-import argparse
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import markdown
+from bench.command import Benchmark, known
 from bench.publish import publish, with_earlier
 from headgate.device import load
 from headgate.device.agent.affinity import choose_cpus, pinned
 from headgate.device.agent.errors import AgentError
 from headgate.device.files import storage_error
 from headgate.device.program import Program
-from headgate.errors import DeviceError, HeadgateError, UsageError, suggest
+from headgate.errors import DeviceError, UsageError
 from headgate.profiling import units
 from headgate.profiling.absent import to_json
 from headgate.profiling.context import read_context
@@ -36,7 +36,6 @@ from headgate.profiling.statistics import bootstrap_interval, summarize
 from headgate.profiling.timing import fitting_rounds, time_burst
 
 BUILD = Path("build/threads")
-MODULE = "bench.threads"
 NETWORKS = ("resnet8", "vgg16", "resnet18")
 DENSITY = 0.5
 IMAGES = 2
@@ -46,38 +45,7 @@ TOPOLOGY = Path("/sys/devices/system/cpu")
 HEADER = ("network", "MACs", "1 thread, ms", "threads", "ms", "faster", "95 % interval")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog=MODULE, description=__doc__)
-    parser.add_argument("networks", nargs="*", help=f"which; {', '.join(NETWORKS)} by default")
-    parser.add_argument("--threads", type=int, default=2, help="against one; 2 by default")
-    parser.add_argument("--rounds", type=int, help="timed rounds, instead of 15 s of them")
-    parser.add_argument("--reuse", action="store_true", help="keep what build/threads/ has")
-    parser.add_argument("--prepare", action="store_true", help="compile only, for a later --reuse")
-    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    try:
-        networks = _known(options.networks)
-        cpus = _cpus(options.threads)
-        if options.measure:
-            for network in networks:
-                run(network, options.threads, cpus, options.rounds)
-            return 0
-        for network in networks:
-            if not (options.reuse and all(path.is_file() for path in _paths(network))):
-                prepare(network)
-        if options.prepare:
-            return 0
-        command = [sys.executable, "-m", MODULE, "--measure", *networks]
-        command += ["--threads", str(options.threads)]
-        command += ["--rounds", str(options.rounds)] if options.rounds else []
-        return subprocess.run(command, check=False).returncode
-    except HeadgateError as error:
-        print(f"threads: {error}", file=sys.stderr)
-        return error.exit_code
-
-
-def prepare(network: str) -> None:
+def prepare(network: str, say: Callable[[str], None]) -> None:
     """Compile a network for this machine, dense and with FBS gates.
 
     Raises:
@@ -229,13 +197,6 @@ def _rounds(program: Program, images: NDArray[np.float32]) -> int:
     return fitting_rounds(guess, 2 * BURST_RUNS * len(images), BUDGET_S)
 
 
-def _known(names: Sequence[str]) -> list[str]:
-    for name in names:
-        if name not in NETWORKS:
-            raise UsageError(f"no such network {name!r}.{suggest(name, NETWORKS)}")
-    return list(names or NETWORKS)
-
-
 def _cpus(threads: int) -> frozenset[int]:
     if threads < 2:
         raise UsageError(f"--threads {threads}: at least 2, to hold against one")
@@ -245,10 +206,26 @@ def _cpus(threads: int) -> frozenset[int]:
         raise UsageError(str(error)) from error
 
 
-def say(line: str) -> None:
-    """One line of progress, kept apart from the results."""
-    print(f"threads: {line}", file=sys.stderr, flush=True)
+def _check(options: Namespace) -> list[str]:
+    _cpus(options.threads)
+    return known(options.networks, NETWORKS)
 
+
+def _measure(networks: Sequence[str], options: Namespace) -> None:
+    for network in networks:
+        run(network, options.threads, _cpus(options.threads), options.rounds)
+
+
+BENCHMARK = Benchmark(
+    "bench.threads",
+    __doc__,
+    check=_check,
+    is_prepared=lambda network: all(path.is_file() for path in _paths(network)),
+    prepare=prepare,
+    measure=_measure,
+    options=[("--threads", {"type": int, "default": 2, "help": "against one; 2 by default"})],
+)
+say, main = BENCHMARK.say, BENCHMARK.main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -44,7 +44,7 @@ class Kind:
     model: str
     """How the device tree's model begins."""
     target: str
-    """What to compile for."""
+    """The target to compile for."""
     cores: int
     sensors: list[str]
     """Kinds of power sensors that it has or can be given."""
@@ -67,7 +67,7 @@ class Board:
     """For ``--column``."""
 
     def target_of(self, model: str) -> str | None:
-        """What to compile for: as the inventory says, or as the board's model tells."""
+        """The target to compile for, by the inventory or by the board's model."""
         if self.kind is not None:
             return self.kind.target
         known = (kind.target for kind in kinds().values() if model.startswith(kind.model))
@@ -136,7 +136,7 @@ def find_board(name: str) -> Board:
 
 
 def _places() -> list[Path]:
-    """Where inventories may be, the one that counts most first."""
+    """The files that inventories may be in, the one that counts most first."""
     home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return [Path(INVENTORY), Path(home) / "headgate" / INVENTORY]
 

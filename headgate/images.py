@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Described(Protocol):
-    """What says how images have to be: a bundle, a ``.tflite`` file's description, a network.
+    """A bundle, a network or a ``.tflite`` file's description: it says what images must be like.
 
     Its manifest has ``inputs``, the first with a ``shape`` [1, C, H, W], and ``preprocess``.
     """

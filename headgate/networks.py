@@ -42,7 +42,7 @@ class Network:
 
     @property
     def manifest(self) -> Mapping[str, Any]:
-        """What a file made of this network says about its input and output."""
+        """The keys on input and output for the manifest of a file made of this network."""
         preprocess = self.preprocess
         return {
             "name": self.name,
@@ -162,7 +162,7 @@ def test_vectors(network: Network) -> NDArray[np.float32]:
 
 
 def pytorch_outputs(network: Network, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What PyTorch makes of ``images`` [N, C, H, W], one at a time as a device does."""
+    """PyTorch's outputs for ``images`` [N, C, H, W], one at a time as on a device."""
     import torch
 
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Which images make a batch, and what augmentation makes of them."""
+"""The batches of an epoch: their images, and these augmented."""
 
 from __future__ import annotations
 

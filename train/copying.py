@@ -59,7 +59,7 @@ def deep_copy(module: nn.Module) -> nn.Module:
 
 
 def first_line(error: Exception) -> str:
-    """What an error of somebody else's code says first, or its name."""
+    """The first line of an error's message, or the error's name where it has none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
@@ -91,9 +91,10 @@ def without_hooks(module: nn.Module) -> dict[nn.Module, list[str]]:
 
 @contextmanager
 def shared_state_kept(module: nn.Module) -> Iterator[None]:
-    """What copies of a network share is afterwards as it was: a cache of a class, or of its file.
+    """Restores, at the end, the state that copies of a network share.
 
-    That is containers, tensors and caches of functions by name in a class or in a file of code.
+    It lies in the classes of its modules and in their files: containers, tensors and caches of
+    functions that have a name there.
     """
     own = {kind for part in module.modules() for kind in type(part).__mro__}
     own = {kind for kind in own if kind.__module__.split(".")[0] not in ("torch", "builtins")}

@@ -1,4 +1,4 @@
-"""Only operators that give the same bits in every run, for a while."""
+"""A block in which torch refuses operators that differ from run to run."""
 
 from __future__ import annotations
 

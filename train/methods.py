@@ -1,4 +1,4 @@
-"""Which procedures a recipe's methods train by."""
+"""Finds the procedures that a recipe's methods train by."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run was started with: it goes on with the same, or not at all."""
+"""The recipe, data and teacher that a run was started with, and must be resumed with."""
 
 from __future__ import annotations
 

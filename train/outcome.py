@@ -1,4 +1,4 @@
-"""What is written down about a finished run: accuracy, arithmetic, time, place."""
+"""The description of a finished run: accuracy, arithmetic, time, place."""
 
 from __future__ import annotations
 

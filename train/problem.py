@@ -1,4 +1,4 @@
-"""What a run learns from: images and labels, on its device or decoded onto it."""
+"""The images and labels of a run, on its device or decoded onto it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a method does between epochs, beside the gradient steps: the seam of the training loop.
+"""A method's part of training beside the gradient steps: the seam of the training loop.
 
 A gating or pruning method names its procedure; the loop asks it at fixed moments. Everything that
 a procedure must remember lies in buffers of the network, which are saved with it, so a run that is

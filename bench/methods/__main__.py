@@ -7,53 +7,24 @@ in README.md between its markers, and a page with the plots in build/methods/NET
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.command import Benchmark
 from bench.methods import table
 from bench.methods.measure import Findings, measure
 from bench.methods.networks import PLAN, find_checkpoints, prepare, read_plan
 from bench.publish import publish, with_earlier, without_runs
-from headgate.errors import HeadgateError
 from headgate.profiling.absent import to_json
 from headgate.profiling.effort import Effort
 from headgate.profiling.report import build_report, write_report
 
 BUILD = Path("build/methods")
 MODULE = "bench.methods"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog=MODULE, description=__doc__)
-    parser.add_argument("networks", nargs="*", default=["resnet8"], help="resnet8 by default")
-    parser.add_argument("--reuse", action="store_true", help="keep what build/methods/ has")
-    parser.add_argument("--rounds", type=int, help="timed rounds; fitted to the time if unset")
-    parser.add_argument("--json", action="store_true", help="print the results as JSON")
-    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    try:
-        if options.measure:
-            run(options.networks, options.rounds, options.json)
-            return 0
-        for network in options.networks:
-            find_checkpoints(network)  # a wrong name is found before minutes of compiling
-        for network in options.networks:
-            folder = BUILD / network
-            if not (options.reuse and (folder / PLAN).is_file()):
-                prepare(network, folder, say)
-        command = [sys.executable, "-m", MODULE, "--measure", *options.networks]
-        command += ["--rounds", str(options.rounds)] if options.rounds else []
-        command += ["--json"] if options.json else []
-        return subprocess.run(command, check=False).returncode
-    except HeadgateError as error:
-        print(f"methods: {error}", file=sys.stderr)
-        return error.exit_code
 
 
 def run(networks: Sequence[str], rounds: int | None, as_json: bool) -> None:
@@ -104,10 +75,24 @@ def _without_pictures(effort: Effort) -> dict[str, Any]:
     return {key: value for key, value in effort.to_json().items() if key not in dropped}
 
 
-def say(line: str) -> None:
-    """One line of progress, kept apart from the results."""
-    print(f"methods: {line}", file=sys.stderr, flush=True)
+def _check(options: Namespace) -> Sequence[str]:
+    names: Sequence[str] = options.networks or ["resnet8"]
+    if not options.measure:  # where looking for checkpoints would import torch
+        for name in names:
+            find_checkpoints(name)
+    return names
 
+
+BENCHMARK = Benchmark(
+    MODULE,
+    __doc__,
+    check=_check,
+    is_prepared=lambda name: (BUILD / name / PLAN).is_file(),
+    prepare=lambda name, say: prepare(name, BUILD / name, say),
+    measure=lambda names, options: run(names, options.rounds, options.json),
+    options=[("--json", {"action": "store_true", "help": "print the results as JSON"})],
+)
+say, main = BENCHMARK.say, BENCHMARK.main
 
 if __name__ == "__main__":
     sys.exit(main())

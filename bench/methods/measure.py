@@ -33,7 +33,7 @@ class Findings:
     rows: list[Row]
     comparison: Comparison
     efforts: list[Effort]
-    """Of the dynamic networks."""
+    """Efforts of the networks with gates."""
     profiles: list[Profile]
     counted_images: int
     """Over which work per image and accuracies were taken."""

@@ -1,15 +1,12 @@
 """``python -m bench.realised``: how much of the saved arithmetic the clock sees.
 
-Networks are prepared in one process and timed in another that never imports torch, TVM or
-TensorFlow. Results of each network are written as soon as it is measured, so that an interrupted
+Results of each network are written as soon as it is measured, so that an interrupted
 run goes on with the names of those that are left. Leaves ``realised.json`` and ``realised.md`` in
 profiling/results/, and the table in README.md between its markers.
 """
 
 from __future__ import annotations
 
-import argparse
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,60 +14,36 @@ from typing import Any
 
 import numpy as np
 
+from bench.command import Benchmark, known
 from bench.methods.measure import file_sizes, make_rows, timing_warnings
 from bench.methods.networks import HEADGATE, PLAN, read_plan
 from bench.publish import publish, with_earlier
 from bench.realised import table
 from bench.realised.cases import CASES, Case, prepare
-from headgate.errors import HeadgateError, UsageError, suggest
 from headgate.profiling.absent import NotMeasured, to_json
 from headgate.profiling.compare import compare
 from headgate.profiling.effort import measure_effort
 from headgate.profiling.source import open_source
 
 BUILD = Path("build/realised")
-MODULE = "bench.realised"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog=MODULE, description=__doc__)
-    parser.add_argument("networks", nargs="*", help="which; all by default")
-    parser.add_argument("--reuse", action="store_true", help="keep what build/realised/ has")
-    parser.add_argument("--prepare", action="store_true", help="compile only, for a later --reuse")
-    parser.add_argument("--rounds", type=int, help="timed rounds, instead of each network's own")
-    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    try:
-        cases = _cases(options.networks)
-        if options.measure:
-            for case in cases:
-                run(case, options.rounds)
-            return 0
-        for case in cases:
-            folder = BUILD / case.network
-            if not (options.reuse and (folder / PLAN).is_file()):
-                prepare(case, folder, say)
-        if options.prepare:
-            return 0
-        command = [sys.executable, "-m", MODULE, "--measure", *(one.network for one in cases)]
-        command += ["--rounds", str(options.rounds)] if options.rounds else []
-        return subprocess.run(command, check=False).returncode
-    except HeadgateError as error:
-        print(f"realised: {error}", file=sys.stderr)
-        return error.exit_code
 
 
 def run(case: Case, rounds: int | None) -> None:
     """Measure one network that was prepared, and write the results of all measured so far."""
     measured = _measure(case, rounds or case.rounds)
-    networks = with_earlier("realised", {case.network: measured}, [one.network for one in CASES])
+    networks = with_earlier("realised", {case.network: measured}, list(_BY_NAME))
     results = {"schema": 1, "networks": networks}
     text = table.render(results)
     publish("realised", results, text)
     for warning in measured["warnings"]:
         say(f"warning: {warning}")
     print(text)
+
+
+def measure(names: Sequence[str], rounds: int | None) -> None:
+    """Measure one network after the other."""
+    for name in names:
+        run(_BY_NAME[name], rounds)
 
 
 def _measure(case: Case, rounds: int) -> dict[str, Any]:
@@ -102,18 +75,17 @@ def _measure(case: Case, rounds: int) -> dict[str, Any]:
     }
 
 
-def _cases(names: Sequence[str]) -> list[Case]:
-    known = {case.network: case for case in CASES}
-    for name in names:
-        if name not in known:
-            raise UsageError(f"no such case {name!r}.{suggest(name, known)}")
-    return [known[name] for name in names] if names else list(CASES)
+_BY_NAME = {case.network: case for case in CASES}
 
-
-def say(line: str) -> None:
-    """One line of progress, kept apart from the results."""
-    print(f"realised: {line}", file=sys.stderr, flush=True)
-
+BENCHMARK = Benchmark(
+    "bench.realised",
+    __doc__,
+    check=lambda options: known(options.networks, list(_BY_NAME)),
+    is_prepared=lambda name: (BUILD / name / PLAN).is_file(),
+    prepare=lambda name, say: prepare(_BY_NAME[name], BUILD / name, say),
+    measure=lambda names, options: measure(names, options.rounds),
+)
+say, main = BENCHMARK.say, BENCHMARK.main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""What is timed, and what the issue asks of it: one row a network."""
+"""The networks that are timed, one row each."""
 
 from __future__ import annotations
 

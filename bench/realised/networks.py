@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from headgate.train.gates.cgnet import CGNetConv2d
 
 IMAGES = 8
-# Of DCP's predictor, relative: wide enough for what one image keeps to differ from the next.
+# Relative spread of DCP's predictor: wide enough for active channels to differ between images.
 PREDICTOR_STD = 1.0
 STEPS = 8  # of the bisections
 
 
 def images() -> NDArray[np.float32]:
-    """What gates are calibrated on and networks timed with: (8, 3, 32, 32)."""
+    """Images (8, 3, 32, 32) to calibrate gates on and to time networks with."""
     return PREPROCESS(sample_images()[0][:IMAGES])
 
 

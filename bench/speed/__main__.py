@@ -1,27 +1,25 @@
 """`make bench`: every figure of the README's tables, made here.
 
-Networks are prepared in one process and timed in another that never imports torch, TVM or
-TensorFlow, so that nobody's threads or memory disturb the clock. Leaves ``bench.json`` and
+Leaves ``bench.json`` and
 ``bench.md`` in profiling/results/ and the same table in README.md between its markers.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench.command import Benchmark, known
 from bench.publish import publish, with_earlier, without_runs
 from bench.speed import table
 from bench.speed.networks import DENSITY, ENTRIES, Entry, prepare
 from headgate.device.bundle import Bundle
-from headgate.errors import HeadgateError, UsageError, suggest
+from headgate.errors import HeadgateError
 from headgate.profiling.absent import NotMeasured, to_json
 from headgate.profiling.compare import compare
 from headgate.profiling.instructions import count_instructions
@@ -30,42 +28,16 @@ from headgate.profiling.report import build_report, write_report
 
 BUILD = Path("build/bench")
 COMMANDS = ("make bench",)
+_BY_NAME = {entry.network: entry for entry in ENTRIES}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="bench.speed", description=__doc__)
-    parser.add_argument("networks", nargs="*", help="which; all by default")
-    parser.add_argument("--reuse", action="store_true", help="keep what build/bench/ already has")
-    parser.add_argument("--rounds", type=int, help="timed rounds, instead of each network's own")
-    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    try:
-        entries = _entries(options.networks)
-        if options.measure:
-            measure(entries, options.rounds)
-            return 0
-        for entry in entries:
-            folder = BUILD / entry.network
-            if not (options.reuse and (folder / "plan.json").is_file()):
-                prepare(entry, folder, _say)
-        command = [sys.executable, "-m", "bench.speed", "--measure", *options.networks]
-        if options.rounds:
-            command += ["--rounds", str(options.rounds)]
-        return subprocess.run(command, check=False).returncode
-    except HeadgateError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return error.exit_code
-
-
-def measure(entries: Sequence[Entry], rounds: int | None) -> None:
+def measure(names: Sequence[str], rounds: int | None) -> None:
     """Time and count what was prepared, and write the results."""
-    networks = {entry.network: _measure(entry, rounds) for entry in entries}
-    known = [entry.network for entry in ENTRIES]
+    networks = {name: _measure(_BY_NAME[name], rounds) for name in names}
     results = {
         "schema": 1,
         "density": DENSITY,
-        "networks": with_earlier("bench", networks, known),
+        "networks": with_earlier("bench", networks, list(_BY_NAME)),
     }
     text = table.render(results)
     publish("bench", results, text)
@@ -117,17 +89,15 @@ def _count(bundle: Path, image: np.ndarray, machine: str) -> Any:
         return NotMeasured(str(error))
 
 
-def _entries(names: Sequence[str]) -> list[Entry]:
-    known: Mapping[str, Entry] = {entry.network: entry for entry in ENTRIES}
-    for name in names:
-        if name not in known:
-            raise UsageError(f"no benchmark of {name!r}.{suggest(name, known)}")
-    return [known[name] for name in names] if names else list(ENTRIES)
-
-
-def _say(line: str) -> None:
-    print(f"bench: {line}", file=sys.stderr, flush=True)
-
+BENCHMARK = Benchmark(
+    "bench.speed",
+    __doc__,
+    check=lambda options: known(options.networks, list(_BY_NAME)),
+    is_prepared=lambda name: (BUILD / name / "plan.json").is_file(),
+    prepare=lambda name, say: prepare(_BY_NAME[name], BUILD / name, say),
+    measure=lambda names, options: measure(names, options.rounds),
+)
+_say, main = BENCHMARK.say, BENCHMARK.main
 
 if __name__ == "__main__":
     sys.exit(main())

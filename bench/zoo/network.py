@@ -1,4 +1,4 @@
-"""What the sweep knows of a network before it is built."""
+"""A network of a zoo, before it is built."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def _row(record: verdict.Found) -> list[str]:
 
 
 def _half_error(record: verdict.Found) -> float | None:
-    """With gates that flip, the error that stands is the one with gates that cannot."""
+    """The largest error; where a gate flipped, that of a second try in which none can."""
     key = "steady" if verdict.half(record) == verdict.FLIPS else "half"
     error: float | None = record.get(key, {}).get("error")
     return error

@@ -1,4 +1,4 @@
-"""From what was found to one word for each question about a network."""
+"""One word for each question about a network, from the record of its examination."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 TOLERANCE = 1e-4
-"""What is right: an error of at most this share of the output's scale."""
+"""The largest error that counts as right, as a share of the output's scale."""
 
 Found = Mapping[str, Any]
 

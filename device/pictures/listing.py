@@ -1,4 +1,4 @@
-"""Which of the files that lie in a folder are images.
+"""Lists the images in a folder.
 
 Hidden files and folders do not count (``.ipynb_checkpoints``, a Mac's ``._x.jpg``), nor folders
 that systems make for themselves, nor files that are no images (``Thumbs.db``, a ``readme.txt``).
@@ -28,7 +28,7 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def images_in(folder: Path) -> list[str]:
-    """What :func:`find_images` finds, at least one.
+    """The images that :func:`find_images` finds, at least one.
 
     Raises:
         DataError: also if there are none.

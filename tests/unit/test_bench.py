@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from bench.command import known
 from bench.markdown import replace_between_markers
 from bench.publish import without_runs
 from bench.speed import table
-from bench.speed.__main__ import _entries
 from bench.speed.networks import ENTRIES
 from headgate.errors import UsageError
 from headgate.profiling import Contestant, compare
@@ -84,10 +84,11 @@ def test_single_runs_are_not_kept(results: dict[str, Any]) -> None:
 
 
 def test_entries_by_name() -> None:
-    assert _entries([]) == list(ENTRIES)
-    assert [entry.network for entry in _entries(["resnet18"])] == ["resnet18"]
+    networks = [entry.network for entry in ENTRIES]
+    assert known([], networks) == networks
+    assert known(["resnet18"], networks) == ["resnet18"]
     with pytest.raises(UsageError, match="Did you mean 'resnet18'"):
-        _entries(["resnet-18"])
+        known(["resnet-18"], networks)
 
 
 def _cells(line: str) -> list[str]:

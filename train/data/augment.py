@@ -18,7 +18,7 @@ _RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Which distortions a training batch gets; zero or False switches one off.
+    """The distortions of a training batch; zero or False switches one off.
 
     Attributes:
         crop_padding: black pixels added on each side before a random crop of the old size.

@@ -1,4 +1,4 @@
-"""Which window of an image is looked at: random ones for training, the middle for testing.
+"""Windows of images: random ones for training, the middle for testing.
 
 Windows are (left, top, right, bottom) in pixels. Random ones follow Szegedy et al. (2015, "Going
 deeper with convolutions", section 6) as everybody trains on ImageNet: a share of the area, an

@@ -1,4 +1,4 @@
-"""What every data set here is in memory: four uint8 arrays."""
+"""A data set in memory: four uint8 arrays."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What tells whether a data set is still the one that a run began with.
+"""Fingerprints, which tell whether a data set is still the one that a run began with.
 
-Of image files it is their names, sizes in bytes and classes, not their contents: reading these
-would take as long as an epoch. Of arrays in memory it is the SHA-256 of the contents.
+For image files it covers names, sizes in bytes and classes, not contents: reading these would
+take as long as an epoch. For arrays in memory it is the SHA-256 of the contents.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _side(labels: NDArray[Any], classes: Sequence[str], content: str) -> dict[st
 
 
 def differences(before: Fingerprint, now: Fingerprint) -> list[str]:
-    """What has changed, for people; empty if nothing has."""
+    """The changes from ``before`` to ``now`` in words; empty if there are none."""
     had, has = before["classes"], now["classes"]
     found = []
     for word, names in (

@@ -27,7 +27,7 @@ METHODS: dict[str, type[GatedLayer]] = {"cgnet": CGNetConv2d, "dcp": DCPConv2d, 
 
 BLOCK_INNER = "block-inner"
 
-# What gate() gives to every method itself; the rest of its constructor are the method's options.
+# Arguments that gate() passes to every method; the others of its constructor are its options.
 GIVEN = {"self", "conv", "norm", "name", "density"}
 
 

@@ -1,4 +1,4 @@
-"""What every channel gate shares: a convolution and its norm behind a per-channel weight.
+"""The base of channel gates: a convolution and its norm behind a per-channel weight.
 
 A method (one file each) says how salient the channels are for this input and which of them are
 active; everything else, including the form that is exported, is here.
@@ -193,7 +193,7 @@ def start_level(conv: Conv, norm: Norm | None) -> Tensor:
 
 
 def _factors(conv: Conv, norm: Norm | None) -> tuple[Tensor, Tensor]:
-    """What stands in the place of gamma and beta (C,)."""
+    """Gamma and beta (C,) of the norm, or the filters' L2 norms and the bias without one."""
     weight = conv.weight.detach()
     if norm is not None:
         return norm_factors(norm, weight)

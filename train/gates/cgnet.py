@@ -33,7 +33,7 @@ from headgate.train.gates.pixel_operator import (
 )
 from headgate.train.gates.threshold_target import TargetedLayer, ThresholdTarget
 
-# What kernels compute at once: a block of channels or pixels is a multiple of these.
+# Channels and pixels that kernels compute at once: a block is a multiple of these.
 CHANNEL_TILE, PIXEL_TILE = 4, 16
 
 PARTITIONS = 4

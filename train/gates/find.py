@@ -60,7 +60,7 @@ def find_convolutions(module: nn.Module, example_input: Example = None) -> dict[
 
 
 def read_convolutions(traced: Trace, module: nn.Module) -> dict[str, Convolution]:
-    """What :func:`find_convolutions` finds in a trace of ``module``."""
+    """The result of :func:`find_convolutions`, read from a trace of ``module``."""
     return _Reading(traced, module).convolutions()
 
 
@@ -70,7 +70,7 @@ def is_depthwise(conv: Conv) -> bool:
 
 
 class _Reading:
-    """What a trace says about the convolutions of its network.
+    """The convolutions of a network, as its trace shows them.
 
     ``ends`` are the nodes in whose value a gate makes channels zero, by path: the norm behind a
     convolution, or the convolution itself.
@@ -223,7 +223,7 @@ class _Reading:
         return [self._step(reader).kind for reader in readers] == ["conv"]
 
     def _onward(self, user: fx.Node, zero: set[fx.Node]) -> fx.Node | None:
-        """Where the zeros of one of a node's tensors are zeros again; None if nowhere."""
+        """The node in which zeros that ``user`` reads are zeros again; None if there is none."""
         step = self._step(user)
         if step.kind == "product":
             return user
@@ -236,7 +236,7 @@ class _Reading:
         return None
 
     def _scales(self, zero: set[fx.Node]) -> set[fx.Node]:
-        """What is computed only to be multiplied to a tensor of ``zero``, as a sigmoid of it."""
+        """Nodes used only as factors of a tensor of ``zero``, such as a sigmoid of it."""
         found: set[fx.Node] = set()
         for node in reversed(self.trace.graph.nodes):
             computed = node.users and node not in zero and self._step(node).kind != "conv"
@@ -291,7 +291,7 @@ class _Reading:
         return self.module.get_submodule(path).training
 
     def _users(self, node: fx.Node) -> list[fx.Node]:
-        """What reads the numbers of a node's value."""
+        """The nodes that read numbers of a node's value, not only its shape."""
         return [user for user in node.users if self._step(user).kind != "shape"]
 
     def _step(self, node: fx.Node) -> Step:

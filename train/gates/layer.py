@@ -1,4 +1,4 @@
-"""What every gated layer shares, whatever it skips: whole channels or single pixels of them.
+"""The base of gated layers, whatever they skip: whole channels or single pixels of them.
 
 A gated layer stands in the place of a convolution and what normalises it. It records what its
 gate decided in the last forward, and is found in a network by :func:`gates`.
@@ -56,7 +56,7 @@ class ConvolutionLayer(nn.Module):
         return x.unsqueeze(2) if self.flat else x
 
     def narrow(self, y: Tensor) -> Tensor:
-        """What was computed from :meth:`wide`, with as many dimensions as the layer's input."""
+        """A result computed from :meth:`wide`, with as many dimensions as the layer's input."""
         return y.squeeze(2) if self.flat else y
 
     def extra_repr(self) -> str:

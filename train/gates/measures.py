@@ -1,4 +1,4 @@
-"""What the gates of a network did in its last forward: densities, a regulariser, a check."""
+"""Measures of the last forward of a network's gates: densities, a regulariser, a check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may stand behind a convolution that gets a gate, and what becomes of it.
+"""The norms that may stand behind a gated convolution, and what becomes of them.
 
 * A batch norm goes into the gated layer. What a subclass does besides, an activation for instance,
   stays in its place as a :class:`Remainder`.
@@ -25,7 +25,7 @@ FROZEN = {"weight", "bias", "running_mean", "running_var"}
 
 
 class Remainder(nn.Sequential):
-    """What a subclass of batch norm does after the norm: its own modules, under their names."""
+    """The modules that a subclass of batch norm runs after the norm, under their names."""
 
 
 def norm_factors(norm: Norm, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,7 +72,7 @@ def folded(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 def remainder(norm: nn.Module) -> nn.Module:
-    """What is left in the place of a norm that went into the layer in front."""
+    """The module that takes the place of a norm which went into the layer in front."""
     parts = list(norm.named_children())
     left = Remainder() if parts else nn.Identity()
     for name, part in parts:

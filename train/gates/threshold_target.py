@@ -1,4 +1,4 @@
-"""Where CGNet's thresholds are drawn to: the procedure that moves their target."""
+"""The target that CGNet's thresholds are drawn to, and the procedure that moves it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def set_target(module: nn.Module, target: float) -> None:
 
 @torch.no_grad()
 def find_shift(module: nn.Module, kept: float, batches: Iterable[Tensor]) -> float:
-    """What to add to all thresholds so that ``kept`` of the conditional work is executed.
+    """The number that, added to all thresholds, lets ``kept`` of the conditional work be executed.
 
     Args:
         module: a network gated by CGNet; it runs in evaluation mode and is left as it was.

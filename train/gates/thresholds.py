@@ -18,7 +18,7 @@ from headgate.train.evaluation_mode import evaluating
 from headgate.train.gates.base import GatedConv2d
 from headgate.train.gates.layer import gates
 
-# What a training batch weighs against those before it: quick enough to follow weights that move at
+# Weight of a training batch against those before it: quick enough to follow weights that move at
 # a high learning rate, slow enough for batches of a few hundred images.
 BATCH_WEIGHT = 0.25
 

@@ -50,7 +50,7 @@ NORMALISING = {
 
 @dataclass(frozen=True)
 class Step:
-    """What a node does.
+    """The role of a node.
 
     ``kind`` is "conv" or "norm" for the module ``path``; "keeps" for what leaves channels of zeros
     zero; "product"; "shape" for what reads no numbers; or "other". ``name`` is its operation.

@@ -1,4 +1,4 @@
-"""What leaves a channel of zeros a channel of zeros, where it is.
+"""Operations that leave a channel of zeros a channel of zeros, where it is.
 
 Names are those of modules, functions and operators alike, in lower case without underscores.
 """

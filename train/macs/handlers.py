@@ -1,4 +1,4 @@
-"""What each operator of an exported graph costs, and what it does to the mask of its channels.
+"""The cost of each operator of an exported graph, and its effect on the mask of channels.
 
 A mask is a boolean tensor (N, C): the channels (or features) that can be non-zero. None stands
 for all of them. A channel outside the mask must be exactly zero, so an operator that moves zero

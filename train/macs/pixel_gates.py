@@ -1,4 +1,4 @@
-"""What a pixel-gated convolution costs: as its gate decides, and in a kernel's tiles."""
+"""The cost of a pixel-gated convolution: as its gate decides, and in a kernel's tiles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a count of multiply-accumulates found, from every side."""
+"""The result of a count of multiply-accumulates: totals, by module, by operator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which convolutions can lose output channels, and who would miss them.
+"""Finds the convolutions that can lose output channels, and the layers that read these.
 
 A convolution and the batch norm behind it lose channels together. Where every reader of the
 result is a layer whose weights can be sliced, the removed channels are gone from the readers too;

@@ -14,7 +14,7 @@ from headgate.train.pruning.layers import PrunableLayer, find_layers
 from headgate.train.pruning.operators import PlaceChannels
 from headgate.train.pruning.trace import trace
 
-# Where a network remembers which of its original channels it has left: {path: indices}.
+# The attribute of a network that lists its original channels still there: {path: indices}.
 RECORD = "kept_channels"
 
 
@@ -87,7 +87,7 @@ def _check_code(module: nn.Module, small: nn.Module) -> None:
 
 
 def kept_channels(module: nn.Module) -> dict[str, list[int]]:
-    """Which channels of the network as first created are left, by convolution; empty if all."""
+    """The original channels that are left of each shrunk convolution; empty if none was shrunk."""
     return getattr(module, RECORD, {})
 
 

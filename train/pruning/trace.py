@@ -39,7 +39,7 @@ class Trace:
         return any(id(tensor) in self.read for tensor in (*part.parameters(), *part.buffers()))
 
     def steps(self) -> list[tuple[str, str, Any]]:
-        """What the graph does, in order, without the placements of removed channels."""
+        """The graph's operations in order, without the placements of removed channels."""
         found = []
         for node in self.graph.nodes:
             if isinstance(self.module_of(node), PlaceChannels):
