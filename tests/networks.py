@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from headgate.compile import compile_module
 from headgate.device import Bundle
+from headgate.networks import compile_network, find_network
 from headgate.train.gates import gate, gates
 from headgate.train.models import create_model, input_shape
+from tests.session_cache import once
 
 
 def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -234,17 +236,28 @@ def network(name: str, density: float | None = None) -> tuple[nn.Module, tuple[i
 
 @cache
 def compiled(name: str, density: float | None, target: str, samples: int = 2) -> Bundle:
-    """A bundle with ``samples`` random test vectors."""
-    module, shape = network(name, density)
-    generator = torch.Generator().manual_seed(1)
-    vectors = torch.randn(samples, *shape, generator=generator).numpy()
-    example = vectors_example(shape)
-    # Every test compares what it compiles with PyTorch.
-    return compile_module(module, example, target=target, name=name, vectors=vectors, check=False)
+    """A bundle with ``samples`` random test vectors, the same in all of a session's processes."""
+
+    def make() -> bytes:
+        module, shape = network(name, density)
+        generator = torch.Generator().manual_seed(1)
+        vectors = torch.randn(samples, *shape, generator=generator).numpy()
+        # Every test compares what it compiles with PyTorch.
+        return compile_module(
+            module, vectors, target=target, name=name, vectors=vectors, check=False
+        ).to_bytes()
+
+    return Bundle.open(once("bundle", (name, density, target, samples), make))
 
 
-def vectors_example(shape: tuple[int, ...]) -> Tensor:
-    return torch.zeros(1, *shape)
+@cache
+def shipped(name: str, target: str) -> Bundle:
+    """A network of the package, compiled as ``headgate compile`` does."""
+
+    def make() -> bytes:
+        return compile_network(find_network(name), target).to_bytes()
+
+    return Bundle.open(once("shipped", (name, target), make))
 
 
 class Apply(nn.Module):

@@ -1,12 +1,23 @@
-"""Containers of the `make system` tier: built once for all the tests that use them."""
+"""What is made once for all the tests that use it: kernels, and the images of `make system`."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 
 import pytest
 
+from tests import session_cache
 from tests.containers import Docker, build_compile_image, build_image_image, running_docker
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernels_lowered_once() -> Iterator[None]:
+    """What this process compiles takes its kernels from the session's cache."""
+    with pytest.MonkeyPatch.context() as patched:
+        if importlib.util.find_spec("tvm"):
+            patched.setattr("headgate.compile.build.write_object", session_cache.write_object)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ from headgate.device import Bundle, load, validate
 from headgate.device.agent.energy import WINDOWS
 from headgate.train.macs import count_macs
 from tests.networks import FOREIGN, TwoScales, compiled, network, randomise
+from tests.session_cache import lowered_as_users_do
 
 FULL = os.environ.get("HEADGATE_FULL") == "1"
 NAMES = ("branches", "resnet8", "mcifarnet", "resnet20", "vgg16", "resnet18")
@@ -145,9 +146,10 @@ def test_a_module_of_ones_own_has_an_input_for_each_window_of_energy() -> None:
 @pytest.mark.parametrize("density", [None, 0.5])
 def test_same_input_same_bytes(density: float | None, tmp_path) -> None:
     paths = [tmp_path / "first.hgb", tmp_path / "second.hgb"]
-    for path in paths:
-        module, shape = network("branches", density)
-        compile_module(module, torch.zeros(1, *shape), target="rpi4").save(path)
+    with lowered_as_users_do():
+        for path in paths:
+            module, shape = network("branches", density)
+            compile_module(module, torch.zeros(1, *shape), target="rpi4").save(path)
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
