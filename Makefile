@@ -17,7 +17,7 @@ PACKAGES := headgate train compile device profiling
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test system bench comparison realised threads zoo lint format typecheck unit integration litert-arm64 timing hardware clean
+.PHONY: help demo test system bench comparison realised threads zoo lint format typecheck unit training integration litert-arm64 timing hardware clean
 .DELETE_ON_ERROR:
 
 help: ## what there is
@@ -27,7 +27,7 @@ demo: $(VENV)/compile.stamp ## compile, check and compare the shipped networks; 
 	$(BIN)/headgate demo
 
 test: lint typecheck $(VENV)/dev.stamp ## ruff, mypy, then all tests that need no board
-	$(PYTEST) tests/unit tests/integration
+	$(PYTEST) tests/unit tests/training tests/integration
 
 bench: $(VENV)/peers.stamp ## every figure of README.md's tables, peers included (about an hour)
 	$(BIN)/python -m bench.speed
@@ -62,13 +62,16 @@ typecheck: $(VENV)/dev.stamp ## mypy on the package and bench/
 unit: $(VENV)/dev.stamp ## the tests that take seconds and need no toolchain
 	$(PYTEST) tests/unit
 
+training: $(VENV)/dev.stamp ## the tests that train, kill and resume
+	$(PYTEST) tests/training
+
 integration: $(VENV)/dev.stamp ## the tests that compile, and run under QEMU
 	$(PYTEST) tests/integration
 
 litert-arm64: $(VENV)/dev.stamp ## fetch LiteRT for emulated boards; tests that need it are skipped without
 	$(BIN)/headgate fetch litert-arm64
 
-system: $(VENV)/dev.stamp ## from container to booted SD card: needs docker, QEMU, half an hour
+system: $(VENV)/dev.stamp ## from container to booted SD card: needs docker, QEMU, ten minutes
 	HEADGATE_SYSTEM=1 $(BIN)/python -m pytest -s tests/integration/test_docker.py tests/integration/test_board_image.py
 
 timing: $(VENV)/dev.stamp ## the tests that compare times: needs a machine on which nothing else runs

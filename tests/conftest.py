@@ -22,7 +22,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 settings.register_profile("headgate", deadline=None, print_blob=True)
 settings.load_profile("headgate")
 
-TIERS = {"integration", "hardware", "timing"}
+TIERS = {"training", "integration", "hardware", "timing"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
