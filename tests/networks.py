@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from headgate.cli import main
 from headgate.compile import compile_module
 from headgate.device import Bundle
 from headgate.networks import compile_network, find_network
@@ -258,6 +261,20 @@ def shipped(name: str, target: str) -> Bundle:
         return compile_network(find_network(name), target).to_bytes()
 
     return Bundle.open(once("shipped", (name, target), make))
+
+
+@cache
+def converted(name: str, quantize: str | None = None) -> Path:
+    """A network of the package as a ``.tflite`` file, as ``headgate compile`` makes it."""
+
+    def make() -> bytes:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "network.tflite"
+            options = ["--backend", "tflite", *(["--quantize", quantize] if quantize else [])]
+            assert main(["compile", name, *options, "-o", str(path)]) == 0
+            return path.read_bytes()
+
+    return once("tflite", (name, quantize), make)
 
 
 class Apply(nn.Module):
