@@ -59,7 +59,7 @@ typecheck: $(VENV)/dev.stamp ## mypy on the package and bench/
 	@ln -s $(addprefix $(CURDIR)/,train compile device profiling) build/mypy/headgate/
 	MYPYPATH=build/mypy $(BIN)/mypy -p headgate -p bench
 
-unit: $(VENV)/dev.stamp ## the tests that take seconds and need no toolchain
+unit: $(VENV)/dev.stamp ## the tests that need no toolchain and train nothing
 	$(PYTEST) tests/unit
 
 training: $(VENV)/dev.stamp ## the tests that train, kill and resume

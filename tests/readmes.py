@@ -16,7 +16,9 @@ _CODE = re.compile(r"`([^`\n]+)`")
 @cache
 def tracked() -> frozenset[str]:
     """Files of the repository, and its folders with a slash behind."""
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    )
     files = [line for line in listed.stdout.splitlines() if (ROOT / line).exists()]
     folders = {f"{parent}/" for file in files for parent in Path(file).parents}
     return frozenset(files) | folders

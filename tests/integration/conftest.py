@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from headgate.cli import main
 from tests import session_cache
 from tests.containers import Docker, build_compile_image, build_image_image, running_docker
+
+Command = Callable[..., Any]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -18,6 +24,18 @@ def kernels_lowered_once() -> Iterator[None]:
         if importlib.util.find_spec("tvm"):
             patched.setattr("headgate.compile.build.write_object", session_cache.write_object)
         yield
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command with --json and gives back what it printed."""
+
+    def run(*arguments: str | Path, code: int = 0) -> Any:
+        capsys.readouterr()
+        assert main([*map(str, arguments), "--json"]) == code, capsys.readouterr().err
+        return json.loads(capsys.readouterr().out)
+
+    return run
 
 
 @pytest.fixture(scope="session")

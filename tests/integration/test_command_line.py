@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,18 +18,6 @@ pytest.importorskip("tvm")
 pytest.importorskip("ziglang")
 
 Command = Callable[..., Any]
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs a command with --json and gives back what it printed."""
-
-    def run(*arguments: str | Path, code: int = 0) -> Any:
-        capsys.readouterr()
-        assert main([*map(str, arguments), "--json"]) == code, capsys.readouterr().err
-        return json.loads(capsys.readouterr().out)
-
-    return run
 
 
 @pytest.fixture(scope="module")

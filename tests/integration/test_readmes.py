@@ -21,9 +21,9 @@ pytest.importorskip("ziglang", reason="ziglang is not installed: pip install 'he
 
 import headgate
 from headgate.cli import main
-from headgate.device import runtime_sources
 from headgate.train.gates import gate_loss
 from headgate.train.macs import count_macs
+from tests import fake_bundle
 from tests.networks import converted, shipped
 from tests.readmes import blocks, commands, headgate_commands
 
@@ -112,11 +112,9 @@ def test_commands_of_the_tflite_page(folder: Path) -> None:
 
 def test_linking_a_runner(folder: Path) -> None:
     """The commands of device/README.md, with the C compiler that is here, on the test network."""
-    for name in ("network.c", "headgate.h"):
-        source = Path(__file__).parents[1] / "fake_network.c"
-        shutil.copy(source if name == "network.c" else runtime_sources() / name, name)
-    for path in runtime_sources().glob("*.c"):
-        shutil.copy(path, folder)
+    runtime = Path(headgate.device.__file__).parent / "runtime"
+    shutil.copytree(runtime, folder, dirs_exist_ok=True)
+    shutil.copy(fake_bundle.NETWORK, "network.c")
     (folder / "kernels.c").touch()
     compiler = [sys.executable, "-m", "ziglang", "cc"]
     subprocess.run([*compiler, "-c", "kernels.c", "-o", "kernels.o"], check=True)

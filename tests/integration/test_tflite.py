@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -32,18 +31,6 @@ TOLERANCE = 1e-4  # of the output's scale
 BOARD = "qemu:rpi4"
 
 Command = Callable[..., Any]
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs a command with --json and gives back what it printed."""
-
-    def run(*arguments: str | Path, code: int = 0) -> Any:
-        capsys.readouterr()
-        assert main([*map(str, arguments), "--json"]) == code, capsys.readouterr().err
-        return json.loads(capsys.readouterr().out)
-
-    return run
 
 
 @pytest.fixture(scope="module")
