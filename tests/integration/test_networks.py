@@ -144,7 +144,7 @@ def test_same_input_same_bytes(density: float | None, tmp_path) -> None:
     paths = [tmp_path / "first.hgb", tmp_path / "second.hgb"]
     with lowered_as_users_do():
         for path in paths:
-            module, shape = network("branches", density)
+            module, shape = network("inverted", density)
             compile_module(module, torch.zeros(1, *shape), target="rpi4").save(path)
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
