@@ -17,7 +17,7 @@ PACKAGES := headgate train compile device profiling
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test system bench comparison realised threads zoo lint format typecheck unit integration litert-arm64 timing hardware clean
+.PHONY: help demo test system bench comparison realised threads zoo lint format typecheck unit training integration litert-arm64 timing hardware clean
 .DELETE_ON_ERROR:
 
 help: ## what there is
@@ -27,7 +27,7 @@ demo: $(VENV)/compile.stamp ## compile, check and compare the shipped networks; 
 	$(BIN)/headgate demo
 
 test: lint typecheck $(VENV)/dev.stamp ## ruff, mypy, then all tests that need no board
-	$(PYTEST) tests/unit tests/integration
+	$(PYTEST) tests/unit tests/training tests/integration
 
 bench: $(VENV)/peers.stamp ## every figure of README.md's tables, peers included (about an hour)
 	$(BIN)/python -m bench.speed
@@ -59,8 +59,11 @@ typecheck: $(VENV)/dev.stamp ## mypy on the package and bench/
 	@ln -s $(addprefix $(CURDIR)/,train compile device profiling) build/mypy/headgate/
 	MYPYPATH=build/mypy $(BIN)/mypy -p headgate -p bench
 
-unit: $(VENV)/dev.stamp ## the tests that take seconds and need no toolchain
+unit: $(VENV)/dev.stamp ## the tests that need no toolchain and train nothing
 	$(PYTEST) tests/unit
+
+training: $(VENV)/dev.stamp ## the tests that train, kill and resume
+	$(PYTEST) tests/training
 
 integration: $(VENV)/dev.stamp ## the tests that compile, and run under QEMU
 	$(PYTEST) tests/integration

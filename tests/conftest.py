@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.session_cache import cache_folder
+
 # Workers share the cores; torch, which reads this when it is imported, would take all in each.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,7 +22,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 settings.register_profile("headgate", deadline=None, print_blob=True)
 settings.load_profile("headgate")
 
-TIERS = {"integration", "hardware", "timing"}
+TIERS = {"training", "integration", "hardware", "timing"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The process that starts the others gives them a folder for what is made once."""
+    folder = cache_folder()
+    folder.__enter__()
+    config.add_cleanup(lambda: folder.__exit__(None, None, None))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from headgate.device import Bundle
 from headgate.train.gates import DCPConv2d, gates
-from headgate.train.gates.cgnet import CGNetConv2d
-from headgate.train.macs import count_macs
 from headgate.train.models import create_model
 
 INNER = "block-inner"
@@ -41,21 +37,3 @@ def pretrained(name: str = "resnet8") -> nn.Module:
 
 def dcp_layers(module: nn.Module) -> list[DCPConv2d]:
     return [layer for layer in gates(module).values() if isinstance(layer, DCPConv2d)]
-
-
-def expected_macs(module: nn.Module, images: Tensor, bundle: Bundle) -> np.ndarray:
-    """Executed MACs of each image, each pixel gate counted in the tiles of its own kernel."""
-    rows = bundle.manifest["layers"]
-    tiles = {row["name"]: tuple(row["pixel_tile"]) for row in rows if "pixel_tile" in row}
-    gated = {name for name, layer in module.named_modules() if isinstance(layer, CGNetConv2d)}
-    assert tiles.keys() == gated
-    counts = {
-        tile: count_macs(module, images[:1], images, pixel_tile=tile)
-        for tile in {None, *tiles.values()}
-    }
-    return sum(
-        row.executed.numpy()
-        for tile, count in counts.items()
-        for row in count.rows
-        if tiles.get(row.module) == tile
-    )

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from headgate.cli import main
 from headgate.compile import compile_module
 from headgate.device import Bundle
+from headgate.networks import compile_network, find_network
 from headgate.train.gates import gate, gates
 from headgate.train.models import create_model, input_shape
+from tests.session_cache import once
 
 
 def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -234,17 +239,42 @@ def network(name: str, density: float | None = None) -> tuple[nn.Module, tuple[i
 
 @cache
 def compiled(name: str, density: float | None, target: str, samples: int = 2) -> Bundle:
-    """A bundle with ``samples`` random test vectors."""
-    module, shape = network(name, density)
-    generator = torch.Generator().manual_seed(1)
-    vectors = torch.randn(samples, *shape, generator=generator).numpy()
-    example = vectors_example(shape)
-    # Every test compares what it compiles with PyTorch.
-    return compile_module(module, example, target=target, name=name, vectors=vectors, check=False)
+    """A bundle with ``samples`` random test vectors, the same in all of a session's processes."""
+
+    def make() -> bytes:
+        module, shape = network(name, density)
+        generator = torch.Generator().manual_seed(1)
+        vectors = torch.randn(samples, *shape, generator=generator).numpy()
+        # Every test compares what it compiles with PyTorch.
+        return compile_module(
+            module, vectors, target=target, name=name, vectors=vectors, check=False
+        ).to_bytes()
+
+    return Bundle.open(once("bundle", (name, density, target, samples), make))
 
 
-def vectors_example(shape: tuple[int, ...]) -> Tensor:
-    return torch.zeros(1, *shape)
+@cache
+def shipped(name: str, target: str) -> Bundle:
+    """A network of the package, compiled as ``headgate compile`` does."""
+
+    def make() -> bytes:
+        return compile_network(find_network(name), target).to_bytes()
+
+    return Bundle.open(once("shipped", (name, target), make))
+
+
+@cache
+def converted(name: str, quantize: str | None = None) -> Path:
+    """A network of the package as a ``.tflite`` file, as ``headgate compile`` makes it."""
+
+    def make() -> bytes:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "network.tflite"
+            options = ["--backend", "tflite", *(["--quantize", quantize] if quantize else [])]
+            assert main(["compile", name, *options, "-o", str(path)]) == 0
+            return path.read_bytes()
+
+    return once("tflite", (name, quantize), make)
 
 
 class Apply(nn.Module):

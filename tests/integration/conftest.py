@@ -1,12 +1,41 @@
-"""Containers of the `make system` tier: built once for all the tests that use them."""
+"""What is made once for all the tests that use it: kernels, and the images of `make system`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib.util
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from headgate.cli import main
+from tests import session_cache
 from tests.containers import Docker, build_compile_image, build_image_image, running_docker
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernels_lowered_once() -> Iterator[None]:
+    """What this process compiles takes its kernels from the session's cache."""
+    with pytest.MonkeyPatch.context() as patched:
+        if importlib.util.find_spec("tvm"):
+            patched.setattr("headgate.compile.build.write_object", session_cache.write_object)
+        yield
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command with --json and gives back what it printed."""
+
+    def run(*arguments: str | Path, code: int = 0) -> Any:
+        capsys.readouterr()
+        assert main([*map(str, arguments), "--json"]) == code, capsys.readouterr().err
+        return json.loads(capsys.readouterr().out)
+
+    return run
 
 
 @pytest.fixture(scope="session")

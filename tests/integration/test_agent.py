@@ -21,11 +21,11 @@ pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[c
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from headgate.networks import compile_network, find_network
+    from tests.networks import shipped
 
     folder = tmp_path_factory.mktemp("agent")
     write_agent(folder / "headgate-agent.pyz")
-    compile_network(find_network("resnet8-fbs-0.5"), "host").save(folder / "network.hgb")
+    shipped("resnet8-fbs-0.5", "host").save(folder / "network.hgb")
     return folder
 
 

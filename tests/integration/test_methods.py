@@ -21,13 +21,12 @@ pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[c
 pytest.importorskip("ziglang", reason="ziglang is not installed: pip install 'headgate[compile]'")
 
 from headgate.compile import compile_module
-from headgate.device import load, validate
 from headgate.train.gates import gate
 from headgate.train.gates.cgnet import CGNetConv2d
 from headgate.train.pruning import find_prunable, remove_channels
-from tests.gated_networks import expected_macs
 from tests.kernel_cases import SEEDS, drawn
 from tests.networks import conv_bn, randomise
+from tests.oracle import check_bundle
 
 SHAPE = (3, 13, 14)
 
@@ -118,7 +117,7 @@ def mixed(draw: st.DrawFn) -> nn.Module:
     return gate(network, method="dcp", density=0.5, layers="last.0", predictor_std=2.0)
 
 
-def check(module: nn.Module, target: str, machine: str) -> None:
+def check(module: nn.Module, target: str) -> None:
     """Outputs against PyTorch's, executed MACs against the count in PyTorch."""
     module.eval()
     images = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(1))
@@ -126,14 +125,7 @@ def check(module: nn.Module, target: str, machine: str) -> None:
     assume(smallest_score(module, images) > 1e-5)
     # What is compiled is compared here.
     bundle = compile_module(module, images[:1], target=target, vectors=images.numpy(), check=False)
-    result = validate(bundle, machine)
-    assert result.tolerance == 1e-4
-    assert result.passed, result
-    with load(bundle, machine) as program:
-        program.run(images.numpy())
-        executed, dense = program.executed_macs(), program.dense_macs()
-    np.testing.assert_array_equal(executed, expected_macs(module, images, bundle))
-    assert (executed <= dense).all()
+    check_bundle(bundle, module, images)
 
 
 def smallest_score(module: nn.Module, images: Tensor) -> float:
@@ -154,7 +146,7 @@ def test_method_on_the_host(method: str) -> None:
     @drawn(2)
     @given(METHODS[method]())
     def run(module: nn.Module) -> None:
-        check(module, "host", "host")
+        check(module, "host")
 
     run()
 
@@ -163,6 +155,6 @@ def test_all_methods_in_one_network_under_qemu(qemu_aarch64: str) -> None:
     @drawn(2)
     @given(mixed())
     def run(module: nn.Module) -> None:
-        check(module, "rpi4", "qemu:rpi4")
+        check(module, "rpi4")
 
     run()

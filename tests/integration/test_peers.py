@@ -7,12 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
+
+import torch
+from torch import nn
+
 from headgate.compile.export import get_exporter
 from headgate.errors import InputError, MissingFile, UnsupportedOperator
 from headgate.profiling.peers import PEERS, LiteRT, Peer, peer_for_file
+from tests.networks import randomise
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
-nn = torch.nn
 TOLERANCE = 1e-4  # of the output's scale
 
 
@@ -49,19 +54,6 @@ class Odd(nn.Module):
         return self.classify(torch.flatten(torch.relu(self.norm(both)), 1))
 
 
-def settled(module: nn.Module) -> nn.Module:
-    """Evaluation mode, with batch norms that are not the identity."""
-    generator = torch.Generator().manual_seed(0)
-    for layer in module.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            shape = layer.running_mean.shape
-            layer.running_mean.copy_(torch.randn(shape, generator=generator))
-            layer.running_var.copy_(torch.rand(shape, generator=generator) + 0.5)
-            layer.weight.data.copy_(torch.randn(shape, generator=generator))
-            layer.bias.data.copy_(torch.randn(shape, generator=generator))
-    return module.eval()
-
-
 def check(peer: type[Peer], module: nn.Module, shape: tuple[int, ...], folder: Path) -> Peer:
     torch.manual_seed(0)
     images = torch.randn(3, *shape)
@@ -75,7 +67,7 @@ def check(peer: type[Peer], module: nn.Module, shape: tuple[int, ...], folder: P
 
 def test_network_of_no_family(peer: type[Peer], tmp_path: Path) -> None:
     torch.manual_seed(0)
-    loaded = check(peer, settled(Odd()), (3, 36, 36), tmp_path)
+    loaded = check(peer, randomise(Odd()), (3, 36, 36), tmp_path)
     latencies = loaded.time(np.zeros((2, 3, 36, 36), np.float32), repeat=4, warmup=1)
     assert latencies.shape == (2, 4)
     assert (latencies > 0).all()
@@ -89,7 +81,7 @@ def test_networks_of_ours(peer: type[Peer], name: str, tmp_path: Path) -> None:
     from headgate.train.models import create_model, input_shape
 
     torch.manual_seed(0)
-    check(peer, settled(create_model(name)), input_shape(name), tmp_path)
+    check(peer, randomise(create_model(name)), input_shape(name), tmp_path)
 
 
 def test_missing_file(peer: type[Peer], tmp_path: Path) -> None:

@@ -71,9 +71,9 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_outputs_are_the_hosts_to_the_last_bit(server: sshd.Server) -> None:
     pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
-    from headgate.networks import compile_network, find_network
+    from tests.networks import shipped
 
-    bundle = compile_network(find_network("resnet8-fbs-0.5"), "host")
+    bundle = shipped("resnet8-fbs-0.5", "host")
     assert validate(bundle, server.address).passed
     (images,), _ = bundle.vectors()
     with load(bundle, "host") as here, load(bundle, server.address, threads=2) as there:

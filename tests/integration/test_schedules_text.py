@@ -1,7 +1,7 @@
 """The code of tiny kernels, as text: what is visited, and how often.
 
 After a change of the schedules, look at the difference and store the new text with
-``HEADGATE_UPDATE_GOLDEN=1 pytest tests/unit/test_schedules_text.py``.
+``HEADGATE_UPDATE_GOLDEN=1 pytest tests/integration/test_schedules_text.py``.
 """
 
 from __future__ import annotations
