@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from pathlib import Path
 
-from headgate.device.files import atomic_write
+from headgate.device.files import atomic_write, stored_archive
 
 FILE_NAME = "headgate-agent.pyz"
 _HERE = Path(__file__).parent
 _PROTOCOL = _HERE / "protocol.py"
 # The modules of headgate.device that a program takes along keep their places in this package.
 _PACKAGE = Path("headgate_device")
-_DATE = (1980, 1, 1, 0, 0, 0)
-_MODE = 0o644 << 16
 _SHEBANG = b"#!/usr/bin/env python3\n"
 # Old Pythons must be able to read this before they fail on the rest, so no f-strings in it.
 _MAIN = """\
@@ -56,15 +52,7 @@ def _pack(program: str, module: str, sources: list[Path]) -> bytes:
         for folder in place.parents[:-1]:
             # Without one, Python finds no package in an archive.
             contents.setdefault(f"{folder.as_posix()}/__init__.py", b"")
-    buffer = io.BytesIO()
-    buffer.write(_SHEBANG)
-    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
-        for name in sorted(contents):
-            info = zipfile.ZipInfo(name, _DATE)
-            info.create_system = 3  # Unix, also when written elsewhere
-            info.external_attr = _MODE
-            archive.writestr(info, contents[name])
-    return buffer.getvalue()
+    return stored_archive(contents, before=_SHEBANG)
 
 
 def write_agent(path: str | Path) -> None:

@@ -293,11 +293,12 @@ def _check_inputs(wanted: list[dict[str, Any]], arrays: list[Any]) -> list[np.nd
         raise InputError(f"{len(arrays)} inputs given, the network takes {len(wanted)}: {names}")
     inputs = []
     for tensor, array in zip(wanted, arrays, strict=True):
-        expected = f"input {tensor['name']!r} is float32 (N, {str(tensor['shape'][1:])[1:-1]})"
+        dtype = tensor["dtype"]
+        expected = f"input {tensor['name']!r} is {dtype} (N, {str(tensor['shape'][1:])[1:-1]})"
         if not isinstance(array, np.ndarray):
             raise InputError(f"{expected}, not {type(array).__name__}; pass a NumPy array")
-        if array.dtype != np.float32:
-            raise InputError(f"{expected}, not {array.dtype}; convert with .astype(np.float32)")
+        if array.dtype != dtype:
+            raise InputError(f"{expected}, not {array.dtype}; convert with .astype(np.{dtype})")
         if array.ndim == 0 or len(array) == 0 or list(array.shape[1:]) != tensor["shape"][1:]:
             raise InputError(f"{expected} with N of 1 or more, not {array.shape}")
         inputs.append(np.ascontiguousarray(array))

@@ -19,10 +19,10 @@ from headgate.device.agent_archive import FILE_NAME, agent_archive, on_board_arc
 from headgate.device.boards import Kind, kinds
 from headgate.device.bundle import Bundle
 from headgate.device.files import atomic_write
+from headgate.device.flash.mbr import find_boot_partition
 from headgate.device.flash.source import ImageSource
 from headgate.device.image import cloud_init, first_run, on_board
 from headgate.device.image.fat import BootPartition, open_name
-from headgate.device.image.partitions import find_boot_partition
 from headgate.device.image.settings import Settings
 from headgate.device.protocol import RUNNER
 from headgate.errors import BundleError, InputError, StorageError, UsageError, suggest

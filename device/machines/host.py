@@ -105,7 +105,8 @@ class HostProgram(Program):
         manifest, repeat, warmup = self.bundle.manifest, request.repeat, request.warmup
         samples = len(inputs[0])
         outputs = [
-            np.zeros((samples, *tensor["shape"][1:]), np.float32) for tensor in manifest["outputs"]
+            np.zeros((samples, *tensor["shape"][1:]), tensor["dtype"])
+            for tensor in manifest["outputs"]
         ]
         gates = manifest["gates"]
         counts = np.empty((samples, len(gates)), np.int32)

@@ -16,10 +16,10 @@ import pytest
 from headgate.device import Bundle
 from headgate.device.agent_archive import agent_archive, on_board_archive
 from headgate.device.boards import kinds
+from headgate.device.flash.mbr import find_boot_partition
 from headgate.device.image import Settings, Wifi, cloud_init, make_image
 from headgate.device.image.fat import BootPartition
 from headgate.device.image.first_run import script
-from headgate.device.image.partitions import find_boot_partition
 from headgate.device.image.settings import read_keys
 from headgate.errors import BundleError, HeadgateError, InputError, StorageError, UsageError
 from tests import sd_images

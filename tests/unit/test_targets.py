@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import pytest
 from headgate.device import targets
 from headgate.device.targets import TARGET_NAMES, get_target
 from headgate.errors import CompileError, UsageError
+from tests.package_copy import copy_package, run_with
 
 BOARDS = [name for name in TARGET_NAMES if name != "host"]
 
@@ -130,17 +128,8 @@ find_machine("qemu:rpi6").check(made)
 
 
 def test_a_new_target_is_a_row(tmp_path: Path) -> None:
-    root = Path(targets.__file__).parents[1]
-    for folder in ("headgate", "device"):
-        inside = "" if folder == "headgate" else folder
-        shutil.copytree(root / folder, tmp_path / "headgate" / inside, dirs_exist_ok=True)
-    (tmp_path / "tests").symlink_to(root / "tests")
-    with (tmp_path / "headgate/device/targets.toml").open("a") as table:
+    with (copy_package(tmp_path, "device") / "device/targets.toml").open("a") as table:
         table.write(ROW)
     (tmp_path / "qemu-aarch64").write_text("#!/bin/sh\n")
     (tmp_path / "qemu-aarch64").chmod(0o755)
-    environment = {"PYTHONPATH": str(tmp_path), "PATH": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", USE], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    run_with(tmp_path, USE)
