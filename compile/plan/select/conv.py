@@ -79,7 +79,7 @@ def decide(work: Workspace, node: Node) -> Convolution:
         node.output.dtype,
         gated=gated or request.gated_in,
     )
-    return Convolution(make(request), shape, epilogue, gated, listed, _macs(node, shape))
+    return Convolution(make(request=request), shape, epilogue, gated, listed, _macs(node, shape))
 
 
 def allocate(work: Workspace, node: Node, decided: Convolution) -> Places:
@@ -162,7 +162,7 @@ def _bias(node: Node) -> np.ndarray:
     """One number for each channel of the result."""
     if "placed" not in node.attributes:
         return node["bias"]
-    bias = np.zeros(node.output.channels, np.float32)
+    bias = np.zeros(node.output.channels, node["bias"].dtype)
     bias[list(node["placed"])] = node["bias"]
     return bias
 

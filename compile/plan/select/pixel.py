@@ -23,7 +23,7 @@ def pixel_gated(work: Workspace, node: Node) -> None:
     _check_block(node, shape.out_channels // (gate.partitions if gate.grouped else 1))
     epilogue = Epilogue(residual=fused_residual(work, node), clamp=node["clamp"])
     kernel = work.kernel(node.kind, node.output.dtype, gated=True)(
-        ConvRequest(shape, epilogue), gate
+        request=ConvRequest(shape, epilogue), gate=gate
     )
     x = work.dense(node.inputs[0])
     residual = work.dense(node.inputs[-1]) if epilogue.residual else None
