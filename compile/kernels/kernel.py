@@ -20,9 +20,9 @@ class Kernel(ABC):
     """Code for one kind of step; a frozen dataclass, and equal kernels share one C function."""
 
     @classmethod
-    def of(cls, isa: Isa, **asked: Any) -> Kernel:
+    def of(cls, isa: Isa, *args: Any, **asked: Any) -> Kernel:
         """The kernel for what is asked: with the widest vectors, unless a class knows better."""
-        return cls(lanes=isa.lanes, **asked)  # type: ignore[call-arg]
+        return cls(*args, lanes=isa.lanes, **asked)
 
     @abstractmethod
     def parameters(self) -> list[Parameter]:

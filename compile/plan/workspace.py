@@ -147,7 +147,7 @@ class Workspace:
     ) -> Step:
         """Appends a step with its kernel's scratch; ``macs`` are those of one call."""
         needed = kernel.scratch().items()
-        scratch = {name: Buffer(f"{path}.{name}", tensor) for name, tensor in needed}
+        scratch: Arguments = {name: Buffer(f"{path}.{name}", tensor) for name, tensor in needed}
         step = Step(path, operator, kernel, arguments | scratch, *macs, *lists, repeat=repeat)
         step.macs_per_pair *= repeat.times
         self.program.steps.append(step)

@@ -129,10 +129,7 @@ def emit(work: Workspace, node: Node, decided: Convolution, places: Places) -> N
     repeat = each_image(x=node.inputs[0], y=node.output, residual=node.output)
     work.add(node.name, work.label(node), decided.kernel, taken, decided.macs, lists, repeat)
     if places.residual is not None:
-        parts = [
-            (places.out_list, shape.out_channels),
-            (places.residual.active, shape.out_channels),
-        ]
+        parts = [(active, shape.out_channels) for active in (lists[1], places.residual.active)]
         places.storage.active = work.merge(node, parts, (0, 0))
 
 
