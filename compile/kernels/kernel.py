@@ -22,7 +22,7 @@ class Kernel(ABC):
     @classmethod
     def of(cls, isa: Isa, *args: Any, **asked: Any) -> Kernel:
         """The kernel for what is asked: with the widest vectors, unless a class knows better."""
-        return cls(*args, lanes=isa.lanes, **asked)
+        return cls(*args, lanes=isa.lanes, **asked)  # type: ignore[call-arg]  # of the dataclass
 
     @abstractmethod
     def parameters(self) -> list[Parameter]:

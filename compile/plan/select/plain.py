@@ -19,7 +19,7 @@ from headgate.compile.plan.workspace import (
     each_image,
     list_arguments,
 )
-from headgate.errors import UnsupportedOperator
+from headgate.errors import UnsupportedOperator, first_line
 
 
 def pool(work: Workspace, node: Node) -> None:
@@ -183,12 +183,13 @@ def sort(work: Workspace, node: Node) -> None:
 
 def compute(work: Workspace, node: Node) -> None:
     try:
-        kernel = Expression.of(node["element"], [v.type for v in node.inputs], node.output.type)
+        kernel = Expression.from_element(
+            node["element"], [v.type for v in node.inputs], node.output.type
+        )
     except Exception as error:  # TVM raises what it likes
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UnsupportedOperator(
             f"Operator {node['operator']} in module {node.path!r} cannot be lowered by TVM: "
-            f"{reason}; rewrite the module with other operators, or leave it out."
+            f"{first_line(error)}; rewrite the module with other operators, or leave it out."
         ) from error
     arguments: Arguments = {f"x{i}": work.operand(v, node) for i, v in enumerate(node.inputs)}
     storage = work.new(node)
