@@ -145,10 +145,14 @@ class Workspace:
         lists: tuple[GateCount | None, GateCount | None] = (None, None),
         repeat: Repeat = ONCE,
     ) -> Step:
-        """Appends a step with its kernel's scratch; ``macs`` are those of one call."""
-        needed = kernel.scratch().items()
-        scratch: Arguments = {name: Buffer(f"{path}.{name}", tensor) for name, tensor in needed}
-        step = Step(path, operator, kernel, arguments | scratch, *macs, *lists, repeat=repeat)
+        """Appends a step with its kernel's scratch; ``macs`` are those of one call.
+
+        Of ``arguments`` it gets those that its kernel has.
+        """
+        for name, tensor in kernel.scratch().items():
+            arguments = arguments | {name: Buffer(f"{path}.{name}", tensor)}
+        taken = {name: arguments[name] for name, _ in kernel.parameters() if name in arguments}
+        step = Step(path, operator, kernel, taken, *macs, *lists, repeat=repeat)
         step.macs_per_pair *= repeat.times
         self.program.steps.append(step)
         return step

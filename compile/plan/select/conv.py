@@ -120,14 +120,11 @@ def allocate(work: Workspace, node: Node, decided: Convolution) -> Places:
 def emit(work: Workspace, node: Node, decided: Convolution, places: Places) -> None:
     """Adds the step, and the one that makes the list of a gated sum."""
     shape = decided.shape
-    taken = {
-        name: places.arguments[name]
-        for name, _ in decided.kernel.parameters()
-        if name in places.arguments
-    }
     lists = places.in_list if shape.groups == 1 else None, places.out_list
     repeat = each_image(x=node.inputs[0], y=node.output, residual=node.output)
-    work.add(node.name, work.label(node), decided.kernel, taken, decided.macs, lists, repeat)
+    work.add(
+        node.name, work.label(node), decided.kernel, places.arguments, decided.macs, lists, repeat
+    )
     if places.residual is not None:
         parts = [(active, shape.out_channels) for active in (lists[1], places.residual.active)]
         places.storage.active = work.merge(node, parts, (0, 0))

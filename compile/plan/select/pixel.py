@@ -38,7 +38,7 @@ def pixel_gated(work: Workspace, node: Node) -> None:
         "bias": work.constant(node, "full_bias", node["full_bias"]),
         "executed": count.count,
     }
-    if residual is not None and not in_place:
+    if residual is not None:
         arguments["residual"] = residual.buffer
     share = shape.in_channels // gate.partitions
     rest = shape.taps * (shape.in_channels - share)
