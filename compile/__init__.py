@@ -1,4 +1,4 @@
-"""From PyTorch to machine code that skips what a gate closed; needs torch and TVM when used."""
+"""From PyTorch to machine code that skips inactive channels; needs torch and TVM when used."""
 
 from __future__ import annotations
 

@@ -101,6 +101,11 @@ def why(error: BaseException) -> str:
     return text or next(known, type(error).__name__)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what somebody else's exception says, its type's name if that is nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 # package as imported: the extra that brings it
 _EXTRAS = {
     "accelerate": "compile",

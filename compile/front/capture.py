@@ -25,7 +25,7 @@ from headgate.compile.front.decompose import decompositions
 from headgate.compile.front.graph import Graph
 from headgate.compile.front.operators import OPERATORS
 from headgate.compile.front.reading import module_path
-from headgate.errors import CompileError, UnsupportedOperator
+from headgate.errors import CompileError, UnsupportedOperator, first_line
 
 
 def capture(module: nn.Module, example: tuple[Tensor, ...]) -> Graph:
@@ -148,7 +148,7 @@ def _export(module: nn.Module, example: tuple[Tensor, ...]) -> torch.export.Expo
             program = torch.export.export(module, example)
             return program.run_decompositions(decompositions(OPERATORS))
     except Exception as error:  # torch.export raises its own and Python's exceptions alike
-        reason = _first_line(error)
+        reason = first_line(error)
         hint = " Choose with torch.where, not with Python's if." if "dependent" in reason else ""
         raise CompileError(
             f"torch.export cannot trace {type(module).__name__}: {reason}.{hint}"
@@ -165,7 +165,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

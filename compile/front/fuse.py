@@ -78,7 +78,7 @@ def _fold_affine(graph: Graph) -> None:
 
 
 def _fold_place(graph: Graph) -> None:
-    """A convolution writes its channels where they belong; others get a scattering 1x1 one."""
+    """Convolutions write their channels in place; other producers get a scattering 1x1 one."""
     rewriting = _Rewriting(graph)
     for node in list(graph.nodes):
         if node.kind != "place_channels":

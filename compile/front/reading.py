@@ -21,7 +21,7 @@ _ANY_TYPE = ("compute", "reshape", "scan", "sort")
 Traced = fx.Node
 Number = bool | int | float
 Element = Callable[..., Any]
-"""``element(readers, *indices)``: one number of a result, as TIR; see ``graph.Computed``."""
+"""``element(readers, *indices)``: one number of a result, as TIR; see ``graph.KINDS``."""
 
 
 def module_path(node: fx.Node) -> str:

@@ -27,7 +27,7 @@ class Expression(Kernel):
     key: Any = None
 
     @classmethod
-    def of(
+    def from_element(
         cls, element: Callable[..., Any], inputs: list[TensorType], result: TensorType
     ) -> Expression:
         """The kernel of a ``compute`` node (``graph.KINDS``) with these operands."""

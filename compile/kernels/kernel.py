@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
 
 from tvm.tirx import PrimFunc
 
+from headgate.compile.isa import Isa
 from headgate.compile.kernels import tir
-from headgate.compile.kernels.tir import Buffer
 from headgate.device.tensor_type import TensorType
 
 Parameter = tuple[str, str]
@@ -16,6 +18,11 @@ Parameter = tuple[str, str]
 
 class Kernel(ABC):
     """Code for one kind of step; a frozen dataclass, and equal kernels share one C function."""
+
+    @classmethod
+    def of(cls, isa: Isa, *args: Any, **asked: Any) -> Kernel:
+        """The kernel for what is asked: with the widest vectors, unless a class knows better."""
+        return cls(*args, lanes=isa.lanes, **asked)  # type: ignore[call-arg]  # of the dataclass
 
     @abstractmethod
     def parameters(self) -> list[Parameter]:
@@ -29,6 +36,5 @@ class Kernel(ABC):
         """The TIR of this kernel as a C function called ``name``."""
         return tir.prim_func(name, self.parameters(), self._body)
 
-    def _body(self, **buffers: Buffer) -> None:
-        """Emits the code; ``buffers`` are the arguments by name."""
-        raise NotImplementedError
+    _body: Callable[..., None]
+    """Emits the code; what it is called with are the arguments by name."""

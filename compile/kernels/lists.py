@@ -21,12 +21,11 @@ def list_parameters(side: str) -> list[Parameter]:
     return [(f"{side}_list", INT32), (f"{side}_count", INT32)]
 
 
-def visited(
-    channels: int, order: Buffer | None, count: Buffer | None
-) -> tuple[Expr, Callable[[Expr], Expr]]:
-    """How many channels a loop visits, and which is the j-th: the active ones, or all."""
-    if order is None or count is None:
+def visited(channels: int, *lists: Buffer) -> tuple[Expr, Callable[[Expr], Expr]]:
+    """How many channels a loop visits, and which is the j-th: those of a list and count, or all."""
+    if not lists:
         return channels, lambda j: j
+    order, count = lists
     return let(count[0]), lambda j: order[j]
 
 
@@ -69,7 +68,8 @@ class MergeLists(Kernel):
         with loop(self.channels) as c:
             store(mask, c, int32(0))
         for i, (size, offset) in enumerate(zip(self.sources, self.offsets, strict=True)):
-            count, nth = visited(size, lists.get(f"list{i}"), lists.get(f"count{i}"))
+            own = (lists[f"list{i}"], lists[f"count{i}"]) if self.gated[i] else ()
+            count, nth = visited(size, *own)
             with loop(count) as j:
                 store(mask, nth(j) + offset, int32(1))
         write_list(self.channels, lambda c: mask[c] != 0, out_list, out_count)

@@ -88,7 +88,7 @@ class Workspace:
         if value not in self.storage and value.data is not None:
             words = _words(value.data)
             storage = Storage(Buffer(value.name, TensorType.of(words)))
-            kernel = self.kernel("copy_planes")(1, words.size)
+            kernel = self.kernel("copy_planes")(channels=1, pixels=words.size)
             x = Constant(value.name, words)
             self.add("", "constant", kernel, {"x": x, "y": storage.buffer})
             self.storage[value] = storage
@@ -106,7 +106,7 @@ class Workspace:
         if storage.active is not None and not storage.cleared:
             active = storage.active
             kernel = self.kernel("clear_inactive", value.dtype)(
-                active.channels, value.size // active.channels
+                channels=active.channels, pixels=value.size // active.channels
             )
             arguments = {"y": storage.buffer, **list_arguments(active)}
             self.add(active.name, "clear_inactive", kernel, arguments)
@@ -145,16 +145,15 @@ class Workspace:
         lists: tuple[GateCount | None, GateCount | None] = (None, None),
         repeat: Repeat = ONCE,
     ) -> Step:
-        """Appends a step with its kernel's scratch; ``macs`` are those of one call."""
-        per_pair, inputs, outputs = macs
-        scratch = {
-            name: Buffer(f"{path}.{name}", type_) for name, type_ in kernel.scratch().items()
-        }
-        step = Step(
-            *(path, operator, kernel, arguments | scratch),
-            *(per_pair * repeat.times, inputs, outputs, *lists),
-            repeat=repeat,
-        )
+        """Appends a step with its kernel's scratch; ``macs`` are those of one call.
+
+        Of ``arguments`` it gets those that its kernel has.
+        """
+        for name, tensor in kernel.scratch().items():
+            arguments = arguments | {name: Buffer(f"{path}.{name}", tensor)}
+        taken = {name: arguments[name] for name, _ in kernel.parameters() if name in arguments}
+        step = Step(path, operator, kernel, taken, *macs, *lists, repeat=repeat)
+        step.macs_per_pair *= repeat.times
         self.program.steps.append(step)
         return step
 

@@ -89,7 +89,7 @@ def conv_kernel(case: ConvCase, target: Target) -> Kernel:
     shape, gated_in, gated_out = case.shape, case.active_in is not None, case.active_out is not None
     epilogue = Epilogue(gated_out, case.residual, case.clamp, case.means)
     if shape.group_in == 1 and shape.groups > 1:
-        return Depthwise.of(isa(target), ConvRequest(shape, epilogue))
+        return Depthwise.of(isa(target), request=ConvRequest(shape, epilogue))
     sides = {"gated_in": gated_in, "gated_out": gated_out}
     tiling = case.tiling or choose_tiling(shape, isa(target), **sides)
     stays = case.residual == "in_place" and case.clamp == (None, None)

@@ -66,14 +66,16 @@ def test_what_was_moved_is_computed_once() -> None:
     """A value that an expression uses three times has a name there."""
     (node,) = fused(lambda x: F.gelu(F.gelu(F.gelu(x))), 4, 6, 8).nodes
     operands = [value.type for value in node.inputs]
-    kernel = Expression.of(node["element"], operands, node.output.type)
+    kernel = Expression.from_element(node["element"], operands, node.output.type)
     assert str(kernel.function).count("erff") == 3
 
 
 def test_equal_expressions_are_one_kernel() -> None:
     def kernel(factor: float, shape: tuple[int, ...]) -> Expression:
         tensor = TensorType(shape)
-        return Expression.of(lambda readers, *i: readers[0](*i) * factor, [tensor], tensor)
+        return Expression.from_element(
+            lambda readers, *i: readers[0](*i) * factor, [tensor], tensor
+        )
 
     assert kernel(2.0, (1, 4)) == kernel(2.0, (1, 4))
     assert hash(kernel(2.0, (1, 4))) == hash(kernel(2.0, (1, 4)))

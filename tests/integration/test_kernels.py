@@ -80,7 +80,7 @@ def test_pooling(cases: list[Any], target: Target, tmp_path_factory: Any) -> Non
             "in_list": active_list(random, shape.in_channels, count),
             "in_count": one(count),
         }
-        kernel = Pool.of(isa(target), shape, kind, active is not None, clamp)
+        kernel = Pool.of(isa(target), shape=shape, kind=kind, gated=active is not None, clamp=clamp)
         calls.append(Call(kernel, arrays, {"y"}))
     results = run_calls(calls, target, tmp_path_factory.mktemp("pooling"))
     for (shape, kind, active, _, clamp), call, found in zip(cases, calls, results, strict=True):

@@ -39,7 +39,7 @@ class ConvKernel(Kernel):
     """Channels of the tensor among which the outputs are placed; 0: there are no others."""
 
     @classmethod
-    def of(cls, isa: Isa, request: ConvRequest) -> ConvKernel:
+    def of(cls, isa: Isa, *, request: ConvRequest) -> ConvKernel:
         shape, epilogue = request.shape, request.epilogue
         tiling = choose_tiling(shape, isa, gated_in=request.gated_in, gated_out=epilogue.gate)
         sides = (request.gated_in, request.clamp_inactive)

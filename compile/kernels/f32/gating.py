@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from tvm import tirx
 
@@ -47,35 +48,20 @@ class ChannelMean(Kernel):
     absolute: bool = False
 
     @classmethod
-    def of(
-        cls,
-        isa: Isa,
-        channels: int,
-        pixels: int,
-        *,
-        gated: bool,
-        absolute: bool,
-        sums: int | None = None,
-    ) -> ChannelMean:
+    def of(cls, isa: Isa, *, pixels: int, sums: int | None = None, **asked: Any) -> ChannelMean:
         """``sums``: how many partial sums ``x`` holds of each channel; None: its pixels."""
         lanes = sums or min(isa.lanes, _floor_power(pixels))
-        return cls(channels, pixels, lanes, gated, sums is not None, absolute)
+        return cls(pixels=pixels, lanes=lanes, from_sums=sums is not None, **asked)
 
     def parameters(self) -> list[Parameter]:
         return floats("x", "y") + (list_parameters("in") if self.gated else [])
 
-    def _body(
-        self,
-        x: Buffer,
-        y: Buffer,
-        in_list: Buffer | None = None,
-        in_count: Buffer | None = None,
-    ) -> None:
+    def _body(self, x: Buffer, y: Buffer, **lists: Buffer) -> None:
         lanes = self.lanes
         count = self.lanes if self.from_sums else self.pixels
         if self.gated:
             fill(y, 0, 0.0, self.channels, lanes)
-        channels, nth = visited(self.channels, in_list, in_count)
+        channels, nth = visited(self.channels, *lists.values())
         with loop(channels) as j:
             channel = let(nth(j))
             start = let(channel * count)
@@ -107,7 +93,7 @@ class KeepTopK(Kernel):
     lanes: int
 
     @classmethod
-    def of(cls, isa: Isa, channels: int, keep: int) -> KeepTopK:
+    def of(cls, isa: Isa, *, channels: int, keep: int) -> KeepTopK:
         return cls(channels, keep, min(isa.lanes, max(isa.narrowest, _floor_power(channels))))
 
     def parameters(self) -> list[Parameter]:
@@ -151,7 +137,7 @@ class ListActive(Kernel):
     channels: int
 
     @classmethod
-    def of(cls, isa: Isa, channels: int) -> ListActive:
+    def of(cls, isa: Isa, *, channels: int) -> ListActive:
         return cls(channels)
 
     def parameters(self) -> list[Parameter]:

@@ -8,6 +8,7 @@ pixels is a run of inputs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -40,8 +41,8 @@ class Linear(Kernel):
     clamp: Clamp = (None, None)
 
     @classmethod
-    def of(cls, isa: Isa, inputs: int, outputs: int, gated: bool, run: int, clamp: Clamp) -> Linear:
-        return cls(inputs, outputs, isa.lanes_over(outputs), gated, run, clamp)
+    def of(cls, isa: Isa, *, outputs: int, **asked: Any) -> Linear:
+        return cls(outputs=outputs, lanes=isa.lanes_over(outputs), **asked)
 
     @property
     def vectors(self) -> int:
@@ -72,14 +73,7 @@ class Linear(Kernel):
         return [*floats("x", "weight", "bias", "y"), *lists, PART]
 
     def _body(
-        self,
-        x: Buffer,
-        weight: Buffer,
-        bias: Buffer,
-        y: Buffer,
-        part: Buffer,
-        in_list: Buffer | None = None,
-        in_count: Buffer | None = None,
+        self, x: Buffer, weight: Buffer, bias: Buffer, y: Buffer, part: Buffer, **lists: Buffer
     ) -> None:
         lanes, vectors = self.lanes, self.vectors
         size = vectors * lanes
@@ -105,11 +99,11 @@ class Linear(Kernel):
                 for q in range(length - length % UNROLL, length):
                     add(first + q, q % UNROLL)
 
-            if in_list is None or in_count is None:
-                run(0, self.inputs)
+            if self.gated:
+                with loop(let(lists["in_count"][0])) as j:
+                    run(let(lists["in_list"][j] * self.run), self.run)
             else:
-                with loop(let(in_count[0])) as j:
-                    run(let(in_list[j] * self.run), self.run)
+                run(0, self.inputs)
             for v in range(vectors):
                 total = load(acc, v * lanes, lanes)
                 for chain in range(1, UNROLL):

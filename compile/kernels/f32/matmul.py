@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headgate.compile.isa import Isa
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.f32.words import floats, local, splat
 from headgate.compile.kernels.kernel import Kernel, Parameter
@@ -23,10 +22,6 @@ class Matmul(Kernel):
     inner: int
     columns: int
     lanes: int
-
-    @classmethod
-    def of(cls, isa: Isa, rows: int, inner: int, columns: int) -> Matmul:
-        return cls(rows, inner, columns, isa.lanes)
 
     def parameters(self) -> list[Parameter]:
         return [*floats("a", "b", "y"), PART]

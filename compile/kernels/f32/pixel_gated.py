@@ -58,7 +58,7 @@ class PixelGatedConv(Kernel):
     gate: PixelGate
 
     @classmethod
-    def of(cls, isa: Isa, request: ConvRequest, gate: PixelGate) -> PixelGatedConv:
+    def of(cls, isa: Isa, *, request: ConvRequest, gate: PixelGate) -> PixelGatedConv:
         run = gate.block[1]
         tiling = choose_tiling(request.shape, isa, rows=gate.rows, run_pixels=run)
         dense = ConvKernel(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headgate.compile.isa import Isa
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import Clamp
 from headgate.compile.kernels.f32.words import clamped, fill, floats
@@ -22,10 +21,6 @@ class ClearInactive(Kernel):
     channels: int
     pixels: int
     lanes: int
-
-    @classmethod
-    def of(cls, isa: Isa, channels: int, pixels: int) -> ClearInactive:
-        return cls(channels, pixels, isa.lanes)
 
     def parameters(self) -> list[Parameter]:
         return [*floats("y"), *list_parameters("in")]
@@ -47,25 +42,14 @@ class Combine(Kernel):
     gated: bool = False
     clamp: Clamp = (None, None)
 
-    @classmethod
-    def of(
-        cls, isa: Isa, channels: int, pixels: int, operands: int, gated: bool, clamp: Clamp
-    ) -> Combine:
-        return cls(channels, pixels, isa.lanes, operands, gated, clamp)
-
     def parameters(self) -> list[Parameter]:
         lists = list_parameters("in") if self.gated else []
         return [*floats(*OPERANDS[: self.operands], "y"), *lists]
 
-    def _body(
-        self,
-        y: Buffer,
-        in_list: Buffer | None = None,
-        in_count: Buffer | None = None,
-        **sources: Buffer,
-    ) -> None:
+    def _body(self, y: Buffer, **buffers: Buffer) -> None:
         def move(at: Expr, lanes: int) -> None:
-            first, *others = (load(source, at, lanes) for source in sources.values())
+            sources = (buffers[name] for name in OPERANDS[: self.operands])
+            first, *others = (load(source, at, lanes) for source in sources)
             store(y, at, clamped(sum(others, first), self.clamp, lanes), lanes)
 
         def plane(start: Expr, size: int) -> None:
@@ -76,11 +60,11 @@ class Combine(Kernel):
             for i in range(whole * self.lanes, size):
                 move(start + i, 1)
 
-        if in_list is None or in_count is None:
+        if not self.gated:
             plane(0, self.channels * self.pixels)
             return
-        with loop(let(in_count[0])) as j:
-            plane(let(in_list[j] * self.pixels), self.pixels)
+        with loop(let(buffers["in_count"][0])) as j:
+            plane(let(buffers["in_list"][j] * self.pixels), self.pixels)
 
 
 @dataclass(frozen=True)
@@ -90,30 +74,18 @@ class CopyPlanes(Kernel):
     channels: int
     pixels: int
     lanes: int
-    offset: int
+    offset: int = 0
     """The result's channel where this operand begins."""
     gated: bool = False
-
-    @classmethod
-    def of(
-        cls, isa: Isa, channels: int, pixels: int, offset: int = 0, gated: bool = False
-    ) -> CopyPlanes:
-        return cls(channels, pixels, isa.lanes, offset, gated)
 
     def parameters(self) -> list[Parameter]:
         return floats("x", "y") + (list_parameters("in") if self.gated else [])
 
-    def _body(
-        self,
-        x: Buffer,
-        y: Buffer,
-        in_list: Buffer | None = None,
-        in_count: Buffer | None = None,
-    ) -> None:
+    def _body(self, x: Buffer, y: Buffer, **lists: Buffer) -> None:
         base = self.offset * self.pixels
-        if in_list is None or in_count is None:
+        if not self.gated:
             tir.copy(x, 0, y, base, self.channels * self.pixels, self.lanes)
             return
-        with loop(let(in_count[0])) as j:
-            start = let(in_list[j] * self.pixels)
+        with loop(let(lists["in_count"][0])) as j:
+            start = let(lists["in_list"][j] * self.pixels)
             tir.copy(x, start, y, let(base + start), self.pixels, self.lanes)

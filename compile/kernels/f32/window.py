@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 from headgate.compile.isa import Isa
 from headgate.compile.kernels import tir
@@ -61,8 +62,8 @@ class Pool(Kernel):
     clamp: Clamp = (None, None)
 
     @classmethod
-    def of(cls, isa: Isa, shape: ConvShape, kind: str, gated: bool, clamp: Clamp) -> Pool:
-        return cls(shape, kind, isa.lanes_within(shape.out_width), gated, clamp)
+    def of(cls, isa: Isa, *, shape: ConvShape, **asked: Any) -> Pool:
+        return cls(shape=shape, lanes=isa.lanes_within(shape.out_width), **asked)
 
     def parameters(self) -> list[Parameter]:
         lists = list_parameters("in") if self.gated else []
@@ -71,22 +72,14 @@ class Pool(Kernel):
     def scratch(self) -> dict[str, TensorType]:
         return _scratch(self.shape, self.lanes)
 
-    def _body(
-        self,
-        x: Buffer,
-        y: Buffer,
-        scratch: Buffer,
-        part: Buffer,
-        in_list: Buffer | None = None,
-        in_count: Buffer | None = None,
-    ) -> None:
+    def _body(self, x: Buffer, y: Buffer, scratch: Buffer, part: Buffer, **lists: Buffer) -> None:
         shape = _single(self.shape)
         tiling, lanes = _tiling(shape, self.lanes), self.lanes
         pitch = tiling.padded_pitch(shape)
         largest = self.kind == "max"
         border = LOWEST if largest else 0.0
         clear_border(shape, tiling, scratch, 1, border)
-        count, nth = visited(self.shape.in_channels, in_list, in_count)
+        count, nth = visited(self.shape.in_channels, *lists.values())
         first, end = share(count, 1, part)
         with loop(end - first) as index:
             j = first + index
@@ -121,7 +114,7 @@ class Depthwise(Kernel):
     epilogue: Epilogue
 
     @classmethod
-    def of(cls, isa: Isa, request: ConvRequest) -> Depthwise:
+    def of(cls, isa: Isa, *, request: ConvRequest) -> Depthwise:
         return cls(request.shape, isa.lanes_within(request.shape.out_width), request.epilogue)
 
     def parameters(self) -> list[Parameter]:
@@ -142,7 +135,7 @@ class Depthwise(Kernel):
         scratch, weight = buffers["scratch"], buffers["weight"]
         clear_border(shape, tiling, scratch, 1)
         per_input = self.shape.out_channels // self.shape.in_channels
-        lists = buffers.get("out_list"), buffers.get("out_count")
+        lists = [buffers[name] for name, _ in list_parameters("out") if self.epilogue.gate]
         count, nth = visited(self.shape.out_channels, *lists)
         first, end = share(count, 1, buffers["part"])
         with loop(end - first) as index:

@@ -79,7 +79,7 @@ def decide(work: Workspace, node: Node) -> Convolution:
         node.output.dtype,
         gated=gated or request.gated_in,
     )
-    return Convolution(make(request), shape, epilogue, gated, listed, _macs(node, shape))
+    return Convolution(make(request=request), shape, epilogue, gated, listed, _macs(node, shape))
 
 
 def allocate(work: Workspace, node: Node, decided: Convolution) -> Places:
@@ -120,19 +120,13 @@ def allocate(work: Workspace, node: Node, decided: Convolution) -> Places:
 def emit(work: Workspace, node: Node, decided: Convolution, places: Places) -> None:
     """Adds the step, and the one that makes the list of a gated sum."""
     shape = decided.shape
-    taken = {
-        name: places.arguments[name]
-        for name, _ in decided.kernel.parameters()
-        if name in places.arguments
-    }
     lists = places.in_list if shape.groups == 1 else None, places.out_list
     repeat = each_image(x=node.inputs[0], y=node.output, residual=node.output)
-    work.add(node.name, work.label(node), decided.kernel, taken, decided.macs, lists, repeat)
+    work.add(
+        node.name, work.label(node), decided.kernel, places.arguments, decided.macs, lists, repeat
+    )
     if places.residual is not None:
-        parts = [
-            (places.out_list, shape.out_channels),
-            (places.residual.active, shape.out_channels),
-        ]
+        parts = [(active, shape.out_channels) for active in (lists[1], places.residual.active)]
         places.storage.active = work.merge(node, parts, (0, 0))
 
 
@@ -162,7 +156,7 @@ def _bias(node: Node) -> np.ndarray:
     """One number for each channel of the result."""
     if "placed" not in node.attributes:
         return node["bias"]
-    bias = np.zeros(node.output.channels, np.float32)
+    bias = np.zeros(node.output.channels, node["bias"].dtype)
     bias[list(node["placed"])] = node["bias"]
     return bias
 

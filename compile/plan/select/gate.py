@@ -19,8 +19,8 @@ def channel_mean(work: Workspace, node: Node) -> None:
     absolute = node["absolute"] and not (x.at_least is not None and x.at_least >= 0)
     sums = None if absolute else x.sums
     kernel = work.kernel("channel_mean", value.dtype, gated=x.active is not None)(
-        value.channels,
-        value.pixels,
+        channels=value.channels,
+        pixels=value.pixels,
         gated=x.active is not None,
         absolute=absolute,
         sums=sums and sums.type.shape[1],
@@ -33,7 +33,7 @@ def channel_mean(work: Workspace, node: Node) -> None:
 def keep_top_k(work: Workspace, node: Node) -> None:
     """Adds the step of a ``keep_top_k`` node."""
     x = work.dense(node.inputs[0])
-    kernel = work.kernel("keep_top_k", node.output.dtype)(node.output.size, node["k"])
+    kernel = work.kernel("keep_top_k", node.output.dtype)(channels=node.output.size, keep=node["k"])
     arguments: Arguments = {"x": x.buffer, "y": work.new(node).buffer}
     work.add(node.name, work.label(node), kernel, arguments)
 
@@ -51,7 +51,7 @@ def list_active(work: Workspace, node: Node) -> ActiveList:
         return known
     gate, channels = work.dense(node.inputs[1]).buffer, node.output.channels
     active = work.new_list(node.name, channels)
-    kernel = work.kernel("list_active", node.inputs[1].dtype)(channels)
+    kernel = work.kernel("list_active", node.inputs[1].dtype)(channels=channels)
     work.add(active.name, "gate", kernel, {"gate": gate, **list_arguments(active, "out")})
     work.lists[node.inputs[1]] = active
     return active

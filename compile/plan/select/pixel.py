@@ -23,7 +23,7 @@ def pixel_gated(work: Workspace, node: Node) -> None:
     _check_block(node, shape.out_channels // (gate.partitions if gate.grouped else 1))
     epilogue = Epilogue(residual=fused_residual(work, node), clamp=node["clamp"])
     kernel = work.kernel(node.kind, node.output.dtype, gated=True)(
-        ConvRequest(shape, epilogue), gate
+        request=ConvRequest(shape, epilogue), gate=gate
     )
     x = work.dense(node.inputs[0])
     residual = work.dense(node.inputs[-1]) if epilogue.residual else None
@@ -38,7 +38,7 @@ def pixel_gated(work: Workspace, node: Node) -> None:
         "bias": work.constant(node, "full_bias", node["full_bias"]),
         "executed": count.count,
     }
-    if residual is not None and not in_place:
+    if residual is not None:
         arguments["residual"] = residual.buffer
     share = shape.in_channels // gate.partitions
     rest = shape.taps * (shape.in_channels - share)

@@ -19,7 +19,7 @@ from headgate.compile.plan.workspace import (
     each_image,
     list_arguments,
 )
-from headgate.errors import UnsupportedOperator
+from headgate.errors import UnsupportedOperator, first_line
 
 
 def pool(work: Workspace, node: Node) -> None:
@@ -28,9 +28,8 @@ def pool(work: Workspace, node: Node) -> None:
     at_least = node["clamp"][0] if node["clamp"][0] is not None else x.at_least
     storage = work.new(node, active=x.active, cleared=x.active is None, at_least=at_least)
     gated, kind = x.active is not None, node.kind.removesuffix("_pool2d")
-    kernel = work.kernel("pool2d", node.output.dtype, gated=gated)(
-        shape, kind, gated, node["clamp"]
-    )
+    make = work.kernel("pool2d", node.output.dtype, gated=gated)
+    kernel = make(shape=shape, kind=kind, gated=gated, clamp=node["clamp"])
     arguments = {"x": x.buffer, "y": storage.buffer, **list_arguments(x.active)}
     repeat = each_image(x=node.inputs[0], y=node.output)
     work.add(node.name, work.label(node), kernel, arguments, repeat=repeat)
@@ -42,7 +41,8 @@ def linear(work: Workspace, node: Node) -> None:
     storage = work.new(node, at_least=node["clamp"][0])
     gated = x.active is not None
     make = work.kernel("linear", node.output.dtype, gated=gated)
-    kernel = make(inputs, outputs, gated, x.run, node["clamp"])
+    asked = {"inputs": inputs, "outputs": outputs, "run": x.run, "clamp": node["clamp"]}
+    kernel = make(gated=gated, **asked)
     arguments = {
         "x": x.buffer,
         "weight": work.constant(node, "weight", kernel.pack(node["weight"])),
@@ -82,7 +82,13 @@ def _combine(work: Workspace, node: Node, clamp: Clamp) -> None:
     channels = active.channels if active else value.channels
     gated = active is not None
     make = work.kernel("combine", value.dtype, gated=gated)
-    kernel = make(channels, value.size // channels, len(sources), gated, clamp)
+    kernel = make(
+        channels=channels,
+        pixels=value.size // channels,
+        operands=len(sources),
+        gated=gated,
+        clamp=clamp,
+    )
     work.add(node.name, work.label(node), kernel, arguments)
     if len(sources) == 2:
         listed = all(s.active is not None and s.run == storage.run for s in sources)
@@ -100,7 +106,7 @@ def concat(work: Workspace, node: Node) -> None:
     for value in node.inputs:
         size = value.bytes // before
         repeat = Repeat(before, {"x": size, "y": whole}, {"y": done})
-        kernel = work.kernel("copy_planes", value.dtype)(1, value.size // before)
+        kernel = work.kernel("copy_planes", value.dtype)(channels=1, pixels=value.size // before)
         x = work.dense(value).buffer
         work.add(node.name, work.label(node), kernel, {"x": x, "y": storage.buffer}, repeat=repeat)
         done += size
@@ -119,7 +125,7 @@ def _concat_channels(work: Workspace, node: Node) -> None:
         x = work.of(value) if listed else replace(work.dense(value), active=None)
         gated = x.active is not None
         make = work.kernel("copy_planes", value.dtype, gated=gated)
-        kernel = make(size, value.size // size, offset, gated)
+        kernel = make(channels=size, pixels=value.size // size, offset=offset, gated=gated)
         arguments = {"x": x.buffer, "y": storage.buffer, **list_arguments(x.active)}
         work.add(node.name, work.label(node), kernel, arguments)
     bounds = [work.of(v).at_least for v in node.inputs]
@@ -148,7 +154,7 @@ def reshape(work: Workspace, node: Node) -> None:
 def matmul(work: Workspace, node: Node) -> None:
     a, b = node.inputs
     (*_, rows, inner), columns = a.shape, b.shape[-1]
-    kernel = work.kernel("matmul", node.output.dtype)(rows, inner, columns)
+    kernel = work.kernel("matmul", node.output.dtype)(rows=rows, inner=inner, columns=columns)
     arguments: Arguments = {
         "a": work.dense(a).buffer,
         "b": work.dense(b).buffer,
@@ -177,12 +183,13 @@ def sort(work: Workspace, node: Node) -> None:
 
 def compute(work: Workspace, node: Node) -> None:
     try:
-        kernel = Expression.of(node["element"], [v.type for v in node.inputs], node.output.type)
+        kernel = Expression.from_element(
+            node["element"], [v.type for v in node.inputs], node.output.type
+        )
     except Exception as error:  # TVM raises what it likes
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UnsupportedOperator(
             f"Operator {node['operator']} in module {node.path!r} cannot be lowered by TVM: "
-            f"{reason}; rewrite the module with other operators, or leave it out."
+            f"{first_line(error)}; rewrite the module with other operators, or leave it out."
         ) from error
     arguments: Arguments = {f"x{i}": work.operand(v, node) for i, v in enumerate(node.inputs)}
     storage = work.new(node)
