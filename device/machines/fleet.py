@@ -84,8 +84,6 @@ def on_each(
             runs on the boards.
     """
     stopper = Stopper()
-    # Of all that can be waited for, this alone can be interrupted twice: the second interrupt of a
-    # wait for a Condition, as futures and events have it, can come out of it as a RuntimeError.
     ended: SimpleQueue[Outcome[Result] | BaseException] = SimpleQueue()
 
     def attempt(name: str) -> None:
@@ -112,11 +110,14 @@ def on_each(
                 raise outcome
             outcomes[outcome.machine] = outcome
             finished(outcome)
-    except BaseException:
+    except BaseException as error:
         # A second interrupt is impatience, and changes nothing about what is to be done.
         with suppress(KeyboardInterrupt):
             stopper.stop()
             _wait(threads, STOP_S)
+        # Where Python waits for a Condition, two interrupts in a row come out as a RuntimeError.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
         raise
     return [outcomes[name] for name in names]
 

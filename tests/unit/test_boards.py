@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -234,8 +235,6 @@ def test_one_machine_that_fails_stops_no_other() -> None:
 
 
 def test_machines_work_at_the_same_time() -> None:
-    import threading
-
     meeting = threading.Barrier(3, timeout=300)
     assert len(on_each(["a", "b", "c"], lambda name: meeting.wait())) == 3
 
@@ -262,6 +261,19 @@ def test_an_interrupt_stops_machines_that_are_being_connected_to(
         on_each(["a", "b", "host"], work, finished)
     assert not reached
     assert not boards.waiting("a") and not boards.waiting("b")
+
+
+def test_two_interrupts_in_a_row_are_an_interrupt() -> None:
+    """Out of a wait for a Condition they come as a RuntimeError at times."""
+
+    def finished(outcome: Outcome[None]) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("release unlocked lock")
+
+    with pytest.raises(KeyboardInterrupt):
+        on_each(["a"], lambda name: None, finished)
 
 
 def test_what_was_stopped_begins_nothing_more(
