@@ -26,7 +26,7 @@ from headgate.train.gates.cgnet import CGNetConv2d
 from headgate.train.pruning import find_prunable, remove_channels
 from tests.kernel_cases import SEEDS, drawn
 from tests.networks import conv_bn, randomise
-from tests.oracle import check_bundle
+from tests.oracle import check_bundle, machine_of
 
 SHAPE = (3, 13, 14)
 
@@ -117,7 +117,7 @@ def mixed(draw: st.DrawFn) -> nn.Module:
     return gate(network, method="dcp", density=0.5, layers="last.0", predictor_std=2.0)
 
 
-def check(module: nn.Module, target: str) -> None:
+def check(module: nn.Module, target: str, machine: str) -> None:
     """Outputs against PyTorch's, executed MACs against the count in PyTorch."""
     module.eval()
     images = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(1))
@@ -125,6 +125,7 @@ def check(module: nn.Module, target: str) -> None:
     assume(smallest_score(module, images) > 1e-5)
     # What is compiled is compared here.
     bundle = compile_module(module, images[:1], target=target, vectors=images.numpy(), check=False)
+    assert machine == machine_of(target)
     check_bundle(bundle, module, images)
 
 
@@ -146,7 +147,7 @@ def test_method_on_the_host(method: str) -> None:
     @drawn(2)
     @given(METHODS[method]())
     def run(module: nn.Module) -> None:
-        check(module, "host")
+        check(module, "host", "host")
 
     run()
 
@@ -155,6 +156,6 @@ def test_all_methods_in_one_network_under_qemu(qemu_aarch64: str) -> None:
     @drawn(2)
     @given(mixed())
     def run(module: nn.Module) -> None:
-        check(module, "rpi4")
+        check(module, "rpi4", "qemu:rpi4")
 
     run()
