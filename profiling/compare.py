@@ -16,9 +16,9 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from headgate.device.agent import definitions
 from headgate.device.program import Program
 from headgate.errors import InputError, UsageError, suggest
-from headgate.profiling import layers as layer_table
 from headgate.profiling.absent import NotMeasured
 from headgate.profiling.comparison import CONVENTION, Comparison, Ratio, Standing
 from headgate.profiling.context import Context, pinned, read_context
@@ -119,7 +119,7 @@ def compare_programs(
         standings=standings,
         context=context,
         convention=CONVENTION,
-        mac_convention=layer_table.CONVENTION,
+        mac_convention=definitions.CONVENTION,
         warnings=_warnings(contestants, standings, base, context),
     )
 
@@ -150,7 +150,7 @@ def _contestant(entry: Any, name: str | None) -> tuple[Contestant, NDArray[np.fl
         source.program,
         kind,
         source.sha256,
-        dense_macs=layer_table.dense_macs(source.manifest),
+        dense_macs=definitions.dense_macs(source.manifest["layers"]),
     )
     return contestant, source.vectors()
 
@@ -256,7 +256,7 @@ def _standing(
         done_macs=NotMeasured("a peer counts no MACs") if done is None else done,
         arithmetic_speedup=arithmetic,
         macs_saved=saved,
-        time_saved=1 - 1 / speedup.median,
+        time_saved=definitions.time_saved(speedup.median),
         realised=_realised(speedup, saved),
         top1_agreement=float((top1 == base_top1).mean()),
         accuracy=NotMeasured("none was recorded") if one.accuracy is None else one.accuracy,
@@ -279,17 +279,17 @@ def _arithmetic(
     if done is None or base.dense_macs is None:
         missing = NotMeasured(f"{(one if done is None else base).name} counts no MACs")
         return missing, missing
-    return base.dense_macs / done, 1 - done / base.dense_macs
+    return base.dense_macs / done, definitions.macs_saved(done, base.dense_macs)
 
 
 def _realised(speedup: Ratio, saved: float | NotMeasured) -> Ratio | NotMeasured:
     if isinstance(saved, NotMeasured):
         return saved
-    if saved < 0.01:
-        return NotMeasured("it saves no arithmetic")
-    return Ratio(
-        *((1 - 1 / value) / saved for value in (speedup.median, speedup.low, speedup.high))
-    )
+    median = definitions.realised(speedup.median, saved)
+    if isinstance(median, NotMeasured):
+        return median
+    ends = (definitions.time_saved(end) / saved for end in (speedup.low, speedup.high))
+    return Ratio(median, *ends)
 
 
 def _warnings(

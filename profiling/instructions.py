@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from headgate.device.agent import definitions
 from headgate.device import load
 from headgate.device.bundle import Bundle
 from headgate.device.machines.qemu_user import Qemu
 from headgate.device.manifest import RUNNER, WEIGHTS
 from headgate.errors import BundleError, DeviceError, ToolMissing
-from headgate.profiling import layers as layer_table
 from headgate.profiling.cache import cache_folder
 
 TIMEOUT_S = 900
@@ -96,7 +96,7 @@ def count_instructions(
         instructions=totals.instructions,
         start_up=totals.start_up,
         done_macs=done_macs,
-        dense_macs=layer_table.dense_macs(opened.manifest),
+        dense_macs=definitions.dense_macs(opened.manifest["layers"]),
         exact=totals.exact,
         machine=machine,
         cpu=emulator[emulator.index("-cpu") + 1],

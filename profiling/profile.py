@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headgate.device.agent import definitions
 from headgate.device.bundle import Bundle
 from headgate.device.program import Program
 from headgate.errors import ToolMissing
-from headgate.profiling import layers as layer_table
 from headgate.profiling.absent import NotMeasured, to_json
 from headgate.profiling.context import Context, pinned, read_context
 from headgate.profiling.instructions import InstructionCount, count_instructions
@@ -148,7 +148,7 @@ def profile_source(
         latency_us=latency,
         latencies_us=thin(whole),
         layers=layers,
-        dense_macs=layer_table.dense_macs(source.manifest),
+        dense_macs=definitions.dense_macs(source.manifest["layers"]),
         done_macs=sum(layer.done_macs for layer in layers),
         macs_per_image=distribution(macs.sum(axis=1)),
         gate_macs=sum(layer.done_macs for layer in layers if layer.is_gate),
@@ -156,7 +156,7 @@ def profile_source(
         layer_time_us=_total_time(layers, per_layer),
         instructions=instructions,
         context=context,
-        mac_convention=layer_table.CONVENTION,
+        mac_convention=definitions.CONVENTION,
         warnings=_warnings(latency, context),
     )
 
@@ -195,7 +195,7 @@ def _join(
             LayerProfile(
                 name=layer["name"],
                 operator=layer["operator"],
-                is_gate=layer_table.is_gate(layer),
+                is_gate=definitions.is_gate(layer["operator"]),
                 time_us=NotMeasured(EMULATED) if per_layer is None else float(per_layer[index]),
                 dense_macs=int(layer["dense_macs"]),
                 done_macs=float(done[index]),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bench.methods.data import sample, whole_test_set
 from bench.methods.networks import HEADGATE, Entry
+from headgate.device.agent import definitions
 from headgate.profiling.absent import NotMeasured
 from headgate.profiling.compare import compare
 from headgate.profiling.comparison import Comparison, Standing
@@ -166,10 +167,8 @@ def _realised(
     """Time saved / MACs saved against the dense network in the same program."""
     if reference is None:
         return NotMeasured("this program has not run the dense network")
-    saved = 1 - macs.mean / dense
-    if saved < 0.01:
-        return NotMeasured("it saves no arithmetic")
-    return (1 - reference.speedup.median / one.speedup.median) / saved
+    speedup = one.speedup.median / reference.speedup.median
+    return definitions.realised(speedup, definitions.macs_saved(macs.mean, dense))
 
 
 def _accuracy(path: Path, inputs: NDArray[np.float32], labels: NDArray[np.int64]) -> float:

@@ -11,6 +11,7 @@ import math
 import statistics
 from dataclasses import dataclass
 
+from .definitions import dense_macs, executed_macs
 from .errors import UsageError
 from .percentiles import Summary, summarize
 from .runner import Execution, Network
@@ -164,7 +165,7 @@ def measure_latency(network: Network, plan: Plan, watch: Watch) -> Latency:
         layer_sum_us=sum(layer.median_us for layer in layers),
         gates=active_channels(network, first),
         done_macs=[sum(layer.done_macs[index] for layer in layers) for index in range(inputs)],
-        dense_macs=sum(layer.dense_macs for layer in layers),
+        dense_macs=dense_macs(network.layers),
     )
 
 
@@ -199,14 +200,10 @@ def _layers(
             [run[index] for samples in rounds for run in samples[sample]]
             for sample in range(len(first.counts))
         ]
-        sides: dict[str, list[int] | None] = {}
-        done = [1] * len(first.counts)
-        for side in ("in", "out"):
-            gate = layer[f"{side}_gate"]
-            active = None if gate is None else [counts[gate] for counts in first.counts]
-            sides[side] = active
-            wide = [layer[f"{side}_channels"]] * len(done) if active is None else active
-            done = [product * channels for product, channels in zip(done, wide)]
+        active_inputs, active_outputs = (
+            None if gate is None else [counts[gate] for counts in first.counts]
+            for gate in (layer["in_gate"], layer["out_gate"])
+        )
         rows.append(
             LayerTime(
                 name=layer["name"],
@@ -215,15 +212,20 @@ def _layers(
                 median_us_per_input=[_median_us(times) for times in per_input],
                 dense_macs=layer["dense_macs"],
                 done_macs=[
-                    layer.get("base_macs", 0) + layer["macs_per_pair"] * pairs for pairs in done
+                    executed_macs(
+                        layer,
+                        active_inputs and active_inputs[sample],
+                        active_outputs and active_outputs[sample],
+                    )
+                    for sample in range(len(first.counts))
                 ],
                 channels=(
                     None
                     if layer["out_gate"] is None
                     else network.gates[layer["out_gate"]]["channels"]
                 ),
-                active_inputs=sides["in"],
-                active_outputs=sides["out"],
+                active_inputs=active_inputs,
+                active_outputs=active_outputs,
             )
         )
     return rows

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from headgate.device.agent import definitions
 from headgate.device.machines.ssh.address import Address
 from headgate.profiling.absent import NotMeasured, is_measured
-from headgate.profiling.layers import GATE_OPERATORS
 
 Data = Mapping[str, Any]
 
@@ -71,7 +71,7 @@ class Entry:
         """With every channel computed, and without the gates."""
         if not is_measured(self.latency):
             return None
-        return sum(one["dense_macs"] for one in self.latency["layers"] if not is_gate(one))
+        return definitions.dense_macs(self.latency["layers"])
 
     @property
     def done_macs(self) -> float | None:
@@ -133,7 +133,7 @@ class Entry:
         wanted = self.baseline.dense_macs if self.baseline else None
         if not wanted or self.done_macs is None:
             return NotMeasured("no dense network to hold it against")
-        return 1 - self.done_macs / wanted
+        return definitions.macs_saved(self.done_macs, wanted)
 
     def realised(self) -> float | NotMeasured:
         """Share of the time saved over share of the MACs saved."""
@@ -142,9 +142,7 @@ class Entry:
             if isinstance(value, NotMeasured):
                 return value
         assert isinstance(speedup, Ratio) and isinstance(saved, float)
-        if saved <= 0:
-            return NotMeasured("no MACs saved, so nothing to realise")
-        return (1 - 1 / speedup.median) / saved
+        return definitions.realised(speedup.median, saved)
 
     def _unsound(self, part: str) -> NotMeasured | None:
         """Why no ratio of ``latency`` or ``energy`` can rest on the two reports."""
@@ -235,7 +233,7 @@ def _name(boards: Mapping[tuple[str, str, str], Board]) -> None:
 
 def is_gate(layer: Data) -> bool:
     """Whether a layer exists only because of gating."""
-    return layer["operator"] in GATE_OPERATORS
+    return definitions.is_gate(layer["operator"])
 
 
 def _relate(board: Board) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from headgate.device.agent.definitions import CONVENTION
 from headgate.profiling import charts, units
 from headgate.profiling.absent import NotMeasured, is_measured
 from headgate.profiling.boards.cells import cell, ratio_cell
@@ -14,7 +15,6 @@ from headgate.profiling.boards.energy_view import energy_rows, traces
 from headgate.profiling.boards.entries import Board, Entry, Ratio, boards_of
 from headgate.profiling.boards.layer_view import layer_tables
 from headgate.profiling.distribution_view import TAIL, distribution_rows
-from headgate.profiling.layers import CONVENTION
 
 Data = Mapping[str, Any]
 

@@ -108,7 +108,9 @@ for name in {forbidden.split()!r}:
     return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
-NOT_ON_A_BOARD = "bench torch tvm ziglang accelerate tensorboard PIL tensorflow onnx onnxruntime ncnn"
+NOT_ON_A_BOARD = (
+    "bench torch tvm ziglang accelerate tensorboard PIL tensorflow onnx onnxruntime ncnn"
+)
 
 
 @pytest.mark.parametrize(
