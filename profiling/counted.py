@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headgate.device.agent import definitions
+from headgate.device.agent.absent import NotMeasured, to_json
 from headgate.device.machines.qemu_user import CPUS
 from headgate.errors import InputError, ToolMissing, UsageError
-from headgate.profiling.absent import NotMeasured, to_json
 from headgate.profiling.compare import check_names, choose
 from headgate.profiling.instructions import count_instructions
 from headgate.profiling.source import Source, open_source

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headgate.device.agent import definitions
+from headgate.device.agent.absent import NotMeasured, to_json
 from headgate.device.program import Program
-from headgate.profiling.absent import NotMeasured, to_json
 from headgate.profiling.gallery import Example, pick_examples, pictures_of
 from headgate.profiling.source import Source
 from headgate.profiling.statistics import Distribution, distribution, rank_correlation

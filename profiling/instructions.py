@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from headgate.device.agent import definitions
 from headgate.device import load
+from headgate.device.agent import definitions
+from headgate.device.agent.report import InstructionCount
 from headgate.device.bundle import Bundle
 from headgate.device.machines.qemu_user import Qemu
 from headgate.device.manifest import RUNNER, WEIGHTS
@@ -31,28 +32,6 @@ from headgate.profiling.cache import cache_folder
 TIMEOUT_S = 900
 _ADDR_NO_RANDOMIZE = 0x0040000
 _INSTALL = "install Debian's or Ubuntu's dynamic one: apt-get install qemu-user"
-
-
-@dataclass(frozen=True)
-class InstructionCount:
-    """Instructions of one inference of one image."""
-
-    instructions: int
-    start_up: int
-    """Instructions outside inference: loading, reading, writing."""
-    done_macs: int
-    """MACs executed for this image, gates included."""
-    dense_macs: int
-    exact: bool
-    """Two differences of repeat counts agreed to the last instruction."""
-    machine: str
-    cpu: str
-    tool: str
-
-    @property
-    def per_mac(self) -> float:
-        """Instructions per executed MAC."""
-        return self.instructions / self.done_macs
 
 
 def count_instructions(

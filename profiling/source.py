@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from headgate.device import load
 from headgate.device.bundle import Bundle
-from headgate.device.machines.base import find_machine
-from headgate.device.machines.ssh.remote import SshMachine
+from headgate.device.machines.base import find_machine, list_machines
 from headgate.device.program import Program
 from headgate.errors import UsageError
 
@@ -60,7 +59,8 @@ def open_source(bundle: Bundle | str | Path, machine: str = "host", threads: int
         UsageError: There is no such machine, or it is a board, which measures itself.
         ToolMissing: The machine's emulator is not installed.
     """
-    if isinstance(find_machine(machine), SshMachine):
+    find_machine(machine)
+    if machine not in list_machines():
         raise UsageError(
             f"{machine} is a board, which measures itself: headgate profile F.hgb --on {machine} "
             "-o F.json for each bundle, then headgate report with these files"

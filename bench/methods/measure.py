@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from bench.methods.data import sample, whole_test_set
 from bench.methods.networks import HEADGATE, Entry
 from headgate.device.agent import definitions
-from headgate.profiling.absent import NotMeasured
+from headgate.device.agent.absent import NotMeasured
+from headgate.device.agent.report import Report
 from headgate.profiling.compare import compare
 from headgate.profiling.comparison import Comparison, Standing
 from headgate.profiling.effort import Effort, measure_efforts
 from headgate.profiling.method_row import Row
 from headgate.profiling.peers import peer_for_file
-from headgate.profiling.profile import Profile, profile
+from headgate.profiling.profile import profile
 from headgate.profiling.source import open_source
 from headgate.profiling.statistics import Distribution
 from headgate.train.data import Preprocess
@@ -35,7 +36,7 @@ class Findings:
     comparison: Comparison
     efforts: list[Effort]
     """Of the dynamic networks."""
-    profiles: list[Profile]
+    profiles: list[Report]
     counted_images: int
     """Over which work per image and accuracies were taken."""
     warnings: list[str]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -16,7 +16,7 @@ from typing import Any
 class NotMeasured:
     """Stands where a value would be."""
 
-    reason: str
+    reason: str = field(metadata={"key": "not_measured"})
 
     def __str__(self) -> str:
         return f"not measured: {self.reason}"
@@ -26,14 +26,14 @@ NOT_LOOKED = NotMeasured("not looked at")
 
 
 def is_measured(value: object) -> bool:
-    """False for :class:`NotMeasured`, whether live or read back from JSON."""
+    """False for :class:`NotMeasured`, whether live or as JSON."""
     if isinstance(value, Mapping):
         return set(value) != {"not_measured"}
     return not isinstance(value, NotMeasured)
 
 
 def to_json(value: Any) -> Any:
-    """Plain JSON data for dataclasses and :class:`NotMeasured`, nested at any depth."""
+    """Plain JSON data for dataclasses, arrays and :class:`NotMeasured`, nested at any depth."""
     if isinstance(value, NotMeasured):
         return {"not_measured": value.reason}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -43,4 +43,5 @@ def to_json(value: Any) -> Any:
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_json(item) for item in value]
-    return value
+    # NumPy's arrays and numbers, without NumPy.
+    return value.tolist() if hasattr(value, "tolist") else value

@@ -10,7 +10,7 @@ import os
 import platform
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 from .absent import NOT_LOOKED, NotMeasured
@@ -82,6 +82,8 @@ class Context:
     """Whether ``taken_utc`` can be believed: most Raspberry Pis have no clock of their own."""
     board_id: str | NotMeasured = NOT_LOOKED
     """Tells boards of one model and one host name apart; of this board always the same."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Python packages that took part -> version; none where the agent alone did."""
 
 
 def read_context(system: System) -> Context:

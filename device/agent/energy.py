@@ -149,6 +149,13 @@ class Energy:
     invalid_because: list[str]
     warnings: list[str]
 
+    def __str__(self) -> str:
+        return (
+            f"{self.energy_per_inference_mj:.4g} mJ an inference, "
+            f"{self.net_energy_per_inference_mj:.4g} mJ above idle; "
+            f"{self.average_power_mw:.0f} mW ({self.sensor}: {self.scope})"
+        )
+
 
 def measure_energy(
     load: Load, samples: int, sensor: Sensor, system: System, plan: Plan | None = None

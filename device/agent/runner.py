@@ -56,15 +56,23 @@ class Network:
         bundle: what to run.
         cpus: where it may run; everywhere if empty.
         threads: given to the runner if it is more than one.
+        emulator: the command line in front of the runner, where another machine is emulated.
 
     Raises:
         AgentError: the folder cannot be written.
     """
 
-    def __init__(self, bundle: Bundle, cpus: Collection[int] = (), threads: int = 1) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        cpus: Collection[int] = (),
+        threads: int = 1,
+        emulator: Sequence[str] = (),
+    ) -> None:
         self.bundle = bundle
         self.cpus = frozenset(cpus)
         self.threads = threads
+        self.emulator = list(emulator)
         self.gates: list[dict[str, Any]] = bundle.manifest["gates"]
         self.layers: list[dict[str, Any]] = bundle.manifest["layers"]
         self._folder = _new_folder(_roomy_folder())
@@ -141,7 +149,7 @@ class Network:
         options += ["--times", str(folder / "times")] if times else []
         options += ["--layers", str(folder / "layers")] if layers else []
         options += ["--threads", str(self.threads)] if self.threads > 1 else []
-        command = [str(self._folder / "runner"), *options]
+        command = [*self.emulator, str(self._folder / "runner"), *options]
         return Running(self, command, folder, len(chosen), repeat)
 
 

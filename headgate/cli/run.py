@@ -80,8 +80,8 @@ def _row(outcome: Outcome) -> tuple[object, ...]:
 def _bundle(path: Path, machine: str, images: list[str] | None, threads: int) -> Outcome:
     """Figures, images, manifest and scores of a bundle."""
     from headgate import Bundle, load
-    from headgate.images import read_images, vectors_of
     from headgate.device.agent.definitions import dense_macs
+    from headgate.images import read_images, vectors_of
 
     opened = Bundle.open(path)
     # Which of several would be the prediction, and what the scores' file would hold, is open.

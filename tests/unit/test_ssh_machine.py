@@ -147,16 +147,16 @@ BRIEF = Settings(rounds=1, extra=("--budget-s", "0.01"))
 
 def test_the_agents_report(boards: fake_ssh.Boards, model: Path) -> None:
     report = measure(model, SshMachine(find_board("kitchen")), BRIEF)
-    assert report["outputs"]["passed"]
+    assert report.outputs.passed
     assert boards.temporary("kitchen") == []
-    assert report["bundle"]["sha256"] in str(report["bundle"]["path"])
-    assert report["latency"]["latency_us"]["percentiles"]["p50"]["value"] >= 1000
+    assert report.bundle.sha256 in str(report.bundle.path)
+    assert report.latency.latency_us.median >= 1000
 
 
 def test_wrong_outputs_are_a_result(boards: fake_ssh.Boards) -> None:
     bundle = with_runner('options["--weights"] = options["--input"]')
     report = measure(bundle, SshMachine(find_board("kitchen")), BRIEF)
-    assert not report["valid"] and "PyTorch" in report["invalid_because"][0]
+    assert not report.valid and "PyTorch" in report.invalid_because[0]
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_a_board_without_python(boards: fake_ssh.Boards, model: Path, tmp_path: 
     with pytest.raises(ToolMissing):
         measure(model, SshMachine(find_board("kitchen")), BRIEF)
     (folder / "python3.8").symlink_to(sys.executable)
-    assert measure(model, SshMachine(find_board("kitchen")), BRIEF)["outputs"]["passed"]
+    assert measure(model, SshMachine(find_board("kitchen")), BRIEF).outputs.passed
 
 
 def test_what_is_no_report() -> None:

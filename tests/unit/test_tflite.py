@@ -15,10 +15,10 @@ import pytest
 
 from headgate.cli import main
 from headgate.compile.export.tflite.description import SCHEMA, Description
+from headgate.device.agent.absent import NotMeasured
 from headgate.errors import BundleError, DataError, InputError, ToolMissing, UsageError
 from headgate.images import read_images
 from headgate.profiling import compare_counted, counted
-from headgate.profiling.absent import NotMeasured
 from headgate.profiling.peers import LiteRT, arm64, emulated, interpreter, open_tflite
 
 MODEL = bytes(range(200)) * 3

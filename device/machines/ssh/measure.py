@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
+from headgate.device.agent.report import Report
 from headgate.device.agent_archive import agent_archive
 from headgate.device.agent_call import Settings, agent_result
 from headgate.device.bundle import Bundle
@@ -36,7 +36,7 @@ _NO_PYTHON = 127
 
 def measure(
     bundle: Bundle | str | Path, machine: SshMachine, settings: Settings | None = None
-) -> dict[str, Any]:
+) -> Report:
     """Measure a bundle on a board: latency, layers, active channels, and energy if wanted.
 
     Sensor, shunt and column are those of the inventory unless the settings name others.
