@@ -145,7 +145,7 @@ def context_warnings(before: Context, after: Context) -> list[str]:
     found = []
     if isinstance(before.load_1min, float) and before.load_1min > 0.5 * before.cpu_count:
         found.append(
-            f"the board was busy before the run: load {before.load_1min:g} on "
+            f"the machine was busy before the run: load {before.load_1min:g} on "
             f"{before.cpu_count} CPUs; stop other programs, then repeat"
         )
     for policy in before.clocks:
@@ -164,8 +164,8 @@ def context_warnings(before: Context, after: Context) -> list[str]:
             found.append(f"{swapped} MiB went to swap during the run")
     if before.clock_synchronised is False:
         found.append(
-            f"the board's clock was not synchronised before the run: the date, {before.taken_utc}, "
-            "may be wrong (latency and energy are not); let the board reach a time server"
+            f"the clock was not synchronised before the run: the date, {before.taken_utc}, "
+            "may be wrong (latency and energy are not); let the machine reach a time server"
         )
     return found
 
