@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headgate.device.agent.absent import NotMeasured
+from headgate.device.agent.context import context_warnings
 from headgate.device.agent.definitions import CONVENTION
 from headgate.device.agent.energy import Energy
 from headgate.device.agent.latency import Latency
@@ -51,7 +52,7 @@ def build_view(page: Page) -> dict[str, Any]:
         "where": _where(comparison, apart),
         "tiles": tiles or latency.entry_tiles(machines),
         "invalid": _invalid(boards),
-        "warnings": _warnings(comparison, boards),
+        "warnings": _warnings(comparison, boards, apart),
         "comparison": comparison,
         "standings": latency.standing_rows(comparison) if comparison else [],
         "distributions": distribution_rows(
@@ -108,13 +109,17 @@ def _invalid(boards: Sequence[Board]) -> list[tuple[str, list[str]]]:
 
 
 def _warnings(
-    comparison: Comparison | None, boards: Sequence[Board]
+    comparison: Comparison | None, boards: Sequence[Board], apart: Sequence[Board]
 ) -> list[tuple[str, list[str]]]:
     """Each warning once, with the runs that it is about; none for those run in turn."""
     about: dict[str, list[str]] = {line: [] for line in comparison.warnings} if comparison else {}
     for board in boards:
         for entry in board.entries:
+            context = entry.report.context
+            said = context_warnings(context.before, context.after) if comparison else []
             for line in entry.report.warnings:
+                if line in said and board not in apart:
+                    continue  # the comparison says it of the same machine
                 names = about.setdefault(line, [])
                 name = f"{entry.label} on {board.title}" if len(boards) > 1 else entry.label
                 if name not in names:
