@@ -17,7 +17,8 @@ from headgate.compile.front.graph import Graph
 from headgate.compile.plan.selection import select_kernels
 from headgate.compile.plan.steps import Program
 from headgate.device import runtime_sources
-from headgate.device.manifest import RUNNER, SHARED_OBJECT, WEIGHTS
+from headgate.device.manifest import SHARED_OBJECT
+from headgate.device.protocol import RUNNER, WEIGHTS
 from headgate.device.targets import Target
 
 
@@ -62,7 +63,7 @@ def build(
         code[RUNNER] = link_runner(path, target)
     members = {
         **code,
-        "include/network.h": (runtime_sources() / "headgate.h").read_bytes(),
+        "include/network.h": (runtime_sources("core") / "headgate.h").read_bytes(),
         WEIGHTS: generated.weights,
     }
     return Built(program, generated, members)

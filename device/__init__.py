@@ -4,8 +4,9 @@ from pathlib import Path
 
 from headgate.device.bundle import Bundle
 from headgate.device.files import atomic_write
-from headgate.device.machines.base import Machine, list_machines
-from headgate.device.program import Program, load
+from headgate.device.machines.base import Machine
+from headgate.device.machines.find import list_machines, load
+from headgate.device.program import Program
 from headgate.device.validation import Validation, compare_outputs, validate
 
 __all__ = [
@@ -22,6 +23,6 @@ __all__ = [
 ]
 
 
-def runtime_sources() -> Path:
-    """Folder of the C runtime: headgate.h, timing.c and runner.c."""
-    return Path(__file__).parent / "runtime"
+def runtime_sources(part: str) -> Path:
+    """Folder of a part of the C runtime: ``core``, the interface, or ``linux``, its sources."""
+    return Path(__file__).parent / "runtime" / part

@@ -26,11 +26,11 @@ from headgate.device.agent.errors import AgentError
 from headgate.device.agent.sensors import KINDS, kind_of
 from headgate.device.files import storage_error
 from headgate.device.machines.ssh.address import Address
+from headgate.device.targets import TABLE
 from headgate.errors import UsageError, suggest, why
 
 INVENTORY = "boards.toml"
 ALL = "all"
-_SHIPPED = Path(__file__).with_name("boards.toml")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TAKEN = (ALL, "host")
 
@@ -75,8 +75,7 @@ class Board:
 
 def kinds() -> dict[str, Kind]:
     """The kinds of boards that headgate ships."""
-    tables = tomllib.loads(_SHIPPED.read_text())
-    return {name: Kind(name, **table) for name, table in tables.items()}
+    return {name: Kind(name, **table) for name, table in TABLE["board"].items()}
 
 
 def inventory() -> dict[str, Board]:

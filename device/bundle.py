@@ -19,22 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from headgate.device.files import atomic_write, storage_error
-from headgate.device.manifest import (
-    RUNNER,
-    SCHEMA,
-    SHARED_OBJECT,
-    VECTORS,
-    WEIGHTS,
-    check_manifest,
-)
+from headgate.device.files import atomic_write, storage_error, stored_archive
+from headgate.device.manifest import SCHEMA, SHARED_OBJECT, VECTORS, check_manifest
+from headgate.device.protocol import RUNNER, WEIGHTS
 from headgate.device.tensors import data_section, read_tensors
 from headgate.errors import BundleError, MissingFile, why
 
 MANIFEST = "manifest.json"
-_DATE = (1980, 1, 1, 0, 0, 0)
-_MODE = 0o644 << 16
-_EXECUTABLE = 0o755 << 16
 _COPY_AGAIN = "copy or compile it again"
 
 # All that zipfile is known to raise for a damaged archive.
@@ -170,14 +161,7 @@ class Bundle:
         """The archive. Equal manifests and members give equal bytes."""
         manifest = json.dumps(self.manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         contents = {**self.members, MANIFEST: manifest.encode()}
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-            for name in sorted(contents):
-                info = zipfile.ZipInfo(name, _DATE)
-                info.create_system = 3  # Unix, also when written elsewhere
-                info.external_attr = _EXECUTABLE if name == RUNNER else _MODE
-                archive.writestr(info, contents[name])
-        return buffer.getvalue()
+        return stored_archive(contents, executable=[RUNNER])
 
     def save(self, path: str | Path) -> None:
         """Write the archive, whole or not at all.

@@ -9,72 +9,7 @@ import platform
 from collections.abc import Iterable
 from pathlib import Path
 
-# Names of LLVM, and what Linux calls the same thing in /proc/cpuinfo. Features that are not
-# listed (tuning hints, 64bit, ...) select no instruction that could be missing.
-_X86_FLAGS = {
-    "sse2": "sse2",
-    "sse3": "pni",
-    "ssse3": "ssse3",
-    "sse4.1": "sse4_1",
-    "sse4.2": "sse4_2",
-    "popcnt": "popcnt",
-    "lzcnt": "abm",
-    "movbe": "movbe",
-    "bmi": "bmi1",
-    "bmi2": "bmi2",
-    "avx": "avx",
-    "avx2": "avx2",
-    "fma": "fma",
-    "f16c": "f16c",
-    "avx512f": "avx512f",
-    "avx512bw": "avx512bw",
-    "avx512cd": "avx512cd",
-    "avx512dq": "avx512dq",
-    "avx512vl": "avx512vl",
-    "avx512ifma": "avx512ifma",
-    "avx512vbmi": "avx512vbmi",
-    "avx512vbmi2": "avx512_vbmi2",
-    "avx512vnni": "avx512_vnni",
-    "avx512bitalg": "avx512_bitalg",
-    "avx512vpopcntdq": "avx512_vpopcntdq",
-    "avx512bf16": "avx512_bf16",
-    "avx512fp16": "avx512_fp16",
-    "avxvnni": "avx_vnni",
-    "amx-tile": "amx_tile",
-    "amx-int8": "amx_int8",
-    "amx-bf16": "amx_bf16",
-}
-_AARCH64_FLAGS = {
-    "fp-armv8": "fp",
-    "neon": "asimd",
-    "crc": "crc32",
-    "lse": "atomics",
-    "rdm": "asimdrdm",
-    "fullfp16": "asimdhp",
-    "fp16fml": "asimdfhm",
-    "dotprod": "asimddp",
-    "i8mm": "i8mm",
-    "bf16": "bf16",
-    "sve": "sve",
-    "sve2": "sve2",
-}
-_FLAGS = {"x86_64": _X86_FLAGS, "aarch64": _AARCH64_FLAGS}
-
-_V2 = ["sse3", "ssse3", "sse4.1", "sse4.2", "popcnt"]
-_V3 = [*_V2, "avx", "avx2", "fma", "f16c", "bmi", "bmi2", "lzcnt", "movbe"]
-_V4 = [*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"]
-_ARMV8_2 = ["lse", "rdm", "fullfp16", "dotprod"]
-# What choosing a CPU by name implies beyond its architecture's base.
-_CPUS = {
-    "x86-64-v2": _V2,
-    "x86-64-v3": _V3,
-    "haswell": _V3,
-    "x86-64-v4": _V4,
-    "skylake-avx512": _V4,
-    "znver4": [*_V4, "avx512ifma", "avx512vbmi", "avx512vbmi2", "avx512vnni", "avx512bitalg"],
-    "cortex-a76": _ARMV8_2,
-    "cortex-a78": _ARMV8_2,
-}
+from headgate.device.targets import TABLE
 
 _ARCHITECTURES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
 
@@ -112,7 +47,13 @@ def lacking(cpu: str, features: Iterable[str], arch: str, cpuinfo: str) -> list[
             flags.update(value.split())
     if not flags:
         return []
-    names = _FLAGS.get(arch, {})
-    needed = [feature.lstrip("+") for feature in features if not feature.startswith("-")]
-    needed += _CPUS.get(cpu, [])
-    return sorted({name for name in needed if name in names and names[name] not in flags})
+    names = TABLE["arch"].get(arch, {}).get("flags", {})
+    needed = {feature.lstrip("+") for feature in features if not feature.startswith("-")}
+    needed |= _implied(cpu)
+    return sorted(name for name in needed if name in names and names[name] not in flags)
+
+
+def _implied(cpu: str) -> set[str]:
+    """Instruction sets that choosing a CPU by LLVM's name implies."""
+    names = TABLE["cpu"].get(cpu, {}).get("implies", ())
+    return {name for one in names for name in (_implied(one) if one in TABLE["cpu"] else {one})}

@@ -1,17 +1,20 @@
-"""Writing files so that a reader never sees half of one."""
+"""Files that a reader never sees half of, and archives whose bytes follow from their contents."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import secrets
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from headgate.errors import StorageError, why
 
+_DATE = (1980, 1, 1, 0, 0, 0)
 _ADVICE = {
     errno.ENOSPC: "no space left on the disk; free some and try again",
     errno.EDQUOT: "the disk quota is used up; free some space and try again",
@@ -28,6 +31,27 @@ def storage_error(action: str, path: str | Path, error: OSError) -> StorageError
     """The :class:`StorageError` that tells in one line why reading or writing failed."""
     reason = _ADVICE.get(error.errno or 0) or why(error)
     return StorageError(f"cannot {action} {path}: {reason}")
+
+
+def stored_archive(
+    contents: Mapping[str, bytes], executable: Collection[str] = (), before: bytes = b""
+) -> bytes:
+    """A zip archive of these members, not compressed; equal contents are equal bytes.
+
+    Args:
+        contents: members by name.
+        executable: names of those that are programs.
+        before: what the file begins with, such as a line for the shell.
+    """
+    buffer = io.BytesIO()
+    buffer.write(before)
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
+        for name in sorted(contents):
+            info = zipfile.ZipInfo(name, _DATE)
+            info.create_system = 3  # Unix, also when written elsewhere
+            info.external_attr = (0o755 if name in executable else 0o644) << 16
+            archive.writestr(info, contents[name])
+    return buffer.getvalue()
 
 
 @contextlib.contextmanager

@@ -9,10 +9,8 @@ from headgate.errors import BundleError
 
 SCHEMA = 1
 
-WEIGHTS = "weights.safetensors"
 VECTORS = "vectors.safetensors"
 SHARED_OBJECT = "code/network.so"
-RUNNER = "code/runner"
 
 NAMED = "named"
 """``results`` of a network that returns a table of its outputs."""

@@ -7,9 +7,8 @@ business of the subclasses in host.py and runner.py.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,8 @@ import numpy as np
 from headgate.device.agent import definitions
 from headgate.device.bundle import Bundle
 from headgate.device.manifest import NAMED
-from headgate.errors import InputError, UsageError
+from headgate.device.protocol import COUNTS, LAYERS, TIMES, Request
+from headgate.errors import DeviceError, InputError, UsageError, why
 
 Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
 MAX_THREADS = 16
@@ -36,6 +36,41 @@ class Execution:
     counts: np.ndarray
     times_ns: np.ndarray | None = None
     layer_times_ns: np.ndarray | None = None
+
+    @classmethod
+    def read(
+        cls,
+        request: Request,
+        manifest: Mapping[str, Any],
+        samples: int,
+        contents: Callable[[str], bytes],
+        machine: str,
+    ) -> Execution:
+        """What a runner answered.
+
+        Args:
+            request: what it was asked.
+            manifest: of its bundle.
+            samples: S.
+            contents: gives the bytes of a result by its name; an OSError or KeyError if it cannot.
+            machine: where it ran, for messages.
+
+        Raises:
+            DeviceError: a result is not there, or of another size.
+        """
+        arrays = {}
+        for name, (dtype, shape) in request.results(manifest, samples).items():
+            little = np.dtype(dtype).newbyteorder("<")
+            try:
+                array = np.frombuffer(contents(name), little).reshape(shape)
+            except (OSError, KeyError, ValueError) as error:
+                raise DeviceError(
+                    f"the runner's {name} did not come back from {machine}: {why(error)}"
+                ) from error
+            # A copy of the machine's own byte order, because callers may write into it.
+            arrays[name] = array.astype(dtype)
+        outputs = [arrays[name] for name in request.found]
+        return cls(outputs, arrays[COUNTS], arrays.get(TIMES), arrays.get(LAYERS))
 
 
 class Program(ABC):
@@ -58,10 +93,8 @@ class Program(ABC):
         self._closed = False
 
     @abstractmethod
-    def _execute(
-        self, inputs: list[np.ndarray], repeat: int, warmup: int, times: bool, layers: bool
-    ) -> Execution:
-        """Run every sample ``warmup`` times and then, measured, ``repeat`` times."""
+    def _execute(self, inputs: list[np.ndarray], request: Request) -> Execution:
+        """Do what is requested with every sample of the inputs, (S, ...) each."""
 
     @abstractmethod
     def _free(self) -> None:
@@ -222,7 +255,17 @@ class Program(ABC):
             inputs = _in_order(self.bundle.manifest["inputs"], inputs)
         arrays = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
         checked = _check_inputs(self.bundle.manifest["inputs"], arrays)
-        execution = self._execute(checked, repeat, warmup, times, layers)
+        request = Request(
+            inputs=len(checked),
+            outputs=len(self.bundle.manifest["outputs"]),
+            repeat=repeat,
+            warmup=warmup,
+            threads=self.threads,
+            counts=True,
+            times=times,
+            layers=layers,
+        )
+        execution = self._execute(checked, request)
         self._counts = execution.counts
         return execution
 
@@ -230,6 +273,11 @@ class Program(ABC):
         if self._counts is None:
             raise UsageError(f"{self.name!r} was not run yet; call run() first")
         return self._counts
+
+
+def little_endian(array: np.ndarray) -> np.ndarray:
+    """The array in the byte order of a runner's files, itself where it has that."""
+    return array.astype(array.dtype.newbyteorder("<"), copy=False)
 
 
 def _in_order(wanted: list[dict[str, Any]], inputs: Mapping[str, Any]) -> list[Any]:
@@ -246,44 +294,15 @@ def _check_inputs(wanted: list[dict[str, Any]], arrays: list[Any]) -> list[np.nd
         raise InputError(f"{len(arrays)} inputs given, the network takes {len(wanted)}: {names}")
     inputs = []
     for tensor, array in zip(wanted, arrays, strict=True):
-        expected = f"input {tensor['name']!r} is float32 (N, {str(tensor['shape'][1:])[1:-1]})"
+        dtype = tensor["dtype"]
+        expected = f"input {tensor['name']!r} is {dtype} (N, {str(tensor['shape'][1:])[1:-1]})"
         if not isinstance(array, np.ndarray):
             raise InputError(f"{expected}, not {type(array).__name__}; pass a NumPy array")
-        if array.dtype != np.float32:
-            raise InputError(f"{expected}, not {array.dtype}; convert with .astype(np.float32)")
+        if array.dtype != dtype:
+            raise InputError(f"{expected}, not {array.dtype}; convert with .astype(np.{dtype})")
         if array.ndim == 0 or len(array) == 0 or list(array.shape[1:]) != tensor["shape"][1:]:
             raise InputError(f"{expected} with N of 1 or more, not {array.shape}")
         inputs.append(np.ascontiguousarray(array))
     if len({len(array) for array in inputs}) != 1:
         raise InputError(f"inputs of unequal N: {[len(array) for array in inputs]}")
     return inputs
-
-
-def load(bundle: Bundle | str | Path, machine: str = "host", threads: int = 1) -> Program:
-    """Load a bundle, or the file of one, onto a machine.
-
-    Args:
-        bundle: a bundle or its path; a file is verified first.
-        machine: one of :func:`headgate.device.list_machines`.
-        threads: how many share the work of each layer; results are the same bits for any number.
-
-    Raises:
-        UsageError: no such machine, or a number of threads outside 1 to 16.
-        MissingFile, StorageError: the file cannot be read.
-        BundleError: it is damaged, or for another target than the machine.
-        ToolMissing: the emulator is not installed.
-        DeviceError: the machine refuses it.
-
-    Example::
-
-        program = load("resnet8-fbs-0.5.hgb", machine="qemu:rpi4")
-    """
-    from headgate.device.machines.base import find_machine  # which needs this module's Program
-
-    if not 1 <= threads <= MAX_THREADS:
-        raise UsageError(f"threads={threads}: 1 to {MAX_THREADS} can share a network")
-    chosen = find_machine(machine)
-    if not isinstance(bundle, Bundle):
-        bundle = Bundle.open(bundle)
-    chosen.check(bundle)
-    return chosen.load(bundle, threads)

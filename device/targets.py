@@ -1,4 +1,4 @@
-"""What the compiler knows of a machine: one table, one row each, named after what people own.
+"""The targets that ``targets.toml`` describes, and the one that this machine is.
 
 Imports neither torch nor TVM, so that listing targets works on a board.
 """
@@ -6,6 +6,8 @@ Imports neither torch nor TVM, so that listing targets works on a board.
 from __future__ import annotations
 
 import platform
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -13,10 +15,13 @@ from typing import Any
 
 from headgate.errors import CompileError, UsageError, suggest
 
+TABLE: dict[str, Any] = tomllib.loads(Path(__file__).with_name("targets.toml").read_text())
+"""``targets.toml``, which says what its keys mean."""
+
 
 @dataclass(frozen=True)
 class Target:
-    """One machine.
+    """One machine to compile for.
 
     ``vector_fma_cycles`` maps the lanes of an fp32 vector to the cycles that one fused
     multiply-add of that width occupies; its widest entry bounds what the schedules use.
@@ -29,54 +34,39 @@ class Target:
     features: tuple[str, ...]
     vector_fma_cycles: dict[int, float] = field(hash=False)
     l2_bytes: int
+    os: str
     fma_peak_gflops: float | None = None
-    """fp32 peak of one core as measured (cpufp on boards with that core), None: not measured."""
+    """fp32 peak of one core as measured, None: not measured."""
     weight_lanes: int = 1
     """How many weights of one row are loaded at once and used by element (NEON), 1: broadcast."""
+    qemu: str | None = None
+    """The CPU that QEMU has to be, None: it is not emulated."""
 
     def llvm(self) -> dict[str, Any]:
         """The TVM target."""
-        triple = f"{self.arch}-linux-gnu"
+        triple = f"{self.triple}-gnu"
         return {"kind": "llvm", "mtriple": triple, "mcpu": self.cpu, "mattr": list(self.features)}
 
 
-def _arm(name: str, cpu: str, fma_cycles: float, l2_bytes: int, peak: float | None) -> Target:
+def _target(name: str, row: Mapping[str, Any]) -> Target:
+    values = {**TABLE["arch"][row["arch"]], **row}
     return Target(
         name=name,
-        arch="aarch64",
-        triple="aarch64-linux",
-        cpu=cpu,
-        features=("+neon",),
-        vector_fma_cycles={4: fma_cycles},
-        l2_bytes=l2_bytes,
-        fma_peak_gflops=peak,
-        weight_lanes=4,
+        arch=values["arch"],
+        triple=values["triple"],
+        cpu=values["cpu"],
+        features=tuple(values.get("features", ())),
+        vector_fma_cycles={int(lanes): time for lanes, time in values["vector_fma_cycles"].items()},
+        l2_bytes=values["l2_kib"] << 10,
+        os=values["os"],
+        fma_peak_gflops=values.get("fma_peak_gflops"),
+        weight_lanes=values.get("weight_lanes", 1),
+        qemu=values.get("qemu"),
     )
 
 
-_BOARDS = (
-    _arm("rpi3", "cortex-a53", 1.0, 512 << 10, 11.26),
-    _arm("rpi4", "cortex-a72", 1.0, 1 << 20, 11.96),
-    _arm("rpi5", "cortex-a76", 0.5, 512 << 10, 38.37),
-    _arm("jetson-nano", "cortex-a57", 1.0, 2 << 20, None),
-    _arm("jetson-orin", "cortex-a78", 0.5, 256 << 10, None),
-)
-
-
-_AVX2 = ("avx2", "fma")
-_AVX512 = ("avx512f", "avx512vl", "avx512dq")
-
-
-def _x86(cpu: str, lanes: dict[int, float], *features: str) -> Target:
-    return Target(
-        name="host",
-        arch="x86_64",
-        triple="x86_64-linux",
-        cpu=cpu,
-        features=features,
-        vector_fma_cycles=lanes,
-        l2_bytes=1 << 20,
-    )
+_TARGETS = {name: _target(name, row) for name, row in TABLE["target"].items()}
+TARGET_NAMES = ("host", *_TARGETS)
 
 
 def _cpuinfo() -> dict[str, str]:
@@ -92,26 +82,19 @@ def host() -> Target:
         CompileError: the processor has no vector unit the schedules know.
     """
     machine = platform.machine()
-    if machine == "aarch64":
-        return Target(**{**vars(_BOARDS[1]), "name": "host", "fma_peak_gflops": None})
-    if machine == "x86_64":
-        info = _cpuinfo()
-        flags = set(info.get("flags", "").split())
-        if flags.issuperset(_AVX512):
-            if info.get("vendor_id") != "AuthenticAMD":
-                return _x86("skylake-avx512", {16: 0.5, 8: 0.5}, "-prefer-256-bit")
-            # Zen 4 runs a 512-bit operation as two halves, Zen 5 (family 26) in one.
-            halves = int(info.get("cpu family", "0")) < 26
-            return _x86("znver4", {16: 1.0 if halves else 0.5, 8: 0.58})
-        if flags.issuperset(_AVX2):
-            return _x86("haswell", {8: 0.5})
+    rows = [row for row in TABLE["host"] if row["arch"] == machine]
+    info = _cpuinfo() if any("needs" in row for row in rows) else {}
+    for row in rows:
+        if (
+            set(info.get("flags", "").split()).issuperset(row.get("needs", ()))
+            and row.get("vendor") in (None, info.get("vendor_id"))
+            and int(info.get("cpu family", "0")) >= row.get("family", 0)
+        ):
+            return _target("host", row)
     raise CompileError(
         f"Cannot compile for this machine ({machine}): it has none of AVX2 with FMA, AVX-512 "
         "or NEON. Choose a board with --target, for example --target rpi4."
     )
-
-
-TARGET_NAMES = ("host", *(board.name for board in _BOARDS))
 
 
 def get_target(name: str) -> Target:
@@ -122,7 +105,11 @@ def get_target(name: str) -> Target:
     """
     if name == "host":
         return host()
-    for board in _BOARDS:
-        if board.name == name:
-            return board
+    if name in _TARGETS:
+        return _TARGETS[name]
     raise UsageError(f"Unknown target {name!r}.{suggest(name, TARGET_NAMES)}")
+
+
+def emulated_targets() -> dict[str, str]:
+    """Targets that QEMU emulates -> the CPU that it has to be."""
+    return {name: target.qemu for name, target in _TARGETS.items() if target.qemu}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from headgate.device.bundle import Bundle
-from headgate.device.program import load
+from headgate.device.machines.find import load
 
 TIE = 1e-6
 """Scores nearer to each other than this share of the scale are in no order: rounding decides."""

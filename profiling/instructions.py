@@ -12,7 +12,7 @@ import hashlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -25,7 +25,7 @@ from headgate.device.agent import definitions
 from headgate.device.agent.report import InstructionCount
 from headgate.device.bundle import Bundle
 from headgate.device.machines.qemu_user import Qemu
-from headgate.device.manifest import RUNNER, WEIGHTS
+from headgate.device.protocol import RUNNER, WEIGHTS, Request
 from headgate.errors import BundleError, DeviceError, ToolMissing
 from headgate.profiling.cache import cache_folder
 
@@ -68,9 +68,11 @@ def count_instructions(
         for member, file in ((RUNNER, "runner"), (WEIGHTS, "weights")):
             (folder / file).write_bytes(opened.members[member])
         (folder / "runner").chmod(0o755)
-        np.ascontiguousarray(chosen, dtype="<f4").tofile(folder / "input")
-        command = ["./runner", "--weights", "weights", "--input", "input", "--output", "output"]
-        totals = count_totals(emulator, [*command, "--repeat"], folder, {})
+        (name,) = Request().given
+        np.ascontiguousarray(chosen, dtype="<f4").tofile(folder / name)
+        totals = count_totals(
+            emulator, lambda n: Request(repeat=n).command("./runner", "weights"), folder, {}
+        )
     return InstructionCount(
         instructions=totals.instructions,
         start_up=totals.start_up,
@@ -107,7 +109,7 @@ class Totals:
 
 def count_totals(
     emulator: Sequence[str],
-    program: Sequence[str],
+    program: Callable[[int], Sequence[str]],
     folder: Path,
     environment: Mapping[str, str],
 ) -> Totals:
@@ -115,7 +117,7 @@ def count_totals(
 
     Args:
         emulator: qemu-aarch64 and its options.
-        program: The command line but for its last argument, which is how often to repeat.
+        program: Gives its command line for a number of repeats.
         folder: Where it runs; gets the log.
         environment: All of it: its size changes how many instructions are executed.
 
@@ -124,7 +126,7 @@ def count_totals(
         DeviceError: The program failed under QEMU.
     """
     counting = [*emulator, "-plugin", str(build_plugin()), "-d", "plugin", "-D", "log"]
-    totals = [_run([*counting, *program, str(n)], folder, environment) for n in (1, 2, 3)]
+    totals = [_run([*counting, *program(n)], folder, environment) for n in (1, 2, 3)]
     first, second = np.diff(totals)
     return Totals(int(first), int(second), int(totals[0] - second), _version(emulator[0]))
 

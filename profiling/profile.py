@@ -15,15 +15,11 @@ from numpy.typing import NDArray
 
 from headgate.device.agent.absent import NotMeasured
 from headgate.device.agent.report import InstructionCount, Report
-from headgate.device.agent_call import Settings, measure_here
-from headgate.device.boards import find_board
+from headgate.device.agent_call import Settings
 from headgate.device.bundle import Bundle
 from headgate.device.files import storage_error
-from headgate.device.machines.base import find_machine, list_machines
-from headgate.device.machines.qemu_user import Qemu
-from headgate.device.machines.ssh.measure import measure as measure_on_board
-from headgate.device.machines.ssh.remote import SshMachine
-from headgate.device.manifest import RUNNER
+from headgate.device.machines.find import find_machine
+from headgate.device.protocol import RUNNER
 from headgate.errors import BundleError, InputError, ToolMissing
 from headgate.profiling.instructions import count_instructions
 
@@ -64,17 +60,15 @@ def measure(
 ) -> Report:
     """As :func:`profile`, with everything that the agent can be told."""
     chosen = find_machine(machine)
-    if machine not in list_machines():
-        if images is not None:
-            raise InputError(f"{machine} measures on the bundle's own test vectors; give no images")
-        return measure_on_board(bundle, SshMachine(find_board(machine)), settings)
+    if chosen.is_board and images is not None:
+        raise InputError(f"{machine} measures on the bundle's own test vectors; give no images")
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-    chosen.check(opened)
+    if not chosen.is_board:
+        chosen.check(opened)
     if RUNNER not in opened.members:
         raise BundleError(f"{opened.name!r} has no {RUNNER}; recompile it")
-    if settings.budget_s is None:
+    if settings.budget_s is None and not chosen.is_board:
         settings = dataclasses.replace(settings, budget_s=BUDGET_S)
-    emulator = chosen.command() if isinstance(chosen, Qemu) else []
     with tempfile.TemporaryDirectory(prefix="headgate-") as folder:
         inputs = [] if images is None else [_write(images, opened, Path(folder) / "images")]
         path = Path(folder) / f"{opened.name}.hgb"
@@ -82,10 +76,12 @@ def measure(
             bundle.save(path)
         else:
             path = Path(bundle)
-        report = measure_here(path, settings, machine=machine, inputs=inputs, emulator=emulator)
+        report = chosen.measure(path, settings, inputs)
+    if chosen.is_board:
+        return report
     name = opened.name if isinstance(bundle, Bundle) else path.stem
     report = dataclasses.replace(report, bundle=dataclasses.replace(report.bundle, name=name))
-    if not emulator:
+    if not chosen.emulated:
         return report
     return dataclasses.replace(report, instructions=_instructions(opened, images, machine))
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from headgate.device import load
 from headgate.device.bundle import Bundle
-from headgate.device.machines.base import find_machine, list_machines
+from headgate.device.machines.find import find_machine
 from headgate.device.program import Program
 from headgate.errors import UsageError
 
@@ -59,8 +59,7 @@ def open_source(bundle: Bundle | str | Path, machine: str = "host", threads: int
         UsageError: There is no such machine, or it is a board, which measures itself.
         ToolMissing: The machine's emulator is not installed.
     """
-    find_machine(machine)
-    if machine not in list_machines():
+    if find_machine(machine).is_board:
         raise UsageError(
             f"{machine} is a board, which measures itself: headgate profile F.hgb --on {machine} "
             "-o F.json for each bundle, then headgate report with these files"

@@ -26,20 +26,20 @@ NETWORK = Path(__file__).with_name("fake_network.c")
 def zig_cc(*arguments: str | Path) -> None:
     """Compile with warnings as errors; the compiler's words are in the failure."""
     command = [sys.executable, "-m", "ziglang", "cc", "-std=c11", "-O2", *WARNINGS]
-    command += ["-I", runtime_sources(), *arguments]
+    command += ["-I", runtime_sources("core"), *arguments]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 def link_shared_object(path: Path, *options: str) -> None:
     """network.so for this machine."""
-    sources = [NETWORK, *(runtime_sources() / name for name in ("timing.c", "team.c"))]
+    sources = [NETWORK, *(runtime_sources("linux") / name for name in ("timing.c", "team.c"))]
     zig_cc("-target", f"{HERE}-linux-gnu.2.31", "-shared", "-fPIC", *options, *sources, "-o", path)
 
 
 def link_runner(path: Path, arch: str = "aarch64", *options: str) -> None:
     """The static runner; the first one for an architecture builds its libc, half a minute."""
-    sources = [NETWORK, *sorted(runtime_sources().glob("*.c"))]
+    sources = [NETWORK, *sorted(runtime_sources("linux").glob("*.c"))]
     zig_cc("-target", f"{arch}-linux-musl", "-static", "-s", *options, *sources, "-o", path)
 
 

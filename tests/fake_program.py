@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from headgate.device.program import Execution, Program
+from headgate.device.protocol import Request
 from tests import fake_bundle
 
 LAYER_SHARES = np.array([0.25, 0.75])
@@ -30,15 +31,13 @@ class ScriptedProgram(Program):
         self.calls: list[int] = []
         """Samples of each call."""
 
-    def _execute(
-        self, inputs: list[np.ndarray], repeat: int, warmup: int, times: bool, layers: bool
-    ) -> Execution:
+    def _execute(self, inputs: list[np.ndarray], request: Request) -> Execution:
         samples = len(inputs[0])
         self.calls.append(samples)
-        times_ns = np.empty((samples, repeat), np.uint64)
+        times_ns = np.empty((samples, request.repeat), np.uint64)
         for sample in range(samples):
-            self.runs += warmup
-            for run in range(repeat):
+            self.runs += request.warmup
+            for run in range(request.repeat):
                 times_ns[sample, run] = round(self.latency_us(self.runs) * 1000)
                 self.runs += 1
         return Execution(

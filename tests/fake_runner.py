@@ -1,4 +1,4 @@
-"""A runner as a script: the command line of runtime/runner.c, the outputs of fake_network.c.
+"""A runner as a script: the command line of runtime/linux/runner.c, the outputs of fake_network.c.
 
 Its clock is a formula, so that figures can be checked: run r of sample s takes ``base_us`` +
 100 s + r microseconds, a quarter of it in the first layer. It really lasts as long as that.

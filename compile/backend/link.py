@@ -32,12 +32,13 @@ def link_shared(folder: Path, target: Target) -> bytes:
 
 def link_runner(folder: Path, target: Target) -> bytes:
     """The static program of the same, which needs nothing but a Linux kernel."""
-    sources = [*_sources(folder), runtime_sources() / "runner.c", folder / "kernels.o"]
+    sources = [*_sources(folder), runtime_sources("linux") / "runner.c", folder / "kernels.o"]
     return _zig(folder, "runner", f"{target.triple}-musl", sources, "-static")
 
 
 def _sources(folder: Path) -> list[Path]:
-    return [folder / "network.c", *(runtime_sources() / name for name in ("timing.c", "team.c"))]
+    shared = (runtime_sources("linux") / name for name in ("timing.c", "team.c"))
+    return [folder / "network.c", *shared]
 
 
 def _zig(folder: Path, name: str, triple: str, sources: list[Path], *flags: str) -> bytes:
@@ -45,7 +46,7 @@ def _zig(folder: Path, name: str, triple: str, sources: list[Path], *flags: str)
         raise ToolMissing("The C compiler is missing; run: pip install 'headgate[compile]'")
     output = folder / name
     command = [sys.executable, "-m", "ziglang", "cc", "-target", triple, *_FLAGS, *flags]
-    command += [f"-I{runtime_sources()}", *map(str, sources), "-lm", "-o", str(output)]
+    command += [f"-I{runtime_sources('core')}", *map(str, sources), "-lm", "-o", str(output)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     if result.returncode:
         reason = next((x for x in result.stderr.splitlines() if "error" in x), result.stderr[-300:])

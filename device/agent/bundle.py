@@ -17,11 +17,10 @@ from math import prod
 from pathlib import Path
 from typing import IO, Any
 
+from ..protocol import RUNNER, WEIGHTS
 from .errors import AgentError, describe
 
 SCHEMA = 1
-RUNNER = "code/runner"
-WEIGHTS = "weights.safetensors"
 _VECTORS = "vectors.safetensors"
 _FLOAT_BYTES = 4
 _CHUNK_BYTES = 1 << 20

@@ -13,6 +13,7 @@ import struct
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
+from ..arm_cores import ARM_CORES
 from .absent import NOT_LOOKED, NotMeasured
 from .errors import AgentError
 from .frequency import Policy, read_policies
@@ -20,20 +21,6 @@ from .system import System
 from .throttle import Throttle, read_throttle, throttle_reasons
 from .watch import Watched
 
-# arm64's /proc/cpuinfo gives numbers; these are the cores of the boards we know
-_ARM_CORES = {
-    "0xd03": "Cortex-A53",
-    "0xd04": "Cortex-A35",
-    "0xd05": "Cortex-A55",
-    "0xd07": "Cortex-A57",
-    "0xd08": "Cortex-A72",
-    "0xd09": "Cortex-A73",
-    "0xd0b": "Cortex-A76",
-    "0xd0c": "Neoverse-N1",
-    "0xd41": "Cortex-A78",
-    "0xd42": "Cortex-A78AE",
-    "0xd83": "Neoverse-V3AE",
-}
 _SUPPLY_WANTED_MA = 5000  # of a Raspberry Pi 5
 # What the kernel says of a clock that nobody sets (NTP_PHASE_LIMIT); timedatectl asks the same.
 _UNSYNCHRONISED_US = 16_000_000
@@ -193,7 +180,7 @@ def cpu_model(system: System) -> str | NotMeasured:
         key, _, value = line.partition(":")
         facts.setdefault(key.strip(), value.strip())
     if facts.get("CPU part"):
-        return _ARM_CORES.get(facts["CPU part"], f"ARM part {facts['CPU part']}")
+        return ARM_CORES.get(facts["CPU part"], f"ARM part {facts['CPU part']}")
     return facts.get("model name") or NotMeasured("/proc/cpuinfo names no model")
 
 

@@ -1,6 +1,6 @@
 """Running a network: the bundle's static runner as a process on chosen CPUs.
 
-All times are taken by the C code inside it (``runtime/timing.c``); nothing of Python's is in
+All times are taken by the C code inside it (``runtime/linux/timing.c``); nothing of Python's is in
 them. It talks through files of raw little-endian numbers.
 """
 
@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..protocol import RUNNER, WEIGHTS, Request
 from .affinity import pinned
-from .bundle import RUNNER, WEIGHTS, Bundle
+from .bundle import Bundle
 from .errors import AgentError, describe
 from .starvation import Queue
 
@@ -131,25 +132,27 @@ class Network:
         """
         chosen = list(range(self.bundle.samples)) if samples is None else list(samples)
         folder = _new_folder(self._folder)
-        options = ["--weights", str(self._folder / "weights")]
-        options += ["--repeat", str(repeat), "--warmup", str(warmup)]
+        request = Request(
+            inputs=len(self.bundle.inputs),
+            outputs=self.bundle.outputs,
+            repeat=repeat,
+            warmup=warmup,
+            threads=self.threads,
+            counts=True,
+            times=times,
+            layers=layers,
+        )
         sizes = self.bundle.sample_bytes("inputs")
-        for index, (data, size) in enumerate(zip(self.bundle.inputs, sizes)):
-            path = folder / f"input{index}"
+        for name, data, size in zip(request.given, self.bundle.inputs, sizes):
+            path = folder / name
             try:
                 path.write_bytes(
                     b"".join(data[size * sample : size * (sample + 1)] for sample in chosen)
                 )
             except OSError as error:
                 raise AgentError(f"cannot write {path}: {describe(error)}") from error
-            options += ["--input", str(path)]
-        for index in range(self.bundle.outputs):
-            options += ["--output", str(folder / f"output{index}")]
-        options += ["--counts", str(folder / "counts")]
-        options += ["--times", str(folder / "times")] if times else []
-        options += ["--layers", str(folder / "layers")] if layers else []
-        options += ["--threads", str(self.threads)] if self.threads > 1 else []
-        command = [*self.emulator, str(self._folder / "runner"), *options]
+        runner, weights = str(self._folder / "runner"), str(self._folder / "weights")
+        command = self.emulator + request.command(runner, weights, f"{folder}/", f"{folder}/")
         return Running(self, command, folder, len(chosen), repeat)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from headgate.errors import InputError
 
@@ -11,6 +12,7 @@ SECTOR_BYTES = 512
 GPT_TYPE = 0xEE
 """Of the entry that stands for a GPT, whose own table lies elsewhere."""
 _UNUSED = 0x00
+_FAT_TYPES = {0x01, 0x04, 0x06, 0x0B, 0x0C, 0x0E}
 _SIGNATURE = b"\x55\xaa"
 _TABLE_AT, _ENTRY = 446, struct.Struct("<4xB3xII")
 
@@ -38,3 +40,23 @@ def read_table(sector: bytes, name: str) -> list[Entry]:
         for kind, first, count in _ENTRY.iter_unpack(table)
         if kind != _UNUSED
     ]
+
+
+def find_boot_partition(image: BinaryIO, name: str) -> Entry:
+    """The first FAT partition of an image with an MBR, as all images for Raspberry Pi have.
+
+    Raises:
+        InputError: there is none; ``name`` says in the message of what.
+    """
+    image.seek(0)
+    entries = read_table(image.read(SECTOR_BYTES), name)
+    if any(entry.kind == GPT_TYPE for entry in entries):
+        raise InputError(f"{name} has a GPT, which images for Raspberry Pi do not; use another")
+    image.seek(0, 2)
+    end = image.tell()
+    for entry in entries:
+        if entry.kind in _FAT_TYPES:
+            if entry.start + entry.size > end:
+                raise InputError(f"{name} is truncated: its boot partition ends after the file")
+            return entry
+    raise InputError(f"{name} has no FAT partition to boot from")

@@ -15,15 +15,16 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import BinaryIO
 
-from headgate.device.agent_archive import FILE_NAME, agent_archive
+from headgate.device.agent_archive import FILE_NAME, agent_archive, on_board_archive
 from headgate.device.boards import Kind, kinds
-from headgate.device.bundle import RUNNER, Bundle
+from headgate.device.bundle import Bundle
 from headgate.device.files import atomic_write
+from headgate.device.flash.mbr import find_boot_partition
 from headgate.device.flash.source import ImageSource
-from headgate.device.image import cloud_init, first_run
+from headgate.device.image import cloud_init, first_run, on_board
 from headgate.device.image.fat import BootPartition, open_name
-from headgate.device.image.partitions import find_boot_partition
 from headgate.device.image.settings import Settings
+from headgate.device.protocol import RUNNER
 from headgate.errors import BundleError, InputError, StorageError, UsageError, suggest
 
 FOLDER = "headgate"
@@ -173,7 +174,7 @@ def _copy(source: ImageSource, file: BinaryIO) -> None:
 def _files(bundle: bytes) -> dict[str, bytes]:
     """What is the same for every system, by its name on the boot partition."""
     board = {path.name: path.read_bytes() for path in sorted((_HERE / "board").iterdir())}
-    board["on_board.py"] = (_HERE / "on_board.py").read_bytes()
+    board[on_board.FILE_NAME] = on_board_archive()
     board[FILE_NAME] = agent_archive()
     board["bundle.hgb"] = bundle
     return {f"{FOLDER}/{name}": data for name, data in sorted(board.items())}

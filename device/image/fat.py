@@ -12,7 +12,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from headgate.device.image.partitions import Partition
+from headgate.device.flash.mbr import Entry
 from headgate.errors import StorageError, ToolMissing
 
 _DESCRIPTORS = Path("/proc/self/fd")
@@ -42,11 +42,11 @@ class BootPartition:
         ToolMissing: mtools is not installed, or this is not Linux.
     """
 
-    def __init__(self, descriptor: int, partition: Partition) -> None:
+    def __init__(self, descriptor: int, partition: Entry) -> None:
         if shutil.which("mcopy") is None:
             raise ToolMissing("changing an image needs mtools; install it: sudo apt install mtools")
         # Never the user's name for it: mtools has a shell expand names, and splits them at @@.
-        self._drive = f"{open_name(descriptor)}@@{partition.offset}"
+        self._drive = f"{open_name(descriptor)}@@{partition.start}"
 
     def read(self, name: str) -> bytes | None:
         """Contents of a file, None if there is none.

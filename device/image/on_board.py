@@ -1,10 +1,10 @@
-"""What the services of a board run; copied there as it is.
+"""What the services of a board run, as one file (:data:`FILE_NAME`) there.
 
-    on_board.py measure AGENT BUNDLE REPORT    as the user headgate: the first boot's report
-    on_board.py publish REPORT FOLDER          as root without capabilities: to the boot partition
-    on_board.py answer FOLDER                  float32 samples on standard input, outputs back
+    on_board.pyz measure AGENT BUNDLE REPORT    as the user headgate: the first boot's report
+    on_board.pyz publish REPORT FOLDER          as root without capabilities: to the boot partition
+    on_board.pyz answer FOLDER                  float32 samples on standard input, outputs back
 
-Python 3.9 or newer, standard library only, nothing else of headgate.
+Python 3.9 or newer, standard library only, and of headgate what a runner is asked.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..protocol import RUNNER, WEIGHTS, Request
+
+FILE_NAME = "on_board.pyz"
 _MOST_REPORT_BYTES = 64 * 1024 * 1024
 _MOST_INPUT_BYTES = 256 * 1024 * 1024
 
@@ -130,29 +133,26 @@ def answer(folder: str) -> int:
         print(f"more than {_MOST_INPUT_BYTES} bytes of input", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory() as scratch:
-        given, found = os.path.join(scratch, "in"), os.path.join(scratch, "out")
-        Path(given).write_bytes(samples)
-        command = [os.path.join(folder, "code/runner")]
-        command += ["--weights", os.path.join(folder, "weights.safetensors")]
-        done = subprocess.run([*command, "--input", given, "--output", found])
+        request, beside = Request(), os.path.join(scratch, "")
+        (given,), (found,) = request.given, request.found
+        Path(scratch, given).write_bytes(samples)
+        runner, weights = (os.path.join(folder, member) for member in (RUNNER, WEIGHTS))
+        done = subprocess.run(request.command(runner, weights, beside, beside))
         if done.returncode == 0:
-            sys.stdout.buffer.write(Path(found).read_bytes())
+            sys.stdout.buffer.write(Path(scratch, found).read_bytes())
         return done.returncode
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run one verb; errors are one line in the journal."""
     verbs: dict[str, Callable[..., int]] = {
         "measure": measure,
         "publish": publish,
         "answer": answer,
     }
+    verb, *words = sys.argv[1:] if arguments is None else arguments
     try:
-        return verbs[arguments[0]](*arguments[1:])
+        return verbs[verb](*words)
     except OSError as error:
         print(f"headgate: {error}", file=sys.stderr)
         return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,18 +1,44 @@
-"""Machines a bundle can run on, by name: ``host``, ``qemu:rpi4``, ``pi@kitchen.local``, ..."""
+"""What a machine is: something that runs bundles."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
 
+from headgate.device.agent.report import Report
+from headgate.device.agent_call import Settings
 from headgate.device.bundle import Bundle
 from headgate.device.program import Program
-from headgate.errors import UsageError, suggest
 
 
 class Machine(ABC):
-    """Something that runs bundles. A new kind is a subclass and a line in :func:`_machines`."""
+    """Something that runs bundles. A new kind is a subclass and a row in ``machines/find.py``."""
 
     name: str
+    is_board: bool = False
+    """It is another computer, which only the agent there can time."""
+    emulated: bool = False
+    """Its clock means nothing."""
+
+    @classmethod
+    @abstractmethod
+    def names(cls) -> list[str]:
+        """Names of the machines of this kind that are known here.
+
+        Raises:
+            UsageError: the user's inventory cannot be used.
+        """
+
+    @classmethod
+    @abstractmethod
+    def named(cls, name: str) -> Machine | None:
+        """The machine of this kind that has the name, None if there is none.
+
+        Raises:
+            UsageError: the name begins like one of this kind and is none, or the user's
+                inventory cannot be used.
+        """
 
     @abstractmethod
     def check(self, bundle: Bundle) -> None:
@@ -32,39 +58,30 @@ class Machine(ABC):
             DeviceError: the machine refuses it.
         """
 
+    @abstractmethod
+    def measure(
+        self, bundle: str | Path, settings: Settings, inputs: Sequence[Path] = ()
+    ) -> Report:
+        """Measure a bundle with the agent; an emulated machine has MACs to tell and no times.
 
-def _machines() -> dict[str, Machine]:
-    from headgate.device.machines.host import Host
-    from headgate.device.machines.qemu_user import CPUS, Qemu
+        Args:
+            bundle: its file.
+            settings: what to measure, and how.
+            inputs: a file of raw float32 samples for each input; the test vectors if none. Not
+                for boards.
 
-    machines: list[Machine] = [Host(), *(Qemu(target) for target in CPUS)]
-    return {machine.name: machine for machine in machines}
+        Returns:
+            The agent's report. Whether it counts is in its ``valid``: wrong outputs, throttling,
+            and a sensor that failed during the measurement do not raise.
 
+        Raises:
+            UsageError: the agent refuses a setting.
+            DeviceError: there is no sensor for the energy that was asked for, or the agent failed.
+        """
 
-def find_machine(name: str) -> Machine:
-    """The machine called ``name``: one of :func:`list_machines`, or a board that ssh reaches.
+    def check_threads(self, threads: int) -> None:  # noqa: B027
+        """Refuse more threads than the machine is known to have cores, before it is asked.
 
-    A board is one of the user's inventory (:mod:`headgate.device.boards`), or ``USER@HOST``. It
-    is not connected to before it is used.
-
-    Raises:
-        UsageError: no machine has that name, or the inventory cannot be used.
-    """
-    known = _machines()
-    if name in known:
-        return known[name]
-    from headgate.device.boards import find_board, inventory
-    from headgate.device.machines.ssh.remote import SshMachine
-
-    boards = inventory()
-    if name in boards or "@" in name:
-        return SshMachine(find_board(name))
-    raise UsageError(
-        f"no machine {name!r}.{suggest(name, [*known, *boards])} A board is USER@HOST, or one of "
-        "your boards.toml"
-    )
-
-
-def list_machines() -> list[str]:
-    """Names of the machines that need no board; whether QEMU is installed is not asked."""
-    return list(_machines())
+        Raises:
+            UsageError: there are too many.
+        """

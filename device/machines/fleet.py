@@ -9,9 +9,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 from headgate.device.boards import ALL, INVENTORY, find_board, inventory
@@ -72,7 +72,7 @@ def on_each(
     """Do ``work`` on each machine at the same time; one that fails does not stop the others.
 
     Args:
-        names: the machines.
+        names: the machines, each once.
         work: what to do on one.
         finished: told of each machine when it is done, one at a time.
 
@@ -84,34 +84,41 @@ def on_each(
             runs on the boards.
     """
     stopper = Stopper()
+    # Of all that can be waited for, this alone can be interrupted twice: the second interrupt of a
+    # wait for a Condition, as futures and events have it, can come out of it as a RuntimeError.
+    ended: SimpleQueue[Outcome[Result] | BaseException] = SimpleQueue()
 
-    def attempt(name: str, future: Future[Outcome[Result]]) -> None:
+    def attempt(name: str) -> None:
         with stopped_by(stopper):
             try:
-                future.set_result(Outcome(name, work(name)))
+                ended.put(Outcome(name, work(name)))
             except HeadgateError as error:
-                future.set_result(Outcome(name, None, error))
+                ended.put(Outcome(name, None, error))
             except BaseException as error:
-                future.set_exception(error)
+                ended.put(error)
 
-    attempts: list[Future[Outcome[Result]]] = [Future() for _ in names]
     # Not a pool: Python waits for a pool's threads before it ends, however long they take.
     threads = [
-        threading.Thread(target=attempt, args=pair, name=f"board {pair[0]}", daemon=True)
-        for pair in zip(names, attempts, strict=True)
+        threading.Thread(target=attempt, args=(name,), name=f"board {name}", daemon=True)
+        for name in names
     ]
+    outcomes: dict[str, Outcome[Result]] = {}
     try:
         for thread in threads:
             thread.start()
-        for attempted in as_completed(attempts):
-            finished(attempted.result())
+        while len(outcomes) < len(names):
+            outcome = ended.get()
+            if isinstance(outcome, BaseException):
+                raise outcome
+            outcomes[outcome.machine] = outcome
+            finished(outcome)
     except BaseException:
         # A second interrupt is impatience, and changes nothing about what is to be done.
         with suppress(KeyboardInterrupt):
             stopper.stop()
             _wait(threads, STOP_S)
         raise
-    return [attempted.result() for attempted in attempts]
+    return [outcomes[name] for name in names]
 
 
 def _wait(threads: Sequence[threading.Thread], seconds: float) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import c_int32, c_uint64, c_void_p
 from pathlib import Path
 
 import numpy as np
 
 from headgate.device.abi import Library, check_network
+from headgate.device.agent.report import Report
+from headgate.device.agent_call import Settings, measure_here
 from headgate.device.bundle import Bundle
 from headgate.device.cpu import host_architecture, missing_features
 from headgate.device.files import storage_error
@@ -18,6 +20,7 @@ from headgate.device.machines.base import Machine
 from headgate.device.machines.runner import RunnerProgram
 from headgate.device.manifest import SHARED_OBJECT
 from headgate.device.program import Execution, Program
+from headgate.device.protocol import Request
 from headgate.errors import BundleError, DeviceError, why
 
 _ARENA_ALIGNMENT = 64
@@ -27,6 +30,16 @@ class Host(Machine):
     """The machine that Python runs on: a workstation, or the board itself."""
 
     name = "host"
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """This machine's only name."""
+        return [cls.name]
+
+    @classmethod
+    def named(cls, name: str) -> Host | None:
+        """This machine, if that is what is meant."""
+        return cls() if name == cls.name else None
 
     def check(self, bundle: Bundle) -> None:
         """Compare architecture and, where Linux tells them, the CPU's features.
@@ -59,6 +72,12 @@ class Host(Machine):
             return HostProgram(bundle, self.name, threads)
         return RunnerProgram(bundle, self.name, [], None, threads)
 
+    def measure(
+        self, bundle: str | Path, settings: Settings, inputs: Sequence[Path] = ()
+    ) -> Report:
+        """As :func:`headgate.device.agent_call.measure_here`."""
+        return measure_here(bundle, settings, inputs=inputs)
+
 
 class HostProgram(Program):
     """A network inside this process."""
@@ -84,13 +103,12 @@ class HostProgram(Program):
             if not self._team:
                 raise DeviceError(f"cannot start {threads} threads for {bundle.name!r}; take fewer")
 
-    def _execute(
-        self, inputs: list[np.ndarray], repeat: int, warmup: int, times: bool, layers: bool
-    ) -> Execution:
-        manifest = self.bundle.manifest
+    def _execute(self, inputs: list[np.ndarray], request: Request) -> Execution:
+        manifest, repeat, warmup = self.bundle.manifest, request.repeat, request.warmup
         samples = len(inputs[0])
         outputs = [
-            np.zeros((samples, *tensor["shape"][1:]), np.float32) for tensor in manifest["outputs"]
+            np.zeros((samples, *tensor["shape"][1:]), tensor["dtype"])
+            for tensor in manifest["outputs"]
         ]
         gates = manifest["gates"]
         counts = np.empty((samples, len(gates)), np.int32)
@@ -98,16 +116,17 @@ class HostProgram(Program):
         arena_words = self._arena[: len(self._arena) // 4 * 4].view(np.int32)
         run_ns = np.empty((samples, repeat), np.uint64)
         warmup_ns = np.empty(warmup, np.uint64)
-        layer_ns = np.empty((samples, repeat, len(self.layers)), np.uint64) if layers else None
+        of_layers = (samples, repeat, len(self.layers))
+        layer_ns = np.empty(of_layers, np.uint64) if request.layers else None
         for sample in range(samples):
             pointers = _pointers(inputs, sample), _pointers(outputs, sample)
             self._measure(self._library.time, pointers, warmup, warmup_ns)
-            if times or not layers:
+            if request.times or layer_ns is None:
                 self._measure(self._library.time, pointers, repeat, run_ns[sample])
             if layer_ns is not None:
                 self._measure(self._library.profile, pointers, repeat, layer_ns[sample])
             counts[sample] = arena_words[offsets]
-        return Execution(outputs, counts, run_ns if times else None, layer_ns)
+        return Execution(outputs, counts, run_ns if request.times else None, layer_ns)
 
     def _measure(
         self,

@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
+from pathlib import Path
 
+from headgate.device.agent.report import Report
+from headgate.device.agent_call import Settings, measure_here
 from headgate.device.bundle import Bundle
 from headgate.device.machines.base import Machine
 from headgate.device.machines.runner import RunnerProgram
 from headgate.device.program import Program
-from headgate.errors import BundleError, ToolMissing
+from headgate.device.targets import emulated_targets
+from headgate.errors import BundleError, ToolMissing, UsageError
 
 # Target -> the CPU that QEMU has to be, so that an instruction the board lacks is an error.
-CPUS = {
-    "rpi3": "cortex-a53",
-    "rpi4": "cortex-a72",
-    "rpi5": "cortex-a76",
-    "jetson-nano": "cortex-a57",
-    "jetson-orin": "cortex-a76",  # it has A78s; QEMU's nearest that is older
-}
+CPUS = emulated_targets()
+_PREFIX = "qemu:"
 
 
 class Qemu(Machine):
     """``qemu:<target>``: the bundle's static runner under qemu-aarch64."""
 
+    emulated = True
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """One for each target that QEMU has a CPU for."""
+        return [f"{_PREFIX}{target}" for target in CPUS]
+
+    @classmethod
+    def named(cls, name: str) -> Qemu | None:
+        """``qemu:<target>``."""
+        return cls(name.removeprefix(_PREFIX)) if name in cls.names() else None
+
     def __init__(self, target: str) -> None:
         self.target = target
-        self.name = f"qemu:{target}"
+        self.name = f"{_PREFIX}{target}"
 
     def command(self) -> list[str]:
         """The emulator and its options, to go before an aarch64 program.
@@ -64,3 +76,17 @@ class Qemu(Machine):
         """
         # An empty environment, because its size changes how many instructions are executed.
         return RunnerProgram(bundle, self.name, self.command(), {}, threads)
+
+    def measure(
+        self, bundle: str | Path, settings: Settings, inputs: Sequence[Path] = ()
+    ) -> Report:
+        """MACs and active channels: an emulator's clock says nothing about a device.
+
+        Raises:
+            UsageError: energy was asked for.
+            ToolMissing: qemu-aarch64 is not installed.
+        """
+        if settings.energy:
+            raise UsageError(f"{self.name} is emulated: it has no energy to measure")
+        command = self.command()
+        return measure_here(bundle, settings, machine=self.name, inputs=inputs, emulator=command)

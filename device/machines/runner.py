@@ -14,8 +14,8 @@ import numpy as np
 
 from headgate.device.bundle import Bundle
 from headgate.device.files import storage_error
-from headgate.device.manifest import RUNNER, WEIGHTS
-from headgate.device.program import Execution, Program
+from headgate.device.program import Execution, Program, little_endian
+from headgate.device.protocol import RUNNER, WEIGHTS, Request
 from headgate.errors import BundleError, DeviceError, why
 
 
@@ -58,44 +58,26 @@ class RunnerProgram(Program):
             self.close()
             raise storage_error("write", self.folder, error) from error
 
-    def command(self, *options: str) -> list[str]:
-        """The command line that runs this network with the runner's options."""
-        weights = str(self.folder / "weights")
-        team = ["--threads", str(self.threads)] if self.threads > 1 else []
-        return [*self._command, str(self.folder / "runner"), "--weights", weights, *team, *options]
+    def command(self, request: Request, given: str = "", found: str = "") -> list[str]:
+        """The command line of a request, as :meth:`Request.command` has it."""
+        runner, weights = str(self.folder / "runner"), str(self.folder / "weights")
+        return [*self._command, *request.command(runner, weights, given, found)]
 
-    def _execute(
-        self, inputs: list[np.ndarray], repeat: int, warmup: int, times: bool, layers: bool
-    ) -> Execution:
-        manifest = self.bundle.manifest
-        samples = len(inputs[0])
+    def _execute(self, inputs: list[np.ndarray], request: Request) -> Execution:
         with tempfile.TemporaryDirectory(dir=self.folder) as name:
             folder = Path(name)
-            options = ["--repeat", str(repeat), "--warmup", str(warmup)]
-            for index, array in enumerate(inputs):
-                path = folder / f"input{index}"
+            for file, array in zip(request.given, inputs, strict=True):
                 try:
-                    array.astype("<f4", copy=False).tofile(path)
+                    little_endian(array).tofile(folder / file)
                 except OSError as error:
-                    raise storage_error("write", path, error) from error
-                options += ["--input", str(path)]
-            for index in range(len(manifest["outputs"])):
-                options += ["--output", str(folder / f"output{index}")]
-            options += ["--counts", str(folder / "counts")]
-            options += ["--times", str(folder / "times")] if times else []
-            options += ["--layers", str(folder / "layers")] if layers else []
-            self._call(self.command(*options))
-            shapes = [(samples, *tensor["shape"][1:]) for tensor in manifest["outputs"]]
-            outputs = [
-                _read(folder / f"output{index}", "<f4", shape) for index, shape in enumerate(shapes)
-            ]
-            counts = _read(folder / "counts", "<i4", (samples, len(manifest["gates"])))
-            layers_shape = (samples, repeat, len(self.layers))
-            return Execution(
-                outputs,
-                counts,
-                _read(folder / "times", "<u8", (samples, repeat)) if times else None,
-                _read(folder / "layers", "<u8", layers_shape) if layers else None,
+                    raise storage_error("write", folder / file, error) from error
+            self._call(self.command(request, f"{folder}/", f"{folder}/"))
+            return Execution.read(
+                request,
+                self.bundle.manifest,
+                len(inputs[0]),
+                lambda result: (folder / result).read_bytes(),
+                self.machine,
             )
 
     def _call(self, command: list[str]) -> None:
@@ -129,11 +111,3 @@ def _ending(returncode: int) -> str:
     if returncode < 0:
         return f"killed by {signal.Signals(-returncode).name}"
     return f"exit status {returncode}"
-
-
-def _read(path: Path, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-    try:
-        array = np.fromfile(path, dtype)
-        return array.astype(array.dtype.newbyteorder("="), copy=False).reshape(shape)
-    except (OSError, ValueError) as error:
-        raise DeviceError(f"the runner's {path.name} cannot be read: {why(error)}") from error

@@ -35,6 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     ``arguments`` are those of the process unless given.
     """
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        # One more, while the first was being turned into an exit code.
+        _end_undisturbed(arguments)
+        return _report("interrupted", 130)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     from headgate.cli.app import app
 
     settings = Settings(debug=bool(os.environ.get("HEADGATE_DEBUG")))
@@ -77,8 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _end_undisturbed(arguments: Sequence[str] | None) -> None:
     """An interrupt that comes while the interrupted process ends has nothing left to stop."""
-    if arguments is None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignored = arguments is not None
+    while not ignored:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            ignored = True
 
 
 def _keep_brackets(command: Any) -> None:

@@ -74,7 +74,7 @@ def _on_board(
     baseline: str | None,
     json: bool,
 ) -> None:
-    from headgate.device.machines.base import find_machine
+    from headgate.device.machines.find import find_machine
     from headgate.profiling import compare_counted
 
     find_machine(machine)

@@ -35,7 +35,7 @@ def deploy(
     from headgate.device.boards import find_board
     from headgate.device.machines.fleet import names_of
     from headgate.device.machines.ssh.deploy import deploy as copy
-    from headgate.device.machines.ssh.remote import SshMachine
+    from headgate.device.machines.ssh.machine import SshMachine
 
     names = names_of(boards)
     machines = {name: SshMachine(find_board(name)) for name in names}

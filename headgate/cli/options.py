@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from headgate.errors import UsageError
-
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs, and nothing else.")]
 
 BundleFile = Annotated[
@@ -61,14 +59,7 @@ def check_cores(names: Sequence[str], threads: int) -> None:
     Raises:
         UsageError: there are too many, or a name is no machine's.
     """
-    from headgate.device.machines.base import find_machine
-    from headgate.device.machines.ssh.remote import SshMachine
+    from headgate.device.machines.find import find_machine
 
     for name in names:
-        machine = find_machine(name)
-        kind = machine.board.kind if isinstance(machine, SshMachine) else None
-        if kind is not None and threads > kind.cores:
-            raise UsageError(
-                f"--threads {threads}: {name} is a board {kind.name!r} of {kind.cores} cores; give "
-                f"{kind.cores} at most, or its real `cores` in boards.toml"
-            )
+        find_machine(name).check_threads(threads)

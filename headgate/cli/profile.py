@@ -90,7 +90,7 @@ def profile(
     """Measure one bundle, layer by layer: here, emulated, or on boards."""
     from headgate import Bundle
     from headgate.device.agent_call import Settings
-    from headgate.device.machines.base import list_machines
+    from headgate.device.machines.find import find_machine
     from headgate.device.machines.fleet import names_of
     from headgate.images import read_images
 
@@ -109,8 +109,8 @@ def profile(
     )
     names = names_of(machines)
     check_cores(names, threads)
-    boards = [name for name in names if name not in list_machines()]
-    emulated = [name for name in names if name.startswith("qemu:")]
+    boards = [name for name in names if find_machine(name).is_board]
+    emulated = [name for name in names if find_machine(name).emulated]
     if boards and images:
         raise UsageError(
             f"{boards[0]} measures on the bundle's own test vectors; leave --images out"

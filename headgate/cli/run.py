@@ -63,7 +63,7 @@ def run(
 
 
 Outcome = tuple[dict[str, Any], "Batch", Mapping[str, Any], NDArray[np.float32]]
-_COLUMNS = ["images", "accuracy", "MACs done"]
+_COLUMNS = ["images", "accuracy", "executed MACs"]
 
 
 def _row(outcome: Outcome) -> tuple[object, ...]:
@@ -84,7 +84,7 @@ def _bundle(path: Path, machine: str, images: list[str] | None, threads: int) ->
     from headgate.images import read_images, vectors_of
 
     opened = Bundle.open(path)
-    # Which of several would be the prediction, and what the scores' file would hold, is open.
+    # With several outputs, which one is the prediction is unknown.
     outputs = [one["name"] for one in opened.manifest["outputs"]]
     if len(outputs) > 1:
         raise InputError(
@@ -152,7 +152,7 @@ def _print(
             strict=True,
         )
     ]
-    columns = ["image", "prediction", "score", *(["MACs done"] if done else [])]
+    columns = ["image", "prediction", "score", *(["executed MACs"] if done else [])]
     print_table(f"{manifest['name']} on {figures['machine']}", columns, rows[:SHOWN_IMAGES])
     if len(rows) > SHOWN_IMAGES:
         print_line(f"... and {len(rows) - SHOWN_IMAGES} more images")
@@ -161,5 +161,6 @@ def _print(
     if done:
         mean, dense = float(np.mean(done)), figures["dense_macs"]
         print_line(
-            f"MACs done: {mean:,.0f} of {dense:,} dense ({mean / dense:.1%}), mean of the images"
+            f"executed MACs: {mean:,.0f} of {dense:,} dense ({mean / dense:.1%}), "
+            "mean of the images"
         )

@@ -40,7 +40,7 @@ def validate(
 ) -> None:
     """Compare a bundle's outputs with PyTorch's: on the test vectors it carries, or on images."""
     from headgate.device import validate as check
-    from headgate.device.machines.base import find_machine
+    from headgate.device.machines.find import find_machine
     from headgate.device.machines.fleet import names_of
 
     if model is not None and not images and bundle.suffix != ".tflite":

@@ -13,21 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headgate.compile.export.tflite.description import Description
-from headgate.device.machines.base import find_machine
+from headgate.device.arm_cores import ARM_CORES
+from headgate.device.machines.find import find_machine
 from headgate.device.machines.qemu_user import Qemu
+from headgate.device.targets import TABLE
 from headgate.errors import DeviceError, MissingFile, ToolMissing, UsageError
 from headgate.profiling.instructions import Totals, count_totals
 from headgate.profiling.peers import interpreter
 from headgate.profiling.peers.arm64 import arm64_folder, find_python, missing
 
-# The part numbers by which LiteRT knows ARM's cores, and what Linux says of their features.
-_PARTS = {
-    "cortex-a53": ("0xd03", ""),
-    "cortex-a57": ("0xd07", ""),
-    "cortex-a72": ("0xd08", ""),
-    "cortex-a76": ("0xd0b", " atomics fphp asimdhp asimdrdm lrcpc dcpop asimddp"),
-}
-_BASIC = "fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid"
 WARMUP = 2
 
 
@@ -100,7 +94,7 @@ class EmulatedLiteRT:
             # A fixed seed for what the kernel gives programs to draw random numbers from.
             emulator = [*self._emulator, "-seed", "1"]
             program = [*command[len(self._emulator) :], str(WARMUP)]
-            return count_totals(emulator, program, folder, environment)
+            return count_totals(emulator, lambda n: [*program, str(n)], folder, environment)
 
     def _prepare(
         self, folder: Path, array: NDArray[np.float32]
@@ -130,10 +124,12 @@ def describe_cpu(folder: Path, base: Path, cpu: str) -> Path:
     arm64 build crashes; files below -L go before.
     """
     root = folder / "root"
-    part, more = _PARTS[cpu]
+    part = next(number for number, name in ARM_CORES.items() if name.lower() == cpu)
+    flags = [TABLE["arch"]["aarch64"]["emulated_flags"]]
+    flags += [TABLE["cpu"].get(cpu, {}).get("emulated_flags", "")]
     described = {
         "proc/cpuinfo": (
-            f"processor\t: 0\nBogoMIPS\t: 108.00\nFeatures\t: {_BASIC}{more}\n"
+            f"processor\t: 0\nBogoMIPS\t: 108.00\nFeatures\t: {' '.join(flags).strip()}\n"
             f"CPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x0\n"
             f"CPU part\t: {part}\nCPU revision\t: 0\n"
         ),

@@ -15,8 +15,7 @@ import pytest
 from headgate.device import Bundle, load, validate
 from headgate.device.boards import find_board
 from headgate.device.machines.ssh.deploy import deploy
-from headgate.device.machines.ssh.measure import measure
-from headgate.device.machines.ssh.remote import SshMachine
+from headgate.device.machines.ssh.machine import SshMachine
 
 BOARD = os.environ.get("HEADGATE_BOARD", "")
 pytestmark = pytest.mark.skipif(not BOARD, reason="no board: set HEADGATE_BOARD=user@host")
@@ -52,7 +51,7 @@ def test_results_are_the_same_for_any_number_of_threads(
 
 
 def test_the_agents_report(bundle: Bundle, machine: SshMachine) -> None:
-    report = measure(bundle, machine)
+    report = machine.measure(bundle)
     assert report.outputs.passed
     assert report.invalid_because == []
 

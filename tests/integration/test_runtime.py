@@ -18,6 +18,7 @@ import pytest
 from headgate.device import Bundle, Program, load, validate
 from headgate.device.abi import ABI
 from headgate.device.machines.runner import RunnerProgram
+from headgate.device.protocol import Request
 from headgate.errors import BundleError, DeviceError, StorageError
 from tests.fake_bundle import (
     HERE,
@@ -203,7 +204,7 @@ def test_full_disk_for_temporary_files(
         ),
         ("kill -SEGV $$", DeviceError, "failed on host: killed by SIGSEGV"),
         ("exit 5", DeviceError, "failed on host: exit status 5"),
-        ("exit 0", DeviceError, "output0 cannot be read"),
+        ("exit 0", DeviceError, "output0 did not come back from host"),
     ],
 )
 def test_runner_that_fails(script: str, error: type[Exception], words: str) -> None:
@@ -334,7 +335,7 @@ def test_runner_writes_what_it_documents(native_runner: Path, files: Path) -> No
 def test_qemu_gets_an_empty_environment(qemu_bundle: Bundle) -> None:
     with load(qemu_bundle, "qemu:rpi4") as loaded:
         assert isinstance(loaded, RunnerProgram)
-        assert loaded.command()[1:3] == ["-cpu", "cortex-a72"]
+        assert loaded.command(Request())[1:3] == ["-cpu", "cortex-a72"]
 
 
 def test_loading_needs_numpy_alone(host_bundle: Bundle, tmp_path: Path) -> None:

@@ -23,8 +23,7 @@ from headgate.device import Bundle, load, validate
 from headgate.device.agent_call import Settings
 from headgate.device.boards import find_board
 from headgate.device.machines.ssh.deploy import deploy
-from headgate.device.machines.ssh.measure import measure
-from headgate.device.machines.ssh.remote import SshMachine
+from headgate.device.machines.ssh.machine import SshMachine
 from headgate.device.validation import compare_outputs
 from headgate.errors import DeviceError, StorageError
 from tests import fake_bundle, fake_runner, sshd
@@ -137,7 +136,7 @@ def test_energy_with_a_meter_that_the_inventory_names(
     )
     quick = ("--window-s", "1", "--idle-s", "1", "--windows", "2")
     kitchen = SshMachine(find_board("kitchen"))
-    report = measure(model, kitchen, Settings(energy=True, rounds=2, extra=quick))
+    report = kitchen.measure(model, Settings(energy=True, rounds=2, extra=quick))
     assert report.energy.average_power_mw == pytest.approx(2500)
     assert report.energy.sensor.startswith("command")
 

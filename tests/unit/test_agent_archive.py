@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 
 import headgate
-from headgate.device import agent
+from headgate.device import agent, arm_cores, protocol
 from headgate.device.agent_archive import agent_archive, write_agent
 from tests.board_trees import plant
 from tests.fake_runner import save_bundle
 
-SOURCES = sorted(Path(agent.__file__).parent.rglob("*.py"))
+SHARED = [Path(module.__file__ or "") for module in (arm_cores, protocol)]
+SOURCES = [*sorted(Path(agent.__file__).parent.rglob("*.py")), *SHARED]
 METER = """
 import time
 for step in range(100000):
@@ -73,7 +74,7 @@ def test_equal_sources_give_equal_bytes(archive: Path) -> None:
     assert [info.filename for info in infos] == sorted(info.filename for info in infos)
     assert {info.date_time for info in infos} == {(1980, 1, 1, 0, 0, 0)}
     assert {info.compress_type for info in infos} == {zipfile.ZIP_STORED}
-    assert len(infos) == len(SOURCES) + 1
+    assert len(infos) == len(SOURCES) + 2
 
 
 def test_it_is_an_executable_file(archive: Path) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from headgate.device.boards import find_board, inventory, kinds, read_inventory
-from headgate.device.machines.base import find_machine
+from headgate.device.machines.find import find_machine
 from headgate.device.machines.fleet import Outcome, names_of, on_each
 from headgate.device.machines.ssh.address import Address
 from headgate.device.machines.ssh.connection import Connection
-from headgate.device.machines.ssh.remote import SshMachine
+from headgate.device.machines.ssh.machine import SshMachine
 from headgate.device.machines.ssh.stopping import Stopper, stopped_by
 from headgate.device.targets import TARGET_NAMES
 from headgate.errors import DeviceError, StorageError, UsageError

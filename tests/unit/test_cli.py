@@ -103,6 +103,19 @@ def test_errors_are_one_line(
     assert capsys.readouterr().err == f"headgate: error: {line}\n"
 
 
+def test_an_interrupt_while_another_is_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def flush() -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    run = failing(monkeypatch, KeyboardInterrupt())
+    monkeypatch.setattr(sys.stdout, "flush", flush)
+    assert run() == 130
+    assert capsys.readouterr().err == "headgate: error: interrupted\n"
+
+
 def test_debug_shows_the_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,9 +19,11 @@ from headgate.device import (
 from headgate.device.cpu import host_architecture, missing_features
 from headgate.device.machines.qemu_user import CPUS, Qemu
 from headgate.device.program import Execution
+from headgate.device.protocol import Request
 from headgate.device.validation import sample_errors
 from headgate.errors import BundleError, InputError, MissingFile, ToolMissing, UsageError
 from tests.fake_bundle import bundle, images
+from tests.package_copy import copy_package, run_with
 
 RUNNER = {"code/runner": b"\x7fELF"}
 
@@ -34,15 +36,13 @@ class Recorded(Program):
         self.counts = counts
         self.freed = 0
 
-    def _execute(
-        self, inputs: list[np.ndarray], repeat: int, warmup: int, times: bool, layers: bool
-    ) -> Execution:
+    def _execute(self, inputs: list[np.ndarray], request: Request) -> Execution:
         samples = len(inputs[0])
         return Execution(
             [np.zeros((samples, 4), np.float32)],
             np.array(self.counts, np.int32).reshape(samples, 1),
-            np.full((samples, repeat), 2500, np.uint64),
-            np.full((samples, repeat, 2), 1500, np.uint64),
+            np.full((samples, request.repeat), 2500, np.uint64),
+            np.full((samples, request.repeat, 2), 1500, np.uint64),
         )
 
     def _free(self) -> None:
@@ -225,6 +225,55 @@ def test_no_cpuinfo_is_no_complaint(tmp_path: Path) -> None:
     assert missing_features("x86-64-v4", ["amx-tile"], "x86_64", tmp_path / "none") == []
 
 
+PARTS = {"core": {"headgate.h"}, "linux": {"runner.c", "team.c", "timing.c"}}
+
+
 def test_runtime_sources_are_there() -> None:
-    names = {path.name for path in runtime_sources().iterdir()}
-    assert {"headgate.h", "timing.c", "runner.c"} <= names
+    found = {part: {path.name for path in runtime_sources(part).iterdir()} for part in PARTS}
+    assert found == PARTS
+
+
+KIND = """
+from headgate.device.machines.base import Machine
+from headgate.device.machines.runner import RunnerProgram
+
+
+class Slow(Machine):
+    name = "slow"
+
+    @classmethod
+    def names(cls):
+        return [cls.name]
+
+    @classmethod
+    def named(cls, name):
+        return cls() if name == cls.name else None
+
+    def check(self, bundle):
+        pass
+
+    def load(self, bundle, threads):
+        return RunnerProgram(bundle, self.name, ["nice"], None, threads)
+
+    def measure(self, bundle, settings):
+        raise NotImplementedError
+"""
+USE_KIND = """
+from headgate.device import list_machines, load
+from tests.fake_bundle import bundle, expected, images
+from tests.fake_runner import script
+
+assert list_machines()[-1] == "slow"
+with load(bundle({"code/runner": script()}), "slow") as program:
+    assert abs(program.run(images(2)) - expected(images(2))).max() < 1e-5
+"""
+
+
+def test_a_new_kind_of_machine_is_a_file_and_a_row(tmp_path: Path) -> None:
+    folder = copy_package(tmp_path) / "machines"
+    (folder / "slow.py").write_text(KIND)
+    find = (folder / "find.py").read_text()
+    find = find.replace("(Host, Qemu, SshMachine)", "(Host, Qemu, SshMachine, Slow)")
+    row = "from headgate.device.machines.slow import Slow\nfrom headgate.device.program import"
+    (folder / "find.py").write_text(find.replace("from headgate.device.program import", row, 1))
+    run_with(tmp_path, USE_KIND)

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from headgate.device import Bundle
-from headgate.device.agent_archive import agent_archive
+from headgate.device.agent_archive import agent_archive, on_board_archive
 from headgate.device.boards import kinds
+from headgate.device.flash.mbr import find_boot_partition
 from headgate.device.image import Settings, Wifi, cloud_init, make_image
 from headgate.device.image.fat import BootPartition
 from headgate.device.image.first_run import script
-from headgate.device.image.partitions import find_boot_partition
 from headgate.device.image.settings import read_keys
 from headgate.errors import BundleError, HeadgateError, InputError, StorageError, UsageError
 from tests import sd_images
@@ -147,7 +147,8 @@ def test_bundle_agent_and_services_are_there_to_the_byte(bookworm: Path, bundle:
     assert sd_images.read_file(image, "headgate/bundle.hgb") == bundle.read_bytes()
     assert sd_images.read_file(image, "headgate/headgate-agent.pyz") == agent_archive()
     folder = Path(sys.modules["headgate.device.image"].__path__[0])
-    for path in [*sorted((folder / "board").iterdir()), folder / "on_board.py"]:
+    assert sd_images.read_file(image, "headgate/on_board.pyz") == on_board_archive()
+    for path in sorted((folder / "board").iterdir()):
         assert sd_images.read_file(image, f"headgate/{path.name}") == path.read_bytes()
 
 

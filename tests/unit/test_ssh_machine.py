@@ -17,8 +17,7 @@ from headgate.cli import main
 from headgate.device import Bundle, load, validate
 from headgate.device.agent_call import Settings, agent_result
 from headgate.device.boards import find_board
-from headgate.device.machines.ssh.measure import measure
-from headgate.device.machines.ssh.remote import SshMachine
+from headgate.device.machines.ssh.machine import SshMachine
 from headgate.errors import BundleError, DeviceError, StorageError, ToolMissing, UsageError
 from tests import fake_bundle, fake_runner, fake_ssh
 
@@ -146,7 +145,7 @@ BRIEF = Settings(rounds=1, extra=("--budget-s", "0.01"))
 
 
 def test_the_agents_report(boards: fake_ssh.Boards, model: Path) -> None:
-    report = measure(model, SshMachine(find_board("kitchen")), BRIEF)
+    report = SshMachine(find_board("kitchen")).measure(model, BRIEF)
     assert report.outputs.passed
     assert boards.temporary("kitchen") == []
     assert report.bundle.sha256 in str(report.bundle.path)
@@ -155,7 +154,7 @@ def test_the_agents_report(boards: fake_ssh.Boards, model: Path) -> None:
 
 def test_wrong_outputs_are_a_result(boards: fake_ssh.Boards) -> None:
     bundle = with_runner('options["--weights"] = options["--input"]')
-    report = measure(bundle, SshMachine(find_board("kitchen")), BRIEF)
+    report = SshMachine(find_board("kitchen")).measure(bundle, BRIEF)
     assert not report.valid and "PyTorch" in report.invalid_because[0]
 
 
@@ -175,13 +174,13 @@ def test_what_the_agent_refuses(
     boards: fake_ssh.Boards, model: Path, settings: Settings, error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words) as caught:
-        measure(model, SshMachine(find_board("kitchen")), settings)
+        SshMachine(find_board("kitchen")).measure(model, settings)
     assert "\n" not in str(caught.value)
 
 
 def test_a_runner_that_fails_while_it_is_measured(boards: fake_ssh.Boards) -> None:
     with pytest.raises(DeviceError, match=r"cannot measure on kitchen: .*it is broken"):
-        measure(with_runner("sys.exit('it is broken')"), SshMachine(find_board("kitchen")), BRIEF)
+        SshMachine(find_board("kitchen")).measure(with_runner("sys.exit('it is broken')"), BRIEF)
 
 
 def programs(folder: Path, without: Sequence[str] = ()) -> Path:
@@ -206,15 +205,15 @@ def test_a_board_without_python(boards: fake_ssh.Boards, model: Path, tmp_path: 
     folder = programs(tmp_path / "bin")
     boards.has_programs("kitchen", folder)
     with pytest.raises(ToolMissing, match=r"has no Python 3.8 or newer.*apt install python3"):
-        measure(model, SshMachine(find_board("kitchen")), BRIEF)
+        SshMachine(find_board("kitchen")).measure(model, BRIEF)
     assert validate(model, "kitchen").passed
     # JetPack 4: an old python3, and a newer one beside it.
     (folder / "python3").write_text("#!/bin/sh\nexit 1\n")
     (folder / "python3").chmod(0o755)
     with pytest.raises(ToolMissing):
-        measure(model, SshMachine(find_board("kitchen")), BRIEF)
+        SshMachine(find_board("kitchen")).measure(model, BRIEF)
     (folder / "python3.8").symlink_to(sys.executable)
-    assert measure(model, SshMachine(find_board("kitchen")), BRIEF).outputs.passed
+    assert SshMachine(find_board("kitchen")).measure(model, BRIEF).outputs.passed
 
 
 def test_what_is_no_report() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from headgate.device import targets
 from headgate.device.targets import TARGET_NAMES, get_target
 from headgate.errors import CompileError, UsageError
+from tests.package_copy import copy_package, run_with
 
 BOARDS = [name for name in TARGET_NAMES if name != "host"]
 
@@ -92,3 +94,42 @@ def test_host_without_a_known_vector_unit(
     pretend(monkeypatch, machine, flags)
     with pytest.raises(CompileError, match="--target rpi4"):
         get_target("host")
+
+
+ROW = """
+[target.rpi6]
+arch = "aarch64"
+cpu = "cortex-a76"
+vector_fma_cycles.4 = 0.25
+l2_kib = 2048
+qemu = "cortex-a76"
+
+[board.rpi6]
+model = "Raspberry Pi 6"
+target = "rpi6"
+cores = 4
+sensors = ["hwmon"]
+"""
+USE = """
+from headgate.device import list_machines
+from headgate.device.boards import kinds, read_inventory
+from headgate.device.machines.find import find_machine
+from headgate.device.targets import get_target
+from tests.fake_bundle import bundle
+
+assert get_target("rpi6").vector_fma_cycles == {4: 0.25}
+assert "qemu:rpi6" in list_machines()
+board = read_inventory("[den]\\nboard = 'rpi6'\\nhost = 'den'", "x")["den"]
+assert board.kind == kinds()["rpi6"] and board.target_of("Raspberry Pi 6 Model B") == "rpi6"
+made = bundle({"code/runner": b"code"}, "rpi4")
+made.manifest["target"]["name"] = "rpi6"
+find_machine("qemu:rpi6").check(made)
+"""
+
+
+def test_a_new_target_is_a_row(tmp_path: Path) -> None:
+    with (copy_package(tmp_path) / "targets.toml").open("a") as table:
+        table.write(ROW)
+    (tmp_path / "qemu-aarch64").write_text("#!/bin/sh\n")
+    (tmp_path / "qemu-aarch64").chmod(0o755)
+    run_with(tmp_path, USE)

@@ -16,6 +16,8 @@ import pytest
 from headgate.cli import main
 from headgate.compile.export.tflite.description import SCHEMA, Description
 from headgate.device.agent.absent import NotMeasured
+from headgate.device.arm_cores import ARM_CORES
+from headgate.device.targets import emulated_targets
 from headgate.errors import BundleError, DataError, InputError, ToolMissing, UsageError
 from headgate.images import read_images
 from headgate.profiling import compare_counted, counted
@@ -292,13 +294,14 @@ def test_fetching_without_apt_says_so(tmp_path: Path, monkeypatch: pytest.Monkey
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("cpu", sorted(emulated._PARTS))
+@pytest.mark.parametrize("cpu", sorted(set(emulated_targets().values())))
 def test_an_emulated_cpu_is_described_as_the_boards(tmp_path: Path, cpu: str) -> None:
     base = tmp_path / "base"
     (base / "usr" / "lib").mkdir(parents=True)
     root = emulated.describe_cpu(tmp_path, base, cpu)
     text = (root / "proc" / "cpuinfo").read_text()
-    assert emulated._PARTS[cpu][0] in text
+    (part,) = (number for number, name in ARM_CORES.items() if name.lower() == cpu)
+    assert f"CPU part\t: {part}\n" in text
     assert ("asimddp" in text) == (cpu == "cortex-a76")
     assert (root / "usr" / "lib").is_dir()
     assert list(base.iterdir()) == [base / "usr"]
@@ -307,7 +310,7 @@ def test_an_emulated_cpu_is_described_as_the_boards(tmp_path: Path, cpu: str) ->
 def test_every_emulated_cpu_has_a_description() -> None:
     from headgate.device.machines.qemu_user import CPUS
 
-    assert set(CPUS.values()) <= emulated._PARTS.keys()
+    assert set(CPUS.values()) <= {name.lower() for name in ARM_CORES.values()}
 
 
 def contestant(name: str, kind: str, instructions: Any, macs: int, done: int) -> Any:

@@ -15,7 +15,7 @@ done
 usermod -aG headgate -s /bin/bash "$login"
 
 install -d -m 755 /opt/headgate
-install -m 644 "$here/bundle.hgb" "$here/headgate-agent.pyz" "$here/on_board.py" /opt/headgate/
+install -m 644 "$here/bundle.hgb" "$here/headgate-agent.pyz" "$here/on_board.pyz" /opt/headgate/
 # Not over an older one: what the bundle no longer has would stay.
 rm -rf /opt/headgate/network
 python3 -m zipfile -e /opt/headgate/bundle.hgb /opt/headgate/network

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from headgate.device.agent_archive import FILE_NAME, agent_archive
 from headgate.device.bundle import Bundle
-from headgate.device.machines.ssh.remote import SshMachine
+from headgate.device.machines.ssh.machine import SshMachine
 from headgate.device.machines.ssh.store import Item, Progress, store
 from headgate.errors import DeviceError, UsageError
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
-
 from headgate.device.agent.report import Report
 from headgate.device.agent_archive import agent_archive
 from headgate.device.agent_call import Settings, agent_result
 from headgate.device.bundle import Bundle
-from headgate.device.machines.ssh.remote import SshMachine
+from headgate.device.machines.ssh.connection import Connection
 from headgate.device.machines.ssh.store import Item, store
 from headgate.errors import ToolMissing
 
@@ -34,45 +31,23 @@ exit "$status"
 _NO_PYTHON = 127
 
 
-def measure(
-    bundle: Bundle | str | Path, machine: SshMachine, settings: Settings | None = None
-) -> Report:
-    """Measure a bundle on a board: latency, layers, active channels, and energy if wanted.
-
-    Sensor, shunt and column are those of the inventory unless the settings name others.
+def measure_over(connection: Connection, bundle: Bundle, settings: Settings) -> Report:
+    """Measure a bundle on the board at the other end of a connection.
 
     Returns:
-        The agent's report (``device/agent/README.md``), whose form was checked. Whether it
-        counts is in its ``valid``: wrong outputs, throttling, and a sensor that failed during
-        the measurement do not raise.
+        The agent's report, whose form was checked.
 
     Raises:
-        MissingFile, BundleError: there is no such bundle, it is damaged or for another CPU.
-        ToolMissing: the board has no Python that is new enough.
-        UsageError: the agent does not know an option, or a value of one.
-        StorageError: the board's disk has no space.
-        DeviceError: energy was asked for and there is no sensor, the agent failed, or the
-            board cannot be reached or dropped off.
+        ToolMissing, UsageError, StorageError, DeviceError: as :meth:`SshMachine.measure`.
     """
-    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-    settings = settings or Settings()
-    board = machine.board
-    settings = dataclasses.replace(
-        settings,
-        sensor=settings.sensor or board.sensor,
-        shunt_uohm=settings.shunt_uohm or board.shunt_uohm,
-        column=settings.column or board.column,
-    )
-    machine.check(opened)
-    connection = machine.connection()
-    items = [Item(agent_archive(), executable=True), Item(opened.to_bytes())]
+    items = [Item(agent_archive(), executable=True), Item(bundle.to_bytes())]
     agent, there = (stored.path for stored in store(connection, items))
     answer = connection.call(
         _WATCHED, "-I", agent, "profile", there, *settings.arguments(), hold=True
     )
     if answer.status == _NO_PYTHON:
         raise ToolMissing(
-            f"{machine.name} has no Python 3.8 or newer, which measuring needs: sudo apt install "
-            "python3 there, python3.8 on JetPack 4; `headgate run` and `validate` need none"
+            f"{connection.name} has no Python 3.8 or newer, which measuring needs: sudo apt "
+            "install python3 there, python3.8 on JetPack 4; `headgate run` and `validate` need none"
         )
-    return agent_result(machine.name, answer.status, answer.output, answer.stderr)
+    return agent_result(connection.name, answer.status, answer.output, answer.stderr)

@@ -1,31 +1,20 @@
-"""A board as a machine: the bundle's static runner there, arrays from and to here."""
+"""A network on a board: the bundle's static runner there, arrays from and to here."""
 
 from __future__ import annotations
 
 import io
 import tarfile
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
-from headgate.device.boards import Board
 from headgate.device.bundle import Bundle
-from headgate.device.cpu import lacking
-from headgate.device.machines.base import Machine
 from headgate.device.machines.ssh.connection import Connection
 from headgate.device.machines.ssh.failures import command_error
 from headgate.device.machines.ssh.store import Item, store
-from headgate.device.manifest import RUNNER, WEIGHTS
-from headgate.device.program import Execution, Program
-from headgate.errors import BundleError, DeviceError, UsageError, why
-
-_LOOK = """
-uname -m
-getconf _NPROCESSORS_ONLN 2>/dev/null || nproc 2>/dev/null || grep -c ^processor /proc/cpuinfo
-{ tr -d '\\000' </proc/device-tree/model; } 2>/dev/null || printf 'a machine without a model name'
-echo
-cat /proc/cpuinfo
-"""
+from headgate.device.program import Execution, Program, little_endian
+from headgate.device.protocol import RUNNER, WEIGHTS, Request
+from headgate.errors import DeviceError, why
 
 # Standard input stays open for as long as we are there, as with measuring: when it ends, so does
 # the network, which nothing else would tell. `head` takes no more than the inputs, where `tar`
@@ -56,130 +45,30 @@ tar -cf - -C results .
 _ILLEGAL_INSTRUCTION = 128 + 4
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What a board says about itself."""
-
-    arch: str
-    cores: int
-    model: str
-    cpuinfo: str
-
-
-class SshMachine(Machine):
-    """A board that ssh reaches. It is connected to when it is first needed.
+class RemoteProgram(Program):
+    """A network on a board. It closes the connection when it is closed.
 
     Args:
-        board: where it is, and what is known about it.
-    """
-
-    def __init__(self, board: Board) -> None:
-        self.name = board.name
-        self.board = board
-        self._connection: Connection | None = None
-        self._facts: Facts | None = None
-
-    def connection(self) -> Connection:
-        """The connection: one for all that is done with this machine, made when needed.
-
-        Raises:
-            ToolMissing: OpenSSH is not installed.
-            DeviceError: the board cannot be reached.
-        """
-        if self._connection is None or not self._connection.alive:
-            self._connection = Connection(self.name, self.board.address)
-        return self._connection
-
-    def close(self) -> None:
-        """End the connection; what needs it makes a new one."""
-        if self._connection is not None:
-            self._connection.close()
-
-    def facts(self) -> Facts:
-        """Architecture, cores, model and CPU, asked once.
-
-        Raises:
-            DeviceError: the board cannot be reached, or is no Linux.
-        """
-        if self._facts is None:
-            answer = self.connection().checked("look at the CPU", _LOOK).decode(errors="replace")
-            try:
-                arch, cores, model, cpuinfo = answer.split("\n", 3)
-                self._facts = Facts(arch, int(cores), model, cpuinfo)
-            except ValueError as error:
-                raise DeviceError(f"{self.name} does not look like a Linux board") from error
-        return self._facts
-
-    def check(self, bundle: Bundle) -> None:
-        """Compare architecture and CPU features with what the board says it has.
-
-        Raises:
-            BundleError: its CPU cannot run the bundle's instructions, or there is no runner.
-            DeviceError: the board cannot be reached.
-        """
-        facts, target = self.facts(), bundle.target
-        wanted = self.board.target_of(facts.model)
-        remedy = f"recompile it with --target {wanted or 'one of `headgate targets`'}"
-        compiled = f"{bundle.name!r} is compiled for target {target['name']}"
-        if target["arch"] != facts.arch:
-            raise BundleError(
-                f"{compiled} ({target['arch']}), {self.name} is {facts.model} ({facts.arch}); "
-                f"{remedy}"
-            )
-        missing = lacking(target["cpu"], target["features"], facts.arch, facts.cpuinfo)
-        if missing:
-            raise BundleError(
-                f"{compiled} ({target['cpu']}), {self.name} is {facts.model}, whose CPU lacks "
-                f"{', '.join(missing)}; {remedy}"
-            )
-        if RUNNER not in bundle.members:
-            raise BundleError(f"{bundle.name!r} has no {RUNNER}; recompile it")
-
-    def load(self, bundle: Bundle, threads: int) -> Program:
-        """Copy runner and weights to the board, unless they are there.
-
-        Raises:
-            UsageError: more threads than the board has cores.
-            StorageError: the board's disk is full.
-            DeviceError: the board cannot be reached, or dropped off.
-        """
-        cores = self.facts().cores
-        if threads > cores:
-            raise UsageError(f"{threads} threads, but {self.name} has {cores} cores; take fewer")
-        return RemoteProgram(bundle, self, threads)
-
-
-class RemoteProgram(Program):
-    """A network on a board. It closes the machine's connection when it is closed.
+        bundle: what to run.
+        machine: name of the board, for messages.
+        connection: to the board.
+        threads: how many share the work.
 
     Raises:
         StorageError: the board's disk is full.
         DeviceError: the board cannot be reached, or dropped off.
     """
 
-    def __init__(self, bundle: Bundle, machine: SshMachine, threads: int) -> None:
-        super().__init__(bundle, machine.name, threads)
-        self._connection = machine.connection()
+    def __init__(self, bundle: Bundle, machine: str, connection: Connection, threads: int) -> None:
+        super().__init__(bundle, machine, threads)
+        self._connection = connection
         runner = Item(bundle.members[RUNNER], executable=True)
         weights = Item(bundle.members[WEIGHTS])
         self._runner, self._weights = store(self._connection, [runner, weights])
 
-    def _execute(
-        self, inputs: list[np.ndarray], repeat: int, warmup: int, times: bool, layers: bool
-    ) -> Execution:
-        manifest = self.bundle.manifest
-        samples = len(inputs[0])
-        outputs = [f"output{index}" for index in range(len(manifest["outputs"]))]
-        command = [self._runner.path, "--weights", self._weights.path]
-        command += ["--repeat", str(repeat), "--warmup", str(warmup)]
-        command += ["--threads", str(self.threads)] if self.threads > 1 else []
-        for index in range(len(inputs)):
-            command += ["--input", f"input{index}"]
-        wanted = [("output", name) for name in outputs] + [("counts", "counts")]
-        wanted += [("times", "times")] if times else []
-        wanted += [("layers", "layers")] if layers else []
-        command += [word for option, name in wanted for word in (f"--{option}", f"results/{name}")]
-        data = _pack(inputs)
+    def _execute(self, inputs: list[np.ndarray], request: Request) -> Execution:
+        command = request.command(self._runner.path, self._weights.path, found="results/")
+        data = _pack(request.given, inputs)
         answer = self._connection.call(_RUN, str(len(data)), *command, stdin=data, hold=True)
         if answer.status == _ILLEGAL_INSTRUCTION:
             raise DeviceError(
@@ -188,56 +77,34 @@ class RemoteProgram(Program):
             )
         if answer.status:
             raise command_error(self.machine, f"run {self.name!r}", answer.status, answer.stderr)
-        results = _Results(self.machine, answer.output)
-        shapes = [(samples, *tensor["shape"][1:]) for tensor in manifest["outputs"]]
-        of_layers = (samples, repeat, len(self.layers))
-        return Execution(
-            [results.read(name, "<f4", shape) for name, shape in zip(outputs, shapes, strict=True)],
-            results.read("counts", "<i4", (samples, len(manifest["gates"]))),
-            results.read("times", "<u8", (samples, repeat)) if times else None,
-            results.read("layers", "<u8", of_layers) if layers else None,
+        results = _unpack(self.machine, answer.output)
+        return Execution.read(
+            request, self.bundle.manifest, len(inputs[0]), results.__getitem__, self.machine
         )
 
     def _free(self) -> None:
         self._connection.close()
 
 
-def _pack(inputs: list[np.ndarray]) -> bytes:
+def _pack(names: Sequence[str], inputs: list[np.ndarray]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for index, array in enumerate(inputs):
-            data = array.astype("<f4", copy=False).tobytes()
-            info = tarfile.TarInfo(f"input{index}")
+        for name, array in zip(names, inputs, strict=True):
+            data = little_endian(array).tobytes()
+            info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
     return buffer.getvalue()
 
 
-class _Results:
+def _unpack(machine: str, data: bytes) -> dict[str, bytes]:
     """What the runner wrote, by name."""
-
-    def __init__(self, machine: str, data: bytes) -> None:
-        self._machine = machine
-        self._files: dict[str, bytes] = {}
-        try:
-            with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-                for member in archive:
-                    if (file := archive.extractfile(member)) is not None:
-                        self._files[member.name.removeprefix("./")] = file.read()
-        except (tarfile.TarError, EOFError) as error:
-            raise DeviceError(f"the results of {machine} arrived damaged: {why(error)}") from error
-
-    def read(self, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-        """An array of the machine's own byte order.
-
-        Raises:
-            DeviceError: it is not there, or of another size.
-        """
-        try:
-            array = np.frombuffer(self._files[name], dtype).reshape(shape)
-        except (KeyError, ValueError) as error:
-            raise DeviceError(
-                f"the runner's {name} did not come back from {self._machine}: {why(error)}"
-            ) from error
-        # A copy, because callers may write into what they get.
-        return array.astype(array.dtype.newbyteorder("="))
+    files: dict[str, bytes] = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            for member in archive:
+                if (file := archive.extractfile(member)) is not None:
+                    files[member.name.removeprefix("./")] = file.read()
+    except (tarfile.TarError, EOFError) as error:
+        raise DeviceError(f"the results of {machine} arrived damaged: {why(error)}") from error
+    return files

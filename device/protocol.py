@@ -1,0 +1,87 @@
+"""What a runner is asked for, and what it answers: its command line and files are known here only.
+
+A runner is a bundle's network as a program (``runtime/linux/runner.c``). Whoever starts one
+writes the input files that a :class:`Request` names and reads the results that it names. Files
+hold raw little-endian numbers in C order, samples one after the other.
+
+Boards run this too: Python 3.8, the standard library, nothing else of headgate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+RUNNER, WEIGHTS = "code/runner", "weights.safetensors"
+"""Members of a bundle: the program, and what it is given with ``--weights``."""
+COUNTS, TIMES, LAYERS = "counts", "times", "layers"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of a runner."""
+
+    inputs: int = 1
+    """How many inputs the network has; ``outputs`` likewise."""
+    outputs: int = 1
+    repeat: int = 1
+    """Measured runs of each sample, after ``warmup`` that are not."""
+    warmup: int = 0
+    threads: int = 1
+    counts: bool = False
+    """Whether active counts are wanted; ``times`` and ``layers`` likewise."""
+    times: bool = False
+    layers: bool = False
+
+    @property
+    def given(self) -> list[str]:
+        """Names of the input files, in the order of the network's inputs."""
+        return [f"input{index}" for index in range(self.inputs)]
+
+    @property
+    def found(self) -> list[str]:
+        """Names of the output files, in the order of the network's outputs."""
+        return [f"output{index}" for index in range(self.outputs)]
+
+    @property
+    def wanted(self) -> list[str]:
+        """Names of the other results, which are the runner's options for them as well."""
+        chosen = {COUNTS: self.counts, TIMES: self.times, LAYERS: self.layers}
+        return [name for name, wanted in chosen.items() if wanted]
+
+    def command(self, runner: str, weights: str, given: str = "", found: str = "") -> list[str]:
+        """The command line.
+
+        Args:
+            runner: path of the runner, and ``weights`` that of its weights.
+            weights: as above.
+            given: what the input files' names begin with, such as ``"folder/"``.
+            found: what those of the results begin with.
+        """
+        options = [("weights", weights)]
+        options += [("input", given + name) for name in self.given]
+        options += [("output", found + name) for name in self.found]
+        options += [(name, found + name) for name in self.wanted]
+        options += [("repeat", str(self.repeat)), ("warmup", str(self.warmup))]
+        # Runners of older bundles know no threads.
+        options += [("threads", str(self.threads))] if self.threads > 1 else []
+        return [runner, *(word for name, value in options for word in (f"--{name}", value))]
+
+    def results(
+        self, manifest: Mapping[str, Any], samples: int
+    ) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Type and shape of the numbers in each result of so many samples of a bundle's network.
+
+        Returns:
+            Name of the file -> NumPy's name of the type, and (samples, ...).
+        """
+        gates, layers = len(manifest["gates"]), len(manifest["layers"])
+        others = {
+            COUNTS: ("int32", (samples, gates)),
+            TIMES: ("uint64", (samples, self.repeat)),
+            LAYERS: ("uint64", (samples, self.repeat, layers)),
+        }
+        outputs = zip(self.found, manifest["outputs"])
+        found = {name: (item["dtype"], (samples, *item["shape"][1:])) for name, item in outputs}
+        return {**found, **{name: others[name] for name in self.wanted}}
