@@ -175,6 +175,20 @@ def test_a_disk_that_fills_up_meanwhile_loses_no_measurement(
     assert json.loads(capsys.readouterr().out)
 
 
+def test_host_and_board_print_the_same_table(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = []
+    for machine in ("host", "kitchen"):
+        assert main(["profile", str(model), "--on", machine, "--repeat", "2"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        tables.append([line for line in lines if not line.startswith(("warning: ", "next: "))])
+    here, there = tables
+    # The first line names bundle and machine.
+    assert here[1:] == there[1:] and "mean of 5 inputs" in here[0]
+    assert any(line.startswith("MACs executed: 74 of 96 dense") for line in here)
+
+
 def test_options_of_the_agent_reach_it(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cpu = str(max(os.sched_getaffinity(0)))
     command = ["profile", str(model), "--on", "kitchen", "--repeat", "1", "-o", "report.json"]
