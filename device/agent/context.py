@@ -37,7 +37,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Context:
-    """One board at one moment. What has a default is not in reports of earlier agents."""
+    """One machine at one moment. Fields with defaults are newer: old reports lack them."""
 
     taken_utc: str
     hostname: str | NotMeasured

@@ -87,7 +87,7 @@ class InstructionCount:
 class Report:
     """What was found out about one bundle on one machine. Its JSON is the file that is kept.
 
-    What has a default is not in reports of the agent itself, or of earlier ones.
+    Fields with defaults are added by this side, or newer: earlier reports lack them.
     """
 
     schema: int

@@ -46,8 +46,8 @@ class Execution:
     cpu_s: float
     """Time that it had the CPU, all threads together."""
     waited_share: float | None
-    """Of the time in which its threads could have run, how much of it they waited for a CPU; None
-    for one thread, and where it is not known."""
+    """Share of runnable time its threads spent waiting for a CPU; None for one thread, and where
+    it is not known."""
 
 
 class Network:
