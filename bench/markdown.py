@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from headgate.profiling.absent import is_measured
+from headgate.device.agent.absent import is_measured
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
@@ -20,6 +20,11 @@ def replace_between_markers(text: str, name: str, content: str) -> str:
     before, has_begin, rest = text.partition(begin)
     _, has_end, after = rest.partition(end)
     return f"{before}{begin}\n{content}{end}{after}" if has_begin and has_end else text
+
+
+def median(summary: Mapping[str, Any]) -> float:
+    """Of a series as results keep it."""
+    return float(summary["percentiles"]["p50"]["value"])
 
 
 def circumstances(contexts: Sequence[Mapping[str, Any]]) -> str:

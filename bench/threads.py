@@ -22,17 +22,17 @@ from bench import markdown
 from bench.command import Benchmark, known
 from bench.publish import publish, with_earlier
 from headgate.device import load
+from headgate.device.agent.absent import to_json
 from headgate.device.agent.affinity import choose_cpus, pinned
 from headgate.device.agent.errors import AgentError
+from headgate.device.agent.percentiles import summarize
 from headgate.device.files import storage_error
 from headgate.device.program import Program
 from headgate.errors import DeviceError, UsageError
 from headgate.profiling import units
-from headgate.profiling.absent import to_json
-from headgate.profiling.context import read_context
-from headgate.profiling.profile import load_warnings
+from headgate.profiling.context import read_context, warnings_between
 from headgate.profiling.source import open_source
-from headgate.profiling.statistics import bootstrap_interval, summarize
+from headgate.profiling.statistics import ratio_of_rounds
 from headgate.profiling.timing import fitting_rounds, time_burst
 
 BUILD = Path("build/threads")
@@ -76,18 +76,18 @@ def prepare(network: str, say: Callable[[str], None]) -> None:
 
 def run(network: str, threads: int, cpus: frozenset[int], rounds: int | None) -> None:
     """Measure a network that was compiled, and write the results of all measured so far."""
+    before = read_context()
     with pinned(cpus):
         say(f"timing {network} on 1 and {threads} threads")
         rows = [measure(path, threads, rounds) for path in _paths(network)]
-        context = read_context(bundles={row["name"]: row["sha256"] for row in rows})
-    warnings = load_warnings(context) + siblings(cpus)
+    warnings = warnings_between(before, read_context()) + siblings(cpus)
     warnings += [
         f"{row['name']}: times on {count} drifted while measuring; ratios of rounds still hold"
         for row in rows
         for key, count in (("alone_us", "1 thread"), ("shared_us", f"{threads} threads"))
         if row[key]["drifted"]
     ]
-    measured = {"rows": rows, "context": to_json(context), "warnings": warnings}
+    measured = {"rows": rows, "context": to_json(before), "warnings": warnings}
     results = {"schema": 1, "networks": with_earlier("threads", {network: measured}, NETWORKS)}
     text = render(results)
     publish("threads", results, text)
@@ -136,13 +136,12 @@ def compare_in_turn(
             times[program].append(np.concatenate(bursts))
     medians = {one: np.array([np.median(burst) for burst in times[one]]) for one in times}
     faster = medians[alone] / medians[shared]
-    low, high = bootstrap_interval(faster)
     return {
         "macs": float(alone.executed_macs().mean()),
         "rounds": rounds,
-        "alone_us": to_json(summarize(np.concatenate(times[alone]), medians[alone])),
-        "shared_us": to_json(summarize(np.concatenate(times[shared]), medians[shared])),
-        "faster": {"median": float(np.median(faster)), "low": low, "high": high},
+        "alone_us": to_json(summarize([burst.tolist() for burst in times[alone]])),
+        "shared_us": to_json(summarize([burst.tolist() for burst in times[shared]])),
+        "faster": to_json(ratio_of_rounds(faster)),
     }
 
 
@@ -169,9 +168,9 @@ def render(results: Mapping[str, Any]) -> str:
         [
             row["name"],
             units.macs(row["macs"]),
-            units.three_digits(row["alone_us"]["median"] / 1000),
+            units.three_digits(markdown.median(row["alone_us"]) / 1000),
             str(row["threads"]),
-            units.three_digits(row["shared_us"]["median"] / 1000),
+            units.three_digits(markdown.median(row["shared_us"]) / 1000),
             f"**{units.times(row['faster']['median'])}**",
             f"{row['faster']['low']:.2f} to {row['faster']['high']:.2f}",
         ]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import shlex
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from headgate.device.agent.report import Report
 from headgate.device.agent_archive import FILE_NAME, write_agent
 from headgate.device.agent_report import read_agent_report
 from headgate.errors import DeviceError, HeadgateError, UsageError
@@ -32,9 +34,11 @@ class Settings:
     column: str | None = None
     """Of a meter's CSV, that has the board's power."""
     rounds: int | None = None
-    """Timed rounds over the bundle's test vectors."""
+    """Timed rounds over the inputs."""
     extra: Sequence[str] = ()
     """More options of the agent's ``profile``."""
+    budget_s: float | None = None
+    """About how long times of the whole take, and times of the layers again."""
 
     def arguments(self) -> list[str]:
         """For the agent, behind the bundle."""
@@ -45,17 +49,29 @@ class Settings:
             "--shunt-uohm": self.shunt_uohm if self.energy else None,
             "--column": self.column if self.energy else None,
             "--rounds": self.rounds,
+            "--budget-s": self.budget_s,
         }
         for option, value in options.items():
             words += [] if value is None else [option, str(value)]
         return [*words, *self.extra]
 
 
-def measure_here(bundle: str | Path, settings: Settings) -> dict[str, Any]:
+def measure_here(
+    bundle: str | Path,
+    settings: Settings,
+    *,
+    machine: str = "host",
+    inputs: Sequence[Path] = (),
+    emulator: Sequence[str] = (),
+) -> Report:
     """Measure a bundle on this machine with the agent, as a board would.
 
-    Returns:
-        The agent's report (``device/agent/README.md``).
+    Args:
+        bundle: its file.
+        settings: what to measure.
+        machine: what to call this machine, or the emulated one.
+        inputs: a file of raw float32 samples for each input; the test vectors if none.
+        emulator: the command line in front of the runner, where a machine is emulated.
 
     Raises:
         UsageError: the agent does not know an option, or a value of one.
@@ -66,16 +82,18 @@ def measure_here(bundle: str | Path, settings: Settings) -> dict[str, Any]:
         agent = Path(folder) / FILE_NAME
         write_agent(agent)
         command = [sys.executable, "-I", str(agent), "profile", str(bundle)]
+        command += [word for path in inputs for word in ("--input", str(path))]
+        command += ["--emulator", shlex.join(emulator)] if emulator else []
         done = subprocess.run(
             [*command, *settings.arguments()],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
         )
-    return agent_result("host", done.returncode, done.stdout, done.stderr.decode(errors="replace"))
+    return agent_result(machine, done.returncode, done.stdout, done.stderr.decode(errors="replace"))
 
 
-def agent_result(name: str, status: int, output: bytes, stderr: str) -> dict[str, Any]:
+def agent_result(name: str, status: int, output: bytes, stderr: str) -> Report:
     """The report that an agent printed, or the error that it ended with.
 
     Args:
@@ -89,14 +107,14 @@ def agent_result(name: str, status: int, output: bytes, stderr: str) -> dict[str
     """
     if status == 0 or (status == 1 and output):  # 1: the outputs are wrong, which the report says
         try:
-            return read_agent_report(output)
+            return dataclasses.replace(read_agent_report(output), machine=name)
         except DeviceError as error:
             raise DeviceError(f"{name}: {error}") from error
     if status == _NO_SENSOR and output:
         # The sensor failed after the latency had been measured. The report has that, and says
         # among its reasons for being invalid why there is no energy.
         with contextlib.suppress(DeviceError):
-            return read_agent_report(output)
+            return dataclasses.replace(read_agent_report(output), machine=name)
     raise _failure(name, status, stderr)
 
 

@@ -1,78 +1,36 @@
 """The agent's report, read back on this side of the wire and checked before anything trusts it.
 
-What a report must contain is not written down a second time: its parts are the agent's own
-dataclasses (``agent/context.py``, ``latency.py``, ``energy.py``, ``check.py``, ``watch.py``), and
-a report is held against their annotations, field by field.
+What a report must contain is not written down a second time: it is decoded into the agent's own
+dataclasses (``agent/report.py``), field by field.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Any, NoReturn
 
-from headgate.device.agent.absent import NotMeasured, is_measured
-from headgate.device.agent.check import Check
-from headgate.device.agent.context import Context
-from headgate.device.agent.energy import Energy
+from headgate.device.agent.definitions import dense_macs
+from headgate.device.agent.energy import Energy, Idle, Window
 from headgate.device.agent.latency import Latency
-from headgate.device.agent.report import SCHEMA
-from headgate.device.agent.watch import Watched
-from headgate.device.schema import SHA256, Mismatch, decode
+from headgate.device.agent.percentiles import Summary
+from headgate.device.agent.report import SCHEMA, Report
+from headgate.device.schema import Mismatch, decode
 from headgate.errors import DeviceError, MissingFile, why
 
 PERCENTILES = ("p50", "p90", "p95", "p99")
 
 _MOST_BYTES = 64 << 20
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Target:
-    name: str
-    arch: str
-    cpu: str
-
-
-@dataclasses.dataclass(frozen=True)
-class _Bundle:
-    name: str
-    path: str
-    sha256: Annotated[str, SHA256]
-    model_sha256: Annotated[str, SHA256]
-    target: _Target
-    tools: dict[str, str]
-    samples: int
-
-
-@dataclasses.dataclass(frozen=True)
-class _Moments:
-    before: Context
-    during: Watched | NotMeasured
-    after: Context
-
-
-@dataclasses.dataclass(frozen=True)
-class _Document:
-    agent: str
-    verb: str
-    arguments: list[str]
-    valid: bool
-    invalid_because: list[str]
-    warnings: list[str]
-    bundle: _Bundle
-    context: _Moments
-    outputs: Check | NotMeasured
-    gates: dict[str, list[int]] | NotMeasured
-    latency: Latency | NotMeasured
-    energy: Energy | NotMeasured
-
-
-def read_agent_report(source: bytes | Path, name: str = "the agent's report") -> dict[str, Any]:
+def read_agent_report(source: bytes | Path, name: str = "the agent's report") -> Report:
     """Read a report of ``headgate-agent run``, ``profile`` or ``energy``.
 
-    Keys that this version does not know are left alone, and those that have a default in the
+    Keys that this version does not know are ignored, and those that have a default in the
     agent's dataclasses may be missing: reports of earlier agents do not have them.
 
     Args:
@@ -93,12 +51,11 @@ def read_agent_report(source: bytes | Path, name: str = "the agent's report") ->
         document = json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise DeviceError(f"{name} is not JSON, or cut off: {why(error)}; measure again") from error
-    check_agent_report(document, name)
-    return dict(document)
+    return decode_agent_report(document, name)
 
 
-def check_agent_report(document: Any, name: str) -> None:
-    """Hold JSON that was read already against what a report is.
+def decode_agent_report(document: Any, name: str) -> Report:
+    """The report that JSON stands for.
 
     Raises:
         DeviceError: It is no report, or one that contradicts itself.
@@ -113,10 +70,15 @@ def check_agent_report(document: Any, name: str) -> None:
             "again, with the agent of this headgate"
         )
     try:
-        decode(_Document, document)
-        _check_sense(document)
+        report = decode(Report, document)
+        _check_sense(report)
     except Mismatch as wrong:
         raise DeviceError(f"{name}: {wrong}; measure again") from wrong
+    if isinstance(latency := report.latency, Latency):
+        # Earlier agents counted the gates as well.
+        dense = dense_macs(vars(layer) for layer in latency.layers)
+        return dataclasses.replace(report, latency=dataclasses.replace(latency, dense_macs=dense))
+    return report
 
 
 def looks_like_agent_report(document: Any) -> bool:
@@ -137,40 +99,46 @@ def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is no number")
 
 
-def _check_sense(document: Mapping[str, Any]) -> None:
+def _check_sense(report: Report) -> None:
     """What annotations cannot say."""
-    if document["valid"] == bool(document["invalid_because"]):
+    for key in ("sha256", "model_sha256"):
+        if not _SHA256.fullmatch(value := getattr(report.bundle, key)):
+            raise Mismatch(f"bundle.{key} is {value!r}, not a SHA-256")
+    if report.valid == bool(report.invalid_because):
         raise Mismatch("valid and invalid_because contradict each other")
-    if is_measured(document["latency"]):
-        _check_latency(document["latency"])
-    if is_measured(document["energy"]):
-        _check_energy(document["energy"])
+    if isinstance(report.latency, Latency):
+        _check_latency(report.latency)
+    if isinstance(report.energy, Energy):
+        _check_energy(report.energy)
 
 
-def _check_latency(latency: Mapping[str, Any]) -> None:
-    inputs = latency["inputs"]
-    for name in PERCENTILES:
-        if name not in latency["latency_us"]["percentiles"]:
-            raise Mismatch(f"it has no latency.latency_us.percentiles.{name}")
-    if inputs < 1 or not latency["latencies_us"]:
+def _check_latency(latency: Latency) -> None:
+    if isinstance(latency.latency_us, Summary):
+        for name in PERCENTILES:
+            if name not in latency.latency_us.percentiles:
+                raise Mismatch(f"it has no latency.latency_us.percentiles.{name}")
+    if latency.inputs < 1 or (isinstance(latency.latency_us, Summary) and not latency.latencies_us):
         raise Mismatch("latency rests on no runs")
-    lists = {"median_us_per_input": latency["median_us_per_input"]}
-    lists |= {"done_macs": latency["done_macs"]}
-    lists |= {f"gates.{gate}": counts for gate, counts in latency["gates"].items()}
-    for index, layer in enumerate(latency["layers"]):
-        for key in ("median_us_per_input", "done_macs", "active_inputs", "active_outputs"):
-            if layer[key] is not None:
-                lists[f"layers[{index}].{key}"] = layer[key]
+    lists: dict[str, Any] = {f"gates.{gate}": counts for gate, counts in latency.gates.items()}
+    lists |= _per_input(latency, ("median_us_per_input", "done_macs"), "")
+    for index, layer in enumerate(latency.layers):
+        keys = ("median_us_per_input", "done_macs", "active_inputs", "active_outputs")
+        lists |= _per_input(layer, keys, f"layers[{index}].")
     for place, values in lists.items():
-        if len(values) != inputs:
-            raise Mismatch(f"latency.{place} has {len(values)} entries for {inputs} inputs")
+        if len(values) != latency.inputs:
+            raise Mismatch(f"latency.{place} has {len(values)} entries for {latency.inputs} inputs")
 
 
-def _check_energy(energy: Mapping[str, Any]) -> None:
-    if not energy["windows"]:
+def _per_input(part: Any, keys: tuple[str, ...], place: str) -> Mapping[str, Any]:
+    values = {f"{place}{key}": getattr(part, key) for key in keys}
+    return {key: one for key, one in values.items() if isinstance(one, list)}
+
+
+def _check_energy(energy: Energy) -> None:
+    if not energy.windows:
         raise Mismatch("energy has no windows")
-    spans = {"idle": energy["idle"]}
-    spans |= {f"windows[{index}]": window for index, window in enumerate(energy["windows"])}
+    spans: dict[str, Idle | Window] = {"idle": energy.idle}
+    spans |= {f"windows[{index}]": window for index, window in enumerate(energy.windows)}
     for place, span in spans.items():
-        if not span["start_s"] < span["end_s"]:
+        if not span.start_s < span.end_s:
             raise Mismatch(f"energy.{place} ends before it starts")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from headgate.device.agent import definitions
 from headgate.device.bundle import Bundle
 from headgate.device.manifest import NAMED
 from headgate.device.protocol import COUNTS, LAYERS, TIMES, Request
@@ -219,11 +220,11 @@ class Program(ABC):
         counts = self._last_counts().astype(np.int64)
         macs = np.empty((len(counts), len(self.layers)), np.int64)
         for index, layer in enumerate(self.layers):
-            pairs = np.ones(len(counts), np.int64)
-            for side in ("in", "out"):
-                gate = layer[f"{side}_gate"]
-                pairs = pairs * (layer[f"{side}_channels"] if gate is None else counts[:, gate])
-            macs[:, index] = layer.get("base_macs", 0) + layer["macs_per_pair"] * pairs
+            active = (
+                None if gate is None else counts[:, gate]
+                for gate in (layer["in_gate"], layer["out_gate"])
+            )
+            macs[:, index] = definitions.executed_macs(layer, *active)
         return macs
 
     def executed_macs(self) -> np.ndarray:
@@ -235,8 +236,8 @@ class Program(ABC):
         return self.layer_macs().sum(axis=1)
 
     def dense_macs(self) -> int:
-        """Multiply-accumulates of the same network with every channel computed."""
-        return sum(layer["dense_macs"] for layer in self.layers)
+        """Multiply-accumulates of the same network with every channel and without gates."""
+        return definitions.dense_macs(self.layers)
 
     def _run(
         self,

@@ -17,7 +17,7 @@ from headgate.networks import Network, compile_network, find_network
 
 if TYPE_CHECKING:
     from headgate.device import Validation
-    from headgate.profiling import Comparison, InstructionCount, Profile
+    from headgate.profiling import Comparison, InstructionCount, Report
 
 NETWORKS = ("resnet8", "resnet8-fbs-0.7", "resnet8-fbs-0.5")
 BOARD = "rpi4"
@@ -87,7 +87,7 @@ def demo(folder: Path, say: Say) -> Demo:
         labels=labels,
         accuracies={one.network.name: one.network.test_accuracy or 0.0 for one in built},
     )
-    profiles: list[Profile] = []
+    profiles: list[Report] = []
     for one in built:
         say(f"profiling {one.network.name} layer by layer")
         profiles.append(profile(one.host, images=images[:PROFILED_IMAGES]))

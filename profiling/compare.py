@@ -16,25 +16,25 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from headgate.device.agent import definitions
+from headgate.device.agent.absent import NotMeasured
+from headgate.device.agent.latency import thin
+from headgate.device.agent.percentiles import summarize
 from headgate.device.program import Program
 from headgate.errors import InputError, UsageError, suggest
-from headgate.profiling import layers as layer_table
-from headgate.profiling.absent import NotMeasured
-from headgate.profiling.comparison import CONVENTION, Comparison, Ratio, Standing
-from headgate.profiling.context import Context, pinned, read_context
-from headgate.profiling.profile import load_warnings
+from headgate.profiling.comparison import CONVENTION, Comparison, Standing
+from headgate.profiling.context import pinned, read_context, warnings_between
 from headgate.profiling.source import open_source
-from headgate.profiling.statistics import bootstrap_interval, summarize, thin
-from headgate.profiling.timing import Timed, fitting_rounds, time_burst
+from headgate.profiling.statistics import Ratio, ratio_of_rounds
+from headgate.profiling.timing import BURST_RUNS, Timed, fitting_rounds, time_burst
 
-BURST_RUNS = 3
 BUDGET_S = 10.0
 SAME_TOP1_OF_INTEGERS = 0.9
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """One program to time. Of a peer's MACs only some files tell (``.tflite`` of ours)."""
+    """One program to time. Peers' MACs are known only for our ``.tflite`` files."""
 
     name: str
     program: Timed
@@ -100,13 +100,10 @@ def compare_programs(
     base = choose(contestants, baseline)
     outputs = {one.name: _scores(one.program, images) for one in contestants}
     done = {one.name: _done_macs(one) for one in contestants}
-    with pinned() as cpu:
+    before = read_context(sorted({name for one in contestants for name in one.packages}))
+    with pinned() as cpus:
         times, runs_per_round = _time_in_turn(contestants, images, rounds)
-        context = read_context(
-            packages=sorted({name for one in contestants for name in one.packages}),
-            bundles={one.name: one.sha256 for one in contestants},
-            pinned_cpu=cpu,
-        )
+    found = warnings_between(before, read_context())
     standings = [
         _standing(one, base, times, outputs, done[one.name], labels) for one in contestants
     ]
@@ -116,11 +113,12 @@ def compare_programs(
         images=len(images),
         rounds=len(times[base.name]),
         runs_per_round=runs_per_round,
+        cpus=cpus,
         standings=standings,
-        context=context,
+        context=before,
         convention=CONVENTION,
-        mac_convention=layer_table.CONVENTION,
-        warnings=_warnings(contestants, standings, base, context),
+        mac_convention=definitions.CONVENTION,
+        warnings=[*found, *_warnings(contestants, standings, base)],
     )
 
 
@@ -150,7 +148,7 @@ def _contestant(entry: Any, name: str | None) -> tuple[Contestant, NDArray[np.fl
         source.program,
         kind,
         source.sha256,
-        dense_macs=layer_table.dense_macs(source.manifest),
+        dense_macs=definitions.dense_macs(source.manifest["layers"]),
     )
     return contestant, source.vectors()
 
@@ -238,8 +236,8 @@ def _standing(
 ) -> Standing:
     own = np.array([np.median(burst) for burst in times[one.name]])
     reference = np.array([np.median(burst) for burst in times[base.name]])
-    speedup = _ratio(reference / own)
-    runs = np.concatenate(times[one.name])
+    speedup = ratio_of_rounds(reference / own)
+    runs = [of_round.tolist() for of_round in times[one.name]]
     top1 = outputs[one.name].reshape(len(outputs[one.name]), -1).argmax(axis=1)
     base_top1 = outputs[base.name].reshape(len(top1), -1).argmax(axis=1)
     arithmetic, saved = _arithmetic(done, base, one)
@@ -247,8 +245,8 @@ def _standing(
         name=one.name,
         kind=one.kind,
         sha256=one.sha256,
-        latency_us=summarize(runs, rounds=own),
-        latencies_us=thin(runs),
+        latency_us=summarize(runs),
+        latencies_us=thin([round(us, 3) for of_round in runs for us in of_round]),
         speedup=speedup,
         dense_macs=NotMeasured("a peer counts no MACs")
         if one.dense_macs is None
@@ -256,7 +254,7 @@ def _standing(
         done_macs=NotMeasured("a peer counts no MACs") if done is None else done,
         arithmetic_speedup=arithmetic,
         macs_saved=saved,
-        time_saved=1 - 1 / speedup.median,
+        time_saved=definitions.time_saved(speedup.median),
         realised=_realised(speedup, saved),
         top1_agreement=float((top1 == base_top1).mean()),
         accuracy=NotMeasured("none was recorded") if one.accuracy is None else one.accuracy,
@@ -268,10 +266,6 @@ def _standing(
     )
 
 
-def _ratio(per_round: NDArray[np.float64]) -> Ratio:
-    return Ratio(float(np.median(per_round)), *bootstrap_interval(per_round))
-
-
 def _arithmetic(
     done: float | None, base: Contestant, one: Contestant
 ) -> tuple[float | NotMeasured, float | NotMeasured]:
@@ -279,26 +273,23 @@ def _arithmetic(
     if done is None or base.dense_macs is None:
         missing = NotMeasured(f"{(one if done is None else base).name} counts no MACs")
         return missing, missing
-    return base.dense_macs / done, 1 - done / base.dense_macs
+    return base.dense_macs / done, definitions.macs_saved(done, base.dense_macs)
 
 
 def _realised(speedup: Ratio, saved: float | NotMeasured) -> Ratio | NotMeasured:
     if isinstance(saved, NotMeasured):
         return saved
-    if saved < 0.01:
-        return NotMeasured("it saves no arithmetic")
-    return Ratio(
-        *((1 - 1 / value) / saved for value in (speedup.median, speedup.low, speedup.high))
-    )
+    median = definitions.realised(speedup.median, saved)
+    if isinstance(median, NotMeasured):
+        return median
+    ends = (definitions.time_saved(end) / saved for end in (speedup.low, speedup.high))
+    return Ratio(median, *ends)
 
 
 def _warnings(
-    contestants: Sequence[Contestant],
-    standings: list[Standing],
-    base: Contestant,
-    context: Context,
+    contestants: Sequence[Contestant], standings: list[Standing], base: Contestant
 ) -> list[str]:
-    found = load_warnings(context)
+    found = []
     for contestant, one in zip(contestants, standings, strict=True):
         if one.latency_us.drifted:
             found.append(

@@ -5,25 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from headgate.profiling.absent import NotMeasured, to_json
-from headgate.profiling.context import Context
-from headgate.profiling.statistics import Summary
+from headgate.device.agent.absent import NotMeasured, to_json
+from headgate.device.agent.context import Context
+from headgate.device.agent.percentiles import Summary
+from headgate.profiling.statistics import Ratio
 
 CONVENTION = (
     "Contestants run in turn, one thread, one CPU, warm-up discarded. Speed-up = baseline's time / "
-    "contestant's time, per round; median over the rounds with a 95 % bootstrap interval. "
-    "MACs saved = 1 - done MACs / baseline's dense MACs. Time saved = 1 - time / baseline's time "
-    "= 1 - 1 / speed-up. Realised = time saved / MACs saved."
+    "contestant's time, per round; median over the rounds with its 95 % interval between "
+    "order statistics."
 )
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """A median over rounds with its 95 % bootstrap interval."""
-
-    median: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -34,15 +25,15 @@ class Standing:
     kind: str
     sha256: str
     latency_us: Summary
-    """Over all runs; ``low`` and ``high`` are the interval of the median over rounds."""
     latencies_us: list[float]
     """In the order taken, thinned where there are thousands."""
     speedup: Ratio
     """Against the baseline."""
     dense_macs: int | NotMeasured
     done_macs: float | NotMeasured
+    """Executed, mean over the images."""
     arithmetic_speedup: float | NotMeasured
-    """Baseline's dense MACs / done MACs: what the clock could have given."""
+    """Baseline's dense MACs / executed MACs: what the clock could have given."""
     macs_saved: float | NotMeasured
     time_saved: float
     realised: Ratio | NotMeasured
@@ -63,6 +54,8 @@ class Comparison:
     images: int
     rounds: int
     runs_per_round: int
+    cpus: list[int]
+    """Where it ran; none where the system pins no process."""
     standings: list[Standing]
     context: Context
     convention: str

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headgate.device.agent import definitions
+from headgate.device.agent.absent import NotMeasured, to_json
 from headgate.device.machines.qemu_user import CPUS
 from headgate.errors import InputError, ToolMissing, UsageError
-from headgate.profiling import layers as layer_table
-from headgate.profiling.absent import NotMeasured, to_json
 from headgate.profiling.compare import check_names, choose
 from headgate.profiling.instructions import count_instructions
 from headgate.profiling.source import Source, open_source
@@ -134,7 +134,7 @@ def compare_counted(
         images=len(images),
         standings=[_standing(one, base, labels) for one in contestants],
         convention=CONVENTION,
-        mac_convention=layer_table.CONVENTION,
+        mac_convention=definitions.CONVENTION,
     )
 
 
@@ -156,7 +156,7 @@ def _bundle(source: Source, images: NDArray[np.float32], machine: str) -> _Conte
     except ToolMissing as missing:
         instructions, exact = NotMeasured(str(missing)), False
     kind = "gated" if source.manifest["gates"] else "dense"
-    dense = layer_table.dense_macs(source.manifest)
+    dense = definitions.dense_macs(source.manifest["layers"])
     return _Contestant(source.name, kind, source.sha256, outputs, instructions, exact, dense, done)
 
 
@@ -194,7 +194,7 @@ def _standing(
             if isinstance(one.instructions, NotMeasured)
             else one.instructions / one.done_macs
         ),
-        macs_saved=1 - one.done_macs / base.dense_macs,
+        macs_saved=definitions.macs_saved(one.done_macs, base.dense_macs),
         top1_agreement=float((top1 == base_top1).mean()),
         accuracy_on_images=(
             NotMeasured("the images came without labels")

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headgate.device.agent import definitions
+from headgate.device.agent.absent import NotMeasured, to_json
 from headgate.device.program import Program
-from headgate.profiling import layers as layer_table
-from headgate.profiling.absent import NotMeasured, to_json
 from headgate.profiling.gallery import Example, pick_examples, pictures_of
 from headgate.profiling.source import Source
 from headgate.profiling.statistics import Distribution, distribution, rank_correlation
@@ -123,7 +123,7 @@ def measure_effort(
     return Effort(
         name=name,
         images=len(images),
-        dense_macs=layer_table.dense_macs(program.bundle.manifest),
+        dense_macs=definitions.dense_macs(program.layers),
         macs=distribution(macs),
         edges=edges,
         counts=counts,
@@ -186,7 +186,11 @@ def _layers(program: Program, macs: NDArray[np.int64]) -> list[LayerActivity]:
     groups = _groups(macs) if macs.min() != macs.max() else []
     rows = []
     for layer in manifest["layers"]:
-        if layer["out_gate"] is None or not layer["dense_macs"] or layer_table.is_gate(layer):
+        if (
+            layer["out_gate"] is None
+            or not layer["dense_macs"]
+            or definitions.is_gate(layer["operator"])
+        ):
             continue
         gate = manifest["gates"][layer["out_gate"]]
         active, channels = counts[gate["name"]], int(gate["channels"])

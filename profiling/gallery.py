@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headgate.profiling.png import data_uri
+from headgate.errors import InputError
 
 SHOWN = 8
+LARGEST = 96  # pixels on a side; larger pictures are thinned
 
 
 @dataclass(frozen=True)
@@ -68,3 +71,22 @@ def pictures_of(
     values = images.transpose(0, 2, 3, 1) * std + mean
     pixels: NDArray[np.uint8] = np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)
     return pixels
+
+
+def data_uri(pixels: NDArray[np.uint8]) -> str:
+    """A picture (H, W, 3) or (H, W, 1) as ``data:image/png;base64,...``, 96 pixels a side at most.
+
+    Raises:
+        InputError: Another type or shape.
+    """
+    from PIL import Image  # only where pictures are shown
+
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
+        raise InputError(
+            f"a picture is uint8 (H, W, 3) or (H, W, 1), not {pixels.dtype} {pixels.shape}"
+        )
+    step = -(-max(pixels.shape[:2]) // LARGEST)
+    thinned = pixels[::step, ::step]
+    data = io.BytesIO()
+    Image.fromarray(thinned[..., 0] if thinned.shape[2] == 1 else thinned).save(data, "png")
+    return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"

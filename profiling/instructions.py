@@ -21,38 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headgate.device import load
+from headgate.device.agent import definitions
+from headgate.device.agent.report import InstructionCount
 from headgate.device.bundle import Bundle
 from headgate.device.machines.qemu_user import Qemu
 from headgate.device.protocol import RUNNER, WEIGHTS, Request
 from headgate.errors import BundleError, DeviceError, ToolMissing
-from headgate.profiling import layers as layer_table
 from headgate.profiling.cache import cache_folder
 
 TIMEOUT_S = 900
 _ADDR_NO_RANDOMIZE = 0x0040000
 _INSTALL = "install Debian's or Ubuntu's dynamic one: apt-get install qemu-user"
-
-
-@dataclass(frozen=True)
-class InstructionCount:
-    """Instructions of one inference of one image."""
-
-    instructions: int
-    start_up: int
-    """Instructions outside inference: loading, reading, writing."""
-    done_macs: int
-    """MACs executed for this image, gates included."""
-    dense_macs: int
-    exact: bool
-    """Two differences of repeat counts agreed to the last instruction."""
-    machine: str
-    cpu: str
-    tool: str
-
-    @property
-    def per_mac(self) -> float:
-        """Instructions per executed MAC."""
-        return self.instructions / self.done_macs
 
 
 def count_instructions(
@@ -98,7 +77,7 @@ def count_instructions(
         instructions=totals.instructions,
         start_up=totals.start_up,
         done_macs=done_macs,
-        dense_macs=layer_table.dense_macs(opened.manifest),
+        dense_macs=definitions.dense_macs(opened.manifest["layers"]),
         exact=totals.exact,
         machine=machine,
         cpu=emulator[emulator.index("-cpu") + 1],

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headgate.profiling.absent import NotMeasured
-from headgate.profiling.comparison import Ratio
-from headgate.profiling.statistics import Distribution, Summary
+from headgate.device.agent.absent import NotMeasured
+from headgate.device.agent.percentiles import Summary
+from headgate.profiling.statistics import Distribution, Ratio
 
 LEAST_GAP = 0.02  # other images alone make less of a difference
 

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headgate.device.agent.absent import NotMeasured, to_json
+from headgate.device.agent.context import Context
+from headgate.device.agent.latency import EMULATED
+from headgate.device.agent.percentiles import Summary, summarize
+from headgate.device.agent.report import NOT_COUNTED
 from headgate.errors import ToolMissing
-from headgate.profiling.absent import NotMeasured, to_json
-from headgate.profiling.context import Context, pinned, read_context
+from headgate.profiling.context import pinned, read_context, warnings_between
 from headgate.profiling.peers import EmulatedLiteRT, LiteRT, open_tflite
-from headgate.profiling.profile import BUDGET_S, BURST_RUNS, EMULATED, load_warnings
-from headgate.profiling.statistics import Summary, summarize
-from headgate.profiling.timing import fitting_rounds, time_burst
+from headgate.profiling.profile import BUDGET_S
+from headgate.profiling.timing import BURST_RUNS, fitting_rounds, time_burst
 
 
 @dataclass(frozen=True)
@@ -65,23 +68,18 @@ def profile_tflite(
     if images is None:
         shape = network.manifest["inputs"][0]["shape"]
         images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-    runs = np.empty(0)
-    packages: tuple[str, ...] = ()
-    instructions: int | NotMeasured = NotMeasured(
-        "counted for emulated machines only, for example qemu:rpi4"
-    )
+    rounds: list[list[float]] = []
+    packages = network.packages if isinstance(network, LiteRT) else ()
+    instructions: int | NotMeasured = NOT_COUNTED
     if isinstance(network, EmulatedLiteRT):
         try:
             instructions = network.count(images[:1]).instructions
         except ToolMissing as missing:
             instructions = NotMeasured(str(missing))
-    with pinned() as cpu:
-        if isinstance(network, LiteRT):
-            packages = network.packages
-            runs = _time(network, images, repeat)
-        context = read_context(
-            machine, packages=packages, bundles={path.stem: network.sha256}, pinned_cpu=cpu
-        )
+    before = read_context(packages)
+    if isinstance(network, LiteRT):
+        with pinned():
+            rounds = _time(network, images, repeat)
     macs = network.manifest["dense_macs"]
     return TFLiteProfile(
         name=path.stem,
@@ -90,21 +88,21 @@ def profile_tflite(
         file_bytes=path.stat().st_size,
         quantization=network.manifest["quantization"],
         images=len(images),
-        runs=int(runs.size),
-        latency_us=summarize(runs) if runs.size else NotMeasured(EMULATED),
+        runs=sum(map(len, rounds)),
+        latency_us=summarize(rounds) if rounds else EMULATED,
         instructions=instructions,
         dense_macs=NotMeasured("the file does not tell") if macs is None else int(macs),
-        context=context,
-        warnings=load_warnings(context) if runs.size else [],
+        context=before,
+        warnings=warnings_between(before, read_context()) if rounds else [],
     )
 
 
-def _time(network: LiteRT, images: NDArray[np.float32], repeat: int | None) -> NDArray[np.float64]:
+def _time(network: LiteRT, images: NDArray[np.float32], repeat: int | None) -> list[list[float]]:
+    """Microseconds of every run, by round."""
     guess_us = float(np.median(time_burst(network, images[:1], BURST_RUNS)))
-    rounds = repeat or fitting_rounds(guess_us, BURST_RUNS * len(images), BUDGET_S / 2)
-    bursts = [
-        time_burst(network, images[index : index + 1], BURST_RUNS)
+    rounds = repeat or fitting_rounds(guess_us, BURST_RUNS * len(images), BUDGET_S)
+    singles = [images[index : index + 1] for index in range(len(images))]
+    return [
+        [float(us) for image in singles for us in time_burst(network, image, BURST_RUNS)]
         for _ in range(rounds)
-        for index in range(len(images))
     ]
-    return np.concatenate(bursts)

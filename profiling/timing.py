@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BURST_WARMUP = 1
+BURST_RUNS = 3
 
 
 class Timed(Protocol):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
+
+from headgate.device.agent.absent import NotMeasured
 
 ABSENT = "not measured"
 
@@ -19,7 +21,7 @@ def three_digits(value: float) -> str:
 
 def microseconds(value: Any) -> str:
     """A duration in microseconds, as us, ms or s."""
-    if isinstance(value, Mapping):
+    if isinstance(value, NotMeasured):
         return ABSENT
     for factor, unit in ((1e6, "s"), (1e3, "ms")):
         if value >= factor * 0.9995:
@@ -54,17 +56,17 @@ def instructions(value: Any) -> str:
 
 def times(value: Any) -> str:
     """A ratio such as a speed-up."""
-    return ABSENT if isinstance(value, Mapping) else f"{value:.2f}x"
+    return ABSENT if isinstance(value, NotMeasured) else f"{value:.2f}x"
 
 
 def percent(value: Any, digits: int = 0) -> str:
     """A share of one."""
-    return ABSENT if isinstance(value, Mapping) else f"{100 * value:.{digits}f} %"
+    return ABSENT if isinstance(value, NotMeasured) else f"{100 * value:.{digits}f} %"
 
 
 def _scaled(value: Any, units: Sequence[tuple[float, str]]) -> str:
     """In the largest unit of which there is at least one; in the last if there is none."""
-    if isinstance(value, Mapping):
+    if isinstance(value, NotMeasured):
         return ABSENT
     if abs(value) < 0.0005 * units[-1][0]:
         return f"0 {units[0][1]}"
@@ -76,7 +78,7 @@ def _scaled(value: Any, units: Sequence[tuple[float, str]]) -> str:
 
 
 def _counted(value: Any) -> str:
-    if isinstance(value, Mapping):
+    if isinstance(value, NotMeasured):
         return ABSENT
     for factor, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= factor * 0.9995:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,34 @@ from headgate.device.agent.context import context_warnings, invalid_reasons, rea
 from headgate.device.agent.energy import Burst, Energy, measure_energy
 from headgate.device.agent.latency import Latency, LayerTime
 from headgate.device.agent.percentiles import summarize
-from headgate.device.agent.report import SCHEMA
+from headgate.device.agent.report import SCHEMA, Report, Target
 from headgate.device.agent.sensors import choose
 from headgate.device.agent.sensors.pmic import PowerChip
 from headgate.device.agent.watch import Watch
+from headgate.device.agent_report import decode_agent_report
+from headgate.profiling import machines
+from headgate.profiling.data import Page, build_report
+from headgate.profiling.machines import Board
 from tests.board_trees import FakeTime, plant
 
 INPUTS = 5
+
+
+def decoded(reports: Iterable[dict[str, Any]]) -> list[Report]:
+    """Reports as they are read back."""
+    return [decode_agent_report(one, "a report") for one in reports]
+
+
+def page_data(title: str, reports: Iterable[dict[str, Any]], commands: Sequence[str] = ()) -> Page:
+    """The data of a page about reports."""
+    return build_report(title, profiles=decoded(reports), reproduce=commands)
+
+
+def boards_of(reports: Iterable[dict[str, Any]]) -> list[Board]:
+    """Reports as they belong together."""
+    return machines.boards_of(decoded(reports))
+
+
 MACS = {"conv1": 400_000, "block.conv2": 2_400_000, "fc": 640}
 CHANNELS = {"conv1": 16, "block.conv2": 32, "fc": 10}
 SHARES = {"dense": 1.0, "pruned": 0.6, "gated": 0.5}
@@ -82,7 +104,7 @@ def agent_report(
             "path": f"{name}.hgb",
             "sha256": f"{len(name):064x}",
             "model_sha256": f"{len(name) + 100:064x}",
-            "target": {"name": "rpi4", "arch": "aarch64", "cpu": "cortex-a72", "features": []},
+            "target": Target("rpi4", "aarch64", "cortex-a72"),
             "tools": {"apache-tvm": "0.27.0", "ziglang": "0.17.0"},
             "samples": INPUTS,
         },
@@ -129,7 +151,7 @@ def _latency(kind: str, slower: float, threads: int) -> Latency:
         layer_sum_us=sum(layer.median_us for layer in layers),
         gates={"block.conv2": _active(share)} if kind == "gated" else {},
         done_macs=done,
-        dense_macs=sum(layer.dense_macs for layer in layers),
+        dense_macs=sum(layer.dense_macs for layer in layers if not layer.is_gate),
     )
 
 

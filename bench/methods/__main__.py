@@ -19,7 +19,8 @@ from bench.methods import table
 from bench.methods.measure import Findings, measure
 from bench.methods.networks import PLAN, find_checkpoints, prepare, read_plan
 from bench.publish import publish, with_earlier, without_runs
-from headgate.profiling.absent import to_json
+from headgate.device.agent.absent import to_json
+from headgate.profiling.data import Page
 from headgate.profiling.effort import Effort
 from headgate.profiling.report import build_report, write_report
 
@@ -45,13 +46,13 @@ def run(networks: Sequence[str], rounds: int | None, as_json: bool) -> None:
     print(json.dumps(results, indent=1, ensure_ascii=False) if as_json else text)
 
 
-def _report(network: str, findings: Findings) -> dict[str, Any]:
+def _report(network: str, findings: Findings) -> Page:
     return build_report(
         f"{network}: dense, gated and pruned",
         comparison=findings.comparison,
         profiles=findings.profiles,
         efforts=findings.efforts,
-        methods=[to_json(row) for row in findings.rows],
+        methods=findings.rows,
         reproduce=[f"python -m {MODULE} {network}"],
     )
 

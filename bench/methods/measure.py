@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 
 from bench.methods.data import sample, whole_test_set
 from bench.methods.networks import HEADGATE, Entry
-from headgate.profiling.absent import NotMeasured
+from headgate.device.agent import definitions
+from headgate.device.agent.absent import NotMeasured
+from headgate.device.agent.report import Report
 from headgate.profiling.compare import compare
 from headgate.profiling.comparison import Comparison, Standing
 from headgate.profiling.effort import Effort, measure_efforts
 from headgate.profiling.method_row import Row
 from headgate.profiling.peers import peer_for_file
-from headgate.profiling.profile import Profile, profile
+from headgate.profiling.profile import profile
 from headgate.profiling.source import open_source
 from headgate.profiling.statistics import Distribution
 from headgate.train.data import Preprocess
@@ -34,7 +36,7 @@ class Findings:
     comparison: Comparison
     efforts: list[Effort]
     """Efforts of the networks with gates."""
-    profiles: list[Profile]
+    profiles: list[Report]
     counted_images: int
     """Over which work per image and accuracies were taken."""
     warnings: list[str]
@@ -166,10 +168,8 @@ def _realised(
     """Time saved / MACs saved against the dense network in the same program."""
     if reference is None:
         return NotMeasured("this program has not run the dense network")
-    saved = 1 - macs.mean / dense
-    if saved < 0.01:
-        return NotMeasured("it saves no arithmetic")
-    return (1 - reference.speedup.median / one.speedup.median) / saved
+    speedup = one.speedup.median / reference.speedup.median
+    return definitions.realised(speedup, definitions.macs_saved(macs.mean, dense))
 
 
 def _accuracy(path: Path, inputs: NDArray[np.float32], labels: NDArray[np.int64]) -> float:

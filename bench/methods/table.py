@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench import markdown
+from headgate.device.agent.absent import is_measured
 from headgate.profiling import units
-from headgate.profiling.absent import is_measured
 from headgate.profiling.method_row import counts_differ
-from headgate.profiling.plot_view import METHOD_NAMES
+from headgate.profiling.views.plots import METHOD_NAMES
 
 HEADER = (
     "network",
@@ -38,7 +38,7 @@ def render(results: Mapping[str, Any]) -> str:
 
 
 def _row(row: Mapping[str, Any]) -> list[str]:
-    macs, latency = row["macs"], row["latency_us"]
+    macs, middle = row["macs"], row["latency_us"]["percentiles"]["p50"]
     fixed = macs["minimum"] == macs["maximum"]
     speedup = units.times(row["speedup"]["median"])
     return [
@@ -49,7 +49,7 @@ def _row(row: Mapping[str, Any]) -> list[str]:
         _macs(row),
         units.times(row["fewer"]),
         "same" if fixed else f"{units.macs(macs['p95'])}, {units.macs(macs['maximum'])}",
-        f"{_us(latency['median'])} ({_us(latency['low'])} to {_us(latency['high'])})",
+        f"{_us(middle['value'])} ({_us(middle['low'])} to {_us(middle['high'])})",
         f"**{speedup}**" if row["program"] == "headgate" else speedup,
         f"{row['realised']:.2f}" if is_measured(row["realised"]) else "",
         f"{row['weights_bytes'] / 1000:.0f} kB",

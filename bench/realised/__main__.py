@@ -20,7 +20,7 @@ from bench.methods.networks import HEADGATE, PLAN, read_plan
 from bench.publish import publish, with_earlier
 from bench.realised import table
 from bench.realised.cases import CASES, Case, prepare
-from headgate.profiling.absent import NotMeasured, to_json
+from headgate.device.agent.absent import NotMeasured, to_json
 from headgate.profiling.compare import compare
 from headgate.profiling.effort import measure_effort
 from headgate.profiling.source import open_source

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench import markdown
+from headgate.device.agent.absent import is_measured
 from headgate.profiling import units
-from headgate.profiling.absent import is_measured
 
 HEADER = (
     "network",
@@ -57,7 +57,7 @@ def _row(network: str, row: Mapping[str, Any], rows: list[Mapping[str, Any]]) ->
         network,
         row["checkpoint"],
         row["program"],
-        units.three_digits(row["latency_us"]["median"] / 1000),
+        units.three_digits(markdown.median(row["latency_us"]) / 1000),
         units.macs(macs["mean"]),
         spread,
         units.times(row["fewer"]),

@@ -18,9 +18,9 @@ from bench.command import Benchmark, known
 from bench.publish import publish, with_earlier, without_runs
 from bench.speed import table
 from bench.speed.networks import DENSITY, ENTRIES, Entry, prepare
+from headgate.device.agent.absent import NotMeasured, to_json
 from headgate.device.bundle import Bundle
 from headgate.errors import HeadgateError
-from headgate.profiling.absent import NotMeasured, to_json
 from headgate.profiling.compare import compare
 from headgate.profiling.instructions import count_instructions
 from headgate.profiling.profile import profile

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.markdown import circumstances, table
+from bench.markdown import circumstances, median, table
+from headgate.device.agent.absent import is_measured
 from headgate.profiling import units
-from headgate.profiling.absent import is_measured
 from headgate.profiling.peers import PEERS
 
 
@@ -80,4 +80,4 @@ def _circumstances(contexts: Sequence[Mapping[str, Any]], networks: Mapping[str,
 
 
 def _milliseconds(standing: Mapping[str, Any] | None) -> str:
-    return units.three_digits(standing["latency_us"]["median"] / 1000) if standing else ""
+    return units.three_digits(median(standing["latency_us"]) / 1000) if standing else ""

@@ -24,9 +24,9 @@ from bench.zoo.networks import networks
 from bench.zoo.record import read_lines, write_lines
 from bench.zoo.sweep import sweep
 from bench.zoo.table import render
+from headgate.device.agent.absent import to_json
 from headgate.device.files import storage_error
 from headgate.errors import HeadgateError
-from headgate.profiling.absent import to_json
 from headgate.profiling.context import read_context
 
 BUILD = Path("build/zoo")

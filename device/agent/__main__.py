@@ -10,24 +10,16 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import Any
 
 from . import VERSION, energy, latency
 from .absent import NotMeasured, to_json
-from .affinity import choose_cpus, parse_cpus
-from .bundle import Bundle, open_bundle
-from .check import check_outputs
 from .context import read_context
 from .errors import AgentError, SensorError, UsageError, describe
-from .frequency import governor
-from .latency import active_channels, measure_latency
-from .load import NetworkLoad
-from .report import Report, write
-from .runner import Execution, Network
+from .report import write
 from .sensors import KINDS, Options, Sensor, choose, probe_all
+from .session import Session
 from .system import System
-from .watch import Watch
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument("--cpus", metavar="LIST", help="such as 3 or 2-3 (the highest allowed)")
         made.add_argument("--threads", type=int, default=1, metavar="N")
         made.add_argument("--governor", metavar="NAME", help="set meanwhile; needs root")
+        made.add_argument("--emulator", metavar="COMMAND", help="in front; then nothing is timed")
 
     def sensor(made: argparse.ArgumentParser, default: str | None) -> None:
         made.add_argument(
@@ -91,13 +84,17 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument("--idle-s", type=float, default=plan.idle_s, metavar="S")
         made.add_argument("--windows", type=int, default=plan.windows, metavar="N")
 
+    def inputs(made: argparse.ArgumentParser) -> None:
+        made.add_argument("--input", action="append", metavar="FILE", help="raw float32 samples")
+
     made = verb("run", _run, "run the network and compare with PyTorch's outputs")
     network(made)
-    made.add_argument("--input", action="append", metavar="FILE", help="raw float32 samples")
+    inputs(made)
     made.add_argument("--output", action="append", metavar="FILE", help="raw float32 outputs")
 
     made = verb("profile", _profile, "latency, layers and active channels; energy with --energy")
     network(made)
+    inputs(made)
     plan = latency.Plan()
     made.add_argument("--rounds", type=int, default=plan.rounds, metavar="N")
     made.add_argument("--repeat", type=int, metavar="N", help="runs of each input in a round")
@@ -120,14 +117,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    with _Session(options) as session:
-        network = session.network
+    with Session(options) as session:
         if options.output and len(options.output) != session.bundle.outputs:
             raise UsageError(
                 f"--output given {len(options.output)} times, the network has "
                 f"{session.bundle.outputs}"
             )
-        done = session.check(network.run())
+        done = session.check()
         for path, data in zip(options.output or [], done.outputs):
             try:
                 with open(path, "wb") as file:
@@ -141,14 +137,13 @@ def _profile(options: argparse.Namespace) -> int:
     plan = latency.Plan(options.rounds, options.repeat, options.warmup, options.budget_s)
     plan.check()
     chosen = _sensor_or_reason(options)
-    with _Session(options) as session:
-        session.check(session.network.run())
-        session.say(f"latency: {2 * plan.budget_s:.0f} s or more")
-        session.report.latency = measure_latency(session.network, plan, session.watch)
+    with Session(options) as session:
+        session.check()
+        session.measure_latency(plan)
         if isinstance(chosen, NotMeasured):
-            session.report.energy = chosen
+            session.energy = chosen
             return session.finish()
-        return session.measure_energy(chosen)
+        return session.measure_energy(chosen, _energy_plan(options))
 
 
 def _sensor_or_reason(options: argparse.Namespace) -> Sensor | NotMeasured:
@@ -165,9 +160,9 @@ def _sensor_or_reason(options: argparse.Namespace) -> Sensor | NotMeasured:
 
 def _energy(options: argparse.Namespace) -> int:
     chosen = _choose(options)
-    with _Session(options) as session:
-        session.check(session.network.run())
-        return session.measure_energy(chosen)
+    with Session(options) as session:
+        session.check()
+        return session.measure_energy(chosen, _energy_plan(options))
 
 
 def _context(options: argparse.Namespace) -> int:
@@ -219,82 +214,14 @@ def _settings(options: argparse.Namespace) -> Options:
     return Options(options.shunt_uohm, options.column)
 
 
+def _energy_plan(options: argparse.Namespace) -> energy.Plan:
+    return energy.Plan(options.window_s, options.idle_s, options.windows)
+
+
 def _choose(options: argparse.Namespace) -> Sensor:
     """The sensor, looked for before anything is measured: its absence costs no time."""
-    energy.Plan(options.window_s, options.idle_s, options.windows).check()
+    _energy_plan(options).check()
     return choose(System(options.root), options.sensor or "auto", _settings(options))
-
-
-class _Session:
-    """A bundle unpacked on chosen CPUs, and the report on it."""
-
-    def __init__(self, options: argparse.Namespace) -> None:
-        self._options = options
-        self.system = System(options.root)
-        self.bundle: Bundle = open_bundle(options.bundle)
-        if getattr(options, "input", None):
-            self.bundle = self.bundle.with_inputs(options.input)
-        if options.threads < 1:
-            raise UsageError(f"--threads {options.threads}: at least 1 is needed")
-        wanted = parse_cpus(options.cpus) if options.cpus else None
-        cpus = choose_cpus(options.threads, wanted)
-        self.watch = Watch(self.system, cpus)
-        self.network = Network(self.bundle, cpus, options.threads)
-        self._governor = governor(self.system, options.governor)
-
-    def __enter__(self) -> _Session:
-        # A signal may come at any time, also while the context is read.
-        with ExitStack() as undo:
-            undo.callback(self.network.close)
-            undo.enter_context(self._governor)
-            self.report = Report(
-                verb=self._options.verb,
-                arguments=self._options.given,
-                before=read_context(self.system),
-                bundle=self.bundle,
-            )
-            self._undo = undo.pop_all()
-        return self
-
-    def __exit__(self, *details: Any) -> None:
-        self._undo.close()
-
-    def say(self, text: str) -> None:
-        """Tell somebody at a terminal what takes so long."""
-        if sys.stderr.isatty():
-            print(text, file=sys.stderr)
-
-    def check(self, done: Execution) -> Execution:
-        """Note outputs and active channels."""
-        self.report.outputs = check_outputs(self.bundle, done.outputs)
-        self.report.gates = active_channels(self.network, done)
-        return done
-
-    def measure_energy(self, sensor: Sensor) -> int:
-        """Measure it, and write the report even if that fails."""
-        options = self._options
-        plan = energy.Plan(options.window_s, options.idle_s, options.windows)
-        self.say(f"energy: {plan.idle_s + 1.1 * plan.windows * plan.window_s:.0f} s or more")
-        load = NetworkLoad(self.network, self.watch)
-        try:
-            self.report.energy = energy.measure_energy(
-                load, self.bundle.samples, sensor, self.system, plan
-            )
-        except SensorError as error:
-            self.report.energy, self.report.energy_failed = NotMeasured(str(error)), True
-            self.finish()
-            raise
-        return self.finish()
-
-    def finish(self) -> int:
-        """Write the report; 1 if the outputs are wrong."""
-        self.report.after = read_context(self.system)
-        self.report.during = self.watch.result()
-        write(self.report.to_json(), self._options.report)
-        gist_to = sys.stderr if self._options.report is None else sys.stdout
-        print(self.report.gist(), file=gist_to)
-        wrong = not getattr(self.report.outputs, "passed", True)
-        return 1 if wrong else 0
 
 
 if __name__ == "__main__":

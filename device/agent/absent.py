@@ -26,14 +26,16 @@ NOT_LOOKED = NotMeasured("not looked at")
 
 
 def is_measured(value: object) -> bool:
-    """False for :class:`NotMeasured`, whether live or read back from JSON."""
+    """False for :class:`NotMeasured`, whether live or as JSON."""
     if isinstance(value, Mapping):
         return set(value) != {"not_measured"}
     return not isinstance(value, NotMeasured)
 
 
 def to_json(value: Any) -> Any:
-    """Plain JSON data for dataclasses and :class:`NotMeasured`, nested at any depth."""
+    """Plain JSON data for dataclasses, arrays and :class:`NotMeasured`, nested at any depth."""
+    if isinstance(value, NotMeasured):
+        return {"not_measured": value.reason}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
             one.metadata.get("key", one.name): to_json(getattr(value, one.name))
@@ -43,4 +45,5 @@ def to_json(value: Any) -> Any:
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_json(item) for item in value]
-    return value
+    # NumPy's arrays and numbers, without NumPy.
+    return value.tolist() if hasattr(value, "tolist") else value

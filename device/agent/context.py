@@ -10,7 +10,7 @@ import os
 import platform
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 from ..arm_cores import ARM_CORES
@@ -37,7 +37,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Context:
-    """One board at one moment. What has a default is not in reports of earlier agents."""
+    """One machine at one moment. Fields with defaults are newer: old reports lack them."""
 
     taken_utc: str
     hostname: str | NotMeasured
@@ -69,6 +69,8 @@ class Context:
     """Whether ``taken_utc`` can be believed: most Raspberry Pis have no clock of their own."""
     board_id: str | NotMeasured = NOT_LOOKED
     """Tells boards of one model and one host name apart; of this board always the same."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Python packages that took part -> version; none where the agent alone did."""
 
 
 def read_context(system: System) -> Context:
@@ -130,7 +132,7 @@ def context_warnings(before: Context, after: Context) -> list[str]:
     found = []
     if isinstance(before.load_1min, float) and before.load_1min > 0.5 * before.cpu_count:
         found.append(
-            f"the board was busy before the run: load {before.load_1min:g} on "
+            f"the machine was busy before the run: load {before.load_1min:g} on "
             f"{before.cpu_count} CPUs; stop other programs, then repeat"
         )
     for policy in before.clocks:
@@ -149,8 +151,8 @@ def context_warnings(before: Context, after: Context) -> list[str]:
             found.append(f"{swapped} MiB went to swap during the run")
     if before.clock_synchronised is False:
         found.append(
-            f"the board's clock was not synchronised before the run: the date, {before.taken_utc}, "
-            "may be wrong (latency and energy are not); let the board reach a time server"
+            f"the clock was not synchronised before the run: the date, {before.taken_utc}, "
+            "may be wrong (latency and energy are not); let the machine reach a time server"
         )
     return found
 

@@ -66,7 +66,7 @@ class Burst:
     inference_s: float
     """All of them together, by the C runner's clock."""
     cpu_share: float = 1.0
-    """Of that time, how much of it the runner had a CPU for."""
+    """Share of that time the runner held a CPU."""
 
 
 class Load(Protocol):
@@ -133,7 +133,7 @@ class Energy:
     rate_hz: float
     """As achieved: samples of the total over the time of the trace."""
     polling_share: float
-    """Of that time, what went into reading the sensor. It is in gross energy, and in idle too,
+    """Share of that time spent reading the sensor. It is in gross energy, and in idle too,
     so that net energy is free of it."""
     idle: Idle
     windows: list[Window]
@@ -148,6 +148,13 @@ class Energy:
     """Seconds and milliwatts, for drawing; evenly thinned where there are thousands."""
     invalid_because: list[str]
     warnings: list[str]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.energy_per_inference_mj:.4g} mJ an inference, "
+            f"{self.net_energy_per_inference_mj:.4g} mJ above idle; "
+            f"{self.average_power_mw:.0f} mW ({self.sensor}: {self.scope})"
+        )
 
 
 def measure_energy(
@@ -322,7 +329,7 @@ def _invalid_because(recording: Recording, idle: Idle, windows: list[Window]) ->
         if window.cpu_share < _LEAST_CPU_SHARE:
             reasons.append(
                 f"window {number}: the network had the CPU for {window.cpu_share:.0%} of the time; "
-                "the energy is other programs', too"
+                "the window includes other programs' energy"
             )
         if window.average_power_mw <= 0:
             reasons.append(

@@ -7,10 +7,15 @@ times of the whole.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from .absent import NotMeasured
+from .definitions import dense_macs, executed_macs, is_gate
 from .errors import UsageError
 from .percentiles import Summary, summarize
 from .runner import Execution, Network
@@ -21,6 +26,7 @@ _KEPT = 4000
 _FEWEST_ROUNDS = 3
 _MOST_REPEATS = 1000
 _LEAST_CPU_SHARE = 0.95
+EMULATED = NotMeasured("the wall time of an emulator says nothing about a device")
 
 
 @dataclass(frozen=True)
@@ -53,26 +59,37 @@ class Plan:
 
 @dataclass(frozen=True)
 class LayerTime:
-    """One layer; lists have an entry for each input."""
+    """One layer: its time and its arithmetic; lists have an entry for each input."""
 
     name: str
     operator: str
-    median_us: float
+    median_us: float | NotMeasured
     """Over all runs of all inputs."""
-    median_us_per_input: list[float]
+    median_us_per_input: list[float] | NotMeasured
     dense_macs: int
     done_macs: list[int]
+    """Executed."""
     channels: int | None
     """That its gate decides on (of a pixel gate: numbers); None where no gate does."""
     active_inputs: list[int] | None
-    """Channels that the layer read; None where no gate decides on them."""
+    """Active channels that the layer read; None where no gate decides on them."""
     active_outputs: list[int] | None
-    """Channels that it computed; None where no gate decides on them."""
+    """Active channels of its output; None where no gate decides on them."""
+
+    @property
+    def is_gate(self) -> bool:
+        """Whether it exists only because of gating."""
+        return is_gate(self.operator)
+
+    @property
+    def mean_macs(self) -> float:
+        """Executed MACs, mean over the inputs."""
+        return statistics.fmean(self.done_macs)
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Times of one network on one board, in microseconds."""
+    """Time and arithmetic of one network on one machine; an emulator has no times to tell."""
 
     rounds: int
     repeat: int
@@ -80,39 +97,49 @@ class Latency:
     inputs: int
     cpus: list[int]
     threads: int
-    latency_us: Summary
-    median_us_per_input: list[float]
+    latency_us: Summary | NotMeasured
+    median_us_per_input: list[float] | NotMeasured
     """Gated networks do not take the same time for every input."""
     latencies_us: list[float]
     """In the order taken; evenly thinned where there are thousands."""
-    cpu_share: float
-    """Of the time of all runs, how much of it the network had a CPU for: each of its threads,
-    whenever it could have run."""
+    cpu_share: float | NotMeasured
+    """Share of run time its threads held a CPU, whenever they could have run."""
     layers: list[LayerTime]
-    layer_sum_us: float
+    layer_sum_us: float | NotMeasured
     """Sum of the layers' medians; above the whole by what looking at the clock costs."""
     gates: dict[str, list[int]]
     """Gate -> active channels for each input."""
     done_macs: list[int]
+    """Executed for each input, gates included."""
     dense_macs: int
+    """Of the network without gates. Reports of earlier agents have them with the gates."""
+
+    @property
+    def mean_macs(self) -> float:
+        """Executed MACs, mean over the inputs."""
+        return statistics.fmean(self.done_macs)
 
     def warnings(self) -> list[str]:
         """What makes the figures less certain."""
-        if self.cpu_share >= _LEAST_CPU_SHARE:
-            return []
+        found = []
+        if isinstance(self.latency_us, Summary) and self.latency_us.drifted:
+            found.append(
+                f"times drifted: the last third of the rounds took {self.latency_us.drift:+.1%} "
+                "against the first; let the machine cool down or become idle, then repeat"
+            )
+        if isinstance(self.cpu_share, NotMeasured) or self.cpu_share >= _LEAST_CPU_SHARE:
+            return found
         if self.threads > 1:
-            return [
-                f"the network's {self.threads} threads had their CPUs for {self.cpu_share:.0%} of "
-                "the time only; stop other programs, choose CPUs with --cpus, or use fewer threads"
-            ]
-        return [
-            f"the network had the CPU for {self.cpu_share:.0%} of the time only; stop other "
-            "programs, or choose a CPU with --cpus"
-        ]
+            who = f"the network's {self.threads} threads had their CPUs"
+            fix = "choose CPUs with --cpus, or use fewer threads"
+        else:
+            who, fix = "the network had the CPU", "or choose a CPU with --cpus"
+        share = f"{who} for {self.cpu_share:.0%} of the time only"
+        return [*found, f"{share}; stop other programs, {fix}"]
 
 
 def measure_latency(network: Network, plan: Plan, watch: Watch) -> Latency:
-    """Time a network on the bundle's test vectors.
+    """Time a network on the bundle's test vectors, and count its MACs; under an emulator, count.
 
     Args:
         network: what to time.
@@ -123,9 +150,10 @@ def measure_latency(network: Network, plan: Plan, watch: Watch) -> Latency:
         AgentError: the runner failed.
     """
     plan.check()
+    if network.emulator:
+        return _untimed(network, network.run())
     first = network.run(warmup=1, times=True)
-    inputs = network.bundle.samples
-    count, repeat = _fitting(first, plan, inputs)
+    count, repeat = _fitting(first, plan, network.bundle.samples)
     rounds: list[list[list[int]]] = []
     layer_rounds: list[list[list[list[int]]]] = []
     cpu_s, waited_shares = 0.0, []
@@ -144,28 +172,91 @@ def measure_latency(network: Network, plan: Plan, watch: Watch) -> Latency:
         layer_rounds.append(done.layer_times_ns)
     us_rounds = [[ns / 1000 for times in samples for ns in times] for samples in rounds]
     in_order = [us for values in us_rounds for us in values]
-    step = max(1, -(-len(in_order) // _KEPT))
-    layers = _layers(network, first, layer_rounds)
-    return Latency(
+    per_layer = [
+        [
+            [run[index] for samples in layer_rounds for run in samples[sample]]
+            for sample in range(network.bundle.samples)
+        ]
+        for index in range(len(network.layers))
+    ]
+    medians = [_median_us([ns for times in inputs for ns in times]) for inputs in per_layer]
+    return dataclasses.replace(
+        _untimed(network, first),
         rounds=count,
         repeat=repeat,
         warmup=plan.warmup,
-        inputs=inputs,
-        cpus=sorted(network.cpus),
-        threads=network.threads,
         latency_us=summarize(us_rounds),
         median_us_per_input=[
             _median_us([ns for samples in rounds for ns in samples[index]])
-            for index in range(inputs)
+            for index in range(network.bundle.samples)
         ],
-        latencies_us=in_order[::step],
+        latencies_us=thin(in_order),
         cpu_share=cpu_share(cpu_s, sum(in_order) / 1e6, waited_shares),
+        layers=[
+            dataclasses.replace(
+                _layer(network, layer, first),
+                median_us=median,
+                median_us_per_input=[_median_us(times) for times in inputs],
+            )
+            for layer, median, inputs in zip(network.layers, medians, per_layer)
+        ],
+        layer_sum_us=sum(medians),
+    )
+
+
+def _untimed(network: Network, first: Execution) -> Latency:
+    """What one run of all inputs tells: MACs and active channels."""
+    layers = [_layer(network, layer, first) for layer in network.layers]
+    inputs = network.bundle.samples
+    return Latency(
+        rounds=0,
+        repeat=0,
+        warmup=0,
+        inputs=inputs,
+        cpus=sorted(network.cpus),
+        threads=network.threads,
+        latency_us=EMULATED,
+        median_us_per_input=EMULATED,
+        latencies_us=[],
+        cpu_share=EMULATED,
         layers=layers,
-        layer_sum_us=sum(layer.median_us for layer in layers),
+        layer_sum_us=EMULATED,
         gates=active_channels(network, first),
         done_macs=[sum(layer.done_macs[index] for layer in layers) for index in range(inputs)],
-        dense_macs=sum(layer.dense_macs for layer in layers),
+        dense_macs=dense_macs(network.layers),
     )
+
+
+def _layer(network: Network, layer: dict[str, Any], first: Execution) -> LayerTime:
+    """One layer of the manifest, without its time."""
+    active_inputs, active_outputs = (
+        None if gate is None else [counts[gate] for counts in first.counts]
+        for gate in (layer["in_gate"], layer["out_gate"])
+    )
+    gate = layer["out_gate"]
+    return LayerTime(
+        name=layer["name"],
+        operator=layer["operator"],
+        median_us=EMULATED,
+        median_us_per_input=EMULATED,
+        dense_macs=layer["dense_macs"],
+        done_macs=[
+            executed_macs(
+                layer,
+                active_inputs and active_inputs[sample],
+                active_outputs and active_outputs[sample],
+            )
+            for sample in range(len(first.counts))
+        ],
+        channels=None if gate is None else network.gates[gate]["channels"],
+        active_inputs=active_inputs,
+        active_outputs=active_outputs,
+    )
+
+
+def thin(values: Sequence[float]) -> list[float]:
+    """Some thousands of values, evenly spaced, to be stored."""
+    return list(values[:: max(1, -(-len(values) // _KEPT))])
 
 
 def active_channels(network: Network, done: Execution) -> dict[str, list[int]]:
@@ -188,42 +279,3 @@ def _fitting(first: Execution, plan: Plan, inputs: int) -> tuple[int, int]:
 
 def _median_us(times_ns: list[int]) -> float:
     return statistics.median(times_ns) / 1000
-
-
-def _layers(
-    network: Network, first: Execution, rounds: list[list[list[list[int]]]]
-) -> list[LayerTime]:
-    rows = []
-    for index, layer in enumerate(network.layers):
-        per_input = [
-            [run[index] for samples in rounds for run in samples[sample]]
-            for sample in range(len(first.counts))
-        ]
-        sides: dict[str, list[int] | None] = {}
-        done = [1] * len(first.counts)
-        for side in ("in", "out"):
-            gate = layer[f"{side}_gate"]
-            active = None if gate is None else [counts[gate] for counts in first.counts]
-            sides[side] = active
-            wide = [layer[f"{side}_channels"]] * len(done) if active is None else active
-            done = [product * channels for product, channels in zip(done, wide)]
-        rows.append(
-            LayerTime(
-                name=layer["name"],
-                operator=layer["operator"],
-                median_us=_median_us([ns for times in per_input for ns in times]),
-                median_us_per_input=[_median_us(times) for times in per_input],
-                dense_macs=layer["dense_macs"],
-                done_macs=[
-                    layer.get("base_macs", 0) + layer["macs_per_pair"] * pairs for pairs in done
-                ],
-                channels=(
-                    None
-                    if layer["out_gate"] is None
-                    else network.gates[layer["out_gate"]]["channels"]
-                ),
-                active_inputs=sides["in"],
-                active_outputs=sides["out"],
-            )
-        )
-    return rows

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 CONFIDENCE = 0.95
 _PERCENTS = (50, 90, 95, 99)
+_DRIFT = 0.05
 # Student's 97.5th percentile for 1, 2, ... degrees of freedom, where the series below is poor.
 _STUDENT = (12.7062, 4.3027, 3.1824, 2.7764)
 
@@ -50,23 +51,41 @@ class Summary:
     maximum: float
     percentiles: dict[str, Percentile]
     """``p50``, ``p90``, ``p95``, ``p99``."""
+    drift: float = 0.0
+    """Median of the last third of the rounds over that of the first third, minus one."""
+    drifted: bool = False
+    """The thirds differ by more than 5 % and by more than chance: heat, a governor, a neighbour.
+    Reports of earlier agents do not tell."""
+
+    @property
+    def middle(self) -> Percentile:
+        """The median with its interval."""
+        return self.percentiles["p50"]
 
     @property
     def median(self) -> float:
         """The 50th percentile."""
-        return self.percentiles["p50"].value
+        return self.middle.value
+
+    @property
+    def p95(self) -> float:
+        """The 95th percentile."""
+        return self.percentiles["p95"].value
 
 
 def summarize(rounds: Sequence[Sequence[float]]) -> Summary:
-    """Describe runs that were taken in rounds.
+    """Describe runs that were taken in rounds, given in the order taken.
 
     Raises:
-        ValueError: there are no values.
+        ValueError: there are no values, or one is not finite.
     """
     values = sorted(value for run in rounds for value in run)
     if not values:
         raise ValueError("no values to summarize")
+    if not all(map(math.isfinite, values)):
+        raise ValueError("values to summarize are not all finite")
     sections = [sorted(run) for run in rounds if run]
+    drift, drifted = measure_drift(rounds)
     return Summary(
         count=len(values),
         rounds=len(rounds),
@@ -81,6 +100,30 @@ def summarize(rounds: Sequence[Sequence[float]]) -> Summary:
             )
             for percent in _PERCENTS
         },
+        drift=drift,
+        drifted=drifted,
+    )
+
+
+def measure_drift(rounds: Sequence[Sequence[float]]) -> tuple[float, bool]:
+    """Relative change from the first third of the rounds to the last, and whether it is one.
+
+    Fewer than six rounds give no thirds that could be told from chance: no drift.
+    """
+    third = len(rounds) // 3
+    if third < 2:
+        return 0.0, False
+    first, last = (_middle(part) for part in (rounds[:third], rounds[-third:]))
+    if first.value <= 0:
+        return 0.0, False
+    drift = last.value / first.value - 1
+    apart = last.low > first.high or first.low > last.high
+    return drift, apart and abs(drift) > _DRIFT
+
+
+def _middle(rounds: Sequence[Sequence[float]]) -> Percentile:
+    return _of_rounds(
+        sorted(us for run in rounds for us in run), [sorted(run) for run in rounds], 50
     )
 
 

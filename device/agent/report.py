@@ -3,120 +3,169 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import secrets
 import stat
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import VERSION
 from .absent import NotMeasured, to_json
 from .bundle import Bundle
 from .check import Check
-from .context import Context, context_warnings, invalid_reasons
+from .context import Context, invalid_reasons
 from .energy import Energy
 from .errors import AgentError, describe
 from .latency import Latency
+from .percentiles import Summary
 from .watch import Watched
 
 SCHEMA = 1
-_NOT_ASKED = NotMeasured("not asked for")
+NOT_COUNTED = NotMeasured("counted for emulated machines only, for example qemu:rpi4")
 
 
-@dataclass
-class Report:
-    """What one call of the agent found out."""
+@dataclass(frozen=True)
+class Target:
+    """What a bundle was compiled for."""
 
-    verb: str
-    arguments: Sequence[str]
+    name: str
+    arch: str
+    cpu: str
+    triple: str = ""
+    features: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The bundle that was measured."""
+
+    name: str
+    path: str
+    sha256: str
+    model_sha256: str
+    target: Target
+    tools: dict[str, str]
+    """What compiled it -> version."""
+    samples: int
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """The machine before, during and after the runs."""
+
     before: Context
-    after: Context | None = None
-    during: Watched | NotMeasured = _NOT_ASKED
-    bundle: Bundle | None = None
-    outputs: Check | NotMeasured = _NOT_ASKED
-    gates: dict[str, list[int]] | NotMeasured = _NOT_ASKED
-    latency: Latency | NotMeasured = _NOT_ASKED
-    energy: Energy | NotMeasured = _NOT_ASKED
-    warnings: list[str] = field(default_factory=list)
-    energy_failed: bool = False
-    """There was a sensor, and it failed. Our exit code says it to those who see that."""
+    during: Watched | NotMeasured
+    after: Context
 
-    def invalid_because(self) -> list[str]:
-        """Why the figures do not count; empty if they do."""
-        reasons = invalid_reasons(self.before, self.after or self.before, self.during)
-        if isinstance(self.energy, Energy):
-            reasons += [f"energy: {reason}" for reason in self.energy.invalid_because]
-        if self.energy_failed:
-            reasons.append(f"energy: {self.energy}")
-        if isinstance(self.outputs, Check) and not self.outputs.passed:
-            reasons.append(
-                f"outputs differ from PyTorch's by {self.outputs.max_error:.2g} of their scale "
-                f"(allowed {self.outputs.tolerance:.2g}), top-1 agrees for "
-                f"{self.outputs.top1_agreement:.1%}"
-            )
-        return reasons
+
+@dataclass(frozen=True)
+class InstructionCount:
+    """Instructions of one inference of one image, which emulators count."""
+
+    instructions: int
+    start_up: int
+    """Instructions outside inference: loading, reading, writing."""
+    done_macs: int
+    """MACs executed for this image, gates included."""
+    dense_macs: int
+    exact: bool
+    """Two differences of repeat counts agreed to the last instruction."""
+    machine: str
+    cpu: str
+    tool: str
+
+    @property
+    def per_mac(self) -> float:
+        """Instructions per executed MAC."""
+        return self.instructions / self.done_macs
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found out about one bundle on one machine. Its JSON is the file that is kept.
+
+    Fields with defaults are added by this side, or newer: earlier reports lack them.
+    """
+
+    schema: int
+    agent: str
+    """Its version."""
+    verb: str
+    arguments: list[str]
+    valid: bool
+    invalid_because: list[str]
+    """Why the figures do not count; empty if they do."""
+    warnings: list[str]
+    """What makes the figures less certain."""
+    bundle: Measured
+    context: Circumstances
+    outputs: Check | NotMeasured
+    gates: dict[str, list[int]] | NotMeasured
+    """Gate -> active channels for each input."""
+    latency: Latency | NotMeasured
+    energy: Energy | NotMeasured
+    instructions: InstructionCount | NotMeasured = NOT_COUNTED
+    machine: str | None = None
+    """What `headgate profile --on` called the machine; None where its agent was called there."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; a value that is missing is ``{"not_measured": reason}``."""
-        after = self.after or self.before
-        reasons = self.invalid_because()
-        warnings = self.warnings + context_warnings(self.before, after)
-        if isinstance(self.latency, Latency):
-            warnings += self.latency.warnings()
-        if isinstance(self.energy, Energy):
-            warnings += [f"energy: {warning}" for warning in self.energy.warnings]
-        document = {
-            "schema": SCHEMA,
-            "agent": VERSION,
-            "verb": self.verb,
-            "arguments": list(self.arguments),
-            "valid": not reasons,
-            "invalid_because": reasons,
-            "warnings": warnings,
-            "bundle": _facts(self.bundle) if self.bundle else None,
-            "context": {"before": self.before, "during": self.during, "after": after},
-            "outputs": self.outputs,
-            "gates": self.gates,
-            "latency": self.latency,
-            "energy": self.energy,
-        }
-        return dict(to_json(document))
+        return dict(to_json(self))
 
-    def gist(self) -> str:
-        """The result in a few lines."""
-        lines = []
-        if self.bundle:
-            board = self.before.board
-            if isinstance(board, NotMeasured):
-                board = f"an unknown board with {self.before.cpu}"
-            lines.append(f"{self.bundle.manifest['name']} on {board}")
-        if isinstance(self.outputs, Check):
-            word = "as PyTorch's" if self.outputs.passed else "NOT as PyTorch's"
-            lines.append(f"outputs  {word}, largest error {self.outputs.max_error:.2g} of scale")
-        if isinstance(self.latency, Latency):
-            middle = self.latency.latency_us.percentiles["p50"]
-            tail = self.latency.latency_us.percentiles["p95"]
-            lines.append(
-                f"latency  median {middle.value:.1f} us ({middle.low:.1f} to {middle.high:.1f}), "
-                f"p95 {tail.value:.1f} us"
-            )
-        if isinstance(self.energy, Energy):
-            lines.append(
-                f"energy   {self.energy.energy_per_inference_mj:.4g} mJ an inference, "
-                f"{self.energy.net_energy_per_inference_mj:.4g} mJ above idle; "
-                f"{self.energy.average_power_mw:.0f} mW ({self.energy.sensor}: "
-                f"{self.energy.scope})"
-            )
-        elif self.verb in ("profile", "energy"):
-            lines.append(f"energy   {self.energy}")
-        document = self.to_json()
-        lines += [f"INVALID  {reason}" for reason in document["invalid_because"]]
-        lines += [f"warning  {warning}" for warning in document["warnings"]]
-        return "\n".join(lines)
+
+def measured(bundle: Bundle) -> Measured:
+    """What a report says of a bundle."""
+    manifest = bundle.manifest
+    known = {one.name for one in dataclasses.fields(Target)}
+    return Measured(
+        name=manifest["name"],
+        path=bundle.path,
+        sha256=bundle.sha256,
+        model_sha256=manifest["model_sha256"],
+        target=Target(**{key: one for key, one in manifest["target"].items() if key in known}),
+        tools=manifest["tools"],
+        samples=bundle.samples,
+    )
+
+
+def invalid_because(
+    context: Circumstances, outputs: Check | NotMeasured, energy: Energy | NotMeasured
+) -> list[str]:
+    """Why the figures do not count; empty if they do."""
+    reasons = invalid_reasons(context.before, context.after, context.during)
+    if isinstance(energy, Energy):
+        reasons += [f"energy: {reason}" for reason in energy.invalid_because]
+    if isinstance(outputs, Check) and not outputs.passed:
+        reasons.append(
+            f"outputs differ from PyTorch's by {outputs.max_error:.2g} of their scale "
+            f"(allowed {outputs.tolerance:.2g}), top-1 agrees for {outputs.top1_agreement:.1%}"
+        )
+    return reasons
+
+
+def gist(report: Report) -> str:
+    """The result in a few lines."""
+    board, outputs, energy = report.context.before.board, report.outputs, report.energy
+    if isinstance(board, NotMeasured):
+        board = f"an unknown board with {report.context.before.cpu}"
+    lines = [f"{report.bundle.name} on {board}"]
+    if isinstance(outputs, Check):
+        word = "as PyTorch's" if outputs.passed else "NOT as PyTorch's"
+        lines.append(f"outputs  {word}, largest error {outputs.max_error:.2g} of scale")
+    if isinstance(report.latency, Latency) and isinstance(report.latency.latency_us, Summary):
+        middle = report.latency.latency_us.middle
+        lines.append(
+            f"latency  median {middle.value:.1f} us ({middle.low:.1f} to {middle.high:.1f}), "
+            f"p95 {report.latency.latency_us.p95:.1f} us"
+        )
+    if isinstance(energy, Energy) or report.verb in ("profile", "energy"):
+        lines.append(f"energy   {energy}")
+    lines += [f"INVALID  {reason}" for reason in report.invalid_because]
+    lines += [f"warning  {warning}" for warning in report.warnings]
+    return "\n".join(lines)
 
 
 def dump(data: Any) -> str:
@@ -181,16 +230,3 @@ def _is_special(path: str) -> bool:
         return not stat.S_ISREG(os.stat(path).st_mode)
     except OSError:  # nothing there, or nothing that we may look at: writing will tell
         return False
-
-
-def _facts(bundle: Bundle) -> dict[str, Any]:
-    manifest = bundle.manifest
-    return {
-        "name": manifest["name"],
-        "path": bundle.path,
-        "sha256": bundle.sha256,
-        "model_sha256": manifest["model_sha256"],
-        "target": manifest["target"],
-        "tools": manifest["tools"],
-        "samples": bundle.samples,
-    }

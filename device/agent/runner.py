@@ -46,8 +46,8 @@ class Execution:
     cpu_s: float
     """Time that it had the CPU, all threads together."""
     waited_share: float | None
-    """Of the time in which its threads could have run, how much of it they waited for a CPU; None
-    for one thread, and where it is not known."""
+    """Share of runnable time its threads spent waiting for a CPU; None for one thread, and where
+    it is not known."""
 
 
 class Network:
@@ -57,15 +57,23 @@ class Network:
         bundle: what to run.
         cpus: where it may run; everywhere if empty.
         threads: given to the runner if it is more than one.
+        emulator: the command line in front of the runner, where another machine is emulated.
 
     Raises:
         AgentError: the folder cannot be written.
     """
 
-    def __init__(self, bundle: Bundle, cpus: Collection[int] = (), threads: int = 1) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        cpus: Collection[int] = (),
+        threads: int = 1,
+        emulator: Sequence[str] = (),
+    ) -> None:
         self.bundle = bundle
         self.cpus = frozenset(cpus)
         self.threads = threads
+        self.emulator = list(emulator)
         self.gates: list[dict[str, Any]] = bundle.manifest["gates"]
         self.layers: list[dict[str, Any]] = bundle.manifest["layers"]
         self._folder = _new_folder(_roomy_folder())
@@ -144,7 +152,7 @@ class Network:
             except OSError as error:
                 raise AgentError(f"cannot write {path}: {describe(error)}") from error
         runner, weights = str(self._folder / "runner"), str(self._folder / "weights")
-        command = request.command(runner, weights, f"{folder}/", f"{folder}/")
+        command = self.emulator + request.command(runner, weights, f"{folder}/", f"{folder}/")
         return Running(self, command, folder, len(chosen), repeat)
 
 

@@ -55,7 +55,7 @@ class Queue:
                     self._seen[task.name] = int(ran_ns), int(waited_ns)
 
     def waited_share(self) -> float | None:
-        """Of the time in which a thread could have run, how much of it had to wait.
+        """Share of the time in which a thread could have run that it had to wait.
 
         None if nothing was seen: the process was too short, or the kernel does not count.
         """

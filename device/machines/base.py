@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from headgate.device.agent.report import Report
 from headgate.device.agent_call import Settings
 from headgate.device.bundle import Bundle
 from headgate.device.program import Program
@@ -58,16 +59,23 @@ class Machine(ABC):
         """
 
     @abstractmethod
-    def measure(self, bundle: str | Path, settings: Settings) -> dict[str, Any]:
-        """Measure a bundle with the agent.
+    def measure(
+        self, bundle: str | Path, settings: Settings, inputs: Sequence[Path] = ()
+    ) -> Report:
+        """Measure a bundle with the agent; an emulated machine has MACs to tell and no times.
+
+        Args:
+            bundle: its file.
+            settings: what to measure, and how.
+            inputs: a file of raw float32 samples for each input; the test vectors if none. Not
+                for boards.
 
         Returns:
-            The agent's report (``device/agent/README.md``). Whether it counts is in its
-            ``valid``: wrong outputs, throttling, and a sensor that failed during the
-            measurement do not raise.
+            The agent's report. Whether it counts is in its ``valid``: wrong outputs, throttling,
+            and a sensor that failed during the measurement do not raise.
 
         Raises:
-            UsageError: the machine is emulated, or the agent refuses a setting.
+            UsageError: the agent refuses a setting.
             DeviceError: there is no sensor for the energy that was asked for, or the agent failed.
         """
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import c_int32, c_uint64, c_void_p
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from headgate.device.abi import Library, check_network
+from headgate.device.agent.report import Report
 from headgate.device.agent_call import Settings, measure_here
 from headgate.device.bundle import Bundle
 from headgate.device.cpu import host_architecture, missing_features
@@ -72,9 +72,11 @@ class Host(Machine):
             return HostProgram(bundle, self.name, threads)
         return RunnerProgram(bundle, self.name, [], None, threads)
 
-    def measure(self, bundle: str | Path, settings: Settings) -> dict[str, Any]:
+    def measure(
+        self, bundle: str | Path, settings: Settings, inputs: Sequence[Path] = ()
+    ) -> Report:
         """As :func:`headgate.device.agent_call.measure_here`."""
-        return measure_here(bundle, settings)
+        return measure_here(bundle, settings, inputs=inputs)
 
 
 class HostProgram(Program):

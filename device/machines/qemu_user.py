@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from headgate.device.agent_call import Settings
+from headgate.device.agent.report import Report
+from headgate.device.agent_call import Settings, measure_here
 from headgate.device.bundle import Bundle
 from headgate.device.machines.base import Machine
 from headgate.device.machines.runner import RunnerProgram
@@ -76,10 +77,16 @@ class Qemu(Machine):
         # An empty environment, because its size changes how many instructions are executed.
         return RunnerProgram(bundle, self.name, self.command(), {}, threads)
 
-    def measure(self, bundle: str | Path, settings: Settings) -> dict[str, Any]:
-        """Refused: an emulator's clock says nothing about a device.
+    def measure(
+        self, bundle: str | Path, settings: Settings, inputs: Sequence[Path] = ()
+    ) -> Report:
+        """MACs and active channels: an emulator's clock says nothing about a device.
 
         Raises:
-            UsageError: always.
+            UsageError: energy was asked for.
+            ToolMissing: qemu-aarch64 is not installed.
         """
-        raise UsageError(f"{self.name} is emulated: it has no time and no energy to measure")
+        if settings.energy:
+            raise UsageError(f"{self.name} is emulated: it has no energy to measure")
+        command = self.command()
+        return measure_here(bundle, settings, machine=self.name, inputs=inputs, emulator=command)

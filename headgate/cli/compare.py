@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from headgate.cli.options import Images, Json
 from headgate.cli.output import next_step, print_json, print_line, print_table, working
+from headgate.device.agent.absent import NotMeasured, is_measured
 from headgate.errors import UsageError
-from headgate.profiling.absent import NotMeasured, is_measured
 
 if TYPE_CHECKING:
     from headgate.images import Batch

@@ -181,7 +181,7 @@ def _write_tflite(network: Network, quantize: str | None, calibrate: str, path: 
 
 
 def _figures(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    from headgate.profiling.layers import dense_macs
+    from headgate.device.agent.definitions import dense_macs
 
     sizes = {name: member["bytes"] for name, member in manifest["members"].items()}
     return {
@@ -191,7 +191,7 @@ def _figures(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
         "target": manifest["target"]["name"],
         "layers": len(manifest["layers"]),
         "gates": len(manifest["gates"]),
-        "dense_macs": dense_macs(manifest),
+        "dense_macs": dense_macs(manifest["layers"]),
         "arena_bytes": manifest["arena_bytes"],
         "weights_bytes": manifest["weights_bytes"],
         "runner_bytes": sizes.get("code/runner"),

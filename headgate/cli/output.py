@@ -16,8 +16,8 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
+from headgate.device.agent.absent import to_json
 from headgate.device.files import atomic_write
-from headgate.profiling.absent import to_json
 from headgate.screen import standard_error, standard_output
 
 NOTE_AFTER_S = 1.0

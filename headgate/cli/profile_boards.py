@@ -1,4 +1,4 @@
-"""`headgate profile --on BOARD,...`: the agent's reports, as tables and files."""
+"""The agent's reports on a bundle, of one machine or several, as tables and files."""
 
 from __future__ import annotations
 
@@ -19,39 +19,50 @@ from headgate.cli.output import (
     write_json,
 )
 from headgate.cli.several import on_several
+from headgate.device.agent.absent import NotMeasured, to_json
 from headgate.device.files import atomic_write, storage_error
 from headgate.errors import StorageError
-from headgate.profiling.absent import is_measured
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from headgate.device.agent.latency import Latency, LayerTime
+    from headgate.device.agent.report import Report
     from headgate.device.agent_call import Settings
 
-Report = Mapping[str, Any]
+    Images = NDArray[np.float32] | None
+
 INVALID = 3
 
 
-def profile_boards(
-    bundle: Path, names: Sequence[str], settings: Settings, output: Path | None, json: bool
-) -> None:
-    """Measure a bundle on boards, or on this machine as on a board.
+def profile_machines(
+    bundle: Path,
+    names: Sequence[str],
+    settings: Settings,
+    output: Path | None,
+    json: bool,
+    images: Images = None,
+) -> list[Report]:
+    """Measure a bundle on machines, and print and write what the agent reports.
 
     Args:
         bundle: its file.
         names: of the machines.
         settings: what to measure.
+        images: preprocessed, of one machine that is no board; its test vectors if None.
         output: where the report goes; of several machines, the folder for them.
         json: whether to print the reports.
 
     Raises:
         StorageError: a report cannot be written; noticed later, the reports are printed.
-        typer.Exit: with status 3 if a report is invalid, with 1 if a machine failed.
+        typer.Exit: with status 1 if a machine failed.
     """
     files = _files(names, output)
     if len(names) > 1:
         reports = _several(bundle, names, settings, files, json)
     else:
         with working(f"measuring {bundle} on {names[0]}"):
-            reports = [_measure(bundle, names[0], settings)]
+            reports = [_measure(bundle, names[0], settings, images)]
         if output is not None:
             write_or_print(output, reports[0])
         if json:
@@ -60,8 +71,7 @@ def profile_boards(
             _print(reports[0], names[0])
     if not json:
         next_step(_next(bundle, names, output))
-    if not all(report["valid"] for report in reports):
-        raise typer.Exit(INVALID)
+    return reports
 
 
 def _several(
@@ -92,7 +102,7 @@ def _several(
             raise StorageError("; ".join(problems))
 
     try:
-        reports = on_several(names, work, _COLUMNS, _row, dict, json, _notes)
+        reports = on_several(names, work, _COLUMNS, _row, to_json, json, _notes)
     except typer.Exit:  # A machine failed as well, which was said.
         rescue()
         raise
@@ -149,6 +159,8 @@ def _files(names: Sequence[str], output: Path | None) -> dict[str, Path]:
 
 
 def _next(bundle: Path, names: Sequence[str], output: Path | None) -> str:
+    if output is None and list(names) == ["host"]:
+        return f"headgate report {bundle} OTHER.hgb"
     if output is None:
         return f"headgate profile {bundle} --on {','.join(names)} -o " + (
             "report.json" if len(names) == 1 else "reports"
@@ -157,12 +169,10 @@ def _next(bundle: Path, names: Sequence[str], output: Path | None) -> str:
     return f"headgate report {files} -o report.html"
 
 
-def _measure(bundle: Path, name: str, settings: Settings) -> Report:
-    from headgate.device.machines.find import find_machine
+def _measure(bundle: Path, name: str, settings: Settings, images: Images = None) -> Report:
+    from headgate.profiling.profile import measure
 
-    report = find_machine(name).measure(bundle, settings)
-    # What a report's reader calls the board, and how it is measured again.
-    return {**report, "machine": name}
+    return measure(bundle, name, settings, images)
 
 
 def _file_name(machine: str) -> str:
@@ -175,70 +185,87 @@ _COLUMNS = ["", "board", "us", "p95", "M MACs", "mJ", "above idle"]
 
 def _row(report: Report) -> tuple[object, ...]:
     """One machine of several."""
-    latency, energy = report["latency"], report["energy"]
-    cells: list[object] = ["", "", ""]
-    if is_measured(latency):
-        percentiles = latency["latency_us"]["percentiles"]
-        cells = [percentiles[name]["value"] for name in ("p50", "p95")]
-        cells.append(float(np.mean(latency["done_macs"])) / 1e6)
-    if is_measured(energy):
-        cells += [energy["energy_per_inference_mj"], energy["net_energy_per_inference_mj"]]
-    else:
-        cells += ["", ""]
-    board = report["context"]["before"]["board"]
-    word = "valid" if report["valid"] else "INVALID"
-    return word, board if is_measured(board) else "unknown", *cells
+    latency, energy, board = report.latency, report.energy, report.context.before.board
+    times: list[object] = ["", ""]
+    macs: object = ""
+    if not isinstance(latency, NotMeasured):
+        macs = latency.mean_macs / 1e6
+        if not isinstance(latency.latency_us, NotMeasured):
+            times = [latency.latency_us.median, latency.latency_us.p95]
+    energies: list[object] = ["", ""]
+    if not isinstance(energy, NotMeasured):
+        energies = [energy.energy_per_inference_mj, energy.net_energy_per_inference_mj]
+    word = "valid" if report.valid else "INVALID"
+    return word, board if isinstance(board, str) else "unknown", *times, macs, *energies
 
 
 def _print(report: Report, machine: str) -> None:
-    latency = report["latency"]
-    if is_measured(latency):
-        network, target = report["bundle"]["name"], report["bundle"]["target"]["name"]
-        print_table(
-            f"{network} ({target}) on {machine}, mean of {latency['inputs']} inputs",
-            ["layer", "operator", "us", "channels", "MACs done", "of dense"],
-            [_layer_row(layer) for layer in latency["layers"]],
-        )
-        percentiles = latency["latency_us"]["percentiles"]
-        median, p95 = percentiles["p50"], percentiles["p95"]
-        print_line(
-            f"time: {median['value']:.1f} us median ({median['low']:.1f} to {median['high']:.1f}), "
-            f"p95 {p95['value']:.1f}, threads: {latency['threads']}, on CPU "
-            f"{', '.join(map(str, latency['cpus']))}"
-        )
-        done, dense = float(np.mean(latency["done_macs"])), latency["dense_macs"]
-        share = f" ({done / dense:.1%})" if dense else ""
-        print_line(f"MACs done: {done:,.0f} of {dense:,} dense{share}")
-    print_line(f"energy: {_energy(report['energy'])}")
+    latency = report.latency
+    if not isinstance(latency, NotMeasured):
+        _print_latency(report, latency, machine)
+    print_line(f"energy: {report.energy}")
     for line in _notes(report):
         print_line(line)
 
 
-def _notes(report: Report) -> list[str]:
-    """Why a report does not count, and what makes it less certain."""
-    return [f"INVALID: {reason}" for reason in report["invalid_because"]] + [
-        f"warning: {warning}" for warning in report["warnings"]
-    ]
+def _print_latency(report: Report, latency: Latency, machine: str) -> None:
+    print_table(
+        f"{report.bundle.name} ({report.bundle.target.name}) on {machine}, mean of "
+        f"{latency.inputs} inputs",
+        ["layer", "operator", "us", "channels", "MACs", "of dense"],
+        [_layer_row(layer) for layer in latency.layers if not layer.is_gate],
+    )
+    # A gate is many steps of a microsecond's fraction: one line says what matters of them.
+    gates = [layer for layer in latency.layers if layer.is_gate]
+    if gates:
+        times = [layer.median_us for layer in gates if isinstance(layer.median_us, float)]
+        share = f", {sum(times):.1f} us" if times else ""
+        macs = sum(layer.mean_macs for layer in gates)
+        print_line(f"gates: {len(gates)} steps, {macs:,.0f} MACs{share} (--json lists them)")
+    print_line(f"time: {_time(latency)}")
+    done, dense, each = latency.mean_macs, latency.dense_macs, latency.done_macs
+    share = f" ({done / dense:.1%})" if dense else ""
+    print_line(f"MACs executed: {done:,.0f} of {dense:,} dense{share}")
+    if min(each) != max(each):
+        print_line(
+            f"per input: {min(each):,} at least, {done:,.0f} in the mean, "
+            f"{np.percentile(each, 95):,.0f} at the 95th percentile, {max(each):,} at most"
+        )
+    count = report.instructions
+    if not isinstance(count, NotMeasured):
+        count_text = f"{count.instructions:,}, {count.per_mac:.2f} a MAC, {count.tool}"
+        print_line(f"instructions: {count_text}")
+    elif isinstance(latency.latency_us, NotMeasured):
+        print_line(f"instructions: {count}")
 
 
-def _energy(energy: Mapping[str, Any]) -> str:
-    if not is_measured(energy):
-        return f"not measured: {energy['not_measured']}"
+def _time(latency: Latency) -> str:
+    times = latency.latency_us
+    if isinstance(times, NotMeasured):
+        return str(times)
+    cpus = f", on CPU {', '.join(map(str, latency.cpus))}" if latency.cpus else ""
     return (
-        f"{energy['energy_per_inference_mj']:.4g} mJ an inference, "
-        f"{energy['net_energy_per_inference_mj']:.4g} mJ above idle; "
-        f"{energy['average_power_mw']:.0f} mW ({energy['sensor']}: {energy['scope']})"
+        f"{times.median:.1f} us median ({times.middle.low:.1f} to {times.middle.high:.1f}) of "
+        f"{times.count} runs, p95 {times.p95:.1f}, threads: {latency.threads}{cpus}"
     )
 
 
-def _layer_row(layer: Mapping[str, Any]) -> tuple[object, ...]:
-    active = layer["active_outputs"]
-    done, dense = float(np.mean(layer["done_macs"])), layer["dense_macs"]
+def _notes(report: Report) -> list[str]:
+    """Why a report does not count, and what makes it less certain."""
+    return [f"INVALID: {reason}" for reason in report.invalid_because] + [
+        f"warning: {warning}" for warning in report.warnings
+    ]
+
+
+def _layer_row(layer: LayerTime) -> tuple[object, ...]:
+    from headgate.profiling.views.layers import active_text
+
+    active, done, dense = layer.active_outputs, layer.mean_macs, layer.dense_macs
     return (
-        layer["name"],
-        layer["operator"],
-        layer["median_us"],
-        "" if active is None else f"{np.mean(active):.1f}",
+        layer.name,
+        layer.operator,
+        layer.median_us if isinstance(layer.median_us, float) else "",
+        "" if active is None or layer.channels is None else active_text(active, layer.channels),
         done,
         f"{done / dense:.0%}" if dense else "",
     )

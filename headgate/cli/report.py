@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,13 +11,13 @@ import typer
 from headgate.cli.compare import labelled_images
 from headgate.cli.options import Images, Json
 from headgate.cli.output import next_step, print_json, print_line, working
-from headgate.device.files import storage_error
-from headgate.errors import InputError, MissingFile, UsageError, why
+from headgate.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from headgate.profiling.data import Page
     from headgate.profiling.effort import Effort
     from headgate.profiling.source import Source
 
@@ -29,8 +28,8 @@ def report(
         typer.Argument(
             metavar="FILE...",
             help="As for `headgate compare`: bundles for boards get their instructions counted "
-            "under QEMU. Or reports of the agent (.json), of one board or several, to lay side "
-            "by side. Or the .json of an earlier report, to make its page again.",
+            "under QEMU. Or what `headgate profile -o` and the agent wrote (.json), of one machine "
+            "or several, to lay side by side. Or the .json of an earlier page, to make it again.",
         ),
     ],
     output: Annotated[
@@ -62,51 +61,20 @@ def report(
     next_step(f"open {written[0]} in a browser")
 
 
-def _read(files: list[Path], title: str) -> dict[str, Any]:
-    """The data of an earlier page, or of a new one about what boards reported."""
-    from headgate.device.agent_report import looks_like_agent_report, read_agent_report
-    from headgate.profiling import build_board_report
-    from headgate.profiling.boards.report import check_board_report
-    from headgate.profiling.report import SCHEMA
+def _read(files: list[Path], title: str) -> Page:
+    """The data of an earlier page, or of a new one about what was reported."""
+    from headgate.device.agent_report import read_agent_report
+    from headgate.profiling.data import Page, build_report, read_page
 
-    data = _json(files[0])
-    _refuse_profile(files[0], data)
-    if len(files) > 1 or looks_like_agent_report(data):
-        reports = [read_agent_report(file) for file in files]
-        command = shlex.join(["headgate", "report", *map(str, files)])
-        return build_board_report(title, reports, [command])
-    if isinstance(data, dict) and "boards" in data:
-        return check_board_report(data, str(files[0]))
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA or "comparison" not in data:
-        raise InputError(
-            f"{files[0]} is not a report of this version; `headgate report` takes its own .json, "
-            "and what `headgate profile BUNDLE --on BOARD -o FILE` writes"
-        )
-    return data
+    first = read_page(files[0]) if len(files) == 1 else None
+    if isinstance(first, Page):
+        return first
+    reports = [read_agent_report(file) for file in files] if first is None else [first]
+    command = shlex.join(["headgate", "report", *map(str, files)])
+    return build_report(title, profiles=reports, reproduce=[command])
 
 
-def _refuse_profile(path: Path, data: Any) -> None:
-    """What ``profile -o`` writes for this machine has nothing to stand beside; bundles have."""
-    if isinstance(data, dict) and {"machine", "mac_convention", "layers"} <= data.keys():
-        raise InputError(
-            f"{path} is a profile from {data['machine']}, and `headgate report` takes those of "
-            "boards (`headgate profile BUNDLE --on BOARD -o FILE`); here, give it the bundles "
-            "themselves: headgate report BUNDLE..."
-        )
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json_module.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise MissingFile(f"no report {path}; check the path") from error
-    except OSError as error:
-        raise storage_error("read", path, error) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON: {why(error)}") from error
-
-
-def _measure(files: list[Path], title: str, images: list[str] | None) -> dict[str, Any]:
+def _measure(files: list[Path], title: str, images: list[str] | None) -> Page:
     from headgate import Bundle
     from headgate.device.cpu import host_architecture
     from headgate.profiling import compare, count_instructions, profile

@@ -80,8 +80,8 @@ def _row(outcome: Outcome) -> tuple[object, ...]:
 def _bundle(path: Path, machine: str, images: list[str] | None, threads: int) -> Outcome:
     """Figures, images, manifest and scores of a bundle."""
     from headgate import Bundle, load
+    from headgate.device.agent.definitions import dense_macs
     from headgate.images import read_images, vectors_of
-    from headgate.profiling.layers import dense_macs
 
     opened = Bundle.open(path)
     # With several outputs, which one is the prediction is unknown.
@@ -96,7 +96,7 @@ def _bundle(path: Path, machine: str, images: list[str] | None, threads: int) ->
         scores = program.scores(batch.array)
     figures = {
         **_common("bundle", path, machine, batch, scores),
-        "dense_macs": dense_macs(opened.manifest),
+        "dense_macs": dense_macs(opened.manifest["layers"]),
         "executed_macs": program.executed_macs().tolist(),
         "active_counts": program.active_counts,
     }

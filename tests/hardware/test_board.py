@@ -52,8 +52,8 @@ def test_results_are_the_same_for_any_number_of_threads(
 
 def test_the_agents_report(bundle: Bundle, machine: SshMachine) -> None:
     report = machine.measure(bundle)
-    assert report["outputs"]["passed"]
-    assert report["invalid_because"] == []
+    assert report.outputs.passed
+    assert report.invalid_because == []
 
 
 def test_a_second_deploy_copies_nothing(

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from headgate.device import Bundle
+from headgate.device.agent.check import Check
+from headgate.device.agent.latency import Latency
+from headgate.device.agent.report import Report
 from headgate.device.agent_archive import write_agent
 from headgate.device.agent_report import read_agent_report
 from headgate.device.machines.runner import RunnerProgram
-from headgate.profiling import build_board_report
-from headgate.profiling.report import render_html
+from headgate.profiling.report import build_report, render_html
 from tests.page_structure import page_faults
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
@@ -29,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def profile_with_agent(folder: Path) -> dict[str, object]:
+def profile_with_agent(folder: Path) -> Report:
     command = [sys.executable, "-I", "-S", folder / "headgate-agent.pyz"]
     command += ["profile", folder / "network.hgb", "--rounds", "1", "--repeat", "2"]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
@@ -41,16 +43,14 @@ def test_counts_and_arithmetic_agree_with_the_hosts(folder: Path) -> None:
     bundle = Bundle.open(folder / "network.hgb")
     (inputs,), _ = bundle.vectors()
     report = profile_with_agent(folder)
-    latency = report["latency"]
-    assert isinstance(latency, dict)
+    latency = report.latency
+    assert isinstance(latency, Latency)
     with RunnerProgram(bundle, "host", command=[], env={}) as program:
         program.run(inputs)
         counts, macs = program.active_counts, program.layer_macs()
-    assert latency["gates"] == {name: active.tolist() for name, active in counts.items()}
-    assert [layer["done_macs"] for layer in latency["layers"]] == macs.T.tolist()
-    assert latency["dense_macs"] == program.dense_macs()
-    outputs = report["outputs"]
-    assert isinstance(outputs, dict)
-    assert outputs["passed"] is True
-    page = render_html(build_board_report("here", [report]))
+    assert latency.gates == {name: active.tolist() for name, active in counts.items()}
+    assert [layer.done_macs for layer in latency.layers] == macs.T.tolist()
+    assert latency.dense_macs == program.dense_macs()
+    assert isinstance(report.outputs, Check) and report.outputs.passed
+    page = render_html(build_report("here", profiles=[report]))
     assert "resnet8-fbs-0.5" in page and page_faults(page) == []

@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 
 from headgate.device import Bundle
+from headgate.device.agent.absent import NotMeasured
 from headgate.device.agent_report import read_agent_report
 from tests.containers import Docker, mounted
 from tests.emulated_board import EmulatedBoard, emulated_board
@@ -155,11 +156,11 @@ def test_the_first_boots_report_is_on_the_boot_partition(booted: Booted) -> None
     assert data is not None
     report = read_agent_report(data)
     bundle = Bundle.open(booted.bundle)
-    assert report["bundle"]["model_sha256"] == bundle.manifest["model_sha256"]
-    assert report["outputs"]["passed"] is True
-    assert report["latency"]["latency_us"]["percentiles"]["p50"]["value"] > 0
-    assert len(report["latency"]["layers"]) == len(bundle.manifest["layers"])
-    assert "not_measured" in report["energy"]
+    assert report.bundle.model_sha256 == bundle.manifest["model_sha256"]
+    assert report.outputs.passed is True
+    assert report.latency.latency_us.median > 0
+    assert len(report.latency.layers) == len(bundle.manifest["layers"])
+    assert isinstance(report.energy, NotMeasured)
     said = booted.board.file("headgate/report.json.txt")
     # Why there is no energy, and the gist.
     assert said is not None and b"sensor" in said and NETWORK.encode() in said

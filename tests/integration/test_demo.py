@@ -69,7 +69,9 @@ def test_demo_without_qemu_says_what_is_missing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("headgate.device.machines.qemu_user.shutil.which", lambda name: None)
+    monkeypatch.setattr(
+        "headgate.device.machines.qemu_user.shutil.which", lambda name, **options: None
+    )
     assert main(["demo", "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "left out: machine qemu:rpi4 needs qemu-aarch64; install it: apt-get install" in shown

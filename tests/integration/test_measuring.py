@@ -10,8 +10,7 @@ import pytest
 from headgate.device.cpu import host_architecture
 from headgate.errors import BundleError, MissingFile
 from headgate.profiling import build_report, compare, profile, write_report
-from headgate.profiling.statistics import Summary
-from tests.fake_bundle import bundle, images, link_shared_object
+from tests.fake_bundle import bundle, images, link_runner, link_shared_object
 
 pytest.importorskip("ziglang", reason="ziglang is not installed: pip install 'headgate[compile]'")
 pytestmark = pytest.mark.skipif(
@@ -23,21 +22,23 @@ pytestmark = pytest.mark.skipif(
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("measured")
     link_shared_object(folder / "network.so")
+    link_runner(folder / "runner", "x86_64")
     path = folder / "fake.hgb"
-    bundle({"code/network.so": (folder / "network.so").read_bytes()}).save(path)
+    code = {f"code/{name}": (folder / name).read_bytes() for name in ("network.so", "runner")}
+    bundle(code).save(path)
     return path
 
 
 def test_profile_of_a_file(file: Path) -> None:
     result = profile(file, repeat=10)
-    assert result.name == "fake"
-    assert isinstance(result.latency_us, Summary)
-    assert result.latency_us.median > 0
-    assert result.runs == 10 * 3 * 5
-    assert all(isinstance(layer.time_us, float) for layer in result.layers)
+    latency = result.latency
+    assert result.bundle.name == "fake" and result.outputs.passed
+    assert latency.latency_us.median > 0
+    assert latency.latency_us.rounds == 10
+    assert all(isinstance(layer.median_us, float) for layer in latency.layers)
     counts = (images(5).sum(axis=(2, 3)) > 0).sum(axis=1)
-    assert result.layers[1].active_channels == counts.tolist()
-    assert result.layers[1].done_macs == pytest.approx(24 * counts.mean())
+    assert latency.layers[1].active_outputs == counts.tolist()
+    assert latency.layers[1].done_macs == (24 * counts).tolist()
 
 
 def test_compare_and_report(file: Path, tmp_path: Path) -> None:
@@ -64,9 +65,8 @@ def test_compare_and_report(file: Path, tmp_path: Path) -> None:
 def test_an_unsaved_bundle_has_the_hash_of_its_file(file: Path) -> None:
     from headgate.device import Bundle
 
-    assert (
-        profile(Bundle.open(file), repeat=1).bundle_sha256 == profile(file, repeat=1).bundle_sha256
-    )
+    unsaved = profile(Bundle.open(file), repeat=1)
+    assert unsaved.bundle.sha256 == profile(file, repeat=1).bundle.sha256
 
 
 def test_what_cannot_be_measured(file: Path, tmp_path: Path) -> None:

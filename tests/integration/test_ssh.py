@@ -137,8 +137,8 @@ def test_energy_with_a_meter_that_the_inventory_names(
     quick = ("--window-s", "1", "--idle-s", "1", "--windows", "2")
     kitchen = SshMachine(find_board("kitchen"))
     report = kitchen.measure(model, Settings(energy=True, rounds=2, extra=quick))
-    assert report["energy"]["average_power_mw"] == pytest.approx(2500)
-    assert "energy" in report and report["energy"]["sensor"].startswith("command")
+    assert report.energy.average_power_mw == pytest.approx(2500)
+    assert report.energy.sensor.startswith("command")
 
     (tmp_path / "boards.toml").write_text("[kitchen]\nboard = 'rpi4'\nhost = 'board'\n")
     assert main(["profile", str(model), "--on", "kitchen", "--sensor", "pmic"]) == 1

@@ -28,7 +28,7 @@ def median_us(folder: Path) -> float:
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     report = read_agent_report(done.stdout.encode())
-    return float(report["latency"]["latency_us"]["percentiles"]["p50"]["value"])
+    return float(report.latency.latency_us.median)
 
 
 def test_latency_agrees_with_the_runners_within_two_per_cent(tmp_path: Path) -> None:

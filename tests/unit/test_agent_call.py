@@ -19,13 +19,13 @@ def test_a_sensor_that_fails_meanwhile_does_not_take_the_latency_along(tmp_path:
     sensor = f"command:{sys.executable} -c pass"
     settings = Settings(energy=True, sensor=sensor, rounds=1, extra=("--budget-s", "0.01"))
     report = measure_here(tmp_path / "fake.hgb", settings)
-    assert report["latency"]["latency_us"]["count"] >= 5
-    assert "it ended with status 0" in report["energy"]["not_measured"]
+    assert report.latency.latency_us.count >= 5
+    assert "it ended with status 0" in report.energy.reason
     # `headgate profile` prints these, and ends with a status of its own because of them.
-    assert report["valid"] is False
+    assert report.valid is False
     assert any(
         reason.startswith("energy: not measured: ") and "it ended with status 0" in reason
-        for reason in report["invalid_because"]
+        for reason in report.invalid_because
     )
 
 

@@ -167,7 +167,7 @@ def test_a_clock_that_moved_does_not_count(tmp_path: Path) -> None:
 def test_a_busy_or_saving_board_is_a_warning(tmp_path: Path) -> None:
     context = read_context(System(plant("rpi4-ina219", tmp_path, {"= 0.52 0.31": "= 99.5 0.31"})))
     busy, saving = context_warnings(context, context)
-    assert busy.startswith("the board was busy before the run: load 99.5")
+    assert busy.startswith("the machine was busy before the run: load 99.5")
     assert saving == "policy0: governor is 'ondemand', not 'performance': clock and times vary"
 
 
@@ -182,7 +182,7 @@ def test_a_clock_that_nobody_has_set_is_a_warning(
     assert context.clock_synchronised is (error_us < 16_000_000)
     assert len(warnings) == (not context.clock_synchronised)
     if warnings:
-        assert warnings[0].startswith("the board's clock was not synchronised before the run: ")
+        assert warnings[0].startswith("the clock was not synchronised before the run: ")
         assert context.taken_utc in warnings[0]
     # systemd-timesyncd is believed first.
     mark = tmp_path / "run/systemd/timesync/synchronized"

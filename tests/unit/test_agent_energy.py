@@ -251,7 +251,8 @@ def test_a_window_shared_with_other_programs_is_invalid(tmp_path: Path) -> None:
     work.cpu_share = 0.6
     energy = measure_energy(work, 1, sensor, system, Plan(windows=1))
     assert energy.invalid_because == [
-        "window 1: the network had the CPU for 60% of the time; the energy is other programs', too"
+        "window 1: the network had the CPU for 60% of the time; the window includes other "
+        "programs' energy"
     ]
 
 

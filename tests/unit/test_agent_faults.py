@@ -103,7 +103,7 @@ def test_stopped_while_the_context_is_read_nothing_stays(
         assert list(scratch.iterdir())
         raise SystemExit(143)
 
-    monkeypatch.setattr("headgate.device.agent.__main__.read_context", stop)
+    monkeypatch.setattr("headgate.device.agent.session.read_context", stop)
     with pytest.raises(SystemExit):
         main(["run", str(tmp_path / "network.hgb")])
     assert list(scratch.iterdir()) == []

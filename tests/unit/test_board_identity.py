@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from headgate.profiling import build_board_report
-from headgate.profiling.absent import NotMeasured
-from headgate.profiling.boards.entries import Ratio, boards_of
-from headgate.profiling.boards.tables import board_csv_tables
+from headgate.device.agent.absent import NotMeasured
 from headgate.profiling.report import render_html
-from tests.agent_reports import agent_report
+from headgate.profiling.report_csv import csv_tables
+from headgate.profiling.statistics import Ratio
+from tests.agent_reports import agent_report, boards_of, page_data
 from tests.page_structure import page_faults
 
 Report = dict[str, Any]
@@ -28,7 +27,7 @@ def on_pi4(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Report]:
 
 
 def page_of(*reports: Report) -> str:
-    return render_html(build_board_report("Boards", reports))
+    return render_html(page_data("Boards", reports))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +93,7 @@ def test_a_sensor_that_read_nothing_gives_no_ratio(
         ratio = board.entries[1].energy_ratio()
         assert ratio == NotMeasured(f"the sensor read an energy of {energy:g} mJ")
         assert page_faults(page_of(*reports.values())) == []
-        board_csv_tables(build_board_report("x", list(reports.values())))
+        csv_tables(page_data("x", list(reports.values())))
 
 
 def test_a_page_of_nothing_but_zeros(on_pi4: dict[str, Report]) -> None:
@@ -164,7 +163,7 @@ def test_how_to_reproduce(on_pi4: dict[str, Report], changes: Report, line: str)
     report["bundle"]["name"] = "my net"
     there = "/home/pi/.cache/headgate/" + "e" * 64
     report["arguments"] = [there if word == "PATH" else word for word in changes["arguments"]]
-    page = render_html(build_board_report("x", [report], ["headgate report a.json"]))
+    page = render_html(page_data("x", [report], ["headgate report a.json"]))
     commands = html.unescape(re.findall("<pre>(.*?)</pre>", page, re.DOTALL)[0]).splitlines()
     sha256 = report["bundle"]["sha256"]
     assert commands == [f"{line}  # the bundle's SHA-256: {sha256}", "headgate report a.json"]

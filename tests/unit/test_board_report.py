@@ -14,16 +14,17 @@ import pytest
 from typer.testing import CliRunner
 
 from headgate.cli.app import app
+from headgate.device.agent.absent import NotMeasured
 from headgate.errors import HeadgateError, InputError
-from headgate.profiling import build_board_report, write_report
-from headgate.profiling.absent import NotMeasured
-from headgate.profiling.boards.entries import Board, Ratio, boards_of
-from headgate.profiling.boards.report import check_board_report
-from headgate.profiling.boards.tables import board_csv_tables
+from headgate.profiling import write_report
 from headgate.profiling.charts.power import Span, envelope, power_trace
+from headgate.profiling.data import read_page
+from headgate.profiling.machines import Board
 from headgate.profiling.report import render_html
+from headgate.profiling.report_csv import csv_tables
+from headgate.profiling.statistics import Ratio
 from headgate.profiling.units import energy_delay, millijoules, milliwatts
-from tests.agent_reports import agent_report
+from tests.agent_reports import agent_report, boards_of, page_data
 from tests.page_structure import page_faults
 
 KINDS = ("dense", "pruned", "gated")
@@ -47,7 +48,7 @@ def on_pi5(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Report]:
 
 
 def page_of(*reports: Report, title: str = "Boards") -> str:
-    return render_html(build_board_report(title, reports))
+    return render_html(page_data(title, reports))
 
 
 def test_the_page_is_whole_and_stands_alone(
@@ -169,7 +170,7 @@ def test_boards_of_one_model_are_told_apart_by_their_names(tmp_path: Path) -> No
     model = "Raspberry Pi 4 Model B Rev 1.4"
     assert [board.title for board in boards] == [f"{model} (kitchen)", f"{model} (attic)"]
     assert [len(board.entries) for board in boards] == [2, 2]
-    assert "All boards" in page_of(*reports)
+    assert "All machines" in page_of(*reports)
 
 
 def labels(board: Board) -> list[str]:
@@ -232,10 +233,16 @@ def test_layers_that_only_some_variants_have_stand_where_they_run(
     mean = {**dense["latency"]["layers"][0], "name": "mean", "operator": "channel_mean"}
     dense["latency"]["layers"].insert(2, mean | {"dense_macs": 0, "done_macs": [0] * 5})
     page = page_of(dense, on_pi4["gated"])
-    table = page[page.index('<table class="layers">') :]
-    names = re.findall(r'<td class="name">(.*?)</td>', table[: table.index("</tbody>")])
-    shown = [name.replace("<wbr>", "") for name in names]
-    assert shown == ["conv1", "gate of block.conv2", "block.conv2", "mean", "fc"]
+    shown = []
+    for table in page.split('<table class="layers">')[1:]:
+        names = re.findall(
+            r'<td class="name">(.*?)(?:<span|</td>)', table[: table.index("</tbody>")]
+        )
+        shown.append([name.replace("<wbr>", "") for name in names])
+    assert shown == [
+        ["conv1", "gate of block.conv2", "block.conv2", "fc"],
+        ["conv1", "block.conv2", "mean", "fc"],
+    ]
 
 
 def read_csv(text: str) -> list[dict[str, str]]:
@@ -246,7 +253,7 @@ def test_csv_has_the_figures_of_the_reports(
     on_pi4: dict[str, Report], on_pi5: dict[str, Report]
 ) -> None:
     reports = [*on_pi4.values(), *on_pi5.values()]
-    tables = board_csv_tables(build_board_report("x", reports))
+    tables = csv_tables(page_data("x", reports))
     assert list(tables) == ["", "-layers", "-windows", "-trace"]
     runs = read_csv(tables[""])
     assert [row["kind"] for row in runs] == [*KINDS, "dense", "gated"]
@@ -270,16 +277,14 @@ def test_every_line_of_a_table_has_as_many_fields_as_its_header(
 ) -> None:
     bare = agent_report(tmp_path, "gated", board="rpi3-bare", energy=False)
     bare["latency"] = {"not_measured": "not asked for"}
-    for table in board_csv_tables(build_board_report("x", [on_pi4["gated"], bare])).values():
+    for table in csv_tables(page_data("x", [on_pi4["gated"], bare])).values():
         lengths = {len(row) for row in csv.reader(io.StringIO(table))}
         assert len(lengths) == 1
 
 
-def test_a_report_twice_or_none_is_refused(on_pi4: dict[str, Report]) -> None:
+def test_a_report_twice_is_refused(on_pi4: dict[str, Report]) -> None:
     with pytest.raises(InputError, match="is given twice; leave one out"):
-        build_board_report("x", [on_pi4["dense"], on_pi4["dense"]])
-    with pytest.raises(InputError, match="no reports of boards"):
-        build_board_report("x", [])
+        page_data("x", [on_pi4["dense"], on_pi4["dense"]])
 
 
 def run(*arguments: str | Path) -> tuple[int, str]:
@@ -322,7 +327,7 @@ def test_one_report_alone_makes_a_page(on_pi4: dict[str, Report], tmp_path: Path
         (["half.json"], "half.json is not JSON"),
         (["none.json"], "no report .*none.json; check the path"),
         (["other.json"], "other.json is not a report of this version"),
-        (["host.json"], "host.json is a profile from host, .*headgate report BUNDLE"),
+        (["host.json"], "host.json is not a report of this version; .*profile BUNDLE -o FILE"),
         (["good.json", "other.json"], "other.json is no report of the agent's"),
         (["altered.json"], "report 1 in .*altered.json: it has no latency.inputs"),
         (["old.json"], "old.json is not a report of this version; make it again"),
@@ -332,15 +337,15 @@ def test_files_that_are_no_reports(
     files: list[str], message: str, on_pi4: dict[str, Report], tmp_path: Path
 ) -> None:
     text = json.dumps(on_pi4["dense"])
-    altered = json.loads(json.dumps(build_board_report("x", [on_pi4["dense"]])))
-    del altered["boards"][0]["latency"]["inputs"]
+    altered = json.loads(json.dumps(page_data("x", [on_pi4["dense"]]).to_json()))
+    del altered["reports"][0]["latency"]["inputs"]
     contents = {
         "good.json": text,
         "half.json": text[: len(text) // 2],
         "other.json": '{"schema": 99}',
         "host.json": '{"machine": "host", "mac_convention": "", "layers": []}',
         "altered.json": json.dumps(altered),
-        "old.json": json.dumps({**altered, "board_schema": 0}),
+        "old.json": json.dumps({**altered, "schema": 2}),
         "net.hgb": "",
     }
     for name, content in contents.items():
@@ -351,14 +356,11 @@ def test_files_that_are_no_reports(
     assert not (tmp_path / "page.html").exists()
 
 
-def test_what_was_written_is_checked_when_it_is_read(on_pi4: dict[str, Report]) -> None:
-    data = build_board_report("x", [on_pi4["dense"]], ["again"])
-    assert check_board_report(data, "page.json") == data
-
-
-def test_writing_takes_both_kinds_of_report(on_pi4: dict[str, Report], tmp_path: Path) -> None:
-    written = write_report(tmp_path / "b.html", build_board_report("x", [on_pi4["dense"]]))
+def test_what_was_written_is_what_is_read(on_pi4: dict[str, Report], tmp_path: Path) -> None:
+    data = page_data("x", [on_pi4["dense"]], ["again"])
+    written = write_report(tmp_path / "b.html", data)
     assert [path.name for path in written][:2] == ["b.html", "b.json"]
+    assert read_page(written[1]) == data
 
 
 # Drawings
@@ -394,7 +396,7 @@ def test_a_trace_of_few_points_is_drawn_inside_its_box(trace: list[tuple[float, 
         (milliwatts(2600), "2.60 W"),
         (milliwatts(950), "950 mW"),
         (energy_delay(10.4), "10.4 µJ s"),
-        (energy_delay({"not_measured": "why"}), "not measured"),
+        (energy_delay(NotMeasured("why")), "not measured"),
     ],
 )
 def test_units(text: str, expected: str) -> None:

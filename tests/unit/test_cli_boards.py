@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import stat
@@ -13,6 +14,7 @@ import pytest
 
 from headgate.cli import main, profile_boards
 from headgate.device import Bundle
+from headgate.device.agent.report import Report
 from headgate.device.agent_call import Settings
 from headgate.errors import StorageError
 from tests import fake_bundle, fake_runner, fake_ssh
@@ -166,13 +168,25 @@ def test_a_disk_that_fills_up_meanwhile_loses_no_measurement(
         assert set(printed) == {"kitchen", "attic"}
         assert printed["attic"]["latency"]["inputs"] == 5
         assert "reports/kitchen.json" in captured.err and "reports/attic.json" in captured.err
-    elif machines == "kitchen":
-        assert printed["latency"]["inputs"] == 5
     else:
-        assert printed["images"] == 5
+        assert printed["latency"]["inputs"] == 5
     assert captured.err.splitlines()[-1].startswith("headgate: error: cannot write report")
     assert main([*command, "--json"]) == 1
     assert json.loads(capsys.readouterr().out)
+
+
+def test_host_and_board_print_the_same_table(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = []
+    for machine in ("host", "kitchen"):
+        assert main(["profile", str(model), "--on", machine, "--repeat", "2"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        tables.append([line for line in lines if not line.startswith(("warning: ", "next: "))])
+    here, there = tables
+    # The first line names bundle and machine.
+    assert here[1:] == there[1:] and "mean of 5 inputs" in here[0]
+    assert any(line.startswith("MACs executed: 74 of 96 dense") for line in here)
 
 
 def test_options_of_the_agent_reach_it(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,10 +210,10 @@ def test_options_of_the_agent_reach_it(model: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("profile MODEL --cpus 3", "--cpus: for what the agent measures"),
-        ("profile MODEL --warmup 3 --governor x", "--warmup, --governor: for what the agent"),
+        ("profile MODEL --on qemu:rpi4 --cpus 3", "--cpus: for what the agent times"),
+        ("profile MODEL --on qemu:rpi4 --warmup 3 --governor x", "--warmup, --governor: for what"),
         ("profile MODEL --on qemu:rpi4 --governor performance", "leave it out for qemu:rpi4"),
-        ("profile x.tflite --cpus 3", "--cpus: for what the agent measures"),
+        ("profile x.tflite --cpus 3", "--cpus: for what the agent times"),
         ("profile MODEL --on attic --threads 3", "--threads 3: attic is a board 'rpi4' of 2 cores"),
         ("profile MODEL --on kitchen,attic --threads 3", "--threads 3: attic"),
         ("validate MODEL --on kitchen,nosuch", "no machine 'nosuch'"),
@@ -227,9 +241,9 @@ def test_of_several_boards_each_warning_is_said(
 ) -> None:
     measure = profile_boards._measure
 
-    def warned(bundle: Path, name: str, settings: Settings) -> dict[str, Any]:
-        report = dict(measure(bundle, name, settings))
-        return report | {"warnings": [f"it is warm in the {name}"]}
+    def warned(bundle: Path, name: str, settings: Settings) -> Report:
+        report = measure(bundle, name, settings)
+        return dataclasses.replace(report, warnings=[f"it is warm in the {name}"])
 
     monkeypatch.setattr(profile_boards, "_measure", warned)
     assert main(["profile", str(model), "--on", "kitchen,attic", "--repeat", "1"]) == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from typing import Any
 
 import numpy as np
@@ -14,17 +13,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from headgate.device.agent.absent import NotMeasured
 from headgate.device.program import Execution
 from headgate.errors import InputError
-from headgate.profiling.absent import NotMeasured
 from headgate.profiling.effort import Effort, Hardness, measure_effort, measure_efforts
-from headgate.profiling.effort_view import effort_sections
-from headgate.profiling.gallery import pictures_of
-from headgate.profiling.png import LARGEST, data_uri, encode_png
-from headgate.profiling.report import build_report, render_html
+from headgate.profiling.gallery import LARGEST, data_uri, pictures_of
+from headgate.profiling.report import Page, build_report, render_html
 from headgate.profiling.report_csv import csv_tables
 from headgate.profiling.source import Source
 from headgate.profiling.statistics import distribution, rank_correlation
+from headgate.profiling.views.effort import effort_sections
 from headgate.train.data import Preprocess
 from tests import fake_bundle
 from tests.fake_program import ScriptedProgram
@@ -160,19 +158,22 @@ def test_distribution() -> None:
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3]), st.integers(0, 2**32 - 1))
 def test_png_holds_the_pixels(height: int, width: int, channels: int, seed: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
-    decoded = np.asarray(Image.open(io.BytesIO(encode_png(pixels))))
+    decoded = np.asarray(picture(data_uri(pixels)))
     assert (decoded.reshape(pixels.shape) == pixels).all()
+
+
+def picture(uri: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
 
 
 def test_png_refuses_what_is_no_picture() -> None:
     for wrong in (np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 2), np.uint8)):
         with pytest.raises(InputError, match=r"a picture is uint8 \(H, W, 3\)"):
-            encode_png(wrong)
+            data_uri(wrong)
 
 
 def test_large_pictures_are_thinned() -> None:
-    uri = data_uri(np.zeros((500, 300, 3), np.uint8))
-    image = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+    image = picture(data_uri(np.zeros((500, 300, 3), np.uint8)))
     assert max(image.size) <= LARGEST
 
 
@@ -186,13 +187,12 @@ def test_pictures_come_back_from_preprocessed_images() -> None:
     assert pictures_of(IMAGES, {"mean": [0.5] * 4, "std": [0.5] * 4}) is None
 
 
-def report() -> dict[str, Any]:
+def report() -> Page:
     labels = np.zeros(COUNT, np.int64)
     reference = np.stack([np.linspace(5.0, 1.0, COUNT), np.zeros(COUNT)], axis=1)
     varying = effort(labels=labels, reference=reference, pixels=PIXELS)
     constant = effort(program=Picky(np.full(COUNT, 2)), labels=labels, reference=reference)
-    data = build_report("Work", efforts=[varying, constant])
-    return dict(json.loads(json.dumps(data)))
+    return build_report("Work", efforts=[varying, constant])
 
 
 def test_page_shows_work_per_image() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,14 @@ from bench.methods import data, networks, table
 from bench.methods.measure import Findings, _accuracy_warnings, make_rows
 from bench.methods.networks import HEADGATE, TFLITE_FP32, TFLITE_INT8, Entry
 from bench.publish import publish, with_earlier
+from headgate.device.agent.absent import NotMeasured
 from headgate.errors import DataError, ToolMissing, UsageError
-from headgate.profiling import Comparison, Contestant, compare
-from headgate.profiling.absent import NotMeasured, to_json
+from headgate.profiling import Comparison, Contestant, Standing, compare
 from headgate.profiling.effort import Effort, measure_effort
 from headgate.profiling.method_row import Row
-from headgate.profiling.plot_view import trade_offs
 from headgate.profiling.report import build_report, render_html
 from headgate.profiling.report_csv import csv_tables
+from headgate.profiling.views.plots import trade_offs
 from tests import fake_bundle
 from tests.fake_program import ScriptedProgram
 from tests.page_structure import page_faults
@@ -174,7 +175,7 @@ def test_results_are_json_without_single_runs_or_pictures(results: dict[str, Any
 
 
 def test_plots_leave_out_accuracies_of_few_images(rows: list[Row]) -> None:
-    plots = trade_offs({"methods": to_json(rows)})
+    plots = trade_offs(build_report("", methods=rows))
     assert [plot["title"] for plot in plots] == [
         "Accuracy against arithmetic",
         "Accuracy against time",
@@ -184,8 +185,8 @@ def test_plots_leave_out_accuracies_of_few_images(rows: list[Row]) -> None:
 
 
 def test_plots_of_all_programs(rows: list[Row]) -> None:
-    known = [{**row, "accuracy_images": 10_000} for row in to_json(rows)]
-    arithmetic, latency = trade_offs({"methods": known})
+    known = [dataclasses.replace(row, accuracy_images=10_000) for row in rows]
+    arithmetic, latency = trade_offs(build_report("", methods=known))
     assert "of 3 networks" in arithmetic["drawing"]
     assert "of 6 networks" in latency["drawing"]
     assert [name for _, name in latency["programs"]] == [HEADGATE, TFLITE_FP32, TFLITE_INT8]
@@ -193,28 +194,27 @@ def test_plots_of_all_programs(rows: list[Row]) -> None:
 
 
 def test_plots_need_two_networks() -> None:
-    assert trade_offs({"comparison": None}) == []
-    assert trade_offs({}) == []
+    assert trade_offs(build_report("")) == []
 
 
 def test_plots_of_a_plain_comparison(measured: tuple[Comparison, dict[str, Effort]]) -> None:
-    comparison = measured[0].to_json()
-    assert trade_offs({"comparison": comparison}) == []  # no accuracies
-    for one in comparison["standings"]:
-        one["accuracy_on_images"] = 0.5
-        if one["kind"] != "peer":
-            one["accuracy"] = 0.9
-    plots = trade_offs({"comparison": comparison})
+    def plots_of(*standings: Standing) -> list[dict[str, Any]]:
+        comparison = dataclasses.replace(measured[0], standings=list(standings))
+        return trade_offs(build_report("", comparison=comparison))
+
+    standings = measured[0].standings
+    assert plots_of(*standings) == []  # no accuracies
+    half = [dataclasses.replace(one, accuracy_on_images=0.5) for one in standings]
+    known = [one if one.kind == "peer" else dataclasses.replace(one, accuracy=0.9) for one in half]
+    plots = plots_of(*known)
     assert "of 3 networks" in plots[1]["drawing"]  # those of which the whole test set is known
-    for one in comparison["standings"]:
-        one["accuracy"] = 0.9
-    plots = trade_offs({"comparison": comparison})
+    plots = plots_of(*(dataclasses.replace(one, accuracy=0.9) for one in standings))
     assert "of 3 networks" in plots[0]["drawing"]  # peers count no MACs
     assert "of 6 networks" in plots[1]["drawing"]
 
 
 def test_page_and_csv_have_the_table(rows: list[Row]) -> None:
-    report = json.loads(json.dumps(build_report("Methods", methods=to_json(rows))))
+    report = build_report("Methods", methods=rows)
     page = render_html(report)
     assert page.count('<svg class="plot"') == 2
     assert "TFLite int8" in page

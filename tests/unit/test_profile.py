@@ -1,86 +1,94 @@
+"""`profile` on this machine and under an emulator; the agent's own figures: test_agent_latency."""
+
 from __future__ import annotations
 
+import importlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from headgate.profiling import Profile
-from headgate.profiling.absent import NotMeasured
-from headgate.profiling.instructions import InstructionCount
-from headgate.profiling.profile import profile_source
-from headgate.profiling.source import Source
-from headgate.profiling.statistics import Summary
-from tests import fake_bundle
-from tests.fake_program import ScriptedProgram
+from headgate.device.agent.absent import NotMeasured
+from headgate.device.agent.latency import EMULATED
+from headgate.device.agent.report import InstructionCount
+from headgate.device.machines.qemu_user import Qemu
+from headgate.errors import BundleError, InputError, ToolMissing
+from headgate.profiling import profile
+from tests import fake_bundle, fake_runner
 
-NONE = NotMeasured("not asked for")
-
-
-def measure(program: ScriptedProgram, images: int = 3, rounds: int = 4) -> Profile:
-    source = Source("fake", "ab" * 32, program)
-    return profile_source(source, fake_bundle.images(images), rounds, NONE)
+# The function has taken the module's name in the package.
+module = importlib.import_module("headgate.profiling.profile")
 
 
-def test_whole_network_is_summarised_without_its_warm_up() -> None:
-    # Every burst is four runs: one warm-up that takes 1000 us, three that take 100.
-    program = ScriptedProgram(lambda run: 1000.0 if run % 4 == 0 else 100.0)
-    program.runs = -3  # three images are first run once each to read the active channels
-    result = measure(program)
-    assert isinstance(result.latency_us, Summary)
-    assert result.latency_us.maximum == 100.0
-    assert result.runs == len(result.latencies_us) == 3 * 3 * 4
+@pytest.fixture(autouse=True)
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BUDGET_S", 0.01)
 
 
-def test_layers_have_times_macs_and_active_channels() -> None:
-    result = measure(ScriptedProgram(lambda run: 40.0, active=2), images=3)
-    gate, conv = result.layers
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    fake_runner.save_bundle(tmp_path / "net.hgb", base_us=100)
+    return tmp_path / "net.hgb"
+
+
+def test_layers_have_times_macs_and_active_channels(path: Path) -> None:
+    report = profile(path, repeat=2)
+    latency = report.latency
+    assert report.bundle.name == "net" and report.machine == "host"
+    assert latency.latency_us.rounds == 2
+    assert latency.latency_us.count == len(latency.latencies_us)
+    gate, conv = latency.layers
     assert (gate.is_gate, conv.is_gate) == (True, False)
-    assert (gate.time_us, conv.time_us) == (10.0, 30.0)
-    assert (conv.dense_macs, conv.done_macs) == (96, 48)  # 6 per pair x 4 inputs x 2 of 4 outputs
-    assert (conv.channels, conv.active_channels) == (4, [2, 2, 2])
-    assert (gate.channels, gate.active_channels) == (None, None)
-    assert result.dense_macs == 96  # gates are no part of the dense network
-    assert result.done_macs == 48 + 16
-    assert (result.gate_macs, result.gate_time_us, result.layer_time_us) == (16, 10.0, 40.0)
+    assert conv.median_us == pytest.approx(3 * gate.median_us)
+    assert (conv.dense_macs, conv.done_macs) == (96, [48, 72, 48, 72, 48])
+    assert (conv.channels, conv.active_outputs) == (4, [2, 3, 2, 3, 2])
+    assert (gate.channels, gate.active_outputs) == (None, None)
+    assert latency.dense_macs == 96  # gates are no part of the dense network
+    assert latency.done_macs == [64, 88, 64, 88, 64]
 
 
-def test_images_are_taken_in_turn() -> None:
-    program = ScriptedProgram(lambda run: 40.0)
-    measure(program, images=3, rounds=2)
-    assert program.calls == [3, 1] + [1] * 12  # counts, a guess, then 2 kinds x 2 rounds x 3
+def test_an_unsaved_bundle_has_its_own_name(path: Path) -> None:
+    from headgate.device import Bundle
+
+    report = profile(Bundle.open(path), repeat=1)
+    assert report.bundle.name == "fake"
+    assert report.bundle.sha256 == profile(path, repeat=1).bundle.sha256
 
 
-def test_drift_is_a_warning() -> None:
-    result = measure(ScriptedProgram(lambda run: 100.0 + run), images=2, rounds=20)
-    assert any("drifted" in line for line in result.warnings)
+def test_images_take_the_place_of_the_test_vectors(path: Path) -> None:
+    report = profile(path, images=fake_bundle.images(2), repeat=1)
+    assert report.latency.inputs == 2
+    assert report.outputs == NotMeasured("the inputs are not the bundle's own")
+    with pytest.raises(InputError, match=r"takes float32 \(N, 4, 2, 3\)"):
+        profile(path, images=np.zeros((1, 3, 2, 3), np.float32))
 
 
-def test_emulated_time_is_not_measured() -> None:
-    result = measure(ScriptedProgram(lambda run: 40.0, machine="qemu:rpi4"))
-    assert result.latency_us == NotMeasured(
-        "the wall time of an emulator says nothing about a device"
-    )
-    assert isinstance(result.layers[1].time_us, NotMeasured)
-    assert result.layers[1].done_macs == 48
-    assert result.runs == 0
+def test_emulated_time_is_not_measured_but_work_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = fake_bundle.bundle({"code/runner": fake_runner.script()}, target="rpi4")
+    monkeypatch.setattr(Qemu, "command", lambda self: ["/usr/bin/env"])
+
+    def missing(*args: object, **options: object) -> None:
+        raise ToolMissing("no plugins")
+
+    monkeypatch.setattr(module, "count_instructions", missing)
+    report = profile(bundle, "qemu:rpi4")
+    latency = report.latency
+    assert latency.latency_us == latency.layers[1].median_us == EMULATED
+    assert latency.layers[1].done_macs == [48, 72, 48, 72, 48]
+    assert latency.latencies_us == [] and report.outputs.passed
+    assert report.instructions == NotMeasured("no plugins")
+    data = json.loads(json.dumps(report.to_json()))
+    assert data["latency"]["latency_us"] == {"not_measured": EMULATED.reason}
+
+
+def test_a_bundle_without_a_runner_is_refused() -> None:
+    with pytest.raises(BundleError, match="has no code/runner"):
+        profile(fake_bundle.bundle({"code/network.so": b"code"}))
 
 
 def test_instructions_come_with_the_share_per_mac() -> None:
     count = InstructionCount(96, 5000, 48, 96, True, "qemu:rpi4", "cortex-a72", "qemu-aarch64 7.2")
     assert count.per_mac == 2.0
-
-
-def test_profile_is_json() -> None:
-    data = json.loads(json.dumps(measure(ScriptedProgram(lambda run: 40.0)).to_json()))
-    assert data["instructions"] == {"not_measured": "not asked for"}
-    assert data["latency_us"]["median"] == 40.0
-    assert data["layers"][1]["active_channels"] == [2, 2, 2]
-    assert "1 MAC" in data["mac_convention"]
-
-
-def test_repeat_is_chosen_from_the_clock_when_not_given() -> None:
-    source = Source("fake", "ab" * 32, ScriptedProgram(lambda run: 50_000.0))
-    slow = profile_source(source, fake_bundle.images(2), None, NONE)
-    assert slow.runs == 2 * 3 * 5  # 2 s hold 5 rounds of 2 images x (3 + 1) runs of 50 ms
-    assert np.unique(slow.latencies_us) == pytest.approx([50_000.0])

@@ -1,29 +1,28 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headgate.device.agent.absent import NotMeasured
+from headgate.device.agent.latency import EMULATED, Latency
+from headgate.device.agent.report import InstructionCount, Report
 from headgate.errors import StorageError
 from headgate.profiling import Contestant, compare
-from headgate.profiling.absent import NotMeasured
 from headgate.profiling.charts import activity_strip, histogram
 from headgate.profiling.charts.cells import STRIP_COLUMNS
-from headgate.profiling.instructions import InstructionCount
-from headgate.profiling.layer_view import with_gates_summed
-from headgate.profiling.profile import profile_source
-from headgate.profiling.report import build_report, render_html, write_report
-from headgate.profiling.report_csv import render_layers_csv, render_standings_csv
-from headgate.profiling.source import Source
+from headgate.profiling.report import Page, build_report, read_page, render_html, write_report
+from headgate.profiling.report_csv import csv_tables
 from headgate.profiling.units import macs, microseconds, percent, times
-from tests import fake_bundle
+from headgate.profiling.views.layers import rows_of
+from tests import agent_reports, fake_bundle
+from tests.agent_reports import INPUTS, agent_report
 from tests.fake_program import ScriptedProgram
 from tests.page_structure import page_faults
 
@@ -32,95 +31,116 @@ COUNT = InstructionCount(96, 5000, 48, 96, True, "qemu:rpi4", "cortex-a72", "qem
 
 
 @pytest.fixture(scope="module")
-def data() -> dict[str, Any]:
-    """A report of a dense and a gated network, and of one under emulation."""
-    images = fake_bundle.images(3)
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """Of a dense and a gated network on this machine, and of one under emulation."""
     layers = fake_bundle.manifest()["layers"]
-    layers[1]["name"] = NASTY
     plain = [{**layers[1], "out_gate": None, "operator": "conv2d"}]
     dense = ScriptedProgram(lambda run: 100.0 + run % 5, gates=[], layers=plain)
     gated = ScriptedProgram(lambda run: 60.0 + run % 5, active=1, layers=layers)
-    emulated = ScriptedProgram(lambda run: 1.0, machine="qemu:rpi4", layers=layers)
-    none = NotMeasured("counted for emulated machines only")
     comparison = compare(
         [
             Contestant("dense", dense, "dense", "aa", dense_macs=96),
             Contestant("gated <b>", gated, "gated", "bb", dense_macs=96),
         ],
-        images=images,
+        images=fake_bundle.images(3),
         rounds=6,
     )
-    profiles = [
-        profile_source(Source("dense", "aa", dense), images, 3, none),
-        profile_source(Source("gated <b>", "bb", gated), images, 3, none),
-        profile_source(Source("gated-rpi4", "cc", emulated), images, 3, COUNT),
-    ]
+    root = tmp_path_factory.mktemp("reports")
+    profiles = [measured(root, "dense", "dense"), measured(root, "gated <b>", "gated")]
+    profiles.append(emulated(measured(root, "gated-rpi4", "gated")))
     commands = ["headgate compare a.hgb b.hgb && echo done"]
-    report = build_report("A & B", comparison=comparison, profiles=profiles, reproduce=commands)
-    return dict(json.loads(json.dumps(report)))
+    return build_report("A & B", comparison=comparison, profiles=profiles, reproduce=commands)
 
 
-def test_page_is_whole_and_stands_alone(data: dict[str, Any]) -> None:
-    page = render_html(data)
-    assert page_faults(page) == []
+def measured(root: Path, name: str, kind: str) -> Report:
+    """What the agent found out on this machine; its large layer has a nasty name."""
+    report = agent_report(root / name, kind, name=name, energy=False)
+    for layer in report["latency"]["layers"]:
+        layer["name"] = layer["name"].replace("block.conv2", NASTY)
+    (decoded,) = agent_reports.decoded([report | {"machine": "host"}])
+    return decoded
 
 
-def test_page_is_a_function_of_the_json(data: dict[str, Any], tmp_path: Path) -> None:
-    written = write_report(tmp_path / "report.html", data)
-    again = json.loads((tmp_path / "report.json").read_text())
-    assert again == data
+def emulated(report: Report) -> Report:
+    """The same under an emulator, which has no times."""
+    assert isinstance(report.latency, Latency)
+    layers = [
+        dataclasses.replace(layer, median_us=EMULATED, median_us_per_input=EMULATED)
+        for layer in report.latency.layers
+    ]
+    latency = dataclasses.replace(
+        report.latency,
+        layers=layers,
+        latency_us=EMULATED,
+        median_us_per_input=EMULATED,
+        latencies_us=[],
+        layer_sum_us=EMULATED,
+    )
+    return dataclasses.replace(report, machine="qemu:rpi4", latency=latency, instructions=COUNT)
+
+
+def test_page_is_whole_and_stands_alone(page: Page) -> None:
+    assert page_faults(render_html(page)) == []
+
+
+def test_page_is_a_function_of_the_json(page: Page, tmp_path: Path) -> None:
+    written = write_report(tmp_path / "report.html", page)
+    again = read_page(tmp_path / "report.json")
+    assert isinstance(again, Page)
+    assert again == page
     assert render_html(again) == written[0].read_text()
 
 
-def test_names_cannot_smuggle_markup(data: dict[str, Any]) -> None:
-    page = render_html(data)
-    assert "<script" not in page
-    assert "gated <b>" not in page
-    assert "gated &lt;b&gt;" in page
-    assert "A &amp; B" in page
+def test_names_cannot_smuggle_markup(page: Page) -> None:
+    html = render_html(page)
+    assert "<script" not in html
+    assert "gated <b>" not in html
+    assert "gated &lt;b&gt;" in html
+    assert "A &amp; B" in html
 
 
-def test_page_says_what_was_found(data: dict[str, Any]) -> None:
-    page = render_html(data)
-    speedup = data["comparison"]["standings"][1]["speedup"]["median"]
-    assert f"{speedup:.2f}x" in page
-    assert "headgate compare a.hgb b.hgb &amp;&amp; echo done" in page
-    assert "Times are not measured: the wall time of an emulator" in page
-    assert "1 of 4" in page  # active channels
-    assert "2.000" in page  # instructions per MAC
-    assert "not measured: no zone in /sys/class/thermal" in page or "Temperature" in page
+def test_page_says_what_was_found(page: Page) -> None:
+    html = render_html(page)
+    assert page.comparison is not None
+    speedup = page.comparison.standings[1].speedup.median
+    assert f"{speedup:.2f}x" in html
+    assert "headgate compare a.hgb b.hgb &amp;&amp; echo done" in html
+    assert "Times are not measured: the wall time of an emulator" in html
+    assert "16.0 of 32" in html  # active channels
+    assert "2.000" in html  # instructions per MAC
+    assert "not measured: no zone in /sys/class/thermal" in html or "Temperature" in html
 
 
 def test_parts_that_are_absent_are_left_out() -> None:
-    page = render_html(build_report("Empty"))
-    assert "Verdict" not in page
-    assert "Layers of" not in page
+    html = render_html(build_report("Empty"))
+    assert "Verdict" not in html
+    assert "layers of" not in html
 
 
-def test_standings_csv(data: dict[str, Any]) -> None:
-    rows = list(csv.DictReader(io.StringIO(render_standings_csv(data))))
-    assert [row["name"] for row in rows] == ["dense", "gated <b>"]
+def test_csv_has_a_line_for_every_program_in_turn_and_alone(page: Page) -> None:
+    rows = list(csv.DictReader(io.StringIO(csv_tables(page)[""])))
+    assert [row["network"] for row in rows[:2]] == ["dense", "gated <b>"]
+    assert [row["timed"] for row in rows] == ["in turn"] * 2 + ["alone"] * 3
     assert rows[0]["realised"] == ""  # nothing saved, so nothing to realise
     assert float(rows[1]["arithmetic_speedup"]) == pytest.approx(96 / 40)
     assert float(rows[1]["median_us"]) == pytest.approx(62, abs=2)
+    assert float(rows[3]["speedup"]) > 1.5
+    assert rows[4]["median_us"] == "" and rows[4]["machine"] == "qemu:rpi4"
 
 
-def test_layers_csv(data: dict[str, Any]) -> None:
-    rows = list(csv.DictReader(io.StringIO(render_layers_csv(data))))
-    assert len(rows) == 5
-    gated = [row for row in rows if row["network"] == "gated <b>"]
-    assert [row["is_gate"] for row in gated] == ["True", "False"]
-    assert gated[1]["layer"] == NASTY
-    assert float(gated[1]["active_channels_mean"]) == 1
-    emulated = [row for row in rows if row["network"] == "gated-rpi4"]
-    assert emulated[1]["time_us"] == ""
+def test_layers_csv(page: Page) -> None:
+    rows = list(csv.DictReader(io.StringIO(csv_tables(page)["-layers"])))
+    gated = [row for row in rows if row["network"] == "gated <b>" and row["input"] == "0"]
+    assert [row["is_gate"] for row in gated] == ["False", "True", "False", "False"]
+    assert gated[2]["layer"] == NASTY
+    assert float(gated[2]["active_outputs"]) == 14
+    emulated = [row for row in rows if row["machine"] == "qemu:rpi4"]
+    assert emulated and not any(row["median_us"] for row in emulated)
 
 
-def test_a_report_that_cannot_be_written_is_a_storage_error(
-    data: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_report_that_cannot_be_written_is_a_storage_error(page: Page, tmp_path: Path) -> None:
     with pytest.raises(StorageError):
-        write_report(tmp_path / "no" / "folder" / "report.html", data)
+        write_report(tmp_path / "no" / "folder" / "report.html", page)
 
 
 def test_activity_strip_averages_what_does_not_fit() -> None:
@@ -132,19 +152,22 @@ def test_activity_strip_averages_what_does_not_fit() -> None:
     assert activity_strip([3] * 1000, 4).count('class="cell"') == STRIP_COLUMNS
 
 
-def test_steps_of_a_gate_are_one_row(data: dict[str, Any]) -> None:
-    profile = json.loads(json.dumps(data["profiles"][1]))
-    gate, conv = profile["layers"]
+def test_steps_of_a_gate_are_one_row(page: Page) -> None:
+    _, gate, conv, _ = page.reports[1].latency.layers
     steps = [
-        {**gate, "name": f"{conv['name']}.predictor", "time_us": 2.0, "done_macs": 10},
-        {**gate, "name": conv["name"], "time_us": 3.0, "done_macs": 0},
-        {**gate, "name": "lv7", "operator": "merge_lists", "time_us": 0.5, "done_macs": 0},
+        dataclasses.replace(
+            gate, name=f"{conv.name}.predictor", median_us=2.0, done_macs=[10] * INPUTS
+        ),
+        dataclasses.replace(gate, name=conv.name, median_us=3.0, done_macs=[0] * INPUTS),
+        dataclasses.replace(
+            gate, name="lv7", operator="merge_lists", median_us=0.5, done_macs=[0] * INPUTS
+        ),
     ]
-    rows = with_gates_summed([*steps, conv])
-    names = [row["name"] for row in rows]
-    assert names == [f"gate of {conv['name']}", "lists of active channels", conv["name"]]
-    assert [row["time_us"] for row in rows[:2]] == [5.0, 0.5]
-    assert rows[0]["done_macs"] == 10
+    rows = rows_of([*steps, conv])
+    names = [row.name for row in rows]
+    assert names == [f"gate of {conv.name}", "lists of active channels", conv.name]
+    assert [row.time_us for row in rows[:2]] == [5.0, 0.5]
+    assert rows[0].done_macs == 10
 
 
 @given(st.lists(st.floats(1, 1e6), min_size=1, max_size=60))
@@ -170,7 +193,7 @@ def test_histogram_draws_inside_its_box(values: list[float]) -> None:
         (macs(640), "640"),
         (times(2.308), "2.31x"),
         (percent(0.834), "83 %"),
-        (percent({"not_measured": "why"}), "not measured"),
+        (percent(NotMeasured("why")), "not measured"),
     ],
 )
 def test_numbers_read_well(text: str, expected: str) -> None:

@@ -146,16 +146,16 @@ BRIEF = Settings(rounds=1, extra=("--budget-s", "0.01"))
 
 def test_the_agents_report(boards: fake_ssh.Boards, model: Path) -> None:
     report = SshMachine(find_board("kitchen")).measure(model, BRIEF)
-    assert report["outputs"]["passed"]
+    assert report.outputs.passed
     assert boards.temporary("kitchen") == []
-    assert report["bundle"]["sha256"] in str(report["bundle"]["path"])
-    assert report["latency"]["latency_us"]["percentiles"]["p50"]["value"] >= 1000
+    assert report.bundle.sha256 in str(report.bundle.path)
+    assert report.latency.latency_us.median >= 1000
 
 
 def test_wrong_outputs_are_a_result(boards: fake_ssh.Boards) -> None:
     bundle = with_runner('options["--weights"] = options["--input"]')
     report = SshMachine(find_board("kitchen")).measure(bundle, BRIEF)
-    assert not report["valid"] and "PyTorch" in report["invalid_because"][0]
+    assert not report.valid and "PyTorch" in report.invalid_because[0]
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_a_board_without_python(boards: fake_ssh.Boards, model: Path, tmp_path: 
     with pytest.raises(ToolMissing):
         SshMachine(find_board("kitchen")).measure(model, BRIEF)
     (folder / "python3.8").symlink_to(sys.executable)
-    assert SshMachine(find_board("kitchen")).measure(model, BRIEF)["outputs"]["passed"]
+    assert SshMachine(find_board("kitchen")).measure(model, BRIEF).outputs.passed
 
 
 def test_what_is_no_report() -> None:

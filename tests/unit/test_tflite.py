@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from headgate.cli import main
+from headgate.device.agent.absent import NotMeasured
 from headgate.device.arm_cores import ARM_CORES
 from headgate.device.targets import emulated_targets
 from headgate.device.tflite_file import SCHEMA, Description
 from headgate.errors import BundleError, DataError, InputError, ToolMissing, UsageError
 from headgate.images import read_images
 from headgate.profiling import compare_counted, counted
-from headgate.profiling.absent import NotMeasured
 from headgate.profiling.peers import LiteRT, arm64, emulated, interpreter, open_tflite
 
 MODEL = bytes(range(200)) * 3

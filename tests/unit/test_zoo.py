@@ -26,8 +26,8 @@ from bench.zoo.randomise import randomise
 from bench.zoo.record import Record, append_line, fault, read_lines
 from bench.zoo.rounding import calm, self_agreement, steady
 from bench.zoo.table import render
+from headgate.device.agent.absent import to_json
 from headgate.errors import UnsupportedOperator, UsageError
-from headgate.profiling.absent import to_json
 from headgate.profiling.context import read_context
 from headgate.train.gates import gate, gates
 

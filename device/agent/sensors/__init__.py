@@ -92,7 +92,7 @@ def choose(system: System, wanted: str = AUTO, options: Options | None = None) -
     if chip == "pmic:estimate":
         probe = pmic.probe(system, estimate=True)
     elif kind == "hwmon" and chip != kind:
-        # What is said of the resistor of one monitor is not said of the others.
+        # --shunt-uohm applies to the named monitor only.
         probe = hwmon.probe(system, options.shunt_uohm, chip)
     else:
         probe = _PROBES[kind](system, options)

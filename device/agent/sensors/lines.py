@@ -67,8 +67,7 @@ class LineSensor(Sensor):
     system: System = field(default_factory=System)
     column: str | None = None
     joins_midway: bool = False
-    """The first line may be the rest of one, so it counts only if it is a header that is
-    understood."""
+    """The stream may start mid-line: line one is dropped unless it is a valid header."""
     first_line_s: float = _FIRST_LINE_S
     bad_lines: int = 0
     first_bad: str = ""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from headgate.device.agent.report import Report
 from headgate.device.agent_call import Settings
 from headgate.device.boards import Board, find_board, inventory
 from headgate.device.bundle import Bundle
@@ -132,8 +133,11 @@ class SshMachine(Machine):
         return RemoteProgram(bundle, self.name, self.connection(), threads)
 
     def measure(
-        self, bundle: Bundle | str | Path, settings: Settings | None = None
-    ) -> dict[str, Any]:
+        self,
+        bundle: Bundle | str | Path,
+        settings: Settings | None = None,
+        inputs: Sequence[Path] = (),
+    ) -> Report:
         """Measure a bundle there: latency, layers, active channels, and energy if wanted.
 
         Sensor, shunt and column are those of the inventory unless the settings name others.
@@ -141,11 +145,15 @@ class SshMachine(Machine):
         Raises:
             MissingFile, BundleError: there is no such bundle, it is damaged or for another CPU.
             ToolMissing: the board has no Python that is new enough.
-            UsageError: the agent does not know an option, or a value of one.
+            UsageError: inputs are given, or the agent does not know an option or a value of one.
             StorageError: the board's disk has no space.
             DeviceError: energy was asked for and there is no sensor, the agent failed, or the
                 board cannot be reached or dropped off.
         """
+        if inputs:
+            raise UsageError(
+                f"{self.name} measures on the bundle's own test vectors; give no inputs"
+            )
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         settings, board = settings or Settings(), self.board
         settings = replace(

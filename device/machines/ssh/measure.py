@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from headgate.device.agent.report import Report
 from headgate.device.agent_archive import agent_archive
 from headgate.device.agent_call import Settings, agent_result
 from headgate.device.bundle import Bundle
@@ -32,11 +31,11 @@ exit "$status"
 _NO_PYTHON = 127
 
 
-def measure_over(connection: Connection, bundle: Bundle, settings: Settings) -> dict[str, Any]:
+def measure_over(connection: Connection, bundle: Bundle, settings: Settings) -> Report:
     """Measure a bundle on the board at the other end of a connection.
 
     Returns:
-        The agent's report (``device/agent/README.md``), whose form was checked.
+        The agent's report, whose form was checked.
 
     Raises:
         ToolMissing, UsageError, StorageError, DeviceError: as :meth:`SshMachine.measure`.

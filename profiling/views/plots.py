@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from headgate.device.agent.absent import is_measured
 from headgate.profiling import charts, units
-from headgate.profiling.absent import is_measured
 from headgate.profiling.charts.scatter import FILLS, key_mark
+from headgate.profiling.data import Page
 from headgate.profiling.method_row import counts_differ
-
-Data = Mapping[str, Any]
+from headgate.profiling.views.cells import cell
 
 METHOD_NAMES = {
     "dense": "dense",
@@ -25,9 +25,9 @@ METHOD_NAMES = {
 PROGRAM_FILLS = dict(zip(("headgate", "TFLite fp32", "TFLite int8"), FILLS, strict=True))
 
 
-def trade_offs(data: Data) -> list[dict[str, Any]]:
+def trade_offs(page: Page) -> list[dict[str, Any]]:
     """The two scatter plots; none where fewer than two networks have an accuracy."""
-    entries = list(_from_methods(data) if data.get("methods") else _from_comparison(data))
+    entries = list(_from_methods(page) if page.methods else _from_comparison(page))
     plots = []
     for key, title, sentence, cost_title, name_cost in (
         (
@@ -54,7 +54,7 @@ def trade_offs(data: Data) -> list[dict[str, Any]]:
 
 
 def _plot(
-    entries: Sequence[Data],
+    entries: Sequence[dict[str, Any]],
     key: str,
     title: str,
     sentence: str,
@@ -98,85 +98,79 @@ def _plot(
     }
 
 
-def method_rows(data: Data) -> list[dict[str, Any]]:
+def method_rows(page: Page) -> list[dict[str, Any]]:
     """The table of methods behind the plots."""
     rows = []
-    for row in data.get("methods", []):
-        macs, latency, realised = row["macs"], row["latency_us"], row["realised"]
+    for row in page.methods:
+        macs, latency, realised = row.macs, row.latency_us, row.realised
         rows.append(
             {
-                "mark": key_mark(row["method"], PROGRAM_FILLS.get(row["program"], "solid")),
-                "name": row["checkpoint"],
-                "program": row["program"],
-                "accuracy": (
-                    units.percent(row["accuracy"], 2) if is_measured(row["accuracy"]) else ""
-                ),
-                "accuracy_note": f"{row['accuracy_images']:,} images",
-                "macs": units.macs(macs["mean"]),
+                "mark": key_mark(row.method, PROGRAM_FILLS.get(row.program, "solid")),
+                "name": row.checkpoint,
+                "program": row.program,
+                "accuracy": (units.percent(row.accuracy, 2) if is_measured(row.accuracy) else ""),
+                "accuracy_note": f"{row.accuracy_images:,} images",
+                "macs": units.macs(macs.mean),
                 "by_pixel": (
-                    f"{units.macs(row['counted_macs'])} by pixel"
-                    if counts_differ(macs["mean"], row["counted_macs"])
+                    f"{units.macs(row.counted_macs)} by pixel"
+                    if counts_differ(macs.mean, row.counted_macs)
                     else ""
                 ),
                 "spread": (
                     "same for every image"
-                    if macs["minimum"] == macs["maximum"]
-                    else f"p95 {units.macs(macs['p95'])}, most {units.macs(macs['maximum'])}"
+                    if macs.minimum == macs.maximum
+                    else f"p95 {units.macs(macs.p95)}, most {units.macs(macs.maximum)}"
                 ),
-                "fewer": units.times(row["fewer"]),
-                "median": units.microseconds(latency["median"]),
-                "interval": f"{units.microseconds(latency['low'])} to "
-                f"{units.microseconds(latency['high'])}",
-                "speedup": units.times(row["speedup"]["median"]),
-                "realised": (
-                    {"text": units.percent(realised), "reason": ""}
-                    if is_measured(realised)
-                    else {"text": "\N{EN DASH}", "reason": realised["not_measured"]}
-                ),
-                "weights": f"{row['weights_bytes'] / 1000:,.0f} kB",
-                "file": f"file {row['file_bytes'] / 1000:,.0f} kB",
+                "fewer": units.times(row.fewer),
+                "median": units.microseconds(latency.median),
+                "interval": f"{units.microseconds(latency.middle.low)} to "
+                f"{units.microseconds(latency.middle.high)}",
+                "speedup": units.times(row.speedup.median),
+                "realised": cell(realised, units.percent),
+                "weights": f"{row.weights_bytes / 1000:,.0f} kB",
+                "file": f"file {row.file_bytes / 1000:,.0f} kB",
             }
         )
     return rows
 
 
-def _from_methods(data: Data) -> Iterable[dict[str, Any]]:
-    most = max(row["accuracy_images"] for row in data["methods"])
-    for row in data["methods"]:
+def _from_methods(page: Page) -> Iterable[dict[str, Any]]:
+    most = max(row.accuracy_images for row in page.methods)
+    for row in page.methods:
         # An accuracy on a few images must not stand beside one on thousands.
-        if not is_measured(row["accuracy"]) or row["accuracy_images"] < most:
+        if not is_measured(row.accuracy) or row.accuracy_images < most:
             continue
         yield {
-            "name": row["name"],
-            "method": row["method"],
-            "program": row["program"],
-            "accuracy": row["accuracy"],
+            "name": row.name,
+            "method": row.method,
+            "program": row.program,
+            "accuracy": row.accuracy,
             # Another program for the same network does the same arithmetic: one marker for both.
-            "macs": row["macs"]["mean"] if row["program"] == "headgate" else None,
-            "latency_us": row["latency_us"]["median"],
+            "macs": row.macs.mean if row.program == "headgate" else None,
+            "latency_us": row.latency_us.median,
         }
 
 
-def _from_comparison(data: Data) -> Iterable[dict[str, Any]]:
-    comparison = data.get("comparison")
-    standings = comparison["standings"] if comparison else []
+def _from_comparison(page: Page) -> Iterable[dict[str, Any]]:
+    comparison = page.comparison
+    standings = comparison.standings if comparison else []
     # Of the test set or of the images of this run, but not one beside the other.
     key = next(
         (
             key
             for key in ("accuracy", "accuracy_on_images")
-            if sum(is_measured(one[key]) for one in standings) >= 2
+            if sum(is_measured(getattr(one, key)) for one in standings) >= 2
         ),
         None,
     )
     for one in standings:
-        if key is None or not is_measured(one[key]):
+        if key is None or not is_measured(getattr(one, key)):
             continue
         yield {
-            "name": one["name"],
-            "method": one["kind"],
+            "name": one.name,
+            "method": one.kind,
             "program": "headgate",
-            "accuracy": one[key],
-            "macs": one["done_macs"] if is_measured(one["done_macs"]) else None,
-            "latency_us": one["latency_us"]["median"],
+            "accuracy": getattr(one, key),
+            "macs": one.done_macs if is_measured(one.done_macs) else None,
+            "latency_us": one.latency_us.median,
         }

@@ -8,34 +8,29 @@ against; they are of separate runs, unlike those of ``headgate compare``.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from headgate.device.agent import definitions
+from headgate.device.agent.absent import NotMeasured
+from headgate.device.agent.energy import Energy
+from headgate.device.agent.latency import Latency, LayerTime
+from headgate.device.agent.percentiles import Summary
+from headgate.device.agent.report import Report
 from headgate.device.machines.ssh.address import Address
-from headgate.profiling.absent import NotMeasured, is_measured
-from headgate.profiling.layers import GATE_OPERATORS
+from headgate.profiling.statistics import Ratio, ratio_of_medians
 
-Data = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """Of medians, with an interval."""
-
-    median: float
-    low: float
-    high: float
+EMULATED = "qemu:"
 
 
 @dataclass(eq=False)
 class Entry:
     """One report and what it is held against."""
 
-    report: Data
+    report: Report
     label: str = ""
-    """The network's name, with what tells it from others of that name on the board."""
+    """The network's name, with what tells it from others of that name on the machine."""
     kind: str = "dense"
     """``dense``, ``gated`` or ``pruned``."""
     baseline: Entry | None = None
@@ -43,44 +38,46 @@ class Entry:
 
     @property
     def name(self) -> str:
-        return str(self.report["bundle"]["name"])
+        return self.report.bundle.name
 
     @property
-    def latency(self) -> Data:
-        """Or ``{"not_measured": reason}``."""
-        return dict(self.report["latency"])
+    def latency(self) -> Latency | NotMeasured:
+        """Times and arithmetic."""
+        return self.report.latency
 
     @property
-    def energy(self) -> Data:
-        """Or ``{"not_measured": reason}``."""
-        return dict(self.report["energy"])
+    def times(self) -> Summary | NotMeasured:
+        """Of the runs that only took times."""
+        return self.latency if isinstance(self.latency, NotMeasured) else self.latency.latency_us
+
+    @property
+    def energy(self) -> Energy | NotMeasured:
+        return self.report.energy
+
+    @property
+    def layers(self) -> list[LayerTime]:
+        return [] if isinstance(self.latency, NotMeasured) else self.latency.layers
 
     @property
     def threads(self) -> int | None:
-        return self.latency["threads"] if is_measured(self.latency) else None
+        return None if isinstance(self.latency, NotMeasured) else self.latency.threads
 
     @property
     def median_us(self) -> float | NotMeasured:
-        """Of the runs that only took times."""
-        if is_measured(self.latency):
-            return float(self.latency["latency_us"]["percentiles"]["p50"]["value"])
-        return NotMeasured(self.latency["not_measured"])
+        return self.times if isinstance(self.times, NotMeasured) else self.times.median
 
     @property
     def dense_macs(self) -> int | None:
-        """With every channel computed, and without the gates."""
-        if not is_measured(self.latency):
-            return None
-        return sum(one["dense_macs"] for one in self.latency["layers"] if not is_gate(one))
+        return None if isinstance(self.latency, NotMeasured) else self.latency.dense_macs
 
     @property
     def done_macs(self) -> float | None:
-        """Mean over the inputs, the gates' own included."""
-        return statistics.fmean(self.latency["done_macs"]) if is_measured(self.latency) else None
+        """Executed, mean over the inputs."""
+        return None if isinstance(self.latency, NotMeasured) else self.latency.mean_macs
 
     def invalid_because(self, part: str = "energy") -> list[str]:
         """Why ``latency`` or ``energy`` does not count; what spoils energy alone spares latency."""
-        reasons: list[str] = self.report["invalid_because"]
+        reasons: list[str] = self.report.invalid_because
         if part == "energy":
             return reasons
         return [reason for reason in reasons if not reason.startswith("energy: ")]
@@ -91,14 +88,11 @@ class Entry:
         if problem is not None:
             return problem
         assert self.baseline is not None
-        own, base = (
-            one.latency["latency_us"]["percentiles"]["p50"] for one in (self, self.baseline)
-        )
-        if min(own["value"], own["low"], base["value"], base["low"]) <= 0:
+        own, base = self.times, self.baseline.times
+        assert isinstance(own, Summary) and isinstance(base, Summary)
+        if min(own.median, own.middle.low, base.median, base.middle.low) <= 0:
             return NotMeasured("a latency of 0 has no ratio")
-        return Ratio(
-            base["value"] / own["value"], base["low"] / own["high"], base["high"] / own["low"]
-        )
+        return ratio_of_medians(base.middle, own.middle)
 
     def energy_ratio(self) -> Ratio | NotMeasured:
         """The dense network's gross energy over this one's; the interval is that of the inputs."""
@@ -107,33 +101,34 @@ class Entry:
             return problem
         assert self.baseline is not None
         own, base = self.energy, self.baseline.energy
+        assert isinstance(own, Energy) and isinstance(base, Energy)
         if _instrument(own) != _instrument(base):
             return NotMeasured(
                 f"measured by {_instrument(own)} here, by {_instrument(base)} for "
                 f"{self.baseline.label}"
             )
         before, after = (
-            {window["sample"]: window["energy_per_inference_mj"] for window in one["windows"]}
+            {window.sample: window.energy_per_inference_mj for window in one.windows}
             for one in (base, own)
         )
         shared = [sample for sample in after if sample in before]
         if not shared:
             return NotMeasured("its windows are of other inputs than the dense network's")
         # A sensor too coarse for so small a load reads 0, and below where it is not zeroed.
-        energies = [one["energy_per_inference_mj"] for one in (base, own)]
+        energies = [one.energy_per_inference_mj for one in (base, own)]
         energies += [one[sample] for one in (before, after) for sample in shared]
         if min(energies) <= 0:
             return NotMeasured(f"the sensor read an energy of {min(energies):g} mJ")
         by_input = [before[sample] / after[sample] for sample in shared]
-        median = base["energy_per_inference_mj"] / own["energy_per_inference_mj"]
+        median = base.energy_per_inference_mj / own.energy_per_inference_mj
         return Ratio(median, min(by_input), max(by_input))
 
     def macs_saved(self) -> float | NotMeasured:
-        """1 - done MACs / MACs of the dense network."""
+        """Share of the dense network's MACs that were not executed."""
         wanted = self.baseline.dense_macs if self.baseline else None
         if not wanted or self.done_macs is None:
             return NotMeasured("no dense network to hold it against")
-        return 1 - self.done_macs / wanted
+        return definitions.macs_saved(self.done_macs, wanted)
 
     def realised(self) -> float | NotMeasured:
         """Share of the time saved over share of the MACs saved."""
@@ -142,21 +137,19 @@ class Entry:
             if isinstance(value, NotMeasured):
                 return value
         assert isinstance(speedup, Ratio) and isinstance(saved, float)
-        if saved <= 0:
-            return NotMeasured("no MACs saved, so nothing to realise")
-        return (1 - 1 / speedup.median) / saved
+        return definitions.realised(speedup.median, saved)
 
     def _unsound(self, part: str) -> NotMeasured | None:
         """Why no ratio of ``latency`` or ``energy`` can rest on the two reports."""
         if self.baseline is None:
-            dense = self.kind == "dense" and is_measured(self.latency)
+            dense = self.kind == "dense" and isinstance(self.latency, Latency)
             return NotMeasured(
                 "the dense network itself" if dense else "no dense network beside it"
             )
         for entry in (self, self.baseline):
-            measured = entry.report[part]
-            if not is_measured(measured):
-                return NotMeasured(f"{part} of {entry.label}: {measured['not_measured']}")
+            measured = entry.times if part == "latency" else entry.energy
+            if isinstance(measured, NotMeasured):
+                return NotMeasured(f"{part} of {entry.label}: {measured.reason}")
             if entry.invalid_because(part):
                 return NotMeasured(f"the run of {entry.label} is invalid")
         return None
@@ -169,22 +162,17 @@ class Board:
     title: str
     entries: list[Entry] = field(default_factory=list)
 
-    @property
-    def context(self) -> Data:
-        """Of its first report, before the run."""
-        return dict(self.entries[0].report["context"]["before"])
-
     def families(self) -> list[list[Entry]]:
         """Variants of one network together, the dense one first."""
         found: dict[Any, list[Entry]] = {}
         for entry in self.entries:
-            if is_measured(entry.latency):
+            if isinstance(entry.latency, Latency):
                 found.setdefault((_family(entry), entry.threads), []).append(entry)
         order = ("dense", "pruned", "gated")
         return [sorted(one, key=lambda entry: order.index(entry.kind)) for one in found.values()]
 
 
-def boards_of(reports: Sequence[Data]) -> list[Board]:
+def boards_of(reports: Sequence[Report]) -> list[Board]:
     """Boards in the order of their first report.
 
     Boards of one model often have the host name that their system came with: what tells such
@@ -192,8 +180,8 @@ def boards_of(reports: Sequence[Data]) -> list[Board]:
     """
     boards: dict[tuple[str, str, str], Board] = {}
     for report in reports:
-        before = report["context"]["before"]
-        key = _board_name(before), _text(before["hostname"]), _identity(report)
+        host = report.context.before.hostname
+        key = _board_name(report), host if isinstance(host, str) else "", _identity(report)
         board = boards.setdefault(key, Board(key[0]))
         board.entries.append(Entry(report))
     _name(boards)
@@ -203,17 +191,12 @@ def boards_of(reports: Sequence[Data]) -> list[Board]:
     return list(boards.values())
 
 
-def machine_of(report: Data) -> str | None:
-    """What `headgate profile --on` called the board; None where its agent was called there."""
-    name = report.get("machine")
-    return name if isinstance(name, str) else None
-
-
-def _identity(report: Data) -> str:
-    identity = report["context"]["before"].get("board_id")
+def _identity(report: Report) -> str:
+    identity, name = report.context.before.board_id, report.machine or ""
+    if name.startswith(EMULATED):
+        return name
     if isinstance(identity, str):
         return identity
-    name = machine_of(report) or ""
     # `pi@kitchen` and `pi@kitchen:22` are one board; a name of boards.toml is what it is.
     return "{}:{}".format(*Address.parse(name).place) if "@" in name else name
 
@@ -222,9 +205,9 @@ def _name(boards: Mapping[tuple[str, str, str], Board]) -> None:
     """By model; where that is not enough, by host name; where that is not, by what else differs."""
     models = [model for model, *_ in boards]
     hosts = [key[:2] for key in boards]
-    machines = [(*key[:2], machine_of(one.entries[0].report)) for key, one in boards.items()]
+    machines = [(*key[:2], one.entries[0].report.machine) for key, one in boards.items()]
     for (model, host, identity), board in boards.items():
-        machine = machine_of(board.entries[0].report)
+        machine = board.entries[0].report.machine
         unique = machines.count((model, host, machine)) == 1
         named = machine if machine and unique else identity[:8]
         own = named if hosts.count((model, host)) > 1 else ""
@@ -233,15 +216,10 @@ def _name(boards: Mapping[tuple[str, str, str], Board]) -> None:
             board.title = f"{model} ({words})"
 
 
-def is_gate(layer: Data) -> bool:
-    """Whether a layer exists only because of gating."""
-    return layer["operator"] in GATE_OPERATORS
-
-
 def _relate(board: Board) -> None:
     for entry in board.entries:
-        gates = entry.report["gates"]
-        if is_measured(gates) and gates:
+        gates = entry.report.gates
+        if not isinstance(gates, NotMeasured) and gates:
             entry.kind = "gated"
     for family in board.families():
         whole = [one for one in family if one.kind == "dense"]
@@ -265,7 +243,7 @@ def _label(entries: Sequence[Entry]) -> None:
         if len({one.threads for one in namesakes}) == len(namesakes):
             entry.label += f", {_count(entry.threads, 'thread')}"
         else:
-            entry.label += f", {entry.report['context']['before']['taken_utc']}"
+            entry.label += f", {entry.report.context.before.taken_utc}"
 
 
 def _count(number: int | None, what: str) -> str:
@@ -273,21 +251,18 @@ def _count(number: int | None, what: str) -> str:
 
 
 def _family(entry: Entry) -> tuple[str, ...]:
-    return tuple(
-        one["name"] for one in entry.latency["layers"] if one["dense_macs"] and not is_gate(one)
-    )
+    return tuple(one.name for one in entry.layers if one.dense_macs and not one.is_gate)
 
 
-def _instrument(energy: Data) -> str:
-    return f"{energy['sensor']} ({' + '.join(energy['total'])})"
+def _instrument(energy: Energy) -> str:
+    return f"{energy.sensor} ({' + '.join(energy.total)})"
 
 
-def _board_name(context: Data) -> str:
-    for key in ("board", "cpu"):
-        if is_measured(context[key]):
-            return str(context[key])
-    return f"an unknown {context['architecture']} board"
-
-
-def _text(value: Any) -> str:
-    return str(value) if is_measured(value) else ""
+def _board_name(report: Report) -> str:
+    if report.machine and report.machine.startswith(EMULATED):
+        return report.machine
+    context = report.context.before
+    for name in (context.board, context.cpu):
+        if isinstance(name, str):
+            return name
+    return f"an unknown {context.architecture} board"

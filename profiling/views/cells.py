@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from headgate.device.agent.absent import NotMeasured
 from headgate.profiling import units
-from headgate.profiling.absent import NotMeasured, is_measured
-from headgate.profiling.boards.entries import Ratio
+from headgate.profiling.statistics import Ratio
 
 NONE = "\N{EN DASH}"
 
@@ -16,8 +16,6 @@ def cell(value: Any, text: Callable[[Any], str]) -> dict[str, str]:
     """``text`` and ``reason``, of which one is empty or a dash."""
     if isinstance(value, NotMeasured):
         return {"text": NONE, "reason": value.reason}
-    if not is_measured(value):
-        return {"text": NONE, "reason": value["not_measured"]}
     return {"text": text(value), "reason": ""}
 
 
@@ -30,8 +28,8 @@ def ratio_cell(ratio: Ratio | NotMeasured) -> dict[str, str]:
 
 def said(value: Any) -> tuple[str, bool]:
     """A fact of a board as text, and whether it was measured."""
-    if not is_measured(value):
-        return f"not measured: {value['not_measured']}", False
+    if isinstance(value, NotMeasured):
+        return str(value), False
     if isinstance(value, float):
         return f"{value:g}", True
     return str(value), True

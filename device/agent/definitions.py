@@ -1,0 +1,66 @@
+"""What is meant by MACs, dense, executed, saved and realised: the figures of every report.
+
+A MAC is one multiply-add of a convolution, linear layer or gate predictor. The *dense* MACs are
+those of the network with every channel and without gates. The *executed* MACs are those done for
+one image: active input channels x active output channels of every layer, gates included.
+*Saved* is 1 - executed / dense of the baseline; *realised* is time saved / MACs saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .absent import NotMeasured
+
+CONVENTION = (
+    "1 MAC = one multiply-add of a convolution, linear layer or gate predictor. Dense counts every "
+    "channel and no gate. Executed counts active input channels x active output channels per "
+    "image, mean over the images, plus the cost of the gates. Normalisation, activations, pooling "
+    "and additions are not counted. MACs saved = 1 - executed / baseline's dense. Time saved = 1 - "
+    "time / baseline's time. Realised = time saved / MACs saved."
+)
+GATE_OPERATORS = frozenset({"gate", "keep_top_k", "merge_lists", "clear_inactive"})
+LEAST_SAVED = 0.01
+"""Share of the MACs below which nothing was saved that time could follow."""
+
+
+def is_gate(operator: str) -> bool:
+    """Whether a layer with this operator exists only because of gating."""
+    return operator in GATE_OPERATORS
+
+
+def dense_macs(layers: Iterable[Mapping[str, Any]]) -> int:
+    """MACs of the network without gates, from a manifest's layers."""
+    return sum(int(one["dense_macs"]) for one in layers if not is_gate(one["operator"]))
+
+
+def executed_macs(layer: Mapping[str, Any], active_inputs: Any, active_outputs: Any) -> Any:
+    """MACs that one layer of a manifest executes.
+
+    Args:
+        layer: Its entry in the manifest.
+        active_inputs: Active input channels, a number or an array of them; None where no gate
+            decides on the inputs, which are all active then.
+        active_outputs: The same of its outputs; of a pixel gate, numbers instead of channels.
+    """
+    inputs = layer["in_channels"] if active_inputs is None else active_inputs
+    outputs = layer["out_channels"] if active_outputs is None else active_outputs
+    return layer.get("base_macs", 0) + layer["macs_per_pair"] * inputs * outputs
+
+
+def macs_saved(executed: float, baseline_dense: float) -> float:
+    """Share of the baseline's dense MACs that were not executed; negative where more were."""
+    return 1 - executed / baseline_dense
+
+
+def time_saved(speedup: float) -> float:
+    """Share of the baseline's time; negative where it took longer."""
+    return 1 - 1 / speedup
+
+
+def realised(speedup: float, saved: float) -> float | NotMeasured:
+    """Time saved / MACs saved, of a speed-up and the share of the MACs saved."""
+    if saved < LEAST_SAVED:
+        return NotMeasured("it saves no arithmetic")
+    return time_saved(speedup) / saved
