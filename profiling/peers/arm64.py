@@ -20,6 +20,7 @@ from headgate.device.files import storage_error
 from headgate.device.machines.qemu_user import Qemu
 from headgate.errors import DeviceError, StorageError, ToolMissing
 from headgate.profiling.cache import cache_folder
+from headgate.profiling.peers.emulated_cpu import describe_cpu
 
 FETCH = "headgate fetch litert-arm64"
 WHEELS = ("ai-edge-litert==2.3.0", "numpy==2.4.6")
@@ -133,8 +134,6 @@ def _wheels(site: Path, version: str) -> None:
 
 def _start_once(emulator: Sequence[str], folder: Path, python: Path) -> None:
     """Proves that it runs, and lets Python keep what it compiled."""
-    from headgate.profiling.peers.emulated import describe_cpu
-
     with tempfile.TemporaryDirectory(prefix="headgate-arm64-") as name:
         root = describe_cpu(Path(name), folder / "root", emulator[-1])
         command = [*emulator, "-L", str(root), str(python), "-S", "-c"]

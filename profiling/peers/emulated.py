@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headgate.device.arm_cores import ARM_CORES
 from headgate.device.machines.find import find_machine
 from headgate.device.machines.qemu_user import Qemu
-from headgate.device.targets import TABLE
 from headgate.device.tflite_file import Description
 from headgate.errors import DeviceError, MissingFile, ToolMissing, UsageError
 from headgate.profiling.instructions import Totals, count_totals
 from headgate.profiling.peers import interpreter
 from headgate.profiling.peers.arm64 import arm64_folder, find_python, missing
+from headgate.profiling.peers.emulated_cpu import describe_cpu
 
 WARMUP = 2
 
@@ -115,30 +114,3 @@ class EmulatedLiteRT:
             "OPENBLAS_NUM_THREADS": "1",
         }
         return command, environment
-
-
-def describe_cpu(folder: Path, base: Path, cpu: str) -> Path:
-    """Makes ``folder/root``: ``base`` with a /proc/cpuinfo and /sys that tell of a board's CPU.
-
-    LiteRT chooses kernels by them. QEMU 7.2 passes this machine's own on, at which LiteRT's
-    arm64 build crashes; files below -L go before.
-    """
-    root = folder / "root"
-    part = next(number for number, name in ARM_CORES.items() if name.lower() == cpu)
-    flags = [TABLE["arch"]["aarch64"]["emulated_flags"]]
-    flags += [TABLE["cpu"].get(cpu, {}).get("emulated_flags", "")]
-    described = {
-        "proc/cpuinfo": (
-            f"processor\t: 0\nBogoMIPS\t: 108.00\nFeatures\t: {' '.join(flags).strip()}\n"
-            f"CPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x0\n"
-            f"CPU part\t: {part}\nCPU revision\t: 0\n"
-        ),
-        "sys/devices/system/cpu/possible": "0\n",
-        "sys/devices/system/cpu/present": "0\n",
-    }
-    for file, text in described.items():
-        (root / file).parent.mkdir(parents=True, exist_ok=True)
-        (root / file).write_text(text)
-    for entry in base.iterdir():
-        (root / entry.name).symlink_to(entry)
-    return root

@@ -196,6 +196,29 @@ class Product(nn.Module):
         return torch.cumsum(x @ x.transpose(2, 3), 1)
 
 
+def test_what_depends_on_no_image_is_computed_once_and_costs_nothing() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(5, 4)
+            self.register_buffer("shift", torch.ones(5))
+
+        def forward(self, x: Tensor) -> Tensor:
+            weight = self.linear.weight
+            return F.linear(x, weight @ torch.eye(5), weight @ self.shift)
+
+    count = count_macs(Scaled(), torch.randn(3, 5))
+    assert (count.dense, count.executed, count.unsupported()) == (20, 20, {})
+
+
+@pytest.mark.parametrize("taps", [3, 1])
+def test_a_gate_that_standardizes_costs_its_predictor_and_no_more(taps: int) -> None:
+    network = nn.Sequential(nn.Conv2d(15, 13, taps), nn.BatchNorm2d(13), nn.ReLU()).eval()
+    gated = gate(network, method="dcp", density=0.5, standardize=True)
+    count = count_macs(gated, torch.randn(2, 15, 6, 6))
+    assert count.gate == (15 * 13 if taps == 3 else 2 * (15 + 13))
+
+
 def test_unknown_operators_are_listed_not_hidden() -> None:
     example = torch.zeros(2, 3, 4, 5)
     count = count_macs(Product(), example)

@@ -86,6 +86,7 @@ class _Engine(fx.Interpreter):
         self.size = size
         self.handlers = handlers
         self.gate_of = _gate_nodes(program.graph)
+        self.varying = _varying_nodes(program.graph)
         self.masks: dict[fx.Node, Masks] = {}
         self.dense: dict[fx.Node, int] = {}
         self.executed: dict[fx.Node, list[Tensor]] = {}
@@ -97,7 +98,7 @@ class _Engine(fx.Interpreter):
         self.run(images)
 
     def run_node(self, n: fx.Node) -> Any:
-        if n.op != "call_function":
+        if n.op != "call_function" or n not in self.varying:
             return super().run_node(n)
         args, kwargs = self.fetch_args_kwargs_from_env(n)
         output = self.call_function(n.target, args, kwargs)
@@ -129,6 +130,15 @@ class _Engine(fx.Interpreter):
                 cost = torch.full((images,), dense, dtype=torch.int64)
                 rows.append(Row(module_path(served), "gate", 0, cost))
         return MacCount(tuple(rows), dict(self.unsupported), stated)
+
+
+def _varying_nodes(graph: fx.Graph) -> set[fx.Node]:
+    """The nodes that depend on the image; what follows from weights alone is computed once."""
+    varying: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op == "placeholder" or not varying.isdisjoint(node.all_input_nodes):
+            varying.add(node)
+    return varying
 
 
 def _gate_nodes(graph: fx.Graph) -> dict[fx.Node, fx.Node]:
