@@ -16,10 +16,9 @@ from tests.readmes import ROOT, commands, headgate_commands, inline, readmes, tr
 SOURCES = (".py", ".c", ".h", ".j2", ".sh", ".md", "/")
 # What users have or get, not what the repository holds.
 ELSEWHERE = re.compile(
-    r"^[/~.]|[A-Z]{3,}|^(train|val|val_256|data_256)/|^runtime-|[<>*{ ]|^include/|^firstrun"
+    r"^[/~.]|[A-Z]{3,}|^(train|val|val_256|data_256)/|^runtime-|[<>*{ ]|^(include|build)/|^firstrun"
+    r"|^network\.c$"
 )
-# Name files by the rooms that they had before the last move.
-MOVED: set[str] = set()
 with_commands = pytest.mark.parametrize("readme", [r for r in readmes() if headgate_commands(r)])
 
 
@@ -53,13 +52,7 @@ def test_rules_and_modules_are_there(readme: str) -> None:
                 assert {f"{path}.py", f"{path}/"} & tracked(), second
 
 
-@pytest.mark.parametrize(
-    "readme",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(reason="being mended") if name in MOVED else ())
-        for name in readmes()
-    ],
-)
+@pytest.mark.parametrize("readme", readmes())
 def test_files_are_there(readme: str) -> None:
     """Each is named from a folder above, or by the end of its path under the README's folder."""
     folder = Path(readme).parent
