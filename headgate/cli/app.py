@@ -26,7 +26,7 @@ from headgate.cli.validate import validate
 
 app = typer.Typer(
     name="headgate",
-    help="Train CNNs with gated channels, compile them to code that really skips the closed ones, "
+    help="Train CNNs with gated channels, compile them to code that really skips the inactive ones, "
     "and measure what that saves.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
