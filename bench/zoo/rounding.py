@@ -28,22 +28,36 @@ _NUDGES = (*_BY_A_MILLIONTH, 1 + 3e-7, 1 - 3e-7, 1 + 3e-6, 1 - 3e-6)
 
 
 def calm(network: nn.Module, inputs: Arrays) -> int:
-    """Halves the factors of all batch norms until the network no longer amplifies rounding.
+    """Halves the factors of all batch norms while that makes a network amplify rounding less.
 
     Random weights can make each layer amplify what the one before it rounded, until nothing of
     the result is certain. Trained ones do not.
 
     Returns:
-        How often they were halved, at most four times.
+        How often they were halved: until inputs that move by a millionth move the outputs by
+        less than :data:`_CALM`.
     """
     norms = [one for one in network.modules() if isinstance(one, _BatchNorm) and one.affine]
+    moved = _moved(network, inputs)
     for halved in range(_MOST_HALVINGS):
-        moved = _nudged(network, inputs, run_torch(network, inputs), _BY_A_MILLIONTH)
-        if moved is not None and moved <= _CALM:
+        if moved <= _CALM:
             return halved
-        for norm in norms:
-            norm.weight.mul_(0.5)
+        _scale(norms, 0.5)
+        before, moved = moved, _moved(network, inputs)
+        if not moved < before:
+            _scale(norms, 2.0)
+            return halved
     return _MOST_HALVINGS
+
+
+def _moved(network: nn.Module, inputs: Arrays) -> float:
+    found = _nudged(network, inputs, run_torch(network, inputs), _BY_A_MILLIONTH)
+    return float("inf") if found is None else found
+
+
+def _scale(norms: Sequence[_BatchNorm], factor: float) -> None:
+    for norm in norms:
+        norm.weight.mul_(factor)
 
 
 def self_agreement(network: nn.Module, inputs: Arrays) -> dict[str, float | None]:

@@ -26,8 +26,8 @@ from headgate.cli.validate import validate
 
 app = typer.Typer(
     name="headgate",
-    help="Train CNNs with gated channels, compile them to code that really skips the inactive ones, "
-    "and measure what that saves.",
+    help="Train CNNs with gated channels, compile them to code that really skips the inactive "
+    "ones, and measure what that saves.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -51,7 +51,8 @@ def before_the_verb(
     ] = False,
 ) -> None:
     # `main` reads it when the verb has failed.
-    context.ensure_object(dict)["debug"] |= debug
+    settings = context.ensure_object(dict)
+    settings["debug"] = settings.get("debug", False) or debug
 
 
 LOOK, MAKE, CHECK, MEASURE = "Look around", "Make", "Run and check", "Measure"

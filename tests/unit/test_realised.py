@@ -140,7 +140,7 @@ def row(title: str, method: str, program: str, speedup: float, realised: Any) ->
         "checkpoint": title,
         "method": method,
         "program": program,
-        "latency_us": {"median": 1000 / speedup},
+        "latency_us": {"percentiles": {"p50": {"value": 1000 / speedup}}},
         "macs": {"minimum": 40e6, "mean": 50e6, "maximum": 60e6},
         "fewer": 2.0,
         "speedup": {"median": speedup},
