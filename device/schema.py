@@ -17,7 +17,7 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from headgate.errors import suggest
+from headgate.errors import suggest, why
 
 T = TypeVar("T")
 
@@ -179,7 +179,7 @@ def _object(kind: type, value: Any, place: str, strict: bool) -> Any:
     except Mismatch:
         raise
     except ValueError as error:
-        raise Mismatch(f"{place and place + ': '}{error}") from error
+        raise Mismatch(f"{place and place + ': '}{why(error)}") from error
 
 
 @cache

@@ -25,7 +25,7 @@ OURS = {
     for module in (errors, agent_errors)
     for name, one in vars(module).items()
     if isinstance(one, type) and issubclass(one, (HeadgateError, AgentError))
-} | {"TyperException", "_Wrong", "Untranslatable"}
+} | {"TyperException", "Mismatch", "Untranslatable"}
 
 
 @pytest.mark.parametrize("tell", [why, describe])
