@@ -1,4 +1,4 @@
-"""Calling the agent: its options, what its exit status means, and calling it on this machine."""
+"""Calling the agent on this machine, and what its exit status means."""
 
 from __future__ import annotations
 
@@ -9,51 +9,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from headgate.device.agent.report import Report
+from headgate.device.agent.settings import Settings
 from headgate.device.agent_archive import FILE_NAME, write_agent
 from headgate.device.agent_report import read_agent_report
 from headgate.errors import DeviceError, HeadgateError, UsageError
 
 _WRONG_USAGE, _NO_SENSOR = 2, 3
 _PREFIX = "headgate-agent: "
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What to measure, and how; what is None is left to the agent."""
-
-    threads: int = 1
-    energy: bool = False
-    sensor: str | None = None
-    """As ``--sensor`` of the agent (``device/agent/README.md``)."""
-    shunt_uohm: int | None = None
-    """Of the resistor on an INA module."""
-    column: str | None = None
-    """Of a meter's CSV, that has the board's power."""
-    rounds: int | None = None
-    """Timed rounds over the inputs."""
-    extra: Sequence[str] = ()
-    """More options of the agent's ``profile``."""
-    budget_s: float | None = None
-    """About how long times of the whole take, and times of the layers again."""
-
-    def arguments(self) -> list[str]:
-        """For the agent, behind the bundle."""
-        words = ["--threads", str(self.threads)]
-        words += ["--energy"] if self.energy else []
-        options = {
-            "--sensor": self.sensor if self.energy else None,
-            "--shunt-uohm": self.shunt_uohm if self.energy else None,
-            "--column": self.column if self.energy else None,
-            "--rounds": self.rounds,
-            "--budget-s": self.budget_s,
-        }
-        for option, value in options.items():
-            words += [] if value is None else [option, str(value)]
-        return [*words, *self.extra]
 
 
 def measure_here(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from headgate.device.agent.absent import NotMeasured
 from headgate.device.agent.report import InstructionCount, Report
-from headgate.device.agent_call import Settings
+from headgate.device.agent.settings import Settings
 from headgate.device.bundle import Bundle
 from headgate.device.files import storage_error
 from headgate.device.machines.find import find_machine

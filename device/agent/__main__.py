@@ -12,14 +12,18 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from . import VERSION, energy, latency
+from . import VERSION
 from .absent import NotMeasured, to_json
 from .context import read_context
 from .errors import AgentError, SensorError, UsageError, describe
 from .report import write
-from .sensors import KINDS, Options, Sensor, choose, probe_all
+from .sensors import AUTO, Options, Sensor, choose, probe_all
 from .session import Session
+from .settings import Settings, add_options
 from .system import System
+
+_OF_SENSOR = ("sensor", "shunt_uohm", "column")
+_OF_WINDOWS = ("window_s", "idle_s", "windows")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,26 +67,8 @@ def _parser() -> argparse.ArgumentParser:
 
     def network(made: argparse.ArgumentParser) -> None:
         made.add_argument("bundle", metavar="BUNDLE.hgb")
-        made.add_argument("--cpus", metavar="LIST", help="such as 3 or 2-3 (the highest allowed)")
-        made.add_argument("--threads", type=int, default=1, metavar="N")
-        made.add_argument("--governor", metavar="NAME", help="set meanwhile; needs root")
+        add_options(made, "cpus", "threads", "governor")
         made.add_argument("--emulator", metavar="COMMAND", help="in front; then nothing is timed")
-
-    def sensor(made: argparse.ArgumentParser, default: str | None) -> None:
-        made.add_argument(
-            "--sensor",
-            default=default,
-            metavar="KIND",
-            help=f"auto, {', '.join(KINDS)}; see README",
-        )
-        made.add_argument("--shunt-uohm", type=int, metavar="N", help="the INA's real resistor")
-        made.add_argument("--column", metavar="NAME", help="of a meter's CSV that has power")
-
-    def windows(made: argparse.ArgumentParser) -> None:
-        plan = energy.Plan()
-        made.add_argument("--window-s", type=float, default=plan.window_s, metavar="S")
-        made.add_argument("--idle-s", type=float, default=plan.idle_s, metavar="S")
-        made.add_argument("--windows", type=int, default=plan.windows, metavar="N")
 
     def inputs(made: argparse.ArgumentParser) -> None:
         made.add_argument("--input", action="append", metavar="FILE", help="raw float32 samples")
@@ -95,24 +81,19 @@ def _parser() -> argparse.ArgumentParser:
     made = verb("profile", _profile, "latency, layers and active channels; energy with --energy")
     network(made)
     inputs(made)
-    plan = latency.Plan()
-    made.add_argument("--rounds", type=int, default=plan.rounds, metavar="N")
-    made.add_argument("--repeat", type=int, metavar="N", help="runs of each input in a round")
-    made.add_argument("--warmup", type=int, default=plan.warmup, metavar="N")
-    made.add_argument("--budget-s", type=float, default=plan.budget_s, metavar="S")
+    add_options(made, "rounds", "repeat", "warmup", "budget_s")
     group = made.add_mutually_exclusive_group()
     group.add_argument("--energy", action="store_true", help="measure it, too; needs a sensor")
     group.add_argument("--energy-if-any", action="store_true", help="the same if there is a sensor")
-    sensor(made, None)
-    windows(made)
+    add_options(made, *_OF_SENSOR, *_OF_WINDOWS)
 
     made = verb("energy", _energy, "energy of an inference, gross and above idle")
     network(made)
-    sensor(made, "auto")
-    windows(made)
+    add_options(made, *_OF_SENSOR, *_OF_WINDOWS)
 
     verb("context", _context, "board, clocks, temperatures, throttling, load")
-    sensor(verb("sensors", _sensors, "the power sensors there are, and what they read"), "auto")
+    made = verb("sensors", _sensors, "the power sensors there are, and what they read")
+    add_options(made, *_OF_SENSOR)
     return parser
 
 
@@ -134,7 +115,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _profile(options: argparse.Namespace) -> int:
-    plan = latency.Plan(options.rounds, options.repeat, options.warmup, options.budget_s)
+    settings = Settings.of(options)
+    plan = settings.latency_plan()
     plan.check()
     chosen = _sensor_or_reason(options)
     with Session(options) as session:
@@ -143,7 +125,7 @@ def _profile(options: argparse.Namespace) -> int:
         if isinstance(chosen, NotMeasured):
             session.energy = chosen
             return session.finish()
-        return session.measure_energy(chosen, _energy_plan(options))
+        return session.measure_energy(chosen, settings.energy_plan())
 
 
 def _sensor_or_reason(options: argparse.Namespace) -> Sensor | NotMeasured:
@@ -162,7 +144,7 @@ def _energy(options: argparse.Namespace) -> int:
     chosen = _choose(options)
     with Session(options) as session:
         session.check()
-        return session.measure_energy(chosen, _energy_plan(options))
+        return session.measure_energy(chosen, Settings.of(options).energy_plan())
 
 
 def _context(options: argparse.Namespace) -> int:
@@ -172,15 +154,15 @@ def _context(options: argparse.Namespace) -> int:
 
 def _sensors(options: argparse.Namespace) -> int:
     """What there is, or, of one that was named, what it reads."""
-    system, settings = System(options.root), _settings(options)
-    if options.sensor == "auto":
+    system, about = System(options.root), _about(options)
+    if (options.sensor or AUTO) == AUTO:
         found = {
             kind: [_facts(system, sensor) for sensor in probe.sensors] or NotMeasured(probe.absent)
-            for kind, probe in probe_all(system, settings).items()
+            for kind, probe in probe_all(system, about).items()
         }
         write(to_json(found), options.report)
     else:
-        sensor = choose(system, options.sensor, settings)
+        sensor = choose(system, options.sensor, about)
         sensor.start()
         try:
             facts = _facts(system, sensor)
@@ -210,18 +192,14 @@ def _facts(system: System, sensor: Sensor) -> dict[str, Any]:
     }
 
 
-def _settings(options: argparse.Namespace) -> Options:
+def _about(options: argparse.Namespace) -> Options:
     return Options(options.shunt_uohm, options.column)
-
-
-def _energy_plan(options: argparse.Namespace) -> energy.Plan:
-    return energy.Plan(options.window_s, options.idle_s, options.windows)
 
 
 def _choose(options: argparse.Namespace) -> Sensor:
     """The sensor, looked for before anything is measured: its absence costs no time."""
-    _energy_plan(options).check()
-    return choose(System(options.root), options.sensor or "auto", _settings(options))
+    Settings.of(options).energy_plan().check()
+    return choose(System(options.root), options.sensor or AUTO, _about(options))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from headgate.device.agent.report import Report
-from headgate.device.agent_call import Settings
+from headgate.device.agent.settings import Settings
 from headgate.device.bundle import Bundle
 from headgate.device.program import Program
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from headgate.device.abi import Library, check_network
 from headgate.device.agent.report import Report
-from headgate.device.agent_call import Settings, measure_here
+from headgate.device.agent.settings import Settings
+from headgate.device.agent_call import measure_here
 from headgate.device.bundle import Bundle
 from headgate.device.cpu import host_architecture, missing_features
 from headgate.device.files import storage_error

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from headgate.device.agent.report import Report
-from headgate.device.agent_call import Settings, measure_here
+from headgate.device.agent.settings import Settings
+from headgate.device.agent_call import measure_here
 from headgate.device.bundle import Bundle
 from headgate.device.machines.base import Machine
 from headgate.device.machines.runner import RunnerProgram

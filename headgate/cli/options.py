@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from headgate.device.agent.settings import OPTIONS, option
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs, and nothing else.")]
 
@@ -49,6 +51,13 @@ Images = Annotated[
         "May be given several times.",
     ),
 ]
+
+
+def measuring(name: str, more: str = "", least: int | None = None) -> Any:
+    """The option of a setting of the agent, with what is known of it there."""
+    about = OPTIONS[name]
+    text = f"{about['help'][0].upper()}{about['help'][1:]}.{more}"
+    return typer.Option(option(name), metavar=about["metavar"], help=text, min=least)
 
 
 def check_cores(names: Sequence[str], threads: int) -> None:

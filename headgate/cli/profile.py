@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headgate.cli.options import BundleFile, Images, Json, Machines, Threads, check_cores
+from headgate.cli.options import BundleFile, Images, Json, Machines, Threads, check_cores, measuring
 from headgate.cli.output import (
     next_step,
     on_machine,
@@ -42,40 +42,12 @@ def profile(
     ] = False,
     sensor: Annotated[
         str | None,
-        typer.Option(
-            "--sensor",
-            metavar="KIND",
-            help="The power sensor, such as pmic, jetson, hwmon:ina219@1-0040 or "
-            "'command:./meter --csv'; device/agent/README.md has them all. Means --energy.",
-        ),
+        measuring("sensor", " device/agent/README.md has them all. Means --energy."),
     ] = None,
-    column: Annotated[
-        str | None,
-        typer.Option(
-            "--column",
-            metavar="NAME",
-            help="Of a meter's CSV: the column of the board's power; or of its volts and its "
-            "amperes, with a comma between.",
-        ),
-    ] = None,
-    cpus: Annotated[
-        str | None,
-        typer.Option(
-            "--cpus", metavar="LIST", help="Where it runs, such as 3 or 2-3 (the highest)."
-        ),
-    ] = None,
-    warmup: Annotated[
-        int | None,
-        typer.Option("--warmup", min=0, help="Untimed runs of each input in a round."),
-    ] = None,
-    governor: Annotated[
-        str | None,
-        typer.Option(
-            "--governor",
-            metavar="NAME",
-            help="The clock's meanwhile; needs root there.",
-        ),
-    ] = None,
+    column: Annotated[str | None, measuring("column")] = None,
+    cpus: Annotated[str | None, measuring("cpus")] = None,
+    warmup: Annotated[int | None, measuring("warmup", least=0)] = None,
+    governor: Annotated[str | None, measuring("governor")] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -89,7 +61,7 @@ def profile(
 ) -> None:
     """Measure one bundle, layer by layer: here, emulated, or on boards."""
     from headgate import Bundle
-    from headgate.device.agent_call import Settings
+    from headgate.device.agent.settings import Settings
     from headgate.device.machines.find import find_machine
     from headgate.device.machines.fleet import names_of
     from headgate.images import read_images
@@ -97,15 +69,16 @@ def profile(
     if column is not None and not (energy or sensor is not None):
         raise UsageError(f"--column {column}: for a meter's energy; give --energy or --sensor too")
     of_agent = {"--cpus": cpus, "--warmup": warmup, "--governor": governor}
-    given = {option: str(value) for option, value in of_agent.items() if value is not None}
+    given = [option for option, value in of_agent.items() if value is not None]
     settings = Settings(
-        threads,
-        energy or sensor is not None,
-        sensor,
-        column=column,
+        threads=threads,
+        energy=energy or sensor is not None,
+        cpus=cpus,
+        governor=governor,
         rounds=repeat,
-        # One word each: an option's value may begin with a dash, and the agent says what is wrong.
-        extra=[f"{option}={value}" for option, value in given.items()],
+        warmup=warmup,
+        sensor=sensor,
+        column=column,
     )
     names = names_of(machines)
     check_cores(names, threads)

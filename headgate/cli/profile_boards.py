@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from headgate.device.agent.latency import Latency, LayerTime
     from headgate.device.agent.report import Report
-    from headgate.device.agent_call import Settings
+    from headgate.device.agent.settings import Settings
 
     Images = NDArray[np.float32] | None
 

@@ -20,7 +20,7 @@ import pytest
 
 from headgate.cli import main
 from headgate.device import Bundle, load, validate
-from headgate.device.agent_call import Settings
+from headgate.device.agent.settings import Settings
 from headgate.device.boards import find_board
 from headgate.device.machines.ssh.deploy import deploy
 from headgate.device.machines.ssh.machine import SshMachine
@@ -134,9 +134,10 @@ def test_energy_with_a_meter_that_the_inventory_names(
     (tmp_path / "boards.toml").write_text(
         f"[kitchen]\nboard = 'rpi4'\nhost = 'board'\nsensor = 'command:{meter}'\n"
     )
-    quick = ("--window-s", "1", "--idle-s", "1", "--windows", "2")
     kitchen = SshMachine(find_board("kitchen"))
-    report = kitchen.measure(model, Settings(energy=True, rounds=2, extra=quick))
+    report = kitchen.measure(
+        model, Settings(energy=True, rounds=2, window_s=1, idle_s=1, windows=2)
+    )
     assert report.energy.average_power_mw == pytest.approx(2500)
     assert report.energy.sensor.startswith("command")
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from headgate.cli import main
-from headgate.device.agent_call import Settings, agent_result, measure_here
+from headgate.device.agent.settings import Settings
+from headgate.device.agent_call import agent_result, measure_here
 from headgate.errors import DeviceError
 from tests.fake_runner import save_bundle
 
@@ -17,7 +18,7 @@ from tests.fake_runner import save_bundle
 def test_a_sensor_that_fails_meanwhile_does_not_take_the_latency_along(tmp_path: Path) -> None:
     save_bundle(tmp_path / "fake.hgb")
     sensor = f"command:{sys.executable} -c pass"
-    settings = Settings(energy=True, sensor=sensor, rounds=1, extra=("--budget-s", "0.01"))
+    settings = Settings(energy=True, sensor=sensor, rounds=1, budget_s=0.01)
     report = measure_here(tmp_path / "fake.hgb", settings)
     assert report.latency.latency_us.count >= 5
     assert "it ended with status 0" in report.energy.reason

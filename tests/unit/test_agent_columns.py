@@ -13,8 +13,8 @@ from headgate.device.agent.errors import SensorError
 from headgate.device.agent.sensors import Options, choose
 from headgate.device.agent.sensors.columns import Columns, figure, is_header
 from headgate.device.agent.sensors.lines import LineSensor
+from headgate.device.agent.settings import Settings
 from headgate.device.agent.system import System
-from headgate.device.agent_call import Settings
 from headgate.device.boards import read_inventory
 
 MS_20, WATT = 20_000_000, 1000.0
@@ -164,8 +164,8 @@ def test_what_windows_puts_before_a_header_is_no_part_of_it(tmp_path: Path) -> N
 def test_the_column_goes_from_the_command_line_and_the_inventory_to_the_agent(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert Settings(energy=True, column="a_mw").arguments()[-2:] == ["--column", "a_mw"]
-    assert "--column" not in Settings(column="a_mw").arguments()
+    assert Settings(energy=True, column="a_mw").arguments()[-1:] == ["--column=a_mw"]
+    assert Settings(column="a_mw").arguments() == ["--threads=1"]
     text = '[kitchen]\nboard = "rpi4"\nhost = "kitchen"\ncolumn = "bus_v,load_ma"\n'
     assert read_inventory(text, "boards.toml")["kitchen"].column == "bus_v,load_ma"
     assert main(["profile", "x.hgb", "--column", "a_mw"]) == 2

@@ -15,7 +15,7 @@ import pytest
 from headgate.cli import main, profile_boards
 from headgate.device import Bundle
 from headgate.device.agent.report import Report
-from headgate.device.agent_call import Settings
+from headgate.device.agent.settings import Settings
 from headgate.errors import StorageError
 from tests import fake_bundle, fake_runner, fake_ssh
 

@@ -9,7 +9,8 @@ import pytest
 from headgate.device import load
 from headgate.device.agent.absent import NotMeasured
 from headgate.device.agent.definitions import dense_macs, executed_macs, macs_saved, realised
-from headgate.device.agent_call import Settings, measure_here
+from headgate.device.agent.settings import Settings
+from headgate.device.agent_call import measure_here
 from headgate.profiling import profile
 from tests import fake_bundle, fake_runner
 

@@ -15,7 +15,8 @@ import pytest
 
 from headgate.cli import main
 from headgate.device import Bundle, load, validate
-from headgate.device.agent_call import Settings, agent_result
+from headgate.device.agent.settings import Settings
+from headgate.device.agent_call import agent_result
 from headgate.device.boards import find_board
 from headgate.device.machines.ssh.machine import SshMachine
 from headgate.errors import BundleError, DeviceError, StorageError, ToolMissing, UsageError
@@ -130,18 +131,25 @@ def test_a_runner_that_fails(
 
 
 def test_what_the_agent_is_asked_for() -> None:
-    assert Settings().arguments() == ["--threads", "1"]
-    sensor = "hwmon:ina219@1-0040"
-    settings = Settings(2, True, sensor, 100000, "power_mw", 5, ["--budget-s", "1"])
+    assert Settings().arguments() == ["--threads=1"]
+    settings = Settings(
+        threads=2,
+        energy=True,
+        sensor="hwmon:ina219@1-0040",
+        shunt_uohm=100000,
+        column="power_mw",
+        rounds=5,
+        budget_s=1.0,
+    )
     assert settings.arguments() == [
-        *("--threads", "2", "--energy", "--sensor", "hwmon:ina219@1-0040"),
-        *("--shunt-uohm", "100000", "--column", "power_mw", "--rounds", "5", "--budget-s", "1"),
+        *("--energy", "--threads=2", "--rounds=5", "--budget-s=1.0"),
+        *("--sensor=hwmon:ina219@1-0040", "--shunt-uohm=100000", "--column=power_mw"),
     ]
     # A sensor of the inventory is no wish for energy.
-    assert Settings(sensor="pmic").arguments() == ["--threads", "1"]
+    assert Settings(sensor="pmic").arguments() == ["--threads=1"]
 
 
-BRIEF = Settings(rounds=1, extra=("--budget-s", "0.01"))
+BRIEF = Settings(rounds=1, budget_s=0.01)
 
 
 def test_the_agents_report(boards: fake_ssh.Boards, model: Path) -> None:
@@ -158,11 +166,18 @@ def test_wrong_outputs_are_a_result(boards: fake_ssh.Boards) -> None:
     assert not report.valid and "PyTorch" in report.invalid_because[0]
 
 
+class Newer(Settings):
+    """Settings with one that the agent does not know."""
+
+    def arguments(self) -> list[str]:
+        return [*super().arguments(), "--nonsense"]
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "words"),
     [
-        (Settings(extra=["--cpus", "x"]), UsageError, "kitchen: --cpus 'x': write a list"),
-        (Settings(extra=["--nonsense"]), UsageError, "kitchen: .*unrecognized arguments"),
+        (Settings(cpus="x"), UsageError, "kitchen: --cpus 'x': write a list"),
+        (Newer(), UsageError, "kitchen: .*unrecognized arguments"),
         (
             Settings(energy=True, sensor="pmic"),
             DeviceError,

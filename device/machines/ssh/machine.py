@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from headgate.device.agent.report import Report
-from headgate.device.agent_call import Settings
+from headgate.device.agent.settings import Settings
 from headgate.device.boards import Board, find_board, inventory
 from headgate.device.bundle import Bundle
 from headgate.device.cpu import lacking

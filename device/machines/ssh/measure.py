@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from headgate.device.agent.report import Report
+from headgate.device.agent.settings import Settings
 from headgate.device.agent_archive import agent_archive
-from headgate.device.agent_call import Settings, agent_result
+from headgate.device.agent_call import agent_result
 from headgate.device.bundle import Bundle
 from headgate.device.machines.ssh.connection import Connection
 from headgate.device.machines.ssh.store import Item, store
