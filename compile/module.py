@@ -102,14 +102,17 @@ def compile_module(
     }
     bundle = Bundle(manifest, {**built.members, VECTORS: save_vectors(inputs, outputs)})
     found = run_check(bundle, graph, row) if check else _LEFT_OUT
-    bundle.manifest["checked"] = found.manifest()
-    for tensor, scale in zip(bundle.manifest["outputs"], found.scales, strict=False):
-        tensor["scale"] = scale
-    if not found.excused:
-        return bundle
+    scales = found.scales or [None] * len(outputs)
+    manifest |= {
+        "checked": found.manifest(),
+        "outputs": [
+            tensor if scale is None else {**tensor, "scale": scale}
+            for tensor, scale in zip(manifest["outputs"], scales, strict=True)
+        ],
+    }
     kept = [index for index in range(len(inputs[0])) if index not in found.excused]
     left = save_vectors([a[kept] for a in inputs], [a[kept] for a in outputs])
-    return Bundle(bundle.manifest, {**bundle.members, VECTORS: left})
+    return Bundle(manifest, {**bundle.members, VECTORS: left})
 
 
 def _types(names: tuple[str, ...], arrays: list[np.ndarray]) -> dict[str, TensorType]:

@@ -28,26 +28,21 @@ _NUDGES = (*_BY_A_MILLIONTH, 1 + 3e-7, 1 - 3e-7, 1 + 3e-6, 1 - 3e-6)
 
 
 def calm(network: nn.Module, inputs: Arrays) -> int:
-    """Halves the factors of all batch norms while that makes a network amplify rounding less.
+    """Halves the factors of all batch norms until a network no longer amplifies rounding.
 
     Random weights can make each layer amplify what the one before it rounded, until nothing of
     the result is certain. Trained ones do not.
 
     Returns:
-        How often they were halved: until inputs that move by a millionth move the outputs by
-        less than :data:`_CALM`.
+        How often they were halved; 0, and the factors as they were, where that does not help.
     """
     norms = [one for one in network.modules() if isinstance(one, _BatchNorm) and one.affine]
-    moved = _moved(network, inputs)
-    for halved in range(_MOST_HALVINGS):
-        if moved <= _CALM:
+    for halved in range(_MOST_HALVINGS + 1):
+        if _moved(network, inputs) <= _CALM:
             return halved
         _scale(norms, 0.5)
-        before, moved = moved, _moved(network, inputs)
-        if not moved < before:
-            _scale(norms, 2.0)
-            return halved
-    return _MOST_HALVINGS
+    _scale(norms, 2.0 ** (_MOST_HALVINGS + 1))
+    return 0
 
 
 def _moved(network: nn.Module, inputs: Arrays) -> float:

@@ -254,6 +254,44 @@ def test_rounding_excuses_no_network_as_a_whole() -> None:
         compile_module(module, STEEP, vectors=inputs[0][decided])
 
 
+class Chaotic(nn.Module):
+    """Doubles any difference some thirty times."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.linear, self.steps = nn.Linear(12, 3), steps
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.sigmoid(self.linear(x.flatten(1)))
+        for _ in range(self.steps):
+            x = 4 * x * (1 - x)
+        return x
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"), [(30, "the network amplifies rounding"), (1, "the fault lies in how they")]
+)
+def test_two_programs_that_rounding_tells_apart_are_no_fault(
+    monkeypatch: pytest.MonkeyPatch, steps: int, words: str
+) -> None:
+    """The results, and what follows from the layers' results, differ by three thousandths."""
+
+    def apart(search: Any, index: int) -> tuple[list[Any], list[np.ndarray]]:
+        return [], [array[index : index + 1] + 6e-3 for array in search._expected]
+
+    monkeypatch.setattr(checking._Search, "_compare", apart)
+    run = checking._run
+
+    def off(*arguments: Any) -> tuple[np.ndarray, list[np.ndarray]]:
+        errors, _ = run(*arguments)
+        return errors * 0 + 3e-3, [wanted + 3e-3 for wanted in arguments[2]]
+
+    monkeypatch.setattr(checking, "_run", off)
+    torch.manual_seed(0)
+    with pytest.raises(WrongResult, match=words):
+        compile_module(Chaotic(steps).eval(), torch.zeros(1, 3, 2, 2))
+
+
 class Cancelling(nn.Module):
     """A difference that is zero, but for rounding."""
 
