@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ HOOKS = {
     "_backward_hooks": "backward",
     "_backward_pre_hooks": "backward pre",
 }
+
+_OF_A_CACHE = ("cache_clear", "cache_info")
 
 
 def copied(module: nn.Module) -> nn.Module:
@@ -120,7 +123,8 @@ def shared_state_kept(module: nn.Module) -> Iterator[None]:
 def _restore_names(holder: Any, names: dict[str, Any]) -> None:
     for name, value in list(vars(holder).items()):
         if not isinstance(value, Tensor | fx.Proxy):
-            if hasattr(value, "cache_clear") and hasattr(value, "cache_info"):
+            # Looked up without asking the object: stand-ins for absent packages raise.
+            if all(inspect.getattr_static(value, one, None) for one in _OF_A_CACHE):
                 value.cache_clear()
         elif name not in names:
             delattr(holder, name)

@@ -251,6 +251,16 @@ FILE_CACHE: dict[str, Tensor] = {}
 REBOUND: Tensor | None = None
 
 
+class Absent:
+    """What stands for an optional package that is not installed, as in MONAI's files."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise ImportError("not installed")
+
+
+ABSENT = Absent()
+
+
 @lru_cache
 def offset(module: nn.Module) -> Tensor:
     return module.bias.sum()
