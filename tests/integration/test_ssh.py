@@ -302,7 +302,10 @@ def test_an_interrupt_while_several_boards_are_connected_to(
 ) -> None:
     """As often as it is pressed: soon over, without a traceback, and nothing has run."""
     ssh = server.programs / "ssh"
-    slow = 'case "$*" in *ControlMaster=yes*) sleep 600;; esac\nexec '
+    reached = tmp_path / "reached"
+    reached.mkdir()
+    wait = f"touch {shlex.quote(str(reached))}/$$; sleep 600"
+    slow = f'case "$*" in *ControlMaster=yes*) {wait};; esac\nexec '
     ssh.write_text(ssh.read_text().replace("exec ", slow, 1))
     (tmp_path / "boards.toml").write_text(
         "[kitchen]\nboard = 'rpi4'\nhost = 'board'\n[desk]\nboard = 'rpi3'\nhost = 'behind'\n"
@@ -311,7 +314,7 @@ def test_an_interrupt_while_several_boards_are_connected_to(
     running = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
-    wait_for(lambda: len(processes(f"{server.folder}/programs/ssh")) == 2)
+    wait_for(lambda: len(list(reached.iterdir())) == 2)
     deadline = time.monotonic() + 300
     while running.poll() is None and time.monotonic() < deadline:
         os.killpg(running.pid, signal.SIGINT)
@@ -319,7 +322,8 @@ def test_an_interrupt_while_several_boards_are_connected_to(
     output, _ = running.communicate(timeout=600)
     assert running.returncode == 130, output
     assert "Traceback" not in output
-    assert not files(server.home) and not processes(server.folder / "ssh_config")
+    assert not files(server.home)
+    wait_for(lambda: not processes(server.folder / "ssh_config"))
 
 
 def processes(words: str | Path) -> list[str]:
