@@ -7,6 +7,7 @@ and exits with ``exit_code``; anything that is not a :class:`HeadgateError` is a
 from __future__ import annotations
 
 import difflib
+import importlib.util
 from collections.abc import Iterable
 
 
@@ -129,3 +130,20 @@ def missing_package(what: str, error: ModuleNotFoundError) -> ToolMissing:
     extra = _EXTRAS.get(package)
     command = f"pip install 'headgate[{extra}]'" if extra else f"pip install {package}"
     return ToolMissing(f"{what} needs the package {package!r}, which is not installed: {command}")
+
+
+def not_installed(modules: Iterable[str], purpose: str, extra: str) -> str | None:
+    """None where all modules can be imported, else one line that says how to get the others.
+
+    Args:
+        modules: looked for without loading them.
+        purpose: what needs them: ``"run LiteRT"``.
+        extra: the extra of headgate that brings them.
+    """
+    absent = [name for name in modules if importlib.util.find_spec(name) is None]
+    if not absent:
+        return None
+    return (
+        f"{', '.join(absent)} is not installed, needed to {purpose}; "
+        f"pip install 'headgate[{extra}]'"
+    )

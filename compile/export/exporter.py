@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headgate.errors import ToolMissing
+from headgate.errors import ToolMissing, not_installed
 
 if TYPE_CHECKING:
     import torch
@@ -33,13 +32,8 @@ class Exporter:
 
     def missing(self) -> str | None:
         """None where the modules are installed, else one line that says how to get them."""
-        absent = [name for name in self.modules if importlib.util.find_spec(name) is None]
-        if not absent:
-            return None
-        return (
-            f"{', '.join(absent)} is not installed, needed to compile a network for {self.title}; "
-            f"pip install 'headgate[{self.extra}]'"
-        )
+        purpose = f"compile a network for {self.title}"
+        return not_installed(self.modules, purpose, self.extra)
 
     def check(self) -> None:
         """Looks for what :meth:`write` needs, without loading it.

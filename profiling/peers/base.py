@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from headgate.errors import InputError, MissingFile, ToolMissing
+from headgate.errors import InputError, MissingFile, ToolMissing, not_installed
 
 
 class Peer(ABC):
@@ -55,13 +54,7 @@ class Peer(ABC):
     @classmethod
     def available(cls) -> str | None:
         """None when the peer can run here, else one line that says how to get it."""
-        absent = [name for name in cls.modules if importlib.util.find_spec(name) is None]
-        if not absent:
-            return None
-        return (
-            f"{', '.join(absent)} is not installed, needed to run {cls.title}; "
-            f"pip install 'headgate[{cls.extra}]'"
-        )
+        return not_installed(cls.modules, f"run {cls.title}", cls.extra)
 
     def run(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Outputs (N, ...) of inputs (N,C,H,W)."""
