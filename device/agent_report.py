@@ -120,9 +120,9 @@ def _check_latency(latency: Latency) -> None:
     if latency.inputs < 1 or (isinstance(latency.latency_us, Summary) and not latency.latencies_us):
         raise Mismatch("latency rests on no runs")
     lists: dict[str, Any] = {f"gates.{gate}": counts for gate, counts in latency.gates.items()}
-    lists |= _per_input(latency, ("median_us_per_input", "done_macs"), "")
+    lists |= _per_input(latency, ("median_us_per_input", "executed_macs"), "")
     for index, layer in enumerate(latency.layers):
-        keys = ("median_us_per_input", "done_macs", "active_inputs", "active_outputs")
+        keys = ("median_us_per_input", "executed_macs", "active_inputs", "active_outputs")
         lists |= _per_input(layer, keys, f"layers[{index}].")
     for place, values in lists.items():
         if len(values) != latency.inputs:

@@ -99,7 +99,7 @@ def compare_programs(
     """Time programs that are already loaded; see :func:`compare`."""
     base = choose(contestants, baseline)
     outputs = {one.name: _scores(one.program, images) for one in contestants}
-    done = {one.name: _done_macs(one) for one in contestants}
+    done = {one.name: _executed_macs(one) for one in contestants}
     before = read_context(sorted({name for one in contestants for name in one.packages}))
     with pinned() as cpus:
         times, runs_per_round = _time_in_turn(contestants, images, rounds)
@@ -219,7 +219,7 @@ def _scores(program: Timed, images: NDArray[np.float32]) -> NDArray[Any]:
     return np.asarray(program.run(images))
 
 
-def _done_macs(one: Contestant) -> float | None:
+def _executed_macs(one: Contestant) -> float | None:
     """Mean MACs per image of the run just made; a peer's are the same for every image."""
     if not isinstance(one.program, Program):
         return None if one.dense_macs is None else float(one.dense_macs)
@@ -251,7 +251,7 @@ def _standing(
         dense_macs=NotMeasured("a peer counts no MACs")
         if one.dense_macs is None
         else one.dense_macs,
-        done_macs=NotMeasured("a peer counts no MACs") if done is None else done,
+        executed_macs=NotMeasured("a peer counts no MACs") if done is None else done,
         arithmetic_speedup=arithmetic,
         macs_saved=saved,
         time_saved=definitions.time_saved(speedup.median),

@@ -30,7 +30,7 @@ class Standing:
     speedup: Ratio
     """Against the baseline."""
     dense_macs: int | NotMeasured
-    done_macs: float | NotMeasured
+    executed_macs: float | NotMeasured
     """Executed, mean over the images."""
     arithmetic_speedup: float | NotMeasured
     """Baseline's dense MACs / executed MACs: what the clock could have given."""

@@ -26,7 +26,7 @@ CONVENTION = (
     "what a third run of it added to two; exact where the second had added as many. LiteRT's "
     "include Python's call (some thousands). Instructions are not a time, and the emulator's time "
     "says nothing about a device. Fewer = baseline's instructions / contestant's. MACs saved = 1 - "
-    "done MACs / baseline's dense MACs."
+    "executed MACs / baseline's dense MACs."
 )
 
 
@@ -43,7 +43,7 @@ class CountedStanding:
     fewer: float | NotMeasured
     """Baseline's instructions / own."""
     dense_macs: int
-    done_macs: int
+    executed_macs: int
     """Of the first image."""
     per_mac: float | NotMeasured
     """Instructions per executed MAC."""
@@ -85,7 +85,7 @@ class _Contestant:
     instructions: int | NotMeasured
     exact: bool
     dense_macs: int
-    done_macs: int
+    executed_macs: int
 
 
 def compare_counted(
@@ -188,13 +188,13 @@ def _standing(
         exact=one.exact,
         fewer=_fewer(base.instructions, one.instructions),
         dense_macs=one.dense_macs,
-        done_macs=one.done_macs,
+        executed_macs=one.executed_macs,
         per_mac=(
             one.instructions
             if isinstance(one.instructions, NotMeasured)
-            else one.instructions / one.done_macs
+            else one.instructions / one.executed_macs
         ),
-        macs_saved=definitions.macs_saved(one.done_macs, base.dense_macs),
+        macs_saved=definitions.macs_saved(one.executed_macs, base.dense_macs),
         top1_agreement=float((top1 == base_top1).mean()),
         accuracy_on_images=(
             NotMeasured("the images came without labels")

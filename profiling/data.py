@@ -17,7 +17,7 @@ from headgate.profiling.comparison import Comparison
 from headgate.profiling.effort import Effort
 from headgate.profiling.method_row import Row
 
-SCHEMA = 3
+SCHEMA = 4
 
 
 @dataclass(frozen=True)

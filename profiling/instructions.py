@@ -61,7 +61,7 @@ def count_instructions(
     chosen = opened.vectors()[0][0][:1] if image is None else image[:1]
     with load(opened, machine) as program:
         program.run(chosen)
-        done_macs = int(program.executed_macs()[0])
+        executed_macs = int(program.executed_macs()[0])
     emulator = Qemu(machine.removeprefix("qemu:")).command()
     with tempfile.TemporaryDirectory(prefix="headgate-count-") as name:
         folder = Path(name)
@@ -76,7 +76,7 @@ def count_instructions(
     return InstructionCount(
         instructions=totals.instructions,
         start_up=totals.start_up,
-        done_macs=done_macs,
+        executed_macs=executed_macs,
         dense_macs=definitions.dense_macs(opened.manifest["layers"]),
         exact=totals.exact,
         machine=machine,

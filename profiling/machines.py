@@ -71,7 +71,7 @@ class Entry:
         return None if isinstance(self.latency, NotMeasured) else self.latency.dense_macs
 
     @property
-    def done_macs(self) -> float | None:
+    def executed_macs(self) -> float | None:
         """Executed, mean over the inputs."""
         return None if isinstance(self.latency, NotMeasured) else self.latency.mean_macs
 
@@ -126,9 +126,9 @@ class Entry:
     def macs_saved(self) -> float | NotMeasured:
         """Share of the dense network's MACs that were not executed."""
         wanted = self.baseline.dense_macs if self.baseline else None
-        if not wanted or self.done_macs is None:
+        if not wanted or self.executed_macs is None:
             return NotMeasured("no dense network to hold it against")
-        return definitions.macs_saved(self.done_macs, wanted)
+        return definitions.macs_saved(self.executed_macs, wanted)
 
     def realised(self) -> float | NotMeasured:
         """Share of the time saved over share of the MACs saved."""

@@ -21,13 +21,13 @@ from headgate.profiling.statistics import Ratio
 Line = Sequence[Any] | Mapping[str, Any]
 _RUN = (
     "machine,network,kind,timed,threads,valid,invalid_because,taken_utc,runs,median_us,low_us,"
-    "high_us,p90_us,p95_us,p99_us,speedup,dense_macs,done_macs,arithmetic_speedup,macs_saved,"
+    "high_us,p90_us,p95_us,p99_us,speedup,dense_macs,executed_macs,arithmetic_speedup,macs_saved,"
     "time_saved,realised,accuracy,top1_agreement,sensor,scope,idle_mw,power_mw,energy_mj,"
     "net_energy_mj,energy_delay_mj_ms,energy_ratio,outputs_passed,max_error,bundle_sha256,"
     "model_sha256"
 )
 _LAYER = (
-    "machine,network,kind,threads,layer,operator,is_gate,input,median_us,dense_macs,done_macs,"
+    "machine,network,kind,threads,layer,operator,is_gate,input,median_us,dense_macs,executed_macs,"
     "channels,active_inputs,active_outputs"
 )
 _WINDOW = (
@@ -79,7 +79,7 @@ def _standing(one: Standing, comparison: Comparison | None) -> dict[str, Any]:
         **_times(one.latency_us),
         "speedup": one.speedup.median,
         "dense_macs": one.dense_macs,
-        "done_macs": one.done_macs,
+        "executed_macs": one.executed_macs,
         "arithmetic_speedup": one.arithmetic_speedup,
         "macs_saved": one.macs_saved,
         "time_saved": one.time_saved,
@@ -105,7 +105,7 @@ def _run(title: str, entry: Entry) -> dict[str, Any]:
         **_times(entry.times),
         "speedup": speedup.median if isinstance(speedup, Ratio) else None,
         "dense_macs": entry.dense_macs,
-        "done_macs": entry.done_macs,
+        "executed_macs": entry.executed_macs,
         "macs_saved": entry.macs_saved(),
         "realised": entry.realised(),
         "energy_ratio": ratio.median if isinstance(ratio, Ratio) else None,
@@ -150,7 +150,7 @@ def _layers(entry: Entry) -> Iterable[Sequence[Any]]:
         return
     for layer in entry.latency.layers:
         for index in range(entry.latency.inputs):
-            per_input = (layer.median_us_per_input, layer.done_macs)
+            per_input = (layer.median_us_per_input, layer.executed_macs)
             times, macs = (one[index] if isinstance(one, list) else None for one in per_input)
             sides = (layer.active_inputs, layer.active_outputs)
             active = [None if one is None else one[index] for one in sides]

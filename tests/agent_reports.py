@@ -134,7 +134,7 @@ def _latency(kind: str, slower: float, threads: int) -> Latency:
         [us * (1 + generator.expovariate(60)) for us in per_input for _ in range(8)]
         for _ in range(10)
     ]
-    done = [sum(layer.done_macs[index] for layer in layers) for index in range(INPUTS)]
+    done = [sum(layer.executed_macs[index] for layer in layers) for index in range(INPUTS)]
     summary = summarize(rounds)
     return Latency(
         rounds=10,
@@ -150,7 +150,7 @@ def _latency(kind: str, slower: float, threads: int) -> Latency:
         layers=layers,
         layer_sum_us=sum(layer.median_us for layer in layers),
         gates={"block.conv2": _active(share)} if kind == "gated" else {},
-        done_macs=done,
+        executed_macs=done,
         dense_macs=sum(layer.dense_macs for layer in layers if not layer.is_gate),
     )
 
@@ -173,7 +173,7 @@ def _layer(name: str, kind: str, share: float, slower: float) -> LayerTime:
         median_us=sorted(us)[INPUTS // 2],
         median_us_per_input=us,
         dense_macs=macs,
-        done_macs=done,
+        executed_macs=done,
         channels=channels if gated else None,
         active_inputs=None,
         active_outputs=active,

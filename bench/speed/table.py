@@ -38,7 +38,7 @@ def _latencies(networks: Mapping[str, Any], density: float) -> str:
                 units.times(litert["speedup"]["median"]) if litert else "",  # dense time / its time
                 f"**{_milliseconds(gated)}**",
                 units.times(gated["speedup"]["median"]),
-                f"{units.macs(dense['done_macs'])} to {units.macs(gated['done_macs'])}",
+                f"{units.macs(dense['executed_macs'])} to {units.macs(gated['executed_macs'])}",
                 units.times(gated["arithmetic_speedup"]),
                 f"**{realised['median']:.2f}**" if is_measured(realised) else "",
             ]
@@ -59,12 +59,19 @@ def _instructions(networks: Mapping[str, Any]) -> str:
                     name,
                     count["machine"].removeprefix("qemu:"),
                     units.instructions(count["instructions"]),
-                    units.macs(count["done_macs"]),
-                    f"{count['instructions'] / count['done_macs']:.3f}",
+                    units.macs(count["executed_macs"]),
+                    f"{count['instructions'] / count['executed_macs']:.3f}",
                     units.times(most / count["instructions"]),
                 ]
             )
-    header = ["executed instructions", "target", "per inference", "MACs done", "per MAC", "fewer"]
+    header = [
+        "executed instructions",
+        "target",
+        "per inference",
+        "executed MACs",
+        "per MAC",
+        "fewer",
+    ]
     return table(header, rows) if rows else ""
 
 

@@ -67,7 +67,7 @@ class LayerTime:
     """Over all runs of all inputs."""
     median_us_per_input: list[float] | NotMeasured
     dense_macs: int
-    done_macs: list[int]
+    executed_macs: list[int]
     """Executed."""
     channels: int | None
     """That its gate decides on (of a pixel gate: numbers); None where no gate does."""
@@ -84,7 +84,7 @@ class LayerTime:
     @property
     def mean_macs(self) -> float:
         """Executed MACs, mean over the inputs."""
-        return statistics.fmean(self.done_macs)
+        return statistics.fmean(self.executed_macs)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Latency:
     """Sum of the layers' medians; above the whole by what looking at the clock costs."""
     gates: dict[str, list[int]]
     """Gate -> active channels for each input."""
-    done_macs: list[int]
+    executed_macs: list[int]
     """Executed for each input, gates included."""
     dense_macs: int
     """Of the network without gates. Reports of earlier agents have them with the gates."""
@@ -117,7 +117,7 @@ class Latency:
     @property
     def mean_macs(self) -> float:
         """Executed MACs, mean over the inputs."""
-        return statistics.fmean(self.done_macs)
+        return statistics.fmean(self.executed_macs)
 
     def warnings(self) -> list[str]:
         """What makes the figures less certain."""
@@ -222,7 +222,9 @@ def _untimed(network: Network, first: Execution) -> Latency:
         layers=layers,
         layer_sum_us=EMULATED,
         gates=active_channels(network, first),
-        done_macs=[sum(layer.done_macs[index] for layer in layers) for index in range(inputs)],
+        executed_macs=[
+            sum(layer.executed_macs[index] for layer in layers) for index in range(inputs)
+        ],
         dense_macs=dense_macs(network.layers),
     )
 
@@ -240,7 +242,7 @@ def _layer(network: Network, layer: dict[str, Any], first: Execution) -> LayerTi
         median_us=EMULATED,
         median_us_per_input=EMULATED,
         dense_macs=layer["dense_macs"],
-        done_macs=[
+        executed_macs=[
             executed_macs(
                 layer,
                 active_inputs and active_inputs[sample],

@@ -23,7 +23,7 @@ from .latency import Latency
 from .percentiles import Summary
 from .watch import Watched
 
-SCHEMA = 1
+SCHEMA = 2
 NOT_COUNTED = NotMeasured("counted for emulated machines only, for example qemu:rpi4")
 
 
@@ -68,7 +68,7 @@ class InstructionCount:
     instructions: int
     start_up: int
     """Instructions outside inference: loading, reading, writing."""
-    done_macs: int
+    executed_macs: int
     """MACs executed for this image, gates included."""
     dense_macs: int
     exact: bool
@@ -80,7 +80,7 @@ class InstructionCount:
     @property
     def per_mac(self) -> float:
         """Instructions per executed MAC."""
-        return self.instructions / self.done_macs
+        return self.instructions / self.executed_macs
 
 
 @dataclass(frozen=True)

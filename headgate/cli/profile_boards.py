@@ -223,7 +223,7 @@ def _print_latency(report: Report, latency: Latency, machine: str) -> None:
         macs = sum(layer.mean_macs for layer in gates)
         print_line(f"gates: {len(gates)} steps, {macs:,.0f} MACs{share} (--json lists them)")
     print_line(f"time: {_time(latency)}")
-    done, dense, each = latency.mean_macs, latency.dense_macs, latency.done_macs
+    done, dense, each = latency.mean_macs, latency.dense_macs, latency.executed_macs
     share = f" ({done / dense:.1%})" if dense else ""
     print_line(f"MACs executed: {done:,.0f} of {dense:,} dense{share}")
     if min(each) != max(each):

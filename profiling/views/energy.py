@@ -53,9 +53,9 @@ def _row(entry: Entry, scale: float) -> dict[str, Any]:
 
 def _per_mac(entry: Entry, energy: Energy) -> float | NotMeasured:
     """Nanojoules, gross."""
-    if not entry.done_macs:
+    if not entry.executed_macs:
         return NotMeasured("MACs are known from latency runs only")
-    return float(energy.energy_per_inference_mj * 1e6 / entry.done_macs)
+    return float(energy.energy_per_inference_mj * 1e6 / entry.executed_macs)
 
 
 def traces(entries: Sequence[Entry]) -> list[dict[str, Any]]:

@@ -36,7 +36,7 @@ def _standing(one: Standing, comparison: Comparison, scale: float) -> dict[str, 
         "is_invalid": False,
         **times_cells(one.latency_us, one.kind, scale),
         "speedup": {**speedup, "interval": "" if is_baseline else speedup["interval"]},
-        "macs": cell(one.done_macs, units.macs),
+        "macs": cell(one.executed_macs, units.macs),
         "arithmetic": cell(one.arithmetic_speedup, units.times),
         "saved": cell(one.macs_saved, units.percent),
         "realised": cell(one.realised, lambda ratio: units.percent(ratio.median)),
@@ -54,7 +54,7 @@ def entry_rows(entries: Sequence[Entry]) -> list[dict[str, Any]]:
 
 def _entry(entry: Entry, scale: float) -> dict[str, Any]:
     unknown = NotMeasured("known from latency runs only")
-    macs = unknown if entry.done_macs is None else entry.done_macs
+    macs = unknown if entry.executed_macs is None else entry.executed_macs
     row = {
         "name": entry.label,
         "kind": entry.kind,
@@ -76,8 +76,8 @@ def _entry(entry: Entry, scale: float) -> dict[str, Any]:
         ends = min(latency.median_us_per_input), max(latency.median_us_per_input)
         least, most = map(units.microseconds, ends)
         row["inputs"] = f"by input {least} to {most}" if least != most else ""
-    if min(latency.done_macs) != max(latency.done_macs):
-        low, high = units.macs(min(latency.done_macs)), units.macs(max(latency.done_macs))
+    if min(latency.executed_macs) != max(latency.executed_macs):
+        low, high = units.macs(min(latency.executed_macs)), units.macs(max(latency.executed_macs))
         row["macs_spread"] = f"{low} to {high}"
     return row
 
@@ -119,7 +119,7 @@ def comparison_tiles(comparison: Comparison) -> list[dict[str, str]]:
     if not ranked:
         return []
     arithmetic, best = max(ranked, key=lambda one: one[0])
-    note = f"{units.macs(best.done_macs)} MACs executed of {units.macs(best.dense_macs)}"
+    note = f"{units.macs(best.executed_macs)} MACs executed of {units.macs(best.dense_macs)}"
     tiles = [
         _ratio_tile(best.speedup, "faster", f"{best.name} against {comparison.baseline}"),
         {

@@ -27,7 +27,7 @@ class Row:
     is_gate: bool
     time_us: float | None
     dense_macs: int
-    done_macs: float
+    executed_macs: float
     """Executed, mean over the inputs."""
     channels: int | None
     active: list[int] | None
@@ -67,7 +67,7 @@ def rows_of(layers: Sequence[LayerTime]) -> list[Row]:
             continue
         rows[owner] = replace(
             total,
-            done_macs=total.done_macs + row.done_macs,
+            executed_macs=total.executed_macs + row.executed_macs,
             dense_macs=total.dense_macs + row.dense_macs,
             time_us=None if total.time_us is None else total.time_us + (row.time_us or 0.0),
         )
@@ -81,7 +81,7 @@ def _row(layer: LayerTime) -> Row:
         is_gate=layer.is_gate,
         time_us=None if isinstance(layer.median_us, NotMeasured) else layer.median_us,
         dense_macs=layer.dense_macs,
-        done_macs=layer.mean_macs,
+        executed_macs=layer.mean_macs,
         channels=layer.channels,
         active=layer.active_outputs,
     )
@@ -93,7 +93,7 @@ def _table(entry: Entry, latency: Latency) -> dict[str, Any]:
     base = entry.baseline
     before = {row.name: row for row in rows_of(base.layers)} if base else {}
     time_scale = max((row.time_us or 0.0 for row in [*rows, *before.values()]), default=0.0)
-    macs_scale = max((max(row.dense_macs, row.done_macs) for row in rows), default=0)
+    macs_scale = max((max(row.dense_macs, row.executed_macs) for row in rows), default=0)
     total = latency.layer_sum_us
     reference = base.latency.layer_sum_us if base and isinstance(base.latency, Latency) else None
     gates = [layer for layer in latency.layers if layer.is_gate]
@@ -113,11 +113,11 @@ def _table(entry: Entry, latency: Latency) -> dict[str, Any]:
         "total_speedup": "",
         "total_arithmetic": units.times(latency.dense_macs / max(done, 1)),
         "dense_macs": units.macs(latency.dense_macs),
-        "done_macs": units.macs(done),
+        "executed_macs": units.macs(done),
         "gate_macs": units.percent(sum(one.mean_macs for one in gates) / max(done, 1), 1),
         "gate_time": units.ABSENT,
         "has_gates": entry.kind == "gated",
-        "macs_spread": _spread(latency.done_macs),
+        "macs_spread": _spread(latency.executed_macs),
         "hidden": len(every) - len(rows),
     }
     if isinstance(total, float) and total > 0:
@@ -145,7 +145,7 @@ def _cells(
 ) -> dict[str, Any]:
     time_us, time_before = row.time_us, before.time_us if before else None
     kind = "gate" if row.is_gate else entry.kind
-    dense, done = row.dense_macs, row.done_macs
+    dense, done = row.dense_macs, row.executed_macs
     times = "" if time_us is None else units.microseconds(time_us)
     cells: dict[str, Any] = {
         "name": Markup(".<wbr>").join(escape(part) for part in row.name.split(".")),

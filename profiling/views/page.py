@@ -175,8 +175,8 @@ def _instructions(counts: Mapping[str, InstructionCount]) -> list[dict[str, str]
             "name": name,
             "machine": f"{count.machine} ({count.cpu}, {count.tool})",
             "instructions": units.instructions(count.instructions),
-            "macs": units.macs(count.done_macs),
-            "per_mac": f"{count.instructions / max(count.done_macs, 1):.3f}",
+            "macs": units.macs(count.executed_macs),
+            "per_mac": f"{count.instructions / max(count.executed_macs, 1):.3f}",
             "exact": "yes" if count.exact else "no",
         }
         for name, count in counts.items()

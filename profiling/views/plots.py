@@ -171,6 +171,6 @@ def _from_comparison(page: Page) -> Iterable[dict[str, Any]]:
             "method": one.kind,
             "program": "headgate",
             "accuracy": getattr(one, key),
-            "macs": one.done_macs if is_measured(one.done_macs) else None,
+            "macs": one.executed_macs if is_measured(one.executed_macs) else None,
             "latency_us": one.latency_us.median,
         }

@@ -49,7 +49,7 @@ def test_counts_and_arithmetic_agree_with_the_hosts(folder: Path) -> None:
         program.run(inputs)
         counts, macs = program.active_counts, program.layer_macs()
     assert latency.gates == {name: active.tolist() for name, active in counts.items()}
-    assert [layer.done_macs for layer in latency.layers] == macs.T.tolist()
+    assert [layer.executed_macs for layer in latency.layers] == macs.T.tolist()
     assert latency.dense_macs == program.dense_macs()
     assert isinstance(report.outputs, Check) and report.outputs.passed
     page = render_html(build_report("here", profiles=[report]))

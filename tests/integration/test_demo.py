@@ -55,7 +55,7 @@ def test_demo(small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert result["valid"]
     standings = result["comparison"]["standings"]
     assert [one["name"] for one in standings] == ["resnet8", "resnet8-fbs-0.7", "resnet8-fbs-0.5"]
-    done = [one["done_macs"] for one in standings]
+    done = [one["executed_macs"] for one in standings]
     assert done[0] > done[1] > done[2]
     assert all(0 <= one["accuracy_on_images"] <= 1 for one in standings)
     page = Path(result["report"]).read_text()

@@ -40,7 +40,7 @@ def test_active_channels_cost_instructions(fake: Bundle) -> None:
         image = np.full((1, 4, 2, 3), -1.0, np.float32)
         image[:, :active] = 1.0
         counts.append(count_instructions(fake, image))
-    assert [count.done_macs for count in counts] == [16 + 24 * active for active in range(5)]
+    assert [count.executed_macs for count in counts] == [16 + 24 * active for active in range(5)]
     steps = np.diff([count.instructions for count in counts])
     assert (steps[1:] > 0).all()
     assert steps[1:].max() - steps[1:].min() <= 4  # the loop over them may be unrolled

@@ -38,7 +38,7 @@ def test_profile_of_a_file(file: Path) -> None:
     assert all(isinstance(layer.median_us, float) for layer in latency.layers)
     counts = (images(5).sum(axis=(2, 3)) > 0).sum(axis=1)
     assert latency.layers[1].active_outputs == counts.tolist()
-    assert latency.layers[1].done_macs == (24 * counts).tolist()
+    assert latency.layers[1].executed_macs == (24 * counts).tolist()
 
 
 def test_compare_and_report(file: Path, tmp_path: Path) -> None:

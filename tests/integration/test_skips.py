@@ -31,14 +31,14 @@ def test_instructions_fall_with_density(name: str, densities: tuple[float, ...])
     counts = [count(name, density) for density in densities]
     executed = [result.instructions for result in counts]
     assert (np.diff(executed) < 0).all(), executed
-    assert (np.diff([result.done_macs for result in counts]) < 0).all()
+    assert (np.diff([result.executed_macs for result in counts]) < 0).all()
 
 
 def test_mcifarnet_realises_what_half_the_channels_promise() -> None:
     """A dense MAC takes at most 0.45 instructions (a quarter is the floor: four lanes, one
     multiply-add); at density 0.5, which leaves 1 MAC in 3.9, at most 1 instruction in 3.2."""
     dense, half = count("mcifarnet", None), count("mcifarnet", 0.5)
-    assert dense.done_macs == pytest.approx(174.30e6, rel=1e-4)
+    assert dense.executed_macs == pytest.approx(174.30e6, rel=1e-4)
     assert dense.per_mac <= 0.45
     assert dense.instructions >= 3.2 * half.instructions
 

@@ -254,7 +254,7 @@ def test_as_baselines_of_a_comparison(resnet8: dict[str, Path]) -> None:
     )
     assert result.baseline == "resnet8-fp32 on LiteRT"
     int8 = result["resnet8-int8 on LiteRT"]
-    assert int8.dense_macs == int8.done_macs == 12_501_632
+    assert int8.dense_macs == int8.executed_macs == 12_501_632
     assert int8.macs_saved == 0.0
     assert int8.accuracy_on_images >= 0.7
 
@@ -314,7 +314,7 @@ def test_compared_on_an_emulated_board(
     ours, theirs = result["resnet8-rpi4"], result["resnet8-fp32 on LiteRT"]
     assert result.baseline == ours.name and result.cpu == "cortex-a72"
     assert theirs.top1_agreement == 1.0
-    assert theirs.done_macs == ours.done_macs == 12_501_632
+    assert theirs.executed_macs == ours.executed_macs == 12_501_632
     assert isinstance(theirs.instructions, int), theirs.instructions
     # The floor is 0.25: one instruction for four lanes.
     assert 0.25 < theirs.per_mac < 0.6

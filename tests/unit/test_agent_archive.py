@@ -121,7 +121,7 @@ def test_profile_writes_one_report(archive: Path, tmp_path: Path) -> None:
     assert "latency  median 301.0 us" in done.stdout
     report = json.loads(report_path.read_text())
     assert not list(tmp_path.glob(".*"))  # nor its temporary name
-    assert report["schema"] == 1
+    assert report["schema"] == 2
     assert report["valid"] is True
     assert report["bundle"]["model_sha256"] == bundle.manifest["model_sha256"]
     assert report["context"]["before"]["cpu"] == "Cortex-A76"

@@ -53,9 +53,9 @@ def test_figures_are_those_of_the_runner(path: Path, tmp_path: Path) -> None:
     assert (first.channels, second.channels) == (None, 4)
     assert second.active_inputs is None
     # The gate's 4 x 4 pairs; 6 MACs for each of 4 inputs and the active outputs.
-    assert first.done_macs == [16] * 5
-    assert second.done_macs == [48, 72, 48, 72, 48]
-    assert (found.done_macs, found.dense_macs) == ([64, 88, 64, 88, 64], 96)
+    assert first.executed_macs == [16] * 5
+    assert second.executed_macs == [48, 72, 48, 72, 48]
+    assert (found.executed_macs, found.dense_macs) == ([64, 88, 64, 88, 64], 96)
 
 
 def test_runs_are_as_many_as_fit_the_budget(path: Path, tmp_path: Path) -> None:

@@ -170,8 +170,8 @@ def test_a_text_that_was_cut_off_or_altered_never_escapes(
         (b"\xff\xfe", "not JSON, or cut off"),
         (b"[1]", "is no report of the agent's"),
         (b'{"schema": 2, "title": "a page"}', "is no report of the agent's"),
-        (b'{"schema": 7, "agent": "9", "verb": "run"}', "has schema 7, this headgate reads 1"),
-        (b'{"schema": 1, "agent": "9", "verb": "run"}', "it has no arguments"),
+        (b'{"schema": 7, "agent": "9", "verb": "run"}', "has schema 7, this headgate reads 2"),
+        (b'{"schema": 2, "agent": "9", "verb": "run"}', "it has no arguments"),
     ],
 )
 def test_what_is_no_report_says_so(text: bytes, message: str) -> None:
@@ -200,7 +200,11 @@ def test_reports_that_contradict_themselves_are_refused(report: dict[str, Any]) 
         (("valid",), False, "valid and invalid_because contradict"),
         (("bundle", "sha256"), "abc", "bundle.sha256 is 'abc', not a SHA-256"),
         (("latency", "inputs"), 4, "has 5 entries for 4 inputs"),
-        (("latency", "layers", 0, "done_macs"), [1], r"layers\[0\].done_macs has 1 entries"),
+        (
+            ("latency", "layers", 0, "executed_macs"),
+            [1],
+            r"layers\[0\].executed_macs has 1 entries",
+        ),
         (("latency", "latencies_us"), [], "rests on no runs"),
         (("energy", "windows"), [], "energy has no windows"),
         (("energy", "idle", "end_s"), -1, "energy.idle ends before it starts"),

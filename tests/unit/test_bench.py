@@ -40,8 +40,8 @@ def results() -> dict[str, Any]:
         images=fake_bundle.images(2),
         rounds=5,
     )
-    count = {"machine": "qemu:rpi4", "instructions": 40, "done_macs": 96}
-    counts = {"net": count, "net-fbs-0.5": {**count, "instructions": 10, "done_macs": 40}}
+    count = {"machine": "qemu:rpi4", "instructions": 40, "executed_macs": 96}
+    counts = {"net": count, "net-fbs-0.5": {**count, "instructions": 10, "executed_macs": 40}}
     network = {
         "comparison": without_runs(comparison.to_json()),
         "instructions": counts,

@@ -231,7 +231,7 @@ def test_layers_that_only_some_variants_have_stand_where_they_run(
 ) -> None:
     dense = copy.deepcopy(on_pi4["dense"])
     mean = {**dense["latency"]["layers"][0], "name": "mean", "operator": "channel_mean"}
-    dense["latency"]["layers"].insert(2, mean | {"dense_macs": 0, "done_macs": [0] * 5})
+    dense["latency"]["layers"].insert(2, mean | {"dense_macs": 0, "executed_macs": [0] * 5})
     page = page_of(dense, on_pi4["gated"])
     shown = []
     for table in page.split('<table class="layers">')[1:]:

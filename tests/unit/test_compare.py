@@ -114,7 +114,7 @@ def test_peer_that_computes_something_else_is_a_warning() -> None:
     result = compare([dense(), peer(80.0, wrong=True)], images=IMAGES, rounds=5)
     assert result["peer"].top1_agreement < 1
     assert any("is it the same network?" in line for line in result.warnings)
-    assert result["peer"].done_macs == NotMeasured("a peer counts no MACs")
+    assert result["peer"].executed_macs == NotMeasured("a peer counts no MACs")
 
 
 def test_accuracy_recorded_and_on_the_images() -> None:

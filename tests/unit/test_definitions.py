@@ -22,12 +22,12 @@ def test_host_and_board_count_the_same_macs(tmp_path: Path) -> None:
     latency = measure_here(path, Settings(rounds=1, budget_s=0.01)).latency
     with load(bundle) as program:
         program.run(images)
-        assert latency.done_macs == program.executed_macs().tolist()
+        assert latency.executed_macs == program.executed_macs().tolist()
         assert latency.dense_macs == program.dense_macs() == 96  # without the gate
-        of_layers = [layer.done_macs for layer in latency.layers]
+        of_layers = [layer.executed_macs for layer in latency.layers]
         assert of_layers == program.layer_macs().T.tolist()
     here = profile(path, repeat=1).latency
-    assert (here.dense_macs, here.done_macs) == (latency.dense_macs, latency.done_macs)
+    assert (here.dense_macs, here.executed_macs) == (latency.dense_macs, latency.executed_macs)
 
 
 def test_executed_macs_are_pairs_of_active_channels_and_what_is_always_done() -> None:

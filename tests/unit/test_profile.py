@@ -41,11 +41,11 @@ def test_layers_have_times_macs_and_active_channels(path: Path) -> None:
     gate, conv = latency.layers
     assert (gate.is_gate, conv.is_gate) == (True, False)
     assert conv.median_us == pytest.approx(3 * gate.median_us)
-    assert (conv.dense_macs, conv.done_macs) == (96, [48, 72, 48, 72, 48])
+    assert (conv.dense_macs, conv.executed_macs) == (96, [48, 72, 48, 72, 48])
     assert (conv.channels, conv.active_outputs) == (4, [2, 3, 2, 3, 2])
     assert (gate.channels, gate.active_outputs) == (None, None)
     assert latency.dense_macs == 96  # gates are no part of the dense network
-    assert latency.done_macs == [64, 88, 64, 88, 64]
+    assert latency.executed_macs == [64, 88, 64, 88, 64]
 
 
 def test_an_unsaved_bundle_has_its_own_name(path: Path) -> None:
@@ -77,7 +77,7 @@ def test_emulated_time_is_not_measured_but_work_is(
     report = profile(bundle, "qemu:rpi4")
     latency = report.latency
     assert latency.latency_us == latency.layers[1].median_us == EMULATED
-    assert latency.layers[1].done_macs == [48, 72, 48, 72, 48]
+    assert latency.layers[1].executed_macs == [48, 72, 48, 72, 48]
     assert latency.latencies_us == [] and report.outputs.passed
     assert report.instructions == NotMeasured("no plugins")
     data = json.loads(json.dumps(report.to_json()))

@@ -156,18 +156,18 @@ def test_steps_of_a_gate_are_one_row(page: Page) -> None:
     _, gate, conv, _ = page.reports[1].latency.layers
     steps = [
         dataclasses.replace(
-            gate, name=f"{conv.name}.predictor", median_us=2.0, done_macs=[10] * INPUTS
+            gate, name=f"{conv.name}.predictor", median_us=2.0, executed_macs=[10] * INPUTS
         ),
-        dataclasses.replace(gate, name=conv.name, median_us=3.0, done_macs=[0] * INPUTS),
+        dataclasses.replace(gate, name=conv.name, median_us=3.0, executed_macs=[0] * INPUTS),
         dataclasses.replace(
-            gate, name="lv7", operator="merge_lists", median_us=0.5, done_macs=[0] * INPUTS
+            gate, name="lv7", operator="merge_lists", median_us=0.5, executed_macs=[0] * INPUTS
         ),
     ]
     rows = rows_of([*steps, conv])
     names = [row.name for row in rows]
     assert names == [f"gate of {conv.name}", "lists of active channels", conv.name]
     assert [row.time_us for row in rows[:2]] == [5.0, 0.5]
-    assert rows[0].done_macs == 10
+    assert rows[0].executed_macs == 10
 
 
 @given(st.lists(st.floats(1, 1e6), min_size=1, max_size=60))
