@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..absent import NotMeasured
+from ..system import System
 
 SAMPLED = "sampled"
 COUNTER = "counter"
@@ -47,6 +48,7 @@ class Sensor(ABC):
     rate_hz: float
     """How often polling it is worth while."""
     warnings: list[str] = field(default_factory=list)
+    system: System = field(default_factory=System)
 
     def start(self) -> None:  # noqa: B027 (most sensors need nothing)
         """Get ready; called once, before the first poll.

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from ..absent import NotMeasured
 from ..errors import SensorError
 from ..system import System
-from .base import COUNTER, SAMPLED, Probe, Sensor
+from .base import COUNTER, SAMPLED, Probe
 from .jetson import is_jetson
 from .rails import (
     Rail,
-    RailSensor,
     connected,
+    label_of,
     microwatts,
     polling_rate_hz,
+    rail_sensor,
     readable,
     volts_and_amperes,
 )
@@ -70,18 +71,33 @@ def probe(system: System, shunt_uohm: int | None = None, only: str | None = None
         if isinstance(chip, NotMeasured) or (on_jetson and chip == _THREE_CHANNELS):
             continue
         device = _Device(folder, chip, _place(system, folder))
-        if chip in _CHIPS or chip == _THREE_CHANNELS:
-            is_meant = only is None or only == device.sensor_name
-            sensor, complaint = _monitor(system, device, shunt_uohm if is_meant else None)
-        elif system.glob(f"{folder}/energy*_input"):
-            sensor, complaint = _counter(system, device)
-        else:
+        is_monitor = chip in _CHIPS or chip == _THREE_CHANNELS
+        rails = _channels(system, device) if is_monitor else _counters(system, device)
+        if not (rails or is_monitor):
             continue
-        if sensor is None:
-            result.absent = complaint
-            result.failed.append(complaint)
-        else:
-            result.sensors.append(sensor)
+        rails, warnings = readable(rails, system)
+        if not rails:
+            reason = "; ".join(warnings) or "all its channels are NC or have no files"
+            result.absent = f"{device.title}: {reason}"
+            result.failed.append(result.absent)
+            continue
+        total = _total(device, [rail.channel.name for rail in rails], warnings)
+        if is_monitor:
+            wanted_uohm = shunt_uohm if only in (None, device.sensor_name) else None
+            for rail in rails:
+                warnings = warnings + _shunt_warnings(system, device, rail, wanted_uohm)
+        result.sensors.append(
+            rail_sensor(
+                system,
+                device.sensor_name,
+                rails,
+                total,
+                f"what {'its shunt' if is_monitor else 'the counter'} is wired to",
+                warnings,
+                SAMPLED if is_monitor else COUNTER,
+                polling_rate_hz([system.number(f"{folder}/update_interval")] if is_monitor else []),
+            )
+        )
     return result
 
 
@@ -89,30 +105,6 @@ def _place(system: System, folder: str) -> str:
     parts = system.real_name(folder).split("/")
     addresses = [part for part in parts if re.fullmatch(r"\d+-[0-9a-f]{4}", part)]
     return addresses[-1] if addresses else folder.rpartition("/")[2]
-
-
-def _monitor(system: System, device: _Device, shunt_uohm: int | None) -> tuple[Sensor | None, str]:
-    rails, warnings = readable(_channels(system, device), system)
-    left_out = list(warnings)
-    if not rails:
-        reason = "; ".join(warnings) or "all its channels are NC or have no files"
-        return None, f"{device.title}: {reason}"
-    for rail in rails:
-        warnings += _shunt_warnings(system, device, rail, shunt_uohm)
-    interval = system.number(f"{device.folder}/update_interval")
-    names = [rail.channel.name for rail in rails]
-    sensor = RailSensor(
-        name=device.sensor_name,
-        kind=SAMPLED,
-        channels=[rail.channel for rail in rails],
-        total=_total(device, names, left_out),
-        scope="what its shunt is wired to",
-        rate_hz=polling_rate_hz([interval] if isinstance(interval, int) else []),
-        warnings=warnings,
-        system=system,
-        rails=rails,
-    )
-    return sensor, ""
 
 
 def _total(device: _Device, names: list[str], left_out: list[str]) -> list[str] | NotMeasured:
@@ -129,15 +121,13 @@ def _total(device: _Device, names: list[str], left_out: list[str]) -> list[str] 
 def _channels(system: System, device: _Device) -> list[Rail]:
     folder = device.folder
     if device.chip != _THREE_CHANNELS:
-        label = system.text(f"{folder}/label")
-        name = label if isinstance(label, str) and label else device.chip
+        name = label_of(system, f"{folder}/label", device.chip)
         if system.exists(f"{folder}/power1_input"):
             return [microwatts(f"{folder}/power1_input", name)]
         return [volts_and_amperes(folder, 1, name)]
     rails = []
     for number in (1, 2, 3):
-        label = system.text(f"{folder}/in{number}_label")
-        name = label if isinstance(label, str) and label else f"channel{number}"
+        name = label_of(system, f"{folder}/in{number}_label", f"channel{number}")
         if connected(name) and system.exists(f"{folder}/in{number}_input"):
             rails.append(volts_and_amperes(folder, number, name))
     return rails
@@ -157,11 +147,8 @@ def _shunt_warnings(
         shunt_voltage = f"{device.folder}/in{int(number) + 3}_input"
     uohm = system.number(shunt_file)
     if isinstance(uohm, NotMeasured):
-        return (
-            []
-            if wanted_uohm is None
-            else [f"{device.title}: the shunt is unknown: no {shunt_file}"]
-        )
+        unknown = f"{device.title}: the shunt is unknown: no {shunt_file}"
+        return [] if wanted_uohm is None else [unknown]
     if wanted_uohm is not None and uohm != wanted_uohm:
         raise SensorError(
             f"{device.title}: its driver believes in a shunt of {uohm} uOhm, you said "
@@ -174,10 +161,8 @@ def _shunt_warnings(
             f"{device.title}: the shunt is the driver's default of {uohm} uOhm; if the resistor "
             "says R100 it is 100000: confirm with --shunt-uohm"
         )
-    drop, milliamperes = (
-        system.number(shunt_voltage),
-        system.number(f"{device.folder}/curr{number}_input"),
-    )
+    drop = system.number(shunt_voltage)
+    milliamperes = system.number(f"{device.folder}/curr{number}_input")
     if isinstance(drop, int) and isinstance(milliamperes, int) and uohm > 0:
         microvolts = abs(drop * per_uv)
         expected_ma = microvolts * 1000 / uohm
@@ -192,26 +177,10 @@ def _shunt_warnings(
     return warnings
 
 
-def _counter(system: System, device: _Device) -> tuple[Sensor | None, str]:
+def _counters(system: System, device: _Device) -> list[Rail]:
     rails = []
     for path in system.glob(f"{device.folder}/energy*_input"):
-        label = system.text(path.replace("_input", "_label"))
         stem = path.rpartition("/")[2].replace("_input", "")
-        name = label if isinstance(label, str) and label else stem
+        name = label_of(system, path.replace("_input", "_label"), stem)
         rails.append(microwatts(path, name))
-    rails, warnings = readable(rails, system)
-    if not rails:
-        return None, f"{device.title}: {'; '.join(warnings)}"
-    names = [rail.channel.name for rail in rails]
-    sensor = RailSensor(
-        name=device.sensor_name,
-        kind=COUNTER,
-        channels=[rail.channel for rail in rails],
-        total=_total(device, names, warnings),
-        scope="what the counter is wired to",
-        rate_hz=10.0,
-        warnings=warnings,
-        system=system,
-        rails=rails,
-    )
-    return sensor, ""
+    return rails

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 from ..absent import NotMeasured
 from ..system import System
-from .base import SAMPLED, Channel, Probe
+from .base import Channel, Probe
 from .rails import (
     Rail,
-    RailSensor,
     connected,
+    label_of,
     microwatts,
     polling_rate_hz,
+    rail_sensor,
     readable,
     volts_and_amperes,
 )
@@ -132,31 +133,19 @@ def probe(system: System) -> Probe:
     if not is_jetson(system):
         return Probe(absent="not a Jetson")
     board = find_board(system)
-    rails, intervals = [], []
-    for finder in (_iio_rails, _hwmon_rails):
-        found, delays = finder(system)
-        rails += found
-        intervals += delays
-    present = {rail.channel.name for rail in rails}
-    rails, warnings = readable(_with_names_once(rails), system)
+    in_iio, in_hwmon = _iio_rails(system), _hwmon_rails(system)
+    found = [*in_iio[0], *in_hwmon[0]]
+    rails, warnings = readable(_with_names_once(found), system)
     if not rails:
         if isinstance(board, NotMeasured):
             return Probe(absent=board.reason)
         return Probe(absent="; ".join(warnings) or f"{board.title}: no ina3221 in /sys/bus/i2c")
-    total = _total(board, {rail.channel.name for rail in rails}, present)
-    with_carrier = isinstance(board, Board) and set(board.carrier) & set(_names(total))
-    sensor = RailSensor(
-        name="jetson",
-        kind=SAMPLED,
-        channels=[rail.channel for rail in rails],
-        total=total,
-        scope=_SCOPE_WITH_CARRIER if with_carrier else _SCOPE,
-        rate_hz=polling_rate_hz(intervals),
-        warnings=warnings,
-        system=system,
-        rails=rails,
-    )
-    return Probe([sensor])
+    names, present = ({rail.channel.name for rail in some} for some in (rails, found))
+    total, scope = _total(board, names, present), _SCOPE
+    if isinstance(board, Board) and isinstance(total, list) and set(board.carrier) & set(total):
+        scope = _SCOPE_WITH_CARRIER
+    rate_hz = polling_rate_hz([*in_iio[1], *in_hwmon[1]])
+    return Probe([rail_sensor(system, "jetson", rails, total, scope, warnings, rate_hz=rate_hz)])
 
 
 def _total(
@@ -175,10 +164,6 @@ def _total(
     return wanted
 
 
-def _names(total: list[str] | NotMeasured) -> list[str]:
-    return [] if isinstance(total, NotMeasured) else total
-
-
 def _compatible(system: System) -> list[str]:
     text = system.text("proc/device-tree/compatible")
     return text.split("\0") if isinstance(text, str) else []
@@ -189,7 +174,7 @@ def _with_names_once(rails: list[Rail]) -> list[Rail]:
     return list({rail.channel.name: rail for rail in reversed(rails)}.values())[::-1]
 
 
-def _iio_rails(system: System) -> tuple[list[Rail], list[int]]:
+def _iio_rails(system: System) -> tuple[list[Rail], list[int | NotMeasured]]:
     """JetPack 4: ``rail_name_N`` and ``in_powerN_input`` in milliwatts."""
     rails, delays = [], []
     for path in system.glob("sys/bus/i2c/drivers/ina3221x/*/iio:device*/rail_name_*"):
@@ -198,11 +183,14 @@ def _iio_rails(system: System) -> tuple[list[Rail], list[int]]:
         if isinstance(name, str) and connected(name):
             power = f"{folder}/in_power{number}_input"
             rails.append(Rail(Channel(name, "rail", f"/{power}"), power_file=power))
-            delays += _polling_delay_ms(system, folder, number)
+            # It reads "0 ms" on JetPack 4, which says nothing.
+            text = system.text(f"{folder}/polling_delay_{number}")
+            words = text.split() if isinstance(text, str) else []
+            delays += [int(word) for word in words[:1] if word.isdigit()]
     return rails, delays
 
 
-def _hwmon_rails(system: System) -> tuple[list[Rail], list[int]]:
+def _hwmon_rails(system: System) -> tuple[list[Rail], list[int | NotMeasured]]:
     """JetPack 5 and later: mainline's drivers; Thor has its supply on an ina238 beside them."""
     rails, intervals = [], []
     for path in system.glob("sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*/in[123]_label"):
@@ -210,17 +198,8 @@ def _hwmon_rails(system: System) -> tuple[list[Rail], list[int]]:
         number, name = int(file[2]), system.text(path)
         if isinstance(name, str) and connected(name):
             rails.append(volts_and_amperes(folder, number, name))
-            interval = system.number(f"{folder}/update_interval")
-            intervals += [interval] if isinstance(interval, int) else []
+            intervals.append(system.number(f"{folder}/update_interval"))
     for path in system.glob("sys/bus/i2c/drivers/ina238/*/hwmon/hwmon*/power1_input"):
-        label = system.text(f"{path.rpartition('/')[0]}/label")
-        name = label if isinstance(label, str) and label else "VIN"
-        rails.append(microwatts(path, name))
+        folder = path.rpartition("/")[0]
+        rails.append(microwatts(path, label_of(system, f"{folder}/label", "VIN")))
     return rails, intervals
-
-
-def _polling_delay_ms(system: System, folder: str, number: str) -> list[int]:
-    """``polling_delay_N`` of JetPack 4 reads ``0 ms``, which says nothing."""
-    text = system.text(f"{folder}/polling_delay_{number}")
-    words = text.split() if isinstance(text, str) else []
-    return [int(words[0])] if words and words[0].isdigit() else []

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
+from ..absent import NotMeasured
 from ..errors import describe
 from ..system import System
-from .base import Channel, Sample, Sensor
+from .base import SAMPLED, Channel, Sample, Sensor
 
-_FASTEST_HZ = 20.0
+_USUAL_HZ, _FASTEST_HZ = 10.0, 20.0
 _TRIES = 3
 
 
@@ -45,12 +47,10 @@ class RailSensor(Sensor):
     A rail that cannot be read is left out of that sample, the others are kept.
     """
 
-    system: System | None = None
-    rails: list[Rail] | None = None
+    rails: list[Rail] = field(default_factory=list)
 
     def poll(self, now_ns: int) -> list[Sample]:
         """One sample, stamped with the middle of the reading."""
-        assert self.system is not None and self.rails is not None
         values: dict[str, float] = {}
         failure: Exception | None = None
         started = self.system.monotonic_ns()
@@ -62,6 +62,21 @@ class RailSensor(Sensor):
         if failure is not None and not values:
             raise failure
         return [Sample((started + self.system.monotonic_ns()) // 2, values)]
+
+
+def rail_sensor(
+    system: System,
+    name: str,
+    rails: list[Rail],
+    total: list[str] | NotMeasured,
+    scope: str,
+    warnings: list[str],
+    kind: str = SAMPLED,
+    rate_hz: float = _USUAL_HZ,
+) -> RailSensor:
+    """A sensor whose channels are these rails."""
+    channels = [rail.channel for rail in rails]
+    return RailSensor(name, kind, channels, total, scope, rate_hz, warnings, system, rails)
 
 
 def volts_and_amperes(folder: str, number: int, name: str) -> Rail:
@@ -76,6 +91,12 @@ def volts_and_amperes(folder: str, number: int, name: str) -> Rail:
 def microwatts(path: str, name: str) -> Rail:
     """A channel whose file has microwatts, or microjoules."""
     return Rail(Channel(name, "rail", f"/{path}"), power_file=path, divisor=1000)
+
+
+def label_of(system: System, path: str, otherwise: str) -> str:
+    """What a file calls a channel; ``otherwise`` where it is absent or empty."""
+    label = system.text(path)
+    return label if isinstance(label, str) and label else otherwise
 
 
 def connected(label: str) -> bool:
@@ -107,10 +128,10 @@ def _problem(rail: Rail, system: System) -> str | None:
     return problem
 
 
-def polling_rate_hz(intervals_ms: list[int], otherwise: float = 10.0) -> float:
+def polling_rate_hz(intervals_ms: Iterable[int | NotMeasured]) -> float:
     """Faster than the chips average would only read the same value again.
 
     20 Hz at most: a reading takes a millisecond or so on the bus, and a CPU that waits for it.
     """
-    known = [interval for interval in intervals_ms if interval > 0]
-    return min(_FASTEST_HZ, 1000.0 / max(known)) if known else otherwise
+    known = [one for one in intervals_ms if isinstance(one, int) and one > 0]
+    return min(_FASTEST_HZ, 1000.0 / max(known)) if known else _USUAL_HZ

@@ -10,9 +10,8 @@ from ..absent import NotMeasured
 from ..errors import describe
 from ..system import System
 from .base import COUNTER, Channel, Probe
-from .rails import Rail, RailSensor
+from .rails import Rail, rail_sensor
 
-_RATE_HZ = 10.0
 _ZONES = "sys/class/powercap/intel-rapl:*"
 
 
@@ -43,20 +42,11 @@ def probe(system: System) -> Probe:
     if not rails:
         # One zone's reason is everybody's.
         return Probe(absent=reasons[0] if reasons else "no intel-rapl in /sys/class/powercap")
-    sensor = RailSensor(
-        name="rapl",
-        kind=COUNTER,
-        channels=[rail.channel for rail in rails],
-        total=NotMeasured(f"RAPL's {', '.join(missing)} cannot be read: {reasons[0]}")
-        if missing
-        else total or NotMeasured("RAPL has no package counter here"),
-        scope="CPU packages and their memory, not the rest of the machine",
-        rate_hz=_RATE_HZ,
-        warnings=reasons,
-        system=system,
-        rails=rails,
-    )
-    return Probe([sensor])
+    whole: list[str] | NotMeasured = total or NotMeasured("RAPL has no package counter here")
+    if missing:
+        whole = NotMeasured(f"RAPL's {', '.join(missing)} cannot be read: {reasons[0]}")
+    scope = "CPU packages and their memory, not the rest of the machine"
+    return Probe([rail_sensor(system, "rapl", rails, whole, scope, reasons, COUNTER)])
 
 
 def _problem(rail: Rail, system: System) -> str | None:
