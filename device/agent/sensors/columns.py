@@ -122,28 +122,7 @@ class Columns:
             SensorError: there is no column with power, none or more than one that is wanted.
         """
         separator = separator_of(header)
-        return cls.named(cells_of(header, separator), separator, wanted)
-
-    @classmethod
-    def default(cls, line: str, wanted: str | None = None) -> Columns:
-        """Those of a meter that sends figures and no header.
-
-        Raises:
-            SensorError: there are more than time and power.
-        """
-        separator = separator_of(line)
-        count = len(cells_of(line, separator))
-        if count > len(DEFAULT_HEADER):
-            raise SensorError(
-                f"{count} columns and no header: {line[:60]!r}; its first line has to name them, "
-                "such as timestamp_s,voltage_v,current_ma"
-            )
-        return cls.named(DEFAULT_HEADER[-count:], separator, wanted)
-
-    @classmethod
-    def named(cls, header: Iterable[str], separator: str, wanted: str | None) -> Columns:
-        """As :meth:`of`, of a header that is in cells already."""
-        names = tuple(name.lower() for name in header)
+        names = tuple(name.lower() for name in cells_of(header, separator))
         time = next((index for index, name in enumerate(names) if name in _TIME), None)
         factor = 1.0 if time is None else _TIME[names[time]]
         chosen = _chosen(names, wanted)
@@ -167,6 +146,22 @@ class Columns:
         places = voltage[0], current[0]
         return cls(names, separator, time, factor, places, voltage[1] * current[1] / 1000)
 
+    @classmethod
+    def default(cls, line: str, wanted: str | None = None) -> Columns:
+        """Those of a meter that sends figures and no header.
+
+        Raises:
+            SensorError: there are more than time and power.
+        """
+        separator = separator_of(line)
+        count = len(cells_of(line, separator))
+        if count > len(DEFAULT_HEADER):
+            raise SensorError(
+                f"{count} columns and no header: {line[:60]!r}; its first line has to name them, "
+                "such as timestamp_s,voltage_v,current_ma"
+            )
+        return cls.of(separator.join(DEFAULT_HEADER[-count:]), wanted)
+
     def read(self, line: str) -> tuple[int | None, float]:
         """Nanoseconds of the meter's clock, if it has one, and milliwatts.
 
@@ -175,12 +170,9 @@ class Columns:
         """
         cells = cells_of(line, self.separator)
         if len(cells) != len(self.names):
-            hint = (
-                "; with decimal commas, separate them by semicolons"
-                if self.separator == ","
-                else ""
-            )
-            raise ValueError(f"{line[:60]!r} has {len(cells)} columns, not {len(self.names)}{hint}")
+            fault = f"{line[:60]!r} has {len(cells)} columns, not {len(self.names)}"
+            hint = "; with decimal commas, separate them by semicolons"
+            raise ValueError(fault + hint if self.separator == "," else fault)
         power_mw = 1.0
         for index in self.power:
             power_mw *= figure(cells[index], self.separator)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ..errors import SensorError, describe
 from ..system import System
-from .base import SAMPLED, Sensor
+from .base import Sensor
 from .lines import LineSensor, meter_channel
 
 _ENDING_S = 1.0
@@ -33,11 +33,7 @@ def open_sensor(system: System, argument: str, column: str | None) -> Sensor:
         raise SensorError("--sensor command: needs a command line after the colon")
     return CommandSensor(
         name=f"command:{words[0]}",
-        kind=SAMPLED,
         channels=[meter_channel(argument)],
-        total=["power"],
-        scope="what the meter is wired to",
-        rate_hz=10.0,
         system=system,
         column=column,
         words=words,
@@ -52,7 +48,6 @@ class CommandSensor(LineSensor):
     _process: subprocess.Popen[bytes] | None = None
 
     def open(self) -> int:
-        """Start the program."""
         program = self.system.find_program(self.words[0])
         if program is None:
             raise SensorError(f"{self.name}: {self.words[0]} is not installed")
@@ -66,7 +61,6 @@ class CommandSensor(LineSensor):
         return self._process.stdout.fileno()
 
     def ending(self) -> str:
-        """The program's exit status, if it has ended at all."""
         assert self._process is not None
         try:
             return f"it ended with status {self._process.wait(_ENDING_S)}"
@@ -74,12 +68,10 @@ class CommandSensor(LineSensor):
             return "it closed its output, but runs on"
 
     def interrupt(self) -> None:
-        """Ask the program to end."""
         if self._process is not None:
             self._process.terminate()
 
     def close(self) -> None:
-        """End the program, by force if it does not want to."""
         if self._process is None:
             return
         self._process.terminate()
@@ -87,7 +79,5 @@ class CommandSensor(LineSensor):
             self._process.wait(2)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-        self._process = None
+        with self._process:  # closes its output and waits for it
+            self._process = None

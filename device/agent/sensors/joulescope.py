@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import threading
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import SensorError, describe
 from ..system import System
 from .base import COUNTER, Channel, Sample, Sensor
-from .lines import MeterClock
+from .lines import Meter
 
 _FIRST_S = 5.0
 
@@ -46,16 +44,12 @@ def open_sensor(system: System, argument: str, column: str | None) -> Sensor:
 
 
 @dataclass
-class Joulescope(Sensor):
+class Joulescope(Meter):
     """An instrument that is found when it is started."""
 
-    system: System = field(default_factory=System)
     package: Any = None
-    clock: MeterClock = field(default_factory=MeterClock)
     first_s: float = _FIRST_S
     _device: Any = None
-    _arrived: deque[Sample] = field(default_factory=deque)
-    _first: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
         """Open the instrument and wait for its first statistics."""
@@ -74,10 +68,6 @@ class Joulescope(Sensor):
             self.stop()
             raise SensorError(f"joulescope: no statistics within {self.first_s:g} s; replug it")
 
-    def poll(self, now_ns: int) -> list[Sample]:
-        """What arrived since the last time."""
-        return [self._arrived.popleft() for _ in range(len(self._arrived))]
-
     def stop(self) -> None:
         """Let go of the instrument; it goes on feeding the board."""
         if self._device is not None:
@@ -85,10 +75,6 @@ class Joulescope(Sensor):
             with contextlib.suppress(Exception):
                 self._device.close()
             self._device = None
-
-    def oddities(self) -> dict[str, int]:
-        """Times that the instrument's clock was set."""
-        return {"clock_jumps": self.clock.jumps}
 
     def _on_statistics(self, statistics: dict[str, Any]) -> None:
         """Called from the package's thread, which is late when the board is busy."""

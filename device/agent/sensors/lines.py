@@ -14,9 +14,9 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ..absent import NotMeasured
 from ..errors import SensorError, describe
-from ..system import System
-from .base import Channel, Sample, Sensor
+from .base import SAMPLED, Channel, Sample, Sensor
 from .columns import Columns, is_cut_off, is_header, may_name
 
 _CLOCK_JUMP_NS = 1_000_000_000
@@ -58,13 +58,33 @@ class MeterClock:
 
 
 @dataclass
-class LineSensor(Sensor):
+class Meter(Sensor):
+    """A sensor with a clock of its own; what arrives by itself is kept until it is polled."""
+
+    kind: str = SAMPLED
+    channels: list[Channel] = field(default_factory=list)
+    total: list[str] | NotMeasured = field(default_factory=lambda: ["power"])
+    scope: str = "what the meter is wired to"
+    rate_hz: float = 10.0
+    clock: MeterClock = field(default_factory=MeterClock)
+    _arrived: deque[Sample] = field(default_factory=deque)
+    _first: threading.Event = field(default_factory=threading.Event)
+
+    def poll(self, now_ns: int) -> list[Sample]:
+        return [self._arrived.popleft() for _ in range(len(self._arrived))]
+
+    def oddities(self) -> dict[str, int]:
+        """Times that the meter's clock was set."""
+        return {"clock_jumps": self.clock.jumps}
+
+
+@dataclass
+class LineSensor(Meter):
     """A stream of lines, read by a thread that stamps each with its time of arrival.
 
     Subclasses open and close the stream. A line that cannot be read is counted and left out.
     """
 
-    system: System = field(default_factory=System)
     column: str | None = None
     joins_midway: bool = False
     """The stream may start mid-line: line one is dropped unless it is a valid header."""
@@ -72,10 +92,7 @@ class LineSensor(Sensor):
     bad_lines: int = 0
     first_bad: str = ""
     """What was wrong with the first of them."""
-    clock: MeterClock = field(default_factory=MeterClock)
-    _arrived: deque[Sample] = field(default_factory=deque)
     _problem: str = ""
-    _first: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _wake: tuple[int, int] = (-1, -1)
 
@@ -113,18 +130,12 @@ class LineSensor(Sensor):
             raise SensorError(f"{self.name}: {problem}")
 
     def poll(self, now_ns: int) -> list[Sample]:
-        """What arrived since the last time.
-
-        Raises:
-            OSError: the stream has ended.
-        """
-        samples = [self._arrived.popleft() for _ in range(len(self._arrived))]
+        samples = super().poll(now_ns)
         if not samples and self._problem:
             raise OSError(self._problem)
         return samples
 
     def stop(self) -> None:
-        """End the thread, then the stream."""
         if self._thread is not None:
             os.write(self._wake[1], b"x")
             self.interrupt()
@@ -135,8 +146,7 @@ class LineSensor(Sensor):
         self.close()
 
     def oddities(self) -> dict[str, int]:
-        """Lines left out, and times that the meter's clock was set."""
-        return {"bad_lines": self.bad_lines, "clock_jumps": self.clock.jumps}
+        return {"bad_lines": self.bad_lines, **super().oddities()}
 
     def _read(self, descriptor: int) -> None:
         try:

@@ -14,13 +14,13 @@ import contextlib
 import importlib
 import math
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import SensorError, describe
 from ..system import System
-from .base import SAMPLED, Channel, Sample, Sensor
-from .lines import MeterClock
+from .base import Channel, Sample, Sensor
+from .lines import Meter
 
 _SAMPLE_BYTES = 4
 _SAMPLE_NS = 10_000
@@ -45,11 +45,8 @@ def open_sensor(system: System, argument: str, column: str | None) -> Sensor:
         ) from error
     return PowerProfiler(
         name="ppk2",
-        kind=SAMPLED,
         channels=[Channel("power", "external", f"current x {argument} mV")],
-        total=["power"],
         scope="what is wired through the PPK2, at the voltage you gave",
-        rate_hz=10.0,
         system=system,
         package=package,
         millivolts=int(argument),
@@ -57,16 +54,14 @@ def open_sensor(system: System, argument: str, column: str | None) -> Sensor:
 
 
 @dataclass
-class PowerProfiler(Sensor):
+class PowerProfiler(Meter):
     """The mean over the time between two polls; the kit's count of samples is its clock."""
 
-    system: System = field(default_factory=System)
     package: Any = None
     millivolts: int = 0
-    clock: MeterClock = field(default_factory=MeterClock)
     _device: Any = None
     _rest: bytes = b""
-    _arrived: int = 0
+    _received: int = 0
     _last_ns: int = 0
 
     def start(self) -> None:
@@ -111,8 +106,8 @@ class PowerProfiler(Sensor):
             return []
         self._last_ns = now_ns
         count = whole // _SAMPLE_BYTES
-        self._arrived += count
-        end_ns = self.clock.to_monotonic(self._arrived * _SAMPLE_NS, now_ns)
+        self._received += count
+        end_ns = self.clock.to_monotonic(self._received * _SAMPLE_NS, now_ns)
         microamperes = self._decode(data[:whole])
         if not microamperes:
             raise ValueError("the PPK2 sent nothing that is in its range")
@@ -127,10 +122,6 @@ class PowerProfiler(Sensor):
             with contextlib.suppress(Exception):
                 self._device.stop_measuring()
             self._device = None
-
-    def oddities(self) -> dict[str, int]:
-        """Times that more than a second of samples was lost, or came at once."""
-        return {"clock_jumps": self.clock.jumps}
 
     def _decode(self, data: bytes) -> list[float]:
         """Microamperes of evenly spaced bursts, or of everything where there is little."""

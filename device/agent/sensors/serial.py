@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ..errors import SensorError, describe
 from ..system import System
-from .base import SAMPLED, Sensor
+from .base import Sensor
 from .lines import LineSensor, meter_channel
 
 _BAUD = 115200
@@ -30,11 +30,7 @@ def open_sensor(system: System, argument: str, column: str | None) -> Sensor:
         )
     return SerialSensor(
         name=f"serial:{port}",
-        kind=SAMPLED,
         channels=[meter_channel(port)],
-        total=["power"],
-        scope="what the meter is wired to",
-        rate_hz=10.0,
         system=system,
         column=column,
         port=port,
@@ -51,11 +47,13 @@ class SerialSensor(LineSensor):
     _descriptor: int = -1
 
     def open(self) -> int:
-        """Open the port, raw and at its speed."""
         try:
             self._descriptor = os.open(self.port, os.O_RDONLY | os.O_NOCTTY)
             if os.isatty(self._descriptor):
-                _set_raw(self._descriptor, self.baud)
+                tty.setraw(self._descriptor)
+                settings = termios.tcgetattr(self._descriptor)
+                settings[4] = settings[5] = getattr(termios, f"B{self.baud}")
+                termios.tcsetattr(self._descriptor, termios.TCSANOW, settings)
                 self.joins_midway = True
         except FileNotFoundError as error:
             raise SensorError(f"{self.name}: no such port; is the meter plugged in?") from error
@@ -67,14 +65,6 @@ class SerialSensor(LineSensor):
         return self._descriptor
 
     def close(self) -> None:
-        """Close the port."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-
-def _set_raw(descriptor: int, baud: int) -> None:
-    tty.setraw(descriptor)
-    settings = termios.tcgetattr(descriptor)
-    settings[4] = settings[5] = getattr(termios, f"B{baud}")
-    termios.tcsetattr(descriptor, termios.TCSANOW, settings)
