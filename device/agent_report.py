@@ -6,15 +6,13 @@ dataclasses (``agent/report.py``), field by field.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from headgate.device.agent.definitions import dense_macs
-from headgate.device.agent.energy import Energy, Idle, Window
+from headgate.device.agent.energy import Energy, Stretch
 from headgate.device.agent.latency import Latency
 from headgate.device.agent.percentiles import Summary
 from headgate.device.agent.report import SCHEMA, Report
@@ -30,8 +28,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 def read_agent_report(source: bytes | Path, name: str = "the agent's report") -> Report:
     """Read a report of ``headgate-agent run``, ``profile`` or ``energy``.
 
-    Keys that this version does not know are ignored, and those that have a default in the
-    agent's dataclasses may be missing: reports of earlier agents do not have them.
+    Keys that this version does not know are ignored.
 
     Args:
         source: The JSON text, or the file that holds it.
@@ -74,10 +71,6 @@ def decode_agent_report(document: Any, name: str) -> Report:
         _check_sense(report)
     except Mismatch as wrong:
         raise DeviceError(f"{name}: {wrong}; measure again") from wrong
-    if isinstance(latency := report.latency, Latency):
-        # Earlier agents counted the gates as well.
-        dense = dense_macs(vars(layer) for layer in latency.layers)
-        return dataclasses.replace(report, latency=dataclasses.replace(latency, dense_macs=dense))
     return report
 
 
@@ -137,7 +130,7 @@ def _per_input(part: Any, keys: tuple[str, ...], place: str) -> Mapping[str, Any
 def _check_energy(energy: Energy) -> None:
     if not energy.windows:
         raise Mismatch("energy has no windows")
-    spans: dict[str, Idle | Window] = {"idle": energy.idle}
+    spans: dict[str, Stretch] = {"idle": energy.idle}
     spans |= {f"windows[{index}]": window for index, window in enumerate(energy.windows)}
     for place, span in spans.items():
         if not span.start_s < span.end_s:

@@ -17,7 +17,7 @@ from .absent import NotMeasured, to_json
 from .context import read_context
 from .errors import AgentError, SensorError, UsageError, describe
 from .report import write
-from .sensors import AUTO, Options, Sensor, choose, probe_all
+from .sensors import AUTO, Sensor, choose, probe_all
 from .session import Session
 from .settings import Settings, add_options
 from .system import System
@@ -154,15 +154,15 @@ def _context(options: argparse.Namespace) -> int:
 
 def _sensors(options: argparse.Namespace) -> int:
     """What there is, or, of one that was named, what it reads."""
-    system, about = System(options.root), _about(options)
+    system = System(options.root)
     if (options.sensor or AUTO) == AUTO:
         found = {
             kind: [_facts(system, sensor) for sensor in probe.sensors] or NotMeasured(probe.absent)
-            for kind, probe in probe_all(system, about).items()
+            for kind, probe in probe_all(system, options.shunt_uohm).items()
         }
         write(to_json(found), options.report)
     else:
-        sensor = choose(system, options.sensor, about)
+        sensor = choose(system, options.sensor, options.shunt_uohm, options.column)
         sensor.start()
         try:
             facts = _facts(system, sensor)
@@ -192,14 +192,11 @@ def _facts(system: System, sensor: Sensor) -> dict[str, Any]:
     }
 
 
-def _about(options: argparse.Namespace) -> Options:
-    return Options(options.shunt_uohm, options.column)
-
-
 def _choose(options: argparse.Namespace) -> Sensor:
     """The sensor, looked for before anything is measured: its absence costs no time."""
     Settings.of(options).energy_plan().check()
-    return choose(System(options.root), options.sensor or AUTO, _about(options))
+    sensor = options.sensor or AUTO
+    return choose(System(options.root), sensor, options.shunt_uohm, options.column)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Context:
-    """One machine at one moment. Fields with defaults are newer: old reports lack them."""
+    """One machine at one moment."""
 
     taken_utc: str
     hostname: str | NotMeasured

@@ -18,14 +18,13 @@ from typing import Protocol
 
 from .absent import NotMeasured
 from .errors import SensorError, UsageError
-from .recorder import Recording, record
+from .recording import Recording, record, thin
 from .sensors.base import Sensor
 from .system import System
 
 MIN_WINDOW_S = 10.0
 MIN_INFERENCES = 10
 WINDOWS = 5
-_KEPT = 4000
 _TRIES = 3
 _MOST_GAP_SHARE = 0.1
 _FEWEST_SAMPLES = 10
@@ -82,42 +81,35 @@ class Load(Protocol):
 
 
 @dataclass(frozen=True)
-class Window:
-    """One input inferred back to back."""
+class Stretch:
+    """A part of the trace."""
 
-    sample: int
     start_s: float
     """From the start of the trace, as ``end_s``."""
     end_s: float
-    inferences: int
-    latency_ms: float
-    energy_mj: float
-    """Of the window, gross."""
     average_power_mw: float
-    energy_per_inference_mj: float
-    net_energy_per_inference_mj: float
-    """Above the idle board."""
-    energy_delay_mj_ms: float
-    """Gross energy times latency of one inference."""
     rails_mw: dict[str, float]
-    cpu_share: float
-    """Of the time, how much of it the network had a CPU for; the rest was other programs'."""
     samples: int
     gaps: int
     gap_s: float
 
 
 @dataclass(frozen=True)
-class Idle:
-    """The board before the inferences."""
+class Window(Stretch):
+    """One input inferred back to back."""
 
-    start_s: float
-    end_s: float
-    average_power_mw: float
-    rails_mw: dict[str, float]
-    samples: int
-    gaps: int
-    gap_s: float
+    sample: int
+    inferences: int
+    latency_ms: float
+    energy_mj: float
+    """Of the window, gross."""
+    energy_per_inference_mj: float
+    net_energy_per_inference_mj: float
+    """Above the idle board."""
+    energy_delay_mj_ms: float
+    """Gross energy times latency of one inference."""
+    cpu_share: float
+    """Of the time, how much of it the network had a CPU for; the rest was other programs'."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +127,8 @@ class Energy:
     polling_share: float
     """Share of that time spent reading the sensor. It is in gross energy, and in idle too,
     so that net energy is free of it."""
-    idle: Idle
+    idle: Stretch
+    """The board before the inferences."""
     windows: list[Window]
     average_power_mw: float
     energy_per_inference_mj: float
@@ -192,9 +185,11 @@ def measure_energy(
     if len(recording.total.times_ns) < 2:
         reason = recording.last_failure or "it sent nothing"
         raise SensorError(f"{sensor.name} gave no samples: {reason}")
-    origin = idle_start
-    idle = _idle(recording, idle_start, idle_end, origin)
-    windows = [_window(recording, sample, burst, idle, origin) for sample, burst in bursts]
+    times_ns = recording.total.times_ns
+    recorded_ns = times_ns[-1] - times_ns[0]
+    polling_share = recording.busy_ns / recorded_ns
+    idle = _stretch(recording, idle_start, idle_end, idle_start)
+    windows = [_window(recording, sample, burst, idle, idle_start) for sample, burst in bursts]
 
     def median(name: str) -> float:
         return statistics.median(getattr(window, name) for window in windows)
@@ -205,8 +200,8 @@ def measure_energy(
         scope=sensor.scope,
         total=[] if isinstance(sensor.total, NotMeasured) else sensor.total,
         channels={channel.name: channel.source for channel in sensor.channels},
-        rate_hz=_rate_hz(recording),
-        polling_share=_polling_share(recording),
+        rate_hz=(len(times_ns) - 1) / (recorded_ns / 1e9),
+        polling_share=polling_share,
         idle=idle,
         windows=windows,
         average_power_mw=median("average_power_mw"),
@@ -215,9 +210,9 @@ def measure_energy(
         latency_ms=median("latency_ms"),
         energy_delay_mj_ms=median("energy_delay_mj_ms"),
         oddities=recording.oddities(),
-        trace=_thinned_trace(recording, origin),
+        trace=_thinned_trace(recording, idle_start),
         invalid_because=_invalid_because(recording, idle, windows),
-        warnings=_warnings(sensor, plan, samples, recording),
+        warnings=_warnings(sensor, plan, samples, recording, polling_share),
     )
 
 
@@ -255,10 +250,10 @@ def _long_enough(
     )
 
 
-def _idle(recording: Recording, start_ns: int, end_ns: int, origin_ns: int) -> Idle:
+def _stretch(recording: Recording, start_ns: int, end_ns: int, origin_ns: int) -> Stretch:
     integral = recording.integrate(start_ns, end_ns)
     assert integral is not None  # there are two samples
-    return Idle(
+    return Stretch(
         start_s=(start_ns - origin_ns) / 1e9,
         end_s=(end_ns - origin_ns) / 1e9,
         average_power_mw=integral.energy_mj / ((end_ns - start_ns) / 1e9),
@@ -269,54 +264,35 @@ def _idle(recording: Recording, start_ns: int, end_ns: int, origin_ns: int) -> I
     )
 
 
-def _window(recording: Recording, sample: int, burst: Burst, idle: Idle, origin_ns: int) -> Window:
-    integral = recording.integrate(burst.start_ns, burst.end_ns)
-    assert integral is not None  # there are two samples
-    seconds = (burst.end_ns - burst.start_ns) / 1e9
-    power_mw = integral.energy_mj / seconds
+def _window(
+    recording: Recording, sample: int, burst: Burst, idle: Stretch, origin_ns: int
+) -> Window:
+    span = _stretch(recording, burst.start_ns, burst.end_ns, origin_ns)
     latency_s = burst.inference_s / burst.inferences
-    gross_mj = power_mw * latency_s
+    gross_mj = span.average_power_mw * latency_s
     return Window(
+        **vars(span),
         sample=sample,
-        start_s=(burst.start_ns - origin_ns) / 1e9,
-        end_s=(burst.end_ns - origin_ns) / 1e9,
         inferences=burst.inferences,
         latency_ms=latency_s * 1000,
-        energy_mj=integral.energy_mj,
-        average_power_mw=power_mw,
+        energy_mj=span.average_power_mw * (burst.end_ns - burst.start_ns) / 1e9,
         energy_per_inference_mj=gross_mj,
         net_energy_per_inference_mj=gross_mj - idle.average_power_mw * latency_s,
         energy_delay_mj_ms=gross_mj * latency_s * 1000,
-        rails_mw=recording.rails_mw(burst.start_ns, burst.end_ns),
         cpu_share=burst.cpu_share,
-        samples=integral.samples,
-        gaps=integral.gaps,
-        gap_s=integral.gap_s,
     )
 
 
-def _rate_hz(recording: Recording) -> float:
-    times = recording.total.times_ns
-    return (len(times) - 1) / ((times[-1] - times[0]) / 1e9)
-
-
-def _polling_share(recording: Recording) -> float:
-    times = recording.total.times_ns
-    return recording.busy_ns / (times[-1] - times[0])
-
-
 def _thinned_trace(recording: Recording, origin_ns: int) -> list[tuple[float, float]]:
-    points = recording.total.power_mw()
-    step = max(1, -(-len(points) // _KEPT))
-    return [(round((time - origin_ns) / 1e9, 4), round(power, 3)) for time, power in points[::step]]
+    points = thin(recording.total.power_mw())
+    return [(round((time - origin_ns) / 1e9, 4), round(power, 3)) for time, power in points]
 
 
-def _invalid_because(recording: Recording, idle: Idle, windows: list[Window]) -> list[str]:
+def _invalid_because(recording: Recording, idle: Stretch, windows: list[Window]) -> list[str]:
     """Why the figures do not count."""
     reasons = []
-    spans: list[tuple[str, Idle | Window]] = [("idle", idle)]
-    spans += [(f"window {number}", window) for number, window in enumerate(windows, 1)]
-    for name, span in spans:
+    numbered = {f"window {number}": window for number, window in enumerate(windows, 1)}
+    for name, span in [("idle", idle), *numbered.items()]:
         length_s = span.end_s - span.start_s
         if span.samples < _FEWEST_SAMPLES:
             reasons.append(f"{name}: {span.samples} samples only, {_FEWEST_SAMPLES} are needed")
@@ -325,15 +301,15 @@ def _invalid_because(recording: Recording, idle: Idle, windows: list[Window]) ->
                 f"{name}: {span.gap_s:.1f} of {length_s:.1f} s without samples"
                 + (f" ({recording.last_failure})" if recording.last_failure else "")
             )
-    for number, window in enumerate(windows, 1):
+    for name, window in numbered.items():
         if window.cpu_share < _LEAST_CPU_SHARE:
             reasons.append(
-                f"window {number}: the network had the CPU for {window.cpu_share:.0%} of the time; "
+                f"{name}: the network had the CPU for {window.cpu_share:.0%} of the time; "
                 "the window includes other programs' energy"
             )
         if window.average_power_mw <= 0:
             reasons.append(
-                f"window {number}: the sensor read {window.average_power_mw:g} mW at work; is the "
+                f"{name}: the sensor read {window.average_power_mw:g} mW at work; is the "
                 "board's supply wired through it?"
             )
     if any(window.average_power_mw < (1 - _NOISE) * idle.average_power_mw for window in windows):
@@ -341,7 +317,9 @@ def _invalid_because(recording: Recording, idle: Idle, windows: list[Window]) ->
     return reasons
 
 
-def _warnings(sensor: Sensor, plan: Plan, samples: int, recording: Recording) -> list[str]:
+def _warnings(
+    sensor: Sensor, plan: Plan, samples: int, recording: Recording, polling_share: float
+) -> list[str]:
     found = list(sensor.warnings)
     if plan.window_s < MIN_WINDOW_S or plan.windows < WINDOWS:
         found.append(
@@ -350,11 +328,10 @@ def _warnings(sensor: Sensor, plan: Plan, samples: int, recording: Recording) ->
         )
     if samples < plan.windows:
         found.append(f"the bundle has {samples} inputs for {plan.windows} windows; some are reused")
-    share = _polling_share(recording)
-    if share > _MOST_POLLING_SHARE:
+    if polling_share > _MOST_POLLING_SHARE:
         found.append(
-            f"reading the sensor kept a CPU busy or waiting for {share:.0%} of the time; gross "
-            "energy has that in it, net energy has not"
+            f"reading the sensor kept a CPU busy or waiting for {polling_share:.0%} of the time; "
+            "gross energy has that in it, net energy has not"
         )
     odd = recording.oddities()
     for name in ("clock_jumps", "backward_times", "resets"):

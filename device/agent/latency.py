@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +17,11 @@ from .absent import NotMeasured
 from .definitions import dense_macs, executed_macs, is_gate
 from .errors import UsageError
 from .percentiles import Summary, summarize
+from .recording import thin
 from .runner import Execution, Network
 from .starvation import cpu_share
 from .watch import Watch
 
-_KEPT = 4000
 _FEWEST_ROUNDS = 3
 _MOST_REPEATS = 1000
 _LEAST_CPU_SHARE = 0.95
@@ -112,7 +111,7 @@ class Latency:
     executed_macs: list[int]
     """Executed for each input, gates included."""
     dense_macs: int
-    """Of the network without gates. Reports of earlier agents have them with the gates."""
+    """Of the network without gates."""
 
     @property
     def mean_macs(self) -> float:
@@ -254,11 +253,6 @@ def _layer(network: Network, layer: dict[str, Any], first: Execution) -> LayerTi
         active_inputs=active_inputs,
         active_outputs=active_outputs,
     )
-
-
-def thin(values: Sequence[float]) -> list[float]:
-    """Some thousands of values, evenly spaced, to be stored."""
-    return list(values[:: max(1, -(-len(values) // _KEPT))])
 
 
 def active_channels(network: Network, done: Execution) -> dict[str, list[int]]:

@@ -51,11 +51,10 @@ class Summary:
     maximum: float
     percentiles: dict[str, Percentile]
     """``p50``, ``p90``, ``p95``, ``p99``."""
-    drift: float = 0.0
+    drift: float
     """Median of the last third of the rounds over that of the first third, minus one."""
-    drifted: bool = False
-    """The thirds differ by more than 5 % and by more than chance: heat, a governor, a neighbour.
-    Reports of earlier agents do not tell."""
+    drifted: bool
+    """The thirds differ by more than 5 % and by more than chance: heat, a governor, a neighbour."""
 
     @property
     def middle(self) -> Percentile:

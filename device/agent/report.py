@@ -87,7 +87,7 @@ class InstructionCount:
 class Report:
     """What was found out about one bundle on one machine. Its JSON is the file that is kept.
 
-    Fields with defaults are added by this side, or newer: earlier reports lack them.
+    Fields with defaults are filled in by ``headgate profile``.
     """
 
     schema: int

@@ -25,7 +25,7 @@ _FIRMWARE_PERIOD_NS = 1_000_000_000
 
 @dataclass(frozen=True)
 class Watched:
-    """What was seen during all runs. Fields with defaults are newer: old reports lack them."""
+    """What was seen during all runs."""
 
     clock: ClockRange | NotMeasured
     """Of all clocks together, which may differ without changing."""

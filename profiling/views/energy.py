@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from headgate.device.agent.absent import NotMeasured
-from headgate.device.agent.energy import Energy, Idle, Window
+from headgate.device.agent.energy import Energy, Stretch
 from headgate.profiling import charts, units
 from headgate.profiling.charts.power import Span
 from headgate.profiling.machines import Entry
@@ -67,7 +67,7 @@ def traces(entries: Sequence[Entry]) -> list[dict[str, Any]]:
 
 def _trace(entry: Entry, energy: Energy, ceiling: float) -> dict[str, Any]:
     windows, idle = energy.windows, energy.idle
-    all_spans: list[Idle | Window] = [idle, *windows]
+    all_spans: list[Stretch] = [idle, *windows]
     spans = [_span("idle", idle, "idle-span", "the idle board")]
     spans += [
         _span(
@@ -108,7 +108,7 @@ def _trace(entry: Entry, energy: Energy, ceiling: float) -> dict[str, Any]:
     }
 
 
-def _span(name: str, span: Idle | Window, kind: str, title: str) -> Span:
+def _span(name: str, span: Stretch, kind: str, title: str) -> Span:
     power = span.average_power_mw
     return Span(name, span.start_s, span.end_s, power, kind, f"{title}, {units.milliwatts(power)}")
 

@@ -10,7 +10,7 @@ import pytest
 
 from headgate.cli import main
 from headgate.device.agent.errors import SensorError
-from headgate.device.agent.sensors import Options, choose
+from headgate.device.agent.sensors import choose
 from headgate.device.agent.sensors.columns import Columns, figure, is_header
 from headgate.device.agent.sensors.lines import LineSensor
 from headgate.device.agent.settings import Settings
@@ -124,7 +124,7 @@ def meter(tmp_path: Path, text: str, column: str | None = None) -> LineSensor:
     (tmp_path / "sent").write_bytes(text.encode())
     script = "import sys; sys.stdout.write(open(sys.argv[1], newline='').read())"
     words = shlex.join([sys.executable, "-X", "utf8", "-c", script, str(tmp_path / "sent")])
-    sensor = choose(System(), f"command:{words}", Options(column=column))
+    sensor = choose(System(), f"command:{words}", column=column)
     assert isinstance(sensor, LineSensor)
     return sensor
 

@@ -12,7 +12,7 @@ import pytest
 from headgate.device.agent.absent import to_json
 from headgate.device.agent.energy import Burst, Energy, Plan, measure_energy
 from headgate.device.agent.errors import SensorError, UsageError
-from headgate.device.agent.recorder import Recording
+from headgate.device.agent.recording import Recording
 from headgate.device.agent.sensors import choose
 from headgate.device.agent.sensors.base import Sample, Sensor
 from tests.board_trees import FakeTime, plant

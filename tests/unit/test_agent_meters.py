@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from headgate.device.agent.errors import SensorError
-from headgate.device.agent.sensors import Options, choose
+from headgate.device.agent.sensors import choose
 from headgate.device.agent.sensors.base import Sample, Sensor
 from headgate.device.agent.sensors.columns import Columns, is_header
 from headgate.device.agent.sensors.lines import LineSensor, MeterClock
@@ -199,7 +199,7 @@ def sends_when_opened(sensor: Sensor, descriptor: int, data: bytes) -> None:
 
 def test_a_serial_port_is_raw_and_joined_midway() -> None:
     meter, port = os.openpty()
-    sensor = choose(System(), f"serial:{os.ttyname(port)},115200", Options(column="power_mw"))
+    sensor = choose(System(), f"serial:{os.ttyname(port)},115200", column="power_mw")
     sends_when_opened(sensor, meter, b"34,1500\n1.00,2000\n1.10,2100\n")
     sensor.start()
     samples = gather(sensor, lambda samples: len(samples) == 2)
@@ -224,7 +224,7 @@ def test_a_meter_that_is_unplugged_is_a_failed_reading() -> None:
 def joined_at(sent: bytes, column: str | None = None) -> list[float]:
     """What a port's samples are when this is the first that it sends."""
     meter, port = os.openpty()
-    sensor = choose(System(), f"serial:{os.ttyname(port)}", Options(column=column))
+    sensor = choose(System(), f"serial:{os.ttyname(port)}", column=column)
     sends_when_opened(sensor, meter, sent)
     try:
         sensor.start()

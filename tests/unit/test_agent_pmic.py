@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from headgate.device.agent.errors import SensorError
-from headgate.device.agent.recorder import Recording
+from headgate.device.agent.recording import Recording
 from headgate.device.agent.sensors import choose, pmic
 from headgate.device.agent.system import System
 from tests.board_trees import RECORDINGS, plant, plant_text, read, total_mw, tree

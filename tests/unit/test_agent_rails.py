@@ -12,7 +12,7 @@ import pytest
 from headgate.device.agent.absent import NotMeasured
 from headgate.device.agent.energy import Burst, Energy, measure_energy
 from headgate.device.agent.errors import SensorError
-from headgate.device.agent.sensors import Options, choose, hwmon, jetson
+from headgate.device.agent.sensors import choose, hwmon, jetson
 from headgate.device.agent.sensors.base import Sample, Sensor
 from headgate.device.agent.sensors.lines import MeterClock
 from headgate.device.agent.system import System
@@ -100,21 +100,21 @@ def test_of_three_channels_the_one_with_the_wrong_shunt_is_found(tmp_path: Path)
     changes = {"shunt3_resistor = 100000": "shunt3_resistor = 50000"}
     system = tree(tmp_path, "rpi-zero2-monitors", changes)
     with pytest.raises(SensorError, match=r"wrong by a factor of 2; .*/shunt3_resistor"):
-        choose(system, "hwmon:ina3221@hwmon11/SUPPLY", Options(shunt_uohm=100000))
+        choose(system, "hwmon:ina3221@hwmon11/SUPPLY", shunt_uohm=100000)
 
 
 def test_a_shunt_is_said_of_the_monitor_that_was_named(tmp_path: Path) -> None:
     """The tree has monitors with shunts of 2, 10, 15 and 100 mOhm beside each other."""
     system = tree(tmp_path, "rpi-zero2-monitors")
-    sensor = choose(system, "hwmon:ina219@hwmon10", Options(shunt_uohm=100000))
+    sensor = choose(system, "hwmon:ina219@hwmon10", shunt_uohm=100000)
     assert read(sensor) == {"ina219": 1690.641}
     with pytest.raises(SensorError, match="ina231@hwmon2: its driver believes in a shunt of 2000"):
-        choose(system, "hwmon:ina231@hwmon2", Options(shunt_uohm=100000))
+        choose(system, "hwmon:ina231@hwmon2", shunt_uohm=100000)
 
 
 def test_a_shunt_inside_the_chip_is_nobodys_to_choose(tmp_path: Path) -> None:
     system = tree(tmp_path, "rpi-zero2-monitors")
-    sensor = choose(system, "hwmon:ina260@hwmon4", Options(shunt_uohm=100000))
+    sensor = choose(system, "hwmon:ina260@hwmon4", shunt_uohm=100000)
     assert read(sensor) == {"ina260": 1250.0}
     assert sensor.warnings == []
 
@@ -129,7 +129,7 @@ def test_one_channel_of_three_that_lost_its_calibration_is_noticed(tmp_path: Pat
 
 def test_a_driver_that_does_not_tell_its_shunt_is_a_warning(tmp_path: Path) -> None:
     system = tree(tmp_path, "rpi4-ina219", {"shunt_resistor = 100000": "other_file = 100000"})
-    (warning,) = choose(system, options=Options(shunt_uohm=100000)).warnings
+    (warning,) = choose(system, shunt_uohm=100000).warnings
     assert "the shunt is unknown: no sys/class/hwmon/hwmon2/shunt_resistor" in warning
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from headgate.device.agent.absent import NotMeasured
 from headgate.device.agent.errors import SensorError, UsageError
-from headgate.device.agent.sensors import Options, choose, hwmon, jetson, probe_all, rapl
+from headgate.device.agent.sensors import choose, hwmon, jetson, probe_all, rapl
 from headgate.device.agent.system import System
 from tests.board_trees import plant, plant_text, read, total_mw, tree
 
@@ -170,9 +170,9 @@ def test_of_several_monitors_one_must_be_named(tmp_path: Path) -> None:
 def test_a_wrong_shunt_is_refused_with_what_to_do(tmp_path: Path) -> None:
     system = tree(tmp_path, "rpi4-ina219", {"shunt_resistor = 100000": "shunt_resistor = 10000"})
     with pytest.raises(SensorError, match="wrong by a factor of 10; set it: echo 100000"):
-        choose(system, options=Options(shunt_uohm=100000))
+        choose(system, shunt_uohm=100000)
     right = tree(tmp_path / "right", "rpi4-ina219")
-    assert choose(right, options=Options(shunt_uohm=100000)).warnings == []
+    assert choose(right, shunt_uohm=100000).warnings == []
 
 
 def test_a_drivers_default_shunt_is_doubted(tmp_path: Path) -> None:

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.device.agent.recorder import Recording
+from headgate.device.agent.recording import Integral, Recording, Series, integrate
 from headgate.device.agent.sensors.base import COUNTER, Channel, Sample, Sensor
-from headgate.device.agent.trace import Integral, Series, integrate
 
 S = 1_000_000_000
 

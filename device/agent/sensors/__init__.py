@@ -9,7 +9,6 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ..absent import NotMeasured
 from ..errors import SensorError, UsageError
@@ -17,23 +16,12 @@ from ..system import System
 from . import command, hwmon, jetson, joulescope, pmic, ppk2, rapl, serial
 from .base import Probe, Sensor
 
-
-@dataclass(frozen=True)
-class Options:
-    """What the user says about a sensor."""
-
-    shunt_uohm: int | None = None
-    """The resistor of an INA monitor."""
-    column: str | None = None
-    """The column of a meter's CSV that has power."""
-
-
 # In order of preference: what measures most of the board comes first.
-_PROBES: dict[str, Callable[[System, Options], Probe]] = {
-    "jetson": lambda system, options: jetson.probe(system),
-    "hwmon": lambda system, options: hwmon.probe(system, options.shunt_uohm),
-    "pmic": lambda system, options: pmic.probe(system),
-    "rapl": lambda system, options: rapl.probe(system),
+_PROBES: dict[str, Callable[[System, int | None], Probe]] = {
+    "jetson": lambda system, shunt_uohm: jetson.probe(system),
+    "hwmon": hwmon.probe,
+    "pmic": lambda system, shunt_uohm: pmic.probe(system),
+    "rapl": lambda system, shunt_uohm: rapl.probe(system),
 }
 _ON_REQUEST: dict[str, Callable[[System, str, str | None], Sensor]] = {
     "command": command.open_sensor,
@@ -62,12 +50,14 @@ def kind_of(wanted: str) -> str:
     return kind
 
 
-def probe_all(system: System, options: Options | None = None) -> dict[str, Probe]:
+def probe_all(system: System, shunt_uohm: int | None = None) -> dict[str, Probe]:
     """Kind -> what is there, or why there is nothing; kinds that must be named are not asked."""
-    return {kind: probe(system, options or Options()) for kind, probe in _PROBES.items()}
+    return {kind: probe(system, shunt_uohm) for kind, probe in _PROBES.items()}
 
 
-def choose(system: System, wanted: str = AUTO, options: Options | None = None) -> Sensor:
+def choose(
+    system: System, wanted: str = AUTO, shunt_uohm: int | None = None, column: str | None = None
+) -> Sensor:
     """The sensor to measure energy with.
 
     Args:
@@ -76,26 +66,26 @@ def choose(system: System, wanted: str = AUTO, options: Options | None = None) -
             ``/RAIL+RAIL`` to say which rails make up the whole; ``pmic:estimate``;
             ``command:COMMAND LINE``; ``serial:PORT[,SPEED]``; ``joulescope``;
             ``ppk2:MILLIVOLTS``.
-        options: shunt and column.
+        shunt_uohm: the resistor of an INA monitor.
+        column: the column of a meter's CSV that has power.
 
     Raises:
         UsageError: no such kind.
         SensorError: there is none, or no total that could be the board's energy.
     """
-    options = options or Options()
     kind = kind_of(wanted)
     if kind in _ON_REQUEST:
-        return _ON_REQUEST[kind](system, wanted.partition(":")[2], options.column)
+        return _ON_REQUEST[kind](system, wanted.partition(":")[2], column)
     if kind == AUTO:
-        return _automatic(system, options)
+        return _automatic(system, shunt_uohm)
     chip, _, rails = wanted.partition("/")
     if chip == "pmic:estimate":
         probe = pmic.probe(system, estimate=True)
     elif kind == "hwmon" and chip != kind:
         # --shunt-uohm applies to the named monitor only.
-        probe = hwmon.probe(system, options.shunt_uohm, chip)
+        probe = hwmon.probe(system, shunt_uohm, chip)
     else:
-        probe = _PROBES[kind](system, options)
+        probe = _PROBES[kind](system, shunt_uohm)
     found = [sensor for sensor in probe.sensors if chip in (kind, sensor.name, "pmic:estimate")]
     if found and chip == kind:
         _check_all_answer(probe)
@@ -106,14 +96,16 @@ def choose(system: System, wanted: str = AUTO, options: Options | None = None) -
         names = ", ".join(sensor.name for sensor in found)
         raise SensorError(f"--sensor {wanted}: there are several, name one: {names}")
     sensor = _with_rails(found[0], rails.split("+")) if rails else found[0]
-    return _with_total(sensor)
+    if isinstance(sensor.total, NotMeasured):
+        raise SensorError(sensor.total.reason)
+    return sensor
 
 
-def _automatic(system: System, options: Options) -> Sensor:
+def _automatic(system: System, shunt_uohm: int | None) -> Sensor:
     """The first kind that has exactly one sensor with a total."""
     reasons: list[str] = []
     failed: list[str] = []
-    for kind, probe in probe_all(system, options).items():
+    for kind, probe in probe_all(system, shunt_uohm).items():
         usable = [sensor for sensor in probe.sensors if not isinstance(sensor.total, NotMeasured)]
         if usable:
             _check_all_answer(probe)
@@ -150,9 +142,3 @@ def _with_rails(sensor: Sensor, rails: list[str]) -> Sensor:
     if len(set(rails)) < len(rails):
         raise SensorError(f"{sensor.name}: {'+'.join(rails)} counts a rail twice")
     return dataclasses.replace(sensor, total=rails, scope=f"{' + '.join(rails)}, as you chose")
-
-
-def _with_total(sensor: Sensor) -> Sensor:
-    if isinstance(sensor.total, NotMeasured):
-        raise SensorError(sensor.total.reason)
-    return sensor

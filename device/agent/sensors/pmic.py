@@ -59,32 +59,18 @@ def probe(system: System, *, estimate: bool = False) -> Probe:
         total = [_ESTIMATED]
         scope = "an estimate of the whole board"
         warnings = ["board_estimate is 1.1451 x the rails + 587.9 mW, a fit, not a measurement"]
-    sensor = PowerChip(
-        name="pmic",
-        kind=SAMPLED,
-        channels=channels,
-        total=total,
-        scope=scope,
-        rate_hz=_RATE_HZ,
-        warnings=warnings,
-        system=system,
-        ask=ask,
-        estimate=estimate,
-    )
-    return Probe([sensor])
+    chip = PowerChip("pmic", SAMPLED, channels, total, scope, _RATE_HZ, warnings, system, ask)
+    return Probe([chip])
 
 
 @dataclass
 class PowerChip(Sensor):
     """Volts times amperes of every rail that has both."""
 
-    system: System | None = None
-    ask: Callable[[], str] | None = None
-    estimate: bool = False
+    ask: Callable[[], str] = str
 
     def poll(self, now_ns: int) -> list[Sample]:
         """One sample, stamped with the middle of the call, which can take 0.1 s."""
-        assert self.system is not None and self.ask is not None
         started = self.system.monotonic_ns()
         try:
             values = parse(self.ask())
@@ -94,7 +80,7 @@ class PowerChip(Sensor):
         later = [name for name in values if name not in rails]
         if later:
             raise ValueError(f"{', '.join(later)} was not there at the start; measure again")
-        if self.estimate:
+        if self.total == [_ESTIMATED]:
             missing = [name for name in rails if name not in values]
             if missing:
                 # The fit to fewer rails would be a lower power, and nobody would see why.
@@ -110,14 +96,10 @@ def parse(text: str) -> dict[str, float]:
     Raises:
         ValueError: there is none: the text is cut off or an error.
     """
-    watts = {
-        rail: reading["V"] * reading["A"] * 1000
-        for rail, reading in _readings(text).items()
-        if len(reading) == 2
-    }
-    if not watts:
+    whole = {rail: one for rail, one in _readings(text).items() if len(one) == 2}
+    if not whole:
         raise ValueError(f"no rails in {text.strip()[:60]!r}")
-    return watts
+    return {rail: reading["V"] * reading["A"] * 1000 for rail, reading in whole.items()}
 
 
 def rails_of(text: str) -> list[str]:
