@@ -23,7 +23,7 @@ from bench.command import Benchmark, known
 from bench.publish import publish, with_earlier
 from headgate.device import load
 from headgate.device.agent.absent import to_json
-from headgate.device.agent.affinity import choose_cpus, pinned
+from headgate.device.agent.cpus import choose_cpus, pinned
 from headgate.device.agent.errors import AgentError
 from headgate.device.agent.percentiles import summarize
 from headgate.device.files import storage_error

@@ -7,8 +7,8 @@ import importlib.metadata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from headgate.device.agent import affinity
 from headgate.device.agent import context as agent
+from headgate.device.agent import cpus as agent_cpus
 from headgate.device.agent.absent import NotMeasured
 from headgate.device.agent.context import Context, context_warnings, invalid_reasons
 from headgate.device.agent.system import System
@@ -40,6 +40,6 @@ def pinned() -> Iterator[list[int]]:
     Yields:
         The CPU; none where the system has no affinity call.
     """
-    cpus = affinity.choose_cpus(1)
-    with affinity.pinned(cpus):
+    cpus = agent_cpus.choose_cpus(1)
+    with agent_cpus.pinned(cpus):
         yield sorted(cpus)

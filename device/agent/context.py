@@ -18,8 +18,8 @@ from .absent import NOT_LOOKED, NotMeasured
 from .errors import AgentError
 from .frequency import Policy, read_policies
 from .system import System
-from .throttle import Throttle, read_throttle, throttle_reasons
-from .watch import Watched
+from .throttle import Throttle, read_throttle
+from .watch import Watched, slowing_reasons
 
 _SUPPLY_WANTED_MA = 5000  # of a Raspberry Pi 5
 # What the kernel says of a clock that nobody sets (NTP_PHASE_LIMIT); timedatectl asks the same.
@@ -94,7 +94,7 @@ def read_context(system: System) -> Context:
         memory=_memory(system),
         kernel=f"{platform.system()} {platform.release()}",
         system=_pretty_name(system),
-        l4t=_first_line(system.text("etc/nv_tegra_release")),
+        l4t=_l4t(system),
         python=platform.python_version(),
         clock_synchronised=clock_synchronised(system),
         board_id=board_id(system),
@@ -114,10 +114,7 @@ def board_id(system: System) -> str | NotMeasured:
 
 def invalid_reasons(before: Context, after: Context, during: Watched | NotMeasured) -> list[str]:
     """Why a run between the two does not count; empty if it does."""
-    seen = during if isinstance(during, Watched) else None
-    meanwhile = seen.throttling() if seen else None
-    reasons = throttle_reasons(before.throttle, after.throttle, meanwhile)
-    reasons += seen.clock_reasons() if seen else []
+    reasons = slowing_reasons(before.throttle, after.throttle, during)
     now = {policy.name: policy.governor for policy in after.clocks}
     for policy in before.clocks:
         if policy.name in now and now[policy.name] != policy.governor:
@@ -172,13 +169,9 @@ def board_model(system: System) -> str | NotMeasured:
 
 def cpu_model(system: System) -> str | NotMeasured:
     """Name of the CPU; of the first core, where they differ."""
-    text = system.text("proc/cpuinfo")
-    if isinstance(text, NotMeasured):
-        return text
-    facts: dict[str, str] = {}
-    for line in text.splitlines():
-        key, _, value = line.partition(":")
-        facts.setdefault(key.strip(), value.strip())
+    facts = _facts(system, "proc/cpuinfo", ":")
+    if isinstance(facts, NotMeasured):
+        return facts
     if facts.get("CPU part"):
         return ARM_CORES.get(facts["CPU part"], f"ARM part {facts['CPU part']}")
     return facts.get("model name") or NotMeasured("/proc/cpuinfo names no model")
@@ -225,10 +218,9 @@ def _supply_max_ma(system: System) -> int | NotMeasured:
 
 
 def _supply_volts(system: System) -> float | NotMeasured:
-    try:
-        text = system.run("vcgencmd", "pmic_read_adc", "EXT5V_V")
-    except AgentError as error:
-        return NotMeasured(str(error))
+    text = _printed(system, "vcgencmd", "pmic_read_adc", "EXT5V_V")
+    if isinstance(text, NotMeasured):
+        return text
     found = re.search(r"EXT5V_V volt\(\d+\)=([\d.]+)V", text)
     return float(found[1]) if found else NotMeasured("only a Raspberry Pi 5 measures it")
 
@@ -241,15 +233,11 @@ def _printed(system: System, *command: str) -> str | NotMeasured:
 
 
 def _memory(system: System) -> Memory | NotMeasured:
-    text = system.text("proc/meminfo")
-    if isinstance(text, NotMeasured):
-        return text
-    kib: dict[str, int] = {}
-    for line in text.splitlines():
-        key, _, value = line.partition(":")
-        words = value.split()
-        if words and words[0].isdigit():
-            kib[key] = int(words[0])
+    facts = _facts(system, "proc/meminfo", ":")
+    if isinstance(facts, NotMeasured):
+        return facts
+    numbers = {key: value.partition(" ")[0] for key, value in facts.items()}
+    kib = {key: int(number) for key, number in numbers.items() if number.isdigit()}
     if "MemTotal" not in kib or "MemAvailable" not in kib:
         return NotMeasured("/proc/meminfo lacks MemTotal or MemAvailable")
     swap = kib.get("SwapTotal", 0) - kib.get("SwapFree", 0)
@@ -257,15 +245,23 @@ def _memory(system: System) -> Memory | NotMeasured:
 
 
 def _pretty_name(system: System) -> str | NotMeasured:
-    text = system.text("etc/os-release")
+    facts = _facts(system, "etc/os-release", "=")
+    if isinstance(facts, NotMeasured):
+        return facts
+    if "PRETTY_NAME" not in facts:
+        return NotMeasured("/etc/os-release has no PRETTY_NAME")
+    return facts["PRETTY_NAME"].strip('"')
+
+
+def _l4t(system: System) -> str | NotMeasured:
+    text = system.text("etc/nv_tegra_release")
+    return text if isinstance(text, NotMeasured) else text.partition("\n")[0].lstrip("# ")
+
+
+def _facts(system: System, name: str, sign: str) -> dict[str, str] | NotMeasured:
+    """A file's lines of a key, a sign and a value; of a key that comes again, the first."""
+    text = system.text(name)
     if isinstance(text, NotMeasured):
         return text
-    for line in text.splitlines():
-        key, _, value = line.partition("=")
-        if key == "PRETTY_NAME":
-            return value.strip('"')
-    return NotMeasured("/etc/os-release has no PRETTY_NAME")
-
-
-def _first_line(text: str | NotMeasured) -> str | NotMeasured:
-    return text if isinstance(text, NotMeasured) else text.partition("\n")[0].lstrip("# ")
+    rows = (line.partition(sign) for line in reversed(text.splitlines()))
+    return {key.strip(): value.strip() for key, _, value in rows}

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from .absent import NotMeasured
-from .affinity import parse_cpus
+from .cpus import parse_cpus
 from .errors import AgentError, UsageError, describe
 from .system import System
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from .absent import NotMeasured
+from .cpus import cpu_share
 from .definitions import dense_macs, executed_macs, is_gate
 from .errors import UsageError
 from .percentiles import Summary, summarize
 from .recording import thin
 from .runner import Execution, Network
-from .starvation import cpu_share
 from .watch import Watch
 
 _FEWEST_ROUNDS = 3

@@ -5,9 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 
+from .cpus import cpu_share
 from .energy import Burst
 from .runner import Network
-from .starvation import cpu_share
 from .watch import Watch
 
 _CALIBRATION_RUNS = 5

@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from ..protocol import RUNNER, WEIGHTS, Request
-from .affinity import pinned
 from .bundle import Bundle
+from .cpus import Queue, pinned
 from .errors import AgentError, describe
-from .starvation import Queue
 
 
 @dataclass(frozen=True)

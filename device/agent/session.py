@@ -12,10 +12,10 @@ from . import VERSION
 from . import energy as energies
 from . import latency as latencies
 from .absent import NotMeasured
-from .affinity import choose_cpus, parse_cpus
 from .bundle import Bundle, open_bundle
 from .check import Check, check_outputs
 from .context import context_warnings, read_context
+from .cpus import choose_cpus, parse_cpus
 from .energy import Energy
 from .errors import SensorError, UsageError
 from .frequency import governor

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .absent import NotMeasured
 from .errors import AgentError, describe
 from .system import System
 
-_BITS = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
+BITS = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
 SINCE_BOOT = 16
 _FIRMWARE_FILE = "sys/devices/platform/soc/soc:firmware/get_throttled"
 _CPU_COOLER = re.compile(r"cpu|processor|balanced", re.IGNORECASE)
@@ -39,17 +39,6 @@ class Throttle:
     """cpufreq policy -> ``scaling_max_freq``."""
 
 
-@dataclass(frozen=True)
-class Meanwhile:
-    """What the witnesses said at some time between two moments."""
-
-    firmware_bits: int = 0
-    """All that were set."""
-    undervoltage_alarm: bool = False
-    cpu_cooling_states: dict[str, int] = field(default_factory=dict)
-    """The highest."""
-
-
 def read_throttle(system: System) -> Throttle:
     """Ask all witnesses; never fails."""
     return Throttle(
@@ -62,53 +51,6 @@ def read_throttle(system: System) -> Throttle:
             system, "sys/devices/system/cpu/cpufreq/policy*/scaling_max_freq", level=-2
         ),
     )
-
-
-def throttle_reasons(
-    before: Throttle, after: Throttle, during: Meanwhile | None = None
-) -> list[str]:
-    """Why a run between the two does not count; empty if it does.
-
-    Args:
-        before: before the run.
-        after: after it.
-        during: what was seen in between.
-    """
-    reasons = []
-    during = during or Meanwhile()
-    bits = during.firmware_bits
-    old = before.firmware_bits if isinstance(before.firmware_bits, int) else 0
-    new = after.firmware_bits if isinstance(after.firmware_bits, int) else 0
-    for bit, name in enumerate(_BITS):
-        if (old | new | bits) >> bit & 1:
-            reasons.append(f"{name} at the time of the run (throttled={new | bits:#x})")
-        elif (new & ~old) >> (bit + SINCE_BOOT) & 1:
-            reasons.append(f"{name} happened during the run (throttled={new:#x})")
-    alarms = (before.undervoltage_alarm, during.undervoltage_alarm, after.undervoltage_alarm)
-    if True in alarms:
-        reasons.append("under-voltage alarm of rpi_volt; use a stronger supply or a shorter cable")
-    if isinstance(before.overcurrent_events, dict) and isinstance(after.overcurrent_events, dict):
-        for name, count in after.overcurrent_events.items():
-            if count > before.overcurrent_events.get(name, 0):
-                more = count - before.overcurrent_events.get(name, 0)
-                reasons.append(f"{name}: throttled {more} times for over-current during the run")
-    if isinstance(before.core_throttle_events, int) and isinstance(after.core_throttle_events, int):
-        more = after.core_throttle_events - before.core_throttle_events
-        if more > 0:
-            reasons.append(f"CPU throttled {more} times for heat during the run")
-    states = (before.cpu_cooling_states, during.cpu_cooling_states, after.cpu_cooling_states)
-    for name in dict.fromkeys(name for one in states for name in one):
-        state = max(one.get(name, 0) for one in states)
-        if state > 0:
-            reasons.append(f"cooling device {name} was slowing the CPU down (state {state})")
-    for policy, limit in after.frequency_limits_khz.items():
-        if limit < before.frequency_limits_khz.get(policy, limit):
-            earlier = before.frequency_limits_khz[policy]
-            reasons.append(
-                f"{policy}: highest frequency lowered from {earlier // 1000} to "
-                f"{limit // 1000} MHz during the run"
-            )
-    return reasons
 
 
 def parse_throttled(text: str) -> int:
@@ -140,19 +82,26 @@ def firmware_bits(system: System) -> int | NotMeasured:
 
 def undervoltage_alarm(system: System) -> bool | NotMeasured:
     """Of a Raspberry Pi's ``rpi_volt``, which forgets it within two seconds."""
-    for name in system.glob("sys/class/hwmon/hwmon*/name"):
-        if system.text(name) == "rpi_volt":
-            alarm = system.number(name.replace("/name", "/in0_lcrit_alarm"))
-            return alarm if isinstance(alarm, NotMeasured) else alarm != 0
-    return NotMeasured("no hwmon device rpi_volt")
+    folder = _hwmon(system, "rpi_volt")
+    if isinstance(folder, NotMeasured):
+        return folder
+    alarm = system.number(f"{folder}/in0_lcrit_alarm")
+    return alarm if isinstance(alarm, NotMeasured) else alarm != 0
 
 
 def _overcurrent_events(system: System) -> dict[str, int] | NotMeasured:
+    folder = _hwmon(system, "soctherm_oc")
+    if isinstance(folder, NotMeasured):
+        return folder
+    return _readable(system, f"{folder}/oc*_event_cnt", level=-1)
+
+
+def _hwmon(system: System, chip: str) -> str | NotMeasured:
+    """The folder of a hwmon device."""
     for name in system.glob("sys/class/hwmon/hwmon*/name"):
-        if system.text(name) == "soctherm_oc":
-            folder = name.rpartition("/")[0]
-            return _readable(system, f"{folder}/oc*_event_cnt", level=-1)
-    return NotMeasured("no hwmon device soctherm_oc")
+        if system.text(name) == chip:
+            return name.rpartition("/")[0]
+    return NotMeasured(f"no hwmon device {chip}")
 
 
 def _core_throttle_events(system: System) -> int | NotMeasured:

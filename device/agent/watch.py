@@ -11,8 +11,9 @@ from .absent import NOT_LOOKED, NotMeasured
 from .frequency import ClockRange, clock_files
 from .system import System
 from .throttle import (
+    BITS,
     SINCE_BOOT,
-    Meanwhile,
+    Throttle,
     cooling_files,
     cooling_states,
     firmware_bits,
@@ -38,19 +39,6 @@ class Watched:
     """Whether a Raspberry Pi's ``rpi_volt`` raised it at some time."""
     cpu_cooling_states: dict[str, int] = field(default_factory=dict)
     """Cooling device of the CPU -> its highest state."""
-
-    def clock_reasons(self) -> list[str]:
-        """Why the clocks make the runs not count: each is judged by itself."""
-        found = [clock.reason(policy) for policy, clock in self.clocks.items()]
-        return [reason for reason in found if reason is not None]
-
-    def throttling(self) -> Meanwhile:
-        """What the witnesses of throttling said."""
-        return Meanwhile(
-            self.firmware_bits if isinstance(self.firmware_bits, int) else 0,
-            self.undervoltage_alarm is True,
-            self.cpu_cooling_states,
-        )
 
 
 class Watch:
@@ -167,3 +155,49 @@ class Watch:
 
 def _range(khz: list[int]) -> ClockRange:
     return ClockRange(min(khz) / 1000, max(khz) / 1000, len(khz))
+
+
+def slowing_reasons(before: Throttle, after: Throttle, during: Watched | NotMeasured) -> list[str]:
+    """Why a run on a board that slowed itself down does not count; empty if it did not.
+
+    Args:
+        before: the witnesses before the run.
+        after: after it.
+        during: what was seen in between.
+    """
+    seen = during if isinstance(during, Watched) else Watched(during, during, during)
+    reasons = []
+    old, new, bits = (
+        one.firmware_bits if isinstance(one.firmware_bits, int) else 0
+        for one in (before, after, seen)
+    )
+    for bit, name in enumerate(BITS):
+        if (old | new | bits) >> bit & 1:
+            reasons.append(f"{name} at the time of the run (throttled={new | bits:#x})")
+        elif (new & ~old) >> (bit + SINCE_BOOT) & 1:
+            reasons.append(f"{name} happened during the run (throttled={new:#x})")
+    if any(one.undervoltage_alarm is True for one in (before, seen, after)):
+        reasons.append("under-voltage alarm of rpi_volt; use a stronger supply or a shorter cable")
+    if isinstance(before.overcurrent_events, dict) and isinstance(after.overcurrent_events, dict):
+        for name, count in after.overcurrent_events.items():
+            more = count - before.overcurrent_events.get(name, 0)
+            if more > 0:
+                reasons.append(f"{name}: throttled {more} times for over-current during the run")
+    if isinstance(before.core_throttle_events, int) and isinstance(after.core_throttle_events, int):
+        more = after.core_throttle_events - before.core_throttle_events
+        if more > 0:
+            reasons.append(f"CPU throttled {more} times for heat during the run")
+    states = (before.cpu_cooling_states, seen.cpu_cooling_states, after.cpu_cooling_states)
+    for name in dict.fromkeys(name for one in states for name in one):
+        state = max(one.get(name, 0) for one in states)
+        if state > 0:
+            reasons.append(f"cooling device {name} was slowing the CPU down (state {state})")
+    for policy, limit in after.frequency_limits_khz.items():
+        earlier = before.frequency_limits_khz.get(policy, limit)
+        if limit < earlier:
+            reasons.append(
+                f"{policy}: highest frequency lowered from {earlier // 1000} to "
+                f"{limit // 1000} MHz during the run"
+            )
+    clocks = [clock.reason(policy) for policy, clock in seen.clocks.items()]
+    return reasons + [reason for reason in clocks if reason is not None]

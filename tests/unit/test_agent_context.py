@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from headgate.device.agent.absent import NotMeasured, is_measured, to_json
-from headgate.device.agent.affinity import choose_cpus, parse_cpus, pinned
 from headgate.device.agent.context import (
     board_id,
     context_warnings,
     invalid_reasons,
     read_context,
 )
+from headgate.device.agent.cpus import choose_cpus, parse_cpus, pinned
 from headgate.device.agent.errors import AgentError, UsageError
 from headgate.device.agent.frequency import ClockRange, governor
 from headgate.device.agent.system import System

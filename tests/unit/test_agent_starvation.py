@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from headgate.device.agent.bundle import open_bundle
+from headgate.device.agent.cpus import Queue, cpu_share
 from headgate.device.agent.latency import Plan, measure_latency
 from headgate.device.agent.load import NetworkLoad
 from headgate.device.agent.runner import Network
-from headgate.device.agent.starvation import Queue, cpu_share
 from headgate.device.agent.system import System
 from headgate.device.agent.watch import Watch
 from tests.fake_runner import save_bundle
