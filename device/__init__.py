@@ -1,4 +1,4 @@
-"""Everything that runs on, or talks to, a device. Needs NumPy and the standard library only."""
+"""Everything that runs on, or talks to, a device. Needs NumPy and safetensors only."""
 
 from pathlib import Path
 

@@ -73,20 +73,11 @@ class Library:
         self._library = ctypes.CDLL(str(path))
         self._library.headgate_get_network.restype = POINTER(Network)
         self.network: Network = self._library.headgate_get_network().contents
-        measure = (
-            POINTER(Network),
-            POINTER(c_void_p),
-            POINTER(c_void_p),
-            c_void_p,
-            c_void_p,
-            c_void_p,
-            c_int32,
-            POINTER(c_uint64),
-        )
         self.time = self._library.headgate_time
         self.profile = self._library.headgate_profile
         for function in (self.time, self.profile):
-            function.argtypes = measure
+            pointers = [POINTER(c_void_p)] * 2 + [c_void_p] * 3
+            function.argtypes = [POINTER(Network), *pointers, c_int32, POINTER(c_uint64)]
             function.restype = c_int32
         self.start_team = self._library.headgate_start_team
         self.start_team.argtypes, self.start_team.restype = (c_int32,), c_void_p
@@ -108,19 +99,16 @@ def check_network(network: Network, bundle: Bundle) -> None:
             f"this headgate {ABI}; recompile the bundle"
         )
     manifest = bundle.manifest
+    sizes = ("arena_bytes", "thread_bytes", "weights_bytes")
     in_code: dict[str, object] = {
-        "arena_bytes": network.arena_bytes,
-        "thread_bytes": network.thread_bytes,
-        "weights_bytes": network.weights_bytes,
+        **{key: getattr(network, key) for key in sizes},
         "layers": network.layer_count,
         "inputs": [_shape(network.inputs[i]) for i in range(network.input_count)],
         "outputs": [_shape(network.outputs[i]) for i in range(network.output_count)],
         "gates": [network.gates[i].count_offset for i in range(network.gate_count)],
     }
     in_manifest: dict[str, object] = {
-        "arena_bytes": manifest["arena_bytes"],
-        "thread_bytes": manifest["thread_bytes"],
-        "weights_bytes": manifest["weights_bytes"],
+        **{key: manifest[key] for key in sizes},
         "layers": len(manifest["layers"]),
         "inputs": [tensor["shape"] for tensor in manifest["inputs"]],
         "outputs": [tensor["shape"] for tensor in manifest["outputs"]],

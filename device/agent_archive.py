@@ -37,13 +37,7 @@ def on_board_archive() -> bytes:
 
 
 def _pack(program: str, module: str, sources: list[Path]) -> bytes:
-    """An archive of modules of this package that runs ``main`` of one of them.
-
-    Args:
-        program: what it is called, for messages.
-        module: its name in this package.
-        sources: files of this package that it consists of.
-    """
+    """An archive of modules of this package that runs ``main`` of one of them."""
     main = _MAIN.format(program=program, package=_PACKAGE, module=module)
     contents = {"__main__.py": main.encode()}
     for path in sources:

@@ -32,8 +32,6 @@ def measure_here(
     """Measure a bundle on this machine with the agent, as a board would.
 
     Args:
-        bundle: its file.
-        settings: what to measure.
         machine: what to call this machine, or the emulated one.
         inputs: a file of raw float32 samples for each input; the test vectors if none.
         emulator: the command line in front of the runner, where a machine is emulated.
@@ -60,12 +58,6 @@ def measure_here(
 
 def agent_result(name: str, status: int, output: bytes, stderr: str) -> Report:
     """The report that an agent printed, or the error that it ended with.
-
-    Args:
-        name: the machine, for messages.
-        status: the agent's exit status.
-        output: what it printed.
-        stderr: what it complained about.
 
     Raises:
         UsageError, DeviceError: as :func:`measure_here`.

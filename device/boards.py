@@ -103,10 +103,6 @@ def inventory() -> dict[str, Board]:
 def read_inventory(text: str, source: str) -> dict[str, Board]:
     """Boards of an inventory.
 
-    Args:
-        text: TOML, one table for each board.
-        source: where it comes from, for messages.
-
     Raises:
         UsageError: it is not TOML, or a table is wrong.
     """

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 
 from headgate.device.files import atomic_write, storage_error, stored_archive
 from headgate.device.manifest import (
@@ -30,7 +31,6 @@ from headgate.device.manifest import (
     check_manifest,
 )
 from headgate.device.protocol import RUNNER, WEIGHTS
-from headgate.device.tensors import data_section, read_tensors
 from headgate.errors import BundleError, MissingFile, why
 
 MANIFEST = "manifest.json"
@@ -148,7 +148,11 @@ class Bundle:
 
     def weights(self) -> memoryview:
         """The data section of weights.safetensors, the way the compiled code wants it."""
-        return data_section(self.members[WEIGHTS], WEIGHTS)
+        data = self.members[WEIGHTS]
+        begin = 8 + int.from_bytes(data[:8], "little")
+        if not 8 <= begin <= len(data):
+            raise BundleError(f"{WEIGHTS} is not a whole safetensors file; recompile the bundle")
+        return memoryview(data)[begin:]
 
     def vectors(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """The test vectors: inputs and expected outputs, each (samples, ...) float32.
@@ -156,7 +160,7 @@ class Bundle:
         Raises:
             BundleError: a vector is absent or does not fit the manifest's shapes.
         """
-        tensors = read_tensors(self.members[VECTORS], VECTORS)
+        tensors = _read_tensors(self.members[VECTORS])
         groups = []
         for key, wanted in (("inputs", self.facts.inputs), ("outputs", self.facts.outputs)):
             names = [key] if len(wanted) == 1 else [f"{key[:-1]}{i}" for i in range(len(wanted))]
@@ -210,6 +214,15 @@ def _check_name(name: str) -> None:
         raise BundleError(f"member name {name!r} leads outside the bundle; do not use this file")
 
 
+def _read_tensors(data: bytes) -> dict[str, np.ndarray]:
+    try:
+        return safetensors.numpy.load(data)
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(
+            f"{VECTORS} is no safetensors file, or damaged ({why(error)}); recompile the bundle"
+        ) from error
+
+
 def _vector(tensors: dict[str, np.ndarray], name: str, wanted: Signature) -> np.ndarray:
     if name not in tensors:
         raise BundleError(f"{VECTORS} has no tensor {name!r}; recompile the bundle")
@@ -227,11 +240,7 @@ def _vector(tensors: dict[str, np.ndarray], name: str, wanted: Signature) -> np.
 
 
 def _read_archive(data: bytes) -> dict[str, bytes]:
-    """Names and contents of a zip archive of stored members.
-
-    Raises:
-        BundleError: it is no such archive.
-    """
+    """Names and contents of a zip archive of stored members."""
     contents: dict[str, bytes] = {}
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:

@@ -6,12 +6,12 @@ import contextlib
 import errno
 import io
 import os
-import secrets
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+from headgate.device.agent.whole_file import whole_file
 from headgate.errors import StorageError, why
 
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -36,12 +36,9 @@ def storage_error(action: str, path: str | Path, error: OSError) -> StorageError
 def stored_archive(
     contents: Mapping[str, bytes], executable: Collection[str] = (), before: bytes = b""
 ) -> bytes:
-    """A zip archive of these members, not compressed; equal contents are equal bytes.
+    """A zip archive of members by name, not compressed; equal contents are equal bytes.
 
-    Args:
-        contents: members by name.
-        executable: names of those that are programs.
-        before: what the file begins with, such as a line for the shell.
+    ``before`` is what the file begins with, such as a line for the shell.
     """
     buffer = io.BytesIO()
     buffer.write(before)
@@ -56,11 +53,7 @@ def stored_archive(
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a file to be written whole or not at all.
-
-    The data goes to a temporary name in the same folder and takes the final name, after fsync,
-    only when the block ends without an exception. Otherwise the temporary file is removed and
-    an earlier file of that name stays as it was. A symbolic link is followed.
+    """As :func:`headgate.device.agent.whole_file.whole_file`, with errors of headgate's.
 
     Example::
 
@@ -75,31 +68,8 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise StorageError(f"cannot write {path}: it is not an ordinary file; choose another name")
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        # Not tempfile: its mode 0600 would stay with the finished file.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
-        descriptor = os.open(temporary, flags, 0o666)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-        _sync_folder(target.parent)
+        with whole_file(target) as file:
+            yield file
     except OSError as error:
         raise storage_error("write", path, error) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name survive a power cut, where the file system can do that."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,11 +49,7 @@ class Execution:
         """What a runner answered.
 
         Args:
-            request: what it was asked.
-            manifest: of its bundle.
-            samples: S.
             contents: gives the bytes of a result by its name; an OSError or KeyError if it cannot.
-            machine: where it ran, for messages.
 
         Raises:
             DeviceError: a result is not there, or of another size.
@@ -145,7 +141,7 @@ class Program(ABC):
 
     def outputs(self, inputs: Arrays) -> list[np.ndarray]:
         """As :meth:`run`, all outputs in order, also of a network that has one or names them."""
-        return self._run(inputs, repeat=1, warmup=0).outputs
+        return self._run(inputs, Request()).outputs
 
     def scores(self, inputs: Arrays) -> np.ndarray:
         """As :meth:`run` of a network that has one output.
@@ -169,12 +165,8 @@ class Program(ABC):
 
         Returns:
             (N * repeat,) float64, sample by sample.
-
-        Raises:
-            InputError: as :meth:`run`.
-            DeviceError: the machine failed.
         """
-        execution = self._run(inputs, repeat, warmup, times=True)
+        execution = self._run(inputs, Request(repeat=repeat, warmup=warmup, times=True))
         assert execution.times_ns is not None
         return execution.times_ns.reshape(-1) / 1e3
 
@@ -185,12 +177,8 @@ class Program(ABC):
 
         Returns:
             (N * repeat, layers) float64, columns as :attr:`layers`.
-
-        Raises:
-            InputError: as :meth:`run`.
-            DeviceError: the machine failed.
         """
-        execution = self._run(inputs, repeat, warmup, layers=True)
+        execution = self._run(inputs, Request(repeat=repeat, warmup=warmup, layers=True))
         assert execution.layer_times_ns is not None
         return execution.layer_times_ns.reshape(-1, len(self.layers)) / 1e3
 
@@ -213,9 +201,6 @@ class Program(ABC):
         A layer's MACs are its ``macs_per_pair`` x active inputs x active outputs; a side
         without a gate is active in all its channels. A pixel gate counts numbers instead of
         channels, and its layer has ``base_macs`` that are always done.
-
-        Raises:
-            UsageError: nothing was run yet.
         """
         counts = self._last_counts().astype(np.int64)
         macs = np.empty((len(counts), len(self.layers)), np.int64)
@@ -228,43 +213,27 @@ class Program(ABC):
         return macs
 
     def executed_macs(self) -> np.ndarray:
-        """Multiply-accumulates of the whole network in the last run, (N,) int64.
-
-        Raises:
-            UsageError: nothing was run yet.
-        """
+        """Multiply-accumulates of the whole network in the last run, (N,) int64."""
         return self.layer_macs().sum(axis=1)
 
     def dense_macs(self) -> int:
         """Multiply-accumulates of the same network with every channel and without gates."""
         return definitions.dense_macs(self.layers)
 
-    def _run(
-        self,
-        inputs: Arrays,
-        repeat: int,
-        warmup: int,
-        times: bool = False,
-        layers: bool = False,
-    ) -> Execution:
-        if repeat < 1 or warmup < 0:
-            raise UsageError(f"repeat={repeat}, warmup={warmup}: at least 1 and 0 are needed")
+    def _run(self, inputs: Arrays, request: Request) -> Execution:
+        if request.repeat < 1 or request.warmup < 0:
+            raise UsageError(
+                f"repeat={request.repeat}, warmup={request.warmup}: at least 1 and 0 are needed"
+            )
         if self._closed:
             raise UsageError(f"{self.name!r} was closed; load it again")
+        manifest = self.bundle.manifest
         if isinstance(inputs, Mapping):
-            inputs = _in_order(self.bundle.manifest["inputs"], inputs)
+            inputs = _in_order(manifest["inputs"], inputs)
         arrays = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
-        checked = _check_inputs(self.bundle.manifest["inputs"], arrays)
-        request = Request(
-            inputs=len(checked),
-            outputs=len(self.bundle.manifest["outputs"]),
-            repeat=repeat,
-            warmup=warmup,
-            threads=self.threads,
-            counts=True,
-            times=times,
-            layers=layers,
-        )
+        checked = _check_inputs(manifest["inputs"], arrays)
+        numbers = {"inputs": len(checked), "outputs": len(manifest["outputs"])}
+        request = replace(request, **numbers, threads=self.threads, counts=True)
         execution = self._execute(checked, request)
         self._counts = execution.counts
         return execution

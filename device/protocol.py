@@ -51,13 +51,9 @@ class Request:
         return [name for name, wanted in chosen.items() if wanted]
 
     def command(self, runner: str, weights: str, given: str = "", found: str = "") -> list[str]:
-        """The command line.
+        """The command line, of the paths of the runner and its weights.
 
-        Args:
-            runner: path of the runner, and ``weights`` that of its weights.
-            weights: as above.
-            given: what the input files' names begin with, such as ``"folder/"``.
-            found: what those of the results begin with.
+        ``given`` and ``found`` are what the names of inputs and results begin with: ``"folder/"``.
         """
         options = [("weights", weights)]
         options += [("input", given + name) for name in self.given]

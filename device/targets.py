@@ -1,4 +1,4 @@
-"""The targets that ``targets.toml`` describes, and the one that this machine is.
+"""The targets that ``targets.toml`` describes, and which of them a CPU can run.
 
 Imports neither torch nor TVM, so that listing targets works on a board.
 """
@@ -69,9 +69,53 @@ _TARGETS = {name: _target(name, row) for name, row in TABLE["target"].items()}
 TARGET_NAMES = ("host", *_TARGETS)
 
 
-def _cpuinfo() -> dict[str, str]:
-    rows = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
-    return {key.strip(): value.strip() for key, _, value in reversed(list(rows))}
+_ARCHITECTURES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
+
+
+def host_architecture() -> str:
+    """``x86_64``, ``aarch64``, or whatever else this machine calls itself."""
+    machine = platform.machine().lower()
+    return _ARCHITECTURES.get(machine, machine)
+
+
+def _read_cpuinfo() -> str:
+    """What Linux says of this machine's CPU; nothing elsewhere."""
+    try:
+        return Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _facts(cpuinfo: str) -> dict[str, str]:
+    """Those of the first core."""
+    rows = (line.partition(":") for line in reversed(cpuinfo.splitlines()))
+    return {key.strip(): value.strip() for key, _, value in rows}
+
+
+def missing_features(target: Mapping[str, Any], cpuinfo: str | None = None) -> list[str]:
+    """Which of a target's instruction sets a CPU lacks; none if Linux does not tell.
+
+    Running without asking would end in SIGILL, which takes the Python process with it.
+
+    Args:
+        target: ``arch``, LLVM's name of its ``cpu``, and ``features``, LLVM's names; a leading
+            ``+`` is optional, those with ``-`` are not needed.
+        cpuinfo: what ``/proc/cpuinfo`` holds there; None: here.
+    """
+    facts = _facts(_read_cpuinfo() if cpuinfo is None else cpuinfo)
+    flags = {flag for key in ("flags", "Features") for flag in facts.get(key, "").split()}
+    if not flags:
+        return []
+    names = TABLE["arch"].get(target["arch"], {}).get("flags", {})
+    needed = {one.lstrip("+") for one in target["features"] if not one.startswith("-")}
+    needed |= _implied(target["cpu"])
+    return sorted(name for name in needed if name in names and names[name] not in flags)
+
+
+def _implied(cpu: str) -> set[str]:
+    """Instruction sets that choosing a CPU by LLVM's name implies."""
+    names = TABLE["cpu"].get(cpu, {}).get("implies", ())
+    return {name for one in names for name in (_implied(one) if one in TABLE["cpu"] else {one})}
 
 
 @cache
@@ -83,7 +127,7 @@ def host() -> Target:
     """
     machine = platform.machine()
     rows = [row for row in TABLE["host"] if row["arch"] == machine]
-    info = _cpuinfo() if any("needs" in row for row in rows) else {}
+    info = _facts(_read_cpuinfo())
     for row in rows:
         if (
             set(info.get("flags", "").split()).issuperset(row.get("needs", ()))

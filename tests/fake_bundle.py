@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from headgate.device import Bundle, runtime_sources
-from headgate.device.cpu import host_architecture
+from headgate.device.targets import host_architecture
 
 HERE = host_architecture()
 WEIGHTS = np.array([1.0, -2.0, 3.0, 0.5], np.float32)

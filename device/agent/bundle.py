@@ -49,11 +49,7 @@ class Bundle:
         return len(self.manifest["outputs"])
 
     def with_inputs(self, paths: Sequence[str]) -> Bundle:
-        """The same network with the user's samples: one file of raw float32 for each input.
-
-        Raises:
-            AgentError: a file cannot be read, or does not hold whole samples.
-        """
+        """The same network with the user's samples: one file of raw float32 for each input."""
         sizes = self.sample_bytes("inputs")
         if len(paths) != len(sizes):
             raise AgentError(f"--input given {len(paths)} times, the network has {len(sizes)}")
@@ -71,11 +67,7 @@ class Bundle:
         return dataclasses.replace(self, inputs=inputs, expected=[])
 
     def extract(self, member: str, path: Path) -> None:
-        """Copy a member to a file.
-
-        Raises:
-            AgentError: the file cannot be written, or the bundle no longer be read.
-        """
+        """Copy a member to a file."""
         try:
             with zipfile.ZipFile(self.path) as archive, open(path, "wb") as target:
                 shutil.copyfileobj(archive.open(member), target, _CHUNK_BYTES)
@@ -91,11 +83,7 @@ class Bundle:
 
 
 def open_bundle(path: str | Path) -> Bundle:
-    """Read and verify a bundle.
-
-    Raises:
-        AgentError: there is no such file, it is damaged, or it has no runner.
-    """
+    """Read and verify a bundle."""
     try:
         with open(path, "rb") as file:
             sha256 = _sha256(file)

@@ -26,11 +26,7 @@ _FIRST_LOOK_S, _LAST_PAUSE_S = 0.05, 1.0
 
 
 def parse_cpus(text: str) -> frozenset[int]:
-    """``"3"``, ``"2,3"`` and ``"0-1,4"`` as taskset takes them.
-
-    Raises:
-        UsageError: it is no such list.
-    """
+    """``"3"``, ``"2,3"`` and ``"0-1,4"`` as taskset takes them."""
     cpus: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.partition("-")
@@ -52,9 +48,6 @@ def choose_cpus(
 
     The highest, because interrupts mostly land on the lowest. Empty where the system has no
     affinity call.
-
-    Raises:
-        UsageError: too few CPUs, or one that this process must not use.
     """
     if allowed is None:
         if not hasattr(os, "sched_getaffinity"):
@@ -85,12 +78,7 @@ def pinned(cpus: Collection[int]) -> Iterator[None]:
 
 
 class Queue:
-    """How long the threads of a process waited for a CPU.
-
-    Args:
-        pid: of the process.
-        proc: where its files are.
-    """
+    """How long the threads of a process waited for a CPU."""
 
     def __init__(self, pid: int, proc: str | Path = "/proc") -> None:
         self._tasks = Path(proc) / str(pid) / "task"

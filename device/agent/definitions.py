@@ -1,10 +1,4 @@
-"""What is meant by MACs, dense, executed, saved and realised: the figures of every report.
-
-A MAC is one multiply-add of a convolution, linear layer or gate predictor. The *dense* MACs are
-those of the network with every channel and without gates. The *executed* MACs are those done for
-one image: active input channels x active output channels of every layer, gates included.
-*Saved* is 1 - executed / dense of the baseline; *realised* is time saved / MACs saved.
-"""
+"""What MACs, dense, executed, saved and realised mean in every report, as ``CONVENTION`` says."""
 
 from __future__ import annotations
 

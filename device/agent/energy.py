@@ -42,11 +42,7 @@ class Plan:
     windows: int = WINDOWS
 
     def check(self) -> None:
-        """Refuse what cannot be done.
-
-        Raises:
-            UsageError: a number is out of range.
-        """
+        """Refuse numbers that are out of range."""
         lengths = (self.window_s, self.idle_s)
         if not all(0 < length_s < inf for length_s in lengths) or self.windows < 1:
             raise UsageError(
@@ -153,19 +149,7 @@ class Energy:
 def measure_energy(
     load: Load, samples: int, sensor: Sensor, system: System, plan: Plan | None = None
 ) -> Energy:
-    """Measure the idle board, then the windows.
-
-    Args:
-        load: what is measured.
-        samples: how many inputs it has.
-        sensor: with a total.
-        system: whose clock is used.
-        plan: how long; MLPerf Tiny's rules if None.
-
-    Raises:
-        SensorError: the sensor fails, or gives no samples.
-        AgentError: the load failed.
-    """
+    """Measure the idle board, then the windows; by MLPerf Tiny's rules if there is no plan."""
     plan = plan or Plan()
     plan.check()
     recording = Recording(sensor)

@@ -1,6 +1,11 @@
-"""What the agent raises on purpose. ``__main__`` prints the message, one line, and exits."""
+"""What the agent raises on purpose. ``__main__`` prints the message, one line, and exits.
+
+Any function of the agent may raise these; docstrings name other exceptions.
+"""
 
 from __future__ import annotations
+
+import signal
 
 
 class AgentError(Exception):
@@ -27,3 +32,11 @@ def describe(error: Exception) -> str:
         return f"no {error.args[0]!r}"
     text = " ".join(str(getattr(error, "strerror", None) or error).split())
     return text or type(error).__name__
+
+
+def last_words(status: int, stderr: bytes) -> str:
+    """The last line that a program wrote before it failed, or how it ended."""
+    lines = stderr.decode(errors="replace").strip().splitlines()
+    if lines:
+        return lines[-1]
+    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"

@@ -78,12 +78,7 @@ def clock_files(system: System, cpus: Collection[int]) -> dict[str, str]:
 
 @contextmanager
 def governor(system: System, name: str | None) -> Iterator[None]:
-    """Give every clock this governor for the block, then what it had before; None: as it is.
-
-    Raises:
-        AgentError: no cpufreq, or no permission to set it.
-        UsageError: the kernel has no such governor.
-    """
+    """Give every clock this governor for the block, then what it had before; None: as it is."""
     folders = system.glob(_POLICIES) if name else []
     if name and not folders:
         raise AgentError(f"--governor {name}: this kernel has no cpufreq; leave the option out")

@@ -13,6 +13,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
+from ..protocol import Request
 from .absent import NotMeasured
 from .cpus import cpu_share
 from .definitions import dense_macs, executed_macs, is_gate
@@ -42,11 +43,7 @@ class Plan:
     """For times of the whole, and the same again for layers."""
 
     def check(self) -> None:
-        """Refuse what cannot be done.
-
-        Raises:
-            UsageError: a number is out of range.
-        """
+        """Refuse numbers that are out of range."""
         if self.rounds < 1 or self.warmup < 0 or not 0 < self.budget_s < math.inf:
             raise UsageError(
                 f"rounds={self.rounds}, warmup={self.warmup}, budget={self.budget_s}: "
@@ -138,42 +135,32 @@ class Latency:
 
 
 def measure_latency(network: Network, plan: Plan, watch: Watch) -> Latency:
-    """Time a network on the bundle's test vectors, and count its MACs; under an emulator, count.
-
-    Args:
-        network: what to time.
-        plan: how much.
-        watch: looks at the board meanwhile.
-
-    Raises:
-        AgentError: the runner failed.
-    """
+    """Time a network on the bundle's test vectors, and count its MACs; under an emulator, count."""
     plan.check()
     if network.emulator:
         return _untimed(network, network.run())
-    first = network.run(warmup=1, times=True)
+    first = network.run(Request(warmup=1, times=True))
     count, repeat = _fitting(first, plan, network.bundle.samples)
-    rounds: list[list[list[int]]] = []
-    layer_rounds: list[list[list[list[int]]]] = []
-    cpu_s, waited_shares = 0.0, []
-    for _ in range(count):
-        with watch.watch() as ended:
-            done = network.run(repeat=repeat, warmup=plan.warmup, times=True)
-            ended(done.ended_ns)
-        rounds.append(done.times_ns)
-        # The timed runs' share: what warming up took says nothing of them.
-        cpu_s += done.cpu_s * repeat / (repeat + plan.warmup)
-        waited_shares.append(done.waited_share)
-    for _ in range(count):
-        with watch.watch() as ended:
-            done = network.run(repeat=repeat, warmup=plan.warmup, layers=True)
-            ended(done.ended_ns)
-        layer_rounds.append(done.layer_times_ns)
-    us_rounds = [[ns / 1000 for times in samples for ns in times] for samples in rounds]
+    request = Request(repeat=repeat, warmup=plan.warmup)
+
+    def rounds_of(request: Request) -> list[Execution]:
+        found = []
+        for _ in range(count):
+            with watch.watch() as ended:
+                found.append(network.run(request))
+                ended(found[-1].ended_ns)
+        return found
+
+    rounds = rounds_of(dataclasses.replace(request, times=True))
+    layer_rounds = rounds_of(dataclasses.replace(request, layers=True))
+    # The timed runs' share: what warming up took says nothing of them.
+    cpu_s = sum(one.cpu_s for one in rounds) * repeat / (repeat + plan.warmup)
+    waited_shares = [one.waited_share for one in rounds]
+    us_rounds = [[ns / 1000 for times in one.times_ns for ns in times] for one in rounds]
     in_order = [us for values in us_rounds for us in values]
     per_layer = [
         [
-            [run[index] for samples in layer_rounds for run in samples[sample]]
+            [run[index] for one in layer_rounds for run in one.layer_times_ns[sample]]
             for sample in range(network.bundle.samples)
         ]
         for index in range(len(network.layers))
@@ -186,7 +173,7 @@ def measure_latency(network: Network, plan: Plan, watch: Watch) -> Latency:
         warmup=plan.warmup,
         latency_us=summarize(us_rounds),
         median_us_per_input=[
-            _median_us([ns for samples in rounds for ns in samples[index]])
+            _median_us([ns for one in rounds for ns in one.times_ns[index]])
             for index in range(network.bundle.samples)
         ],
         latencies_us=thin(in_order),

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
-import secrets
-import stat
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +19,7 @@ from .errors import AgentError, describe
 from .latency import Latency
 from .percentiles import Summary
 from .watch import Watched
+from .whole_file import whole_file
 
 SCHEMA = 2
 NOT_COUNTED = NotMeasured("counted for emulated machines only, for example qemu:rpi4")
@@ -193,40 +191,12 @@ def write(data: Any, path: str | None) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise AgentError(f"cannot write to standard output: {describe(error)}") from error
         return
-    if _is_special(path):
-        # root could put a file in the place of /dev/null, to the harm of everything else.
-        try:
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text)
-        except OSError as error:
-            raise AgentError(f"cannot write {path}: {describe(error)}") from error
-        return
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        try:
-            with open(temporary, "x", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-        # FAT, the boot partition of a Raspberry Pi, has no fsync for folders.
-        with contextlib.suppress(OSError):
-            folder = os.open(target.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        if os.path.exists(path) and not os.path.isfile(path):
+            # root could put a file in the place of /dev/null, to the harm of everything else.
+            Path(path).write_text(text, encoding="utf-8")
+        else:
+            with whole_file(path) as file:
+                file.write(text.encode())
     except OSError as error:
         raise AgentError(f"cannot write {path}: {describe(error)}") from error
-
-
-def _is_special(path: str) -> bool:
-    try:
-        return not stat.S_ISREG(os.stat(path).st_mode)
-    except OSError:  # nothing there, or nothing that we may look at: writing will tell
-        return False

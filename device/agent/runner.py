@@ -7,6 +7,7 @@ them. It talks through files of raw little-endian numbers.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import signal
@@ -17,13 +18,17 @@ import time
 from array import array
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
-from ..protocol import RUNNER, WEIGHTS, Request
+from ..protocol import COUNTS, LAYERS, RUNNER, TIMES, WEIGHTS, Request
 from .bundle import Bundle
 from .cpus import Queue, pinned
-from .errors import AgentError, describe
+from .errors import AgentError, describe, last_words
+
+_ONCE = Request()
+_CODES = {"int32": "i", "uint64": "Q"}  # of the module array
 
 
 @dataclass(frozen=True)
@@ -35,13 +40,11 @@ class Execution:
     counts: list[list[int]]
     """(S, gates) active channels."""
     times_ns: list[list[int]]
-    """(S, repeat); empty lists if they were not asked for."""
+    """(S, repeat); empty if they were not asked for."""
     layer_times_ns: list[list[list[int]]]
-    """(S, repeat, layers); empty lists if they were not asked for."""
-    started_ns: int
-    """Before the process was made, by the board's monotonic clock."""
+    """(S, repeat, layers); empty if they were not asked for."""
     ended_ns: int
-    """After it had gone."""
+    """After the process had gone, by the board's monotonic clock."""
     cpu_s: float
     """Time that it had the CPU, all threads together."""
     waited_share: float | None
@@ -57,9 +60,6 @@ class Network:
         cpus: where it may run; everywhere if empty.
         threads: given to the runner if it is more than one.
         emulator: the command line in front of the runner, where another machine is emulated.
-
-    Raises:
-        AgentError: the folder cannot be written.
     """
 
     def __init__(
@@ -94,52 +94,25 @@ class Network:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def run(
-        self,
-        samples: Sequence[int] | None = None,
-        *,
-        repeat: int = 1,
-        warmup: int = 0,
-        times: bool = False,
-        layers: bool = False,
-    ) -> Execution:
+    def run(self, request: Request = _ONCE, samples: Sequence[int] | None = None) -> Execution:
         """Run some of the bundle's test vectors, by number; all if None.
 
-        Each is run ``warmup`` times and then, measured, ``repeat`` times. Times of the whole
-        are not taken in the same process as those of layers, because a clock around each layer
-        disturbs the whole.
-
-        Raises:
-            AgentError: the runner failed; the message is its own.
+        Times of the whole and of layers are not to be requested together: a clock around each
+        layer disturbs the whole.
         """
-        with self.start(samples, repeat=repeat, warmup=warmup, times=times, layers=layers) as run:
+        with self.start(request, samples) as run:
             return run.result()
 
-    def start(
-        self,
-        samples: Sequence[int] | None = None,
-        *,
-        repeat: int = 1,
-        warmup: int = 0,
-        times: bool = False,
-        layers: bool = False,
-    ) -> Running:
-        """Start what :meth:`run` runs, to measure something else meanwhile.
-
-        Raises:
-            AgentError: its folder cannot be written, or it cannot be started.
-        """
+    def start(self, request: Request, samples: Sequence[int] | None = None) -> Running:
+        """Start what :meth:`run` runs, to measure something else meanwhile."""
         chosen = list(range(self.bundle.samples)) if samples is None else list(samples)
         folder = _new_folder(self._folder)
-        request = Request(
+        request = dataclasses.replace(
+            request,
             inputs=len(self.bundle.inputs),
             outputs=self.bundle.outputs,
-            repeat=repeat,
-            warmup=warmup,
             threads=self.threads,
             counts=True,
-            times=times,
-            layers=layers,
         )
         sizes = self.bundle.sample_bytes("inputs")
         for name, data, size in zip(request.given, self.bundle.inputs, sizes):
@@ -152,23 +125,22 @@ class Network:
                 raise AgentError(f"cannot write {path}: {describe(error)}") from error
         runner, weights = str(self._folder / "runner"), str(self._folder / "weights")
         command = self.emulator + request.command(runner, weights, f"{folder}/", f"{folder}/")
-        return Running(self, command, folder, len(chosen), repeat)
+        return Running(self, request, command, folder, len(chosen))
 
 
 class Running:
     """A runner at work; use it in a ``with`` statement, so that it never outlives that."""
 
     def __init__(
-        self, network: Network, command: list[str], folder: Path, samples: int, repeat: int
+        self, network: Network, request: Request, command: list[str], folder: Path, samples: int
     ) -> None:
         self._network = network
         self._folder = folder
-        self._samples = samples
-        self._repeat = repeat
+        self._request = request
+        self._results = request.results(network.bundle.manifest, samples)
         self._over = threading.Event()
         self._ended_ns = 0
         self._cpu_s = 0.0
-        self.started_ns = time.monotonic_ns()
         try:
             with open(folder / "stderr", "wb") as complaints, pinned(network.cpus):
                 self._process = subprocess.Popen(
@@ -210,27 +182,15 @@ class Running:
         return self._over.wait(seconds)
 
     def result(self) -> Execution:
-        """Wait for its end and read what it wrote.
-
-        Raises:
-            AgentError: it failed.
-        """
+        """Wait for its end and read what it wrote."""
         self._join()
         if self._process.returncode:
             raise AgentError(self._complaint(self._process.returncode))
-        gates, layers = len(self._network.gates), len(self._network.layers)
-        counts = self._numbers("counts", "i", self._samples * gates)
-        times = self._numbers("times", "Q", self._samples * self._repeat)
-        of_layers = self._numbers("layers", "Q", self._samples * self._repeat * layers)
         return Execution(
-            outputs=[self._read(f"output{i}") for i in range(self._network.bundle.outputs)],
-            counts=_rows(counts, gates, self._samples),
-            times_ns=_rows(times, self._repeat, self._samples),
-            layer_times_ns=[
-                _rows(run, layers, self._repeat) if run else []
-                for run in _rows(of_layers, self._repeat * layers, self._samples)
-            ],
-            started_ns=self.started_ns,
+            outputs=[self._read(name) for name in self._request.found],
+            counts=self._numbers(COUNTS),
+            times_ns=self._numbers(TIMES),
+            layer_times_ns=self._numbers(LAYERS),
             ended_ns=self._ended_ns,
             cpu_s=self._cpu_s,
             waited_share=self._queue.waited_share(),
@@ -257,19 +217,20 @@ class Running:
         except OSError as error:
             raise AgentError(f"the runner's {name} cannot be read: {describe(error)}") from error
 
-    def _numbers(self, name: str, kind: str, count: int) -> list[int]:
-        """The numbers in a file of the runner's; none if that was not asked for."""
-        if not os.path.exists(self._folder / name):
+    def _numbers(self, name: str) -> Any:
+        """The numbers of a result, in lists as its shape says; none if it was not asked for."""
+        if name not in self._results:
             return []
-        numbers = array(kind)
-        data = self._read(name)
-        if len(data) != count * numbers.itemsize:
+        kind, shape = self._results[name]
+        numbers, data = array(_CODES[kind]), self._read(name)
+        wanted = prod(shape) * numbers.itemsize
+        if len(data) != wanted:
             raise AgentError(
-                f"the runner wrote {len(data)} bytes of {name}, not "
-                f"{count * numbers.itemsize}: it does not fit its manifest; compile it again"
+                f"the runner wrote {len(data)} bytes of {name}, not {wanted}: it does not fit its "
+                "manifest; compile it again"
             )
         numbers.frombytes(data)
-        return numbers.tolist()
+        return _nested(numbers.tolist(), shape)
 
     def _complaint(self, code: int) -> str:
         bundle = self._network.bundle
@@ -278,13 +239,9 @@ class Running:
                 f"{bundle.path} uses an instruction that this CPU lacks (its target is "
                 f"{bundle.manifest['target']['name']}); compile it for this board"
             )
-        lines = self._read("stderr").decode(errors="replace").strip().splitlines()
-        if lines:
-            return f"{bundle.path}: {lines[-1]}"
-        ending = f"exit status {code}"
-        if code < 0:
-            ending = f"killed by {signal.Signals(-code).name}"
-        return f"{bundle.path}: the runner failed: {ending}"
+        stderr = self._read("stderr")
+        said = "" if stderr.strip() else "the runner failed: "
+        return f"{bundle.path}: {said}{last_words(code, stderr)}"
 
 
 def _roomy_folder() -> str | None:
@@ -305,5 +262,9 @@ def _new_folder(inside: str | Path | None) -> Path:
         ) from error
 
 
-def _rows(numbers: list[int], length: int, rows: int) -> list[list[int]]:
-    return [numbers[row * length : (row + 1) * length] for row in range(rows)]
+def _nested(numbers: list[int], shape: tuple[int, ...]) -> list[Any]:
+    if len(shape) == 1:
+        return numbers
+    step = prod(shape[1:])
+    rows = (numbers[row * step : (row + 1) * step] for row in range(shape[0]))
+    return [_nested(row, shape[1:]) for row in rows]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shlex
+import statistics
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+from ..protocol import Request
 from . import VERSION
 from . import energy as energies
 from . import latency as latencies
@@ -15,12 +18,11 @@ from .absent import NotMeasured
 from .bundle import Bundle, open_bundle
 from .check import Check, check_outputs
 from .context import context_warnings, read_context
-from .cpus import choose_cpus, parse_cpus
-from .energy import Energy
+from .cpus import choose_cpus, cpu_share, parse_cpus
+from .energy import Burst, Energy
 from .errors import SensorError, UsageError
 from .frequency import governor
 from .latency import Latency, active_channels, measure_latency
-from .load import NetworkLoad
 from .report import SCHEMA, Circumstances, Report, gist, invalid_because, measured, write
 from .runner import Execution, Network
 from .sensors import Sensor
@@ -28,17 +30,11 @@ from .system import System
 from .watch import Watch
 
 _NOT_ASKED = NotMeasured("not asked for")
+_CALIBRATION_RUNS = 5
 
 
 class Session:
-    """One call of the agent about a bundle; use it in a ``with`` statement.
-
-    Args:
-        options: of the command line.
-
-    Raises:
-        AgentError: the bundle, the CPUs or the folder for the runner cannot be used.
-    """
+    """One call of the agent about a bundle; use it in a ``with`` statement."""
 
     outputs: Check | NotMeasured = _NOT_ASKED
     gates: dict[str, list[int]] | NotMeasured = _NOT_ASKED
@@ -105,11 +101,7 @@ class Session:
         return self.finish()
 
     def finish(self, *problems: str) -> int:
-        """Write the report; 1 if the outputs are wrong.
-
-        Args:
-            problems: more reasons why it does not count.
-        """
+        """Write the report, with more reasons why it does not count; 1 if the outputs are wrong."""
         report = self._report(problems)
         write(report.to_json(), self._options.report)
         print(gist(report), file=sys.stderr if self._options.report is None else sys.stdout)
@@ -140,3 +132,33 @@ class Session:
             latency=self.latency,
             energy=self.energy,
         )
+
+
+class NetworkLoad:
+    """Bursts of inferences of one of the bundle's test vectors, one process each."""
+
+    def __init__(self, network: Network, watch: Watch) -> None:
+        self._network = network
+        self._watch = watch
+
+    def inference_s(self, sample: int) -> float:
+        """Median of a few."""
+        request = Request(warmup=1, repeat=_CALIBRATION_RUNS, times=True)
+        done = self._network.run(request, [sample])
+        return statistics.median(done.times_ns[0]) / 1e9
+
+    def burst(
+        self, sample: int, inferences: int, during: Callable[[Callable[[float], bool]], None]
+    ) -> Burst:
+        """Infer so often in a process whose end is awaited by ``during``."""
+        request = Request(warmup=1, repeat=inferences, times=True)
+        running = self._network.start(request, [sample])
+        with self._watch.watch() as ended, running:
+            during(running.wait)
+            done = running.result()
+            ended(done.ended_ns)
+        total_ns = sum(done.times_ns[0])
+        # The process ends right after the last inference, and loading lies before the first.
+        inference_s = total_ns / 1e9
+        share = cpu_share(done.cpu_s, inference_s, [done.waited_share])
+        return Burst(done.ended_ns - total_ns, done.ended_ns, inferences, inference_s, share)

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from .absent import NotMeasured
-from .errors import AgentError, describe
+from .errors import AgentError, describe, last_words
 
 _PROGRAM_FOLDERS = ("usr/local/bin", "usr/bin", "bin", "usr/sbin", "sbin")
 
@@ -42,15 +42,6 @@ class System:
         """
         data = (self.root / name).read_bytes()
         return data.decode(errors="replace").strip("\0 \t\r\n")
-
-    def read_int(self, name: str) -> int:
-        """The whole number in a file, as sysfs has them.
-
-        Raises:
-            OSError: it cannot be read.
-            ValueError: it holds no whole number, for example because it was read in part.
-        """
-        return int(self.read(name))
 
     def text(self, name: str) -> str | NotMeasured:
         """Contents of a file, or why there are none."""
@@ -94,11 +85,7 @@ class System:
         return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
 
     def run(self, *command: str, timeout_s: float = 5.0) -> str:
-        """What a program prints, whether it succeeds or not: vcgencmd's errors are on stdout.
-
-        Raises:
-            AgentError: it is not installed, cannot be started, hangs, or fails without a word.
-        """
+        """What a program prints, whether it succeeds or not: vcgencmd's errors are on stdout."""
         program = self.find_program(command[0])
         if program is None:
             raise AgentError(f"{command[0]} is not installed")
@@ -116,9 +103,7 @@ class System:
             raise AgentError(f"cannot start {command[0]}: {describe(error)}") from error
         output = done.stdout.decode(errors="replace").strip()
         if done.returncode and not output:
-            complaint = done.stderr.decode(errors="replace").strip().splitlines()
-            detail = complaint[-1] if complaint else f"exit status {done.returncode}"
-            raise AgentError(f"{command[0]} failed: {detail}")
+            raise AgentError(f"{command[0]} failed: {last_words(done.returncode, done.stderr)}")
         return output
 
     def clock_error_us(self) -> int | NotMeasured:

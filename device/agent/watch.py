@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -63,16 +65,11 @@ class Watch:
         self._khz: dict[str, list[tuple[int, int]]] = {}
         """cpufreq policy -> when something was seen, and what."""
         self._millidegrees: list[int] = []
-        self._alarm = undervoltage_alarm(system)
-        self._has_alarm = not isinstance(self._alarm, NotMeasured)
-        if self._has_alarm:
-            self._alarm = NotMeasured(self._too_short)
         self._cooling: dict[str, int] = {}
-        bits = firmware_bits(system)
-        self._ask_firmware = isinstance(bits, int) and bits >> SINCE_BOOT != 0
-        self._bits: int | NotMeasured = (
-            NotMeasured("bits 16 to 19 say it after the run") if isinstance(bits, int) else bits
-        )
+        self._first_alarm = undervoltage_alarm(system)
+        self._alarms: list[bool] = []
+        self._first_bits = firmware_bits(system)
+        self._bits: list[int] = []
         self._asked_ns = 0
 
     @contextmanager
@@ -113,42 +110,43 @@ class Watch:
                 self._millidegrees.append(millidegrees)
         for name, state in cooling_states(self._system, self._coolers).items():
             self._cooling[name] = max(state, self._cooling.get(name, 0))
-        if self._has_alarm and self._alarm is not True:
+        if isinstance(self._first_alarm, bool):
             alarm = undervoltage_alarm(self._system)
-            if isinstance(alarm, bool):
-                self._alarm = alarm
+            self._alarms += [alarm] if isinstance(alarm, bool) else []
         now_ns = self._system.monotonic_ns()
-        if self._ask_firmware and now_ns - self._asked_ns >= _FIRMWARE_PERIOD_NS:
+        throttled_before = isinstance(self._first_bits, int) and self._first_bits >> SINCE_BOOT
+        if throttled_before and now_ns - self._asked_ns >= _FIRMWARE_PERIOD_NS:
             self._asked_ns = now_ns
             bits = firmware_bits(self._system)
-            if isinstance(bits, int):
-                self._bits = bits | (self._bits if isinstance(self._bits, int) else 0)
-
-    @property
-    def _too_short(self) -> str:
-        return f"the runs were shorter than {self._period_s:g} s"
+            self._bits += [bits] if isinstance(bits, int) else []
 
     def result(self) -> Watched:
         """What was seen."""
-        clock: ClockRange | NotMeasured
-        hottest: float | NotMeasured
+        too_short = NotMeasured(f"the runs were shorter than {self._period_s:g} s")
         clocks = {policy: [khz for _, khz in seen] for policy, seen in self._khz.items() if seen}
+        clock: ClockRange | NotMeasured = too_short
         if clocks:
             clock = _range([khz for seen in clocks.values() for khz in seen])
-        else:
-            none = "no cpufreq in /sys for these CPUs"
-            clock = NotMeasured(self._too_short if self._clocks else none)
+        elif not self._clocks:
+            clock = NotMeasured("no cpufreq in /sys for these CPUs")
+        hottest: float | NotMeasured = too_short
         if self._millidegrees:
             hottest = max(self._millidegrees) / 1000
-        else:
-            none = "no zone in /sys/class/thermal"
-            hottest = NotMeasured(self._too_short if self._zones else none)
+        elif not self._zones:
+            hottest = NotMeasured("no zone in /sys/class/thermal")
+        alarm, bits = self._first_alarm, self._first_bits
+        if isinstance(alarm, bool):
+            alarm = any(self._alarms) if self._alarms else too_short
+        if self._bits:
+            bits = functools.reduce(operator.or_, self._bits)
+        elif isinstance(bits, int):
+            bits = NotMeasured("bits 16 to 19 say it after the run")
         return Watched(
             clock=clock,
             hottest_celsius=hottest,
-            firmware_bits=self._bits,
+            firmware_bits=bits,
             clocks={policy: _range(seen) for policy, seen in clocks.items()},
-            undervoltage_alarm=self._alarm,
+            undervoltage_alarm=alarm,
             cpu_cooling_states=dict(self._cooling),
         )
 
@@ -158,13 +156,7 @@ def _range(khz: list[int]) -> ClockRange:
 
 
 def slowing_reasons(before: Throttle, after: Throttle, during: Watched | NotMeasured) -> list[str]:
-    """Why a run on a board that slowed itself down does not count; empty if it did not.
-
-    Args:
-        before: the witnesses before the run.
-        after: after it.
-        during: what was seen in between.
-    """
+    """Why a run on a board that slowed itself down does not count; empty if it did not."""
     seen = during if isinstance(during, Watched) else Watched(during, during, during)
     reasons = []
     old, new, bits = (

@@ -53,11 +53,11 @@ def list_disks(root: Path = Path("/")) -> list[Disk]:
     folder = root / "sys/block"
     names = sorted(os.listdir(folder)) if folder.is_dir() else []
     users = _users(root)
-    return [_disk(root, name, users) for name in names if _is_disk(folder / name)]
-
-
-def _is_disk(block: Path) -> bool:
-    return (block / "device").exists() and not _NO_DISKS.fullmatch(block.name)
+    return [
+        _disk(root, name, users)
+        for name in names
+        if (folder / name / "device").exists() and not _NO_DISKS.fullmatch(name)
+    ]
 
 
 def _disk(root: Path, name: str, users: dict[str, list[str]]) -> Disk:
@@ -66,12 +66,13 @@ def _disk(root: Path, name: str, users: dict[str, list[str]]) -> Disk:
     # Card readers and USB sticks say 1 here; USB hard disks and SD slots say 0, but can be pulled.
     says_so = _text(block / "removable") == "1" and connection not in _INTERNAL
     removable = says_so or connection in ("usb", "sd")
+    model = _text(block / "device/model") or _text(block / "device/name")
     size_bytes = int(_text(block / "size") or 0) * SECTOR_BYTES
     return Disk(
         name=name,
         path=root / "dev" / name,
         size_bytes=size_bytes,
-        model=" ".join(filter(None, (_text(block / "device/vendor"), _model(block)))),
+        model=f"{_text(block / 'device/vendor')} {model}".strip(),
         serial=_serial(block),
         connection=connection,
         device_number=_text(block / "dev"),
@@ -136,10 +137,6 @@ def _connection(block: Path) -> str:
         if f"/{name}" in way:
             return name
     return "other"
-
-
-def _model(block: Path) -> str:
-    return _text(block / "device/model") or _text(block / "device/name")
 
 
 def _serial(block: Path) -> str:

@@ -96,9 +96,6 @@ class Target:
         While somebody reads a question, names move to other disks, and cards are exchanged in a
         reader that keeps its name and number. Opening makes Linux look at the medium again, so
         what it says after that is about this one.
-
-        Raises:
-            DeviceError: it is something else, or must not be written to any more.
         """
         status = os.fstat(descriptor)
         if not stat.S_ISBLK(status.st_mode):
@@ -127,11 +124,7 @@ class Target:
             raise DeviceError(f"{self.path} is not written to: {now.refusal}")
 
     def clear(self, descriptor: int) -> None:
-        """Forget the contents as far as that is quick; what reads as zero need not be written.
-
-        Raises:
-            OSError: a file cannot be emptied.
-        """
+        """Forget the contents as far as that is quick; what reads as zero need not be written."""
         if self.disk is not None:
             # Many card readers cannot; then zeros are written where the disk has none.
             with contextlib.suppress(OSError):

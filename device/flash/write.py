@@ -69,16 +69,16 @@ def flash(
     descriptor = target.open()
     try:
         return _flash(descriptor, source, itertools.chain([first], chunks), target, progress)
-    except OSError as error:
-        reason = why(error)
-        if error.errno == errno.ENOSPC:
-            reason = "no space left"
-        message = f"writing to {target.path} failed: {reason}"
-        raise _undone(descriptor, target, StorageError, message) from error
-    except HeadgateError as error:
-        raise _undone(descriptor, target, type(error), str(error)) from error
-    except BaseException:
+    except BaseException as error:
         _undo(descriptor, target)
+        left = "was removed" if target.disk is None else "does not boot now; flash it again"
+        if isinstance(error, HeadgateError):
+            raise type(error)(f"{why(error)} ({target.path} {left})") from error
+        if isinstance(error, OSError):
+            reason = "no space left" if error.errno == errno.ENOSPC else why(error)
+            raise StorageError(
+                f"writing to {target.path} failed: {reason} ({target.path} {left})"
+            ) from error
         raise
     finally:
         with contextlib.suppress(OSError):
@@ -152,11 +152,7 @@ def _write(descriptor: int, data: bytes, offset: int) -> None:
 def _verify(
     descriptor: int, target: Target, digests: list[bytes], total: int, progress: Progress
 ) -> None:
-    """Compare pieces of the medium with what the source held.
-
-    Raises:
-        DeviceError: a piece reads back as something else.
-    """
+    """Compare pieces of the medium with what the source held."""
     target.drop_cache(descriptor)
     with _uncached(descriptor, target) as reader, mmap.mmap(-1, CHUNK_BYTES) as buffer:
         for index, digest in enumerate(digests):
@@ -197,15 +193,6 @@ def _read(descriptor: int, buffer: mmap.mmap, offset: int, length: int) -> int:
                 break
             count += step
     return count
-
-
-def _undone(
-    descriptor: int, target: Target, kind: type[HeadgateError], message: str
-) -> HeadgateError:
-    _undo(descriptor, target)
-    if target.disk is None:
-        return kind(f"{message} ({target.path} was removed)")
-    return kind(f"{message} ({target.path} does not boot now; flash it again)")
 
 
 def _undo(descriptor: int, target: Target) -> None:

@@ -39,11 +39,7 @@ _SPARE_BYTES = 16 * 1024 * 1024
 
 
 def find_kind(board: str) -> Kind:
-    """The Raspberry Pi of that name.
-
-    Raises:
-        UsageError: there is none; a Jetson has no image of ours.
-    """
+    """The Raspberry Pi of that name."""
     raspberries = {name: kind for name, kind in kinds().items() if name.startswith("rpi")}
     if board in raspberries:
         return raspberries[board]
@@ -109,37 +105,32 @@ def customise(image: Path, kind: Kind, bundle: bytes, settings: Settings, name: 
     """
     with image.open("r+b") as file:
         boot = BootPartition(file.fileno(), find_boot_partition(file, name))
-        return _customise(boot, kind, bundle, settings, name)
-
-
-def _customise(
-    boot: BootPartition, kind: Kind, bundle: bytes, settings: Settings, name: str
-) -> str:
-    line = boot.read(_CMDLINE)
-    if line is None:
-        raise InputError(f"{name} has no {_CMDLINE}: it is no system for Raspberry Pi")
-    _check_boots(boot.names(), kind, name)
-    if boot.read(f"{FOLDER}/setup.sh") is not None or b"systemd.run=" in line:
-        raise InputError(f"{name} was customised before; take the image as it was downloaded")
-    has_cloud_init = boot.read(cloud_init.USER_DATA) is not None
-    contents = _files(bundle)
-    if has_cloud_init:
-        instance = f"headgate-{_fingerprint(contents, settings)}"
-        personal = cloud_init.files(settings, instance)
-        addition = cloud_init.cmdline(instance)
-    else:
-        personal = {first_run.SCRIPT: first_run.script(settings)}
-        addition = first_run.CMDLINE
-    contents |= {name: text.encode() for name, text in personal.items()}
-    country = f" cfg80211.ieee80211_regdom={settings.wifi.country}" if settings.wifi else ""
-    words = [word for word in line.decode(errors="surrogateescape").split() if word[:3] != "ds="]
-    command_line = " ".join([*words, addition]) + country + "\n"
-    contents[_CMDLINE] = command_line.encode(errors="surrogateescape")
-    _check_room(boot, contents)
-    boot.make_folder(FOLDER)
-    for path, data in contents.items():
-        boot.write(path, data)
-    return "cloud-init" if has_cloud_init else "firstrun.sh"
+        line = boot.read(_CMDLINE)
+        if line is None:
+            raise InputError(f"{name} has no {_CMDLINE}: it is no system for Raspberry Pi")
+        _check_boots(boot.names(), kind, name)
+        if boot.read(f"{FOLDER}/setup.sh") is not None or b"systemd.run=" in line:
+            raise InputError(f"{name} was customised before; take the image as it was downloaded")
+        has_cloud_init = boot.read(cloud_init.USER_DATA) is not None
+        contents = _files(bundle)
+        if has_cloud_init:
+            instance = f"headgate-{_fingerprint(contents, settings)}"
+            personal = cloud_init.files(settings, instance)
+            addition = cloud_init.cmdline(instance)
+        else:
+            personal = {first_run.SCRIPT: first_run.script(settings)}
+            addition = first_run.CMDLINE
+        contents |= {name: text.encode() for name, text in personal.items()}
+        country = f" cfg80211.ieee80211_regdom={settings.wifi.country}" if settings.wifi else ""
+        words = line.decode(errors="surrogateescape").split()
+        kept = [word for word in words if not word.startswith("ds=")]
+        command_line = " ".join([*kept, addition]) + country + "\n"
+        contents[_CMDLINE] = command_line.encode(errors="surrogateescape")
+        _check_room(boot, contents)
+        boot.make_folder(FOLDER)
+        for path, data in contents.items():
+            boot.write(path, data)
+        return "cloud-init" if has_cloud_init else "firstrun.sh"
 
 
 def _check_boots(names: list[str], kind: Kind, name: str) -> None:

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from headgate.device.agent.errors import last_words
 from headgate.device.flash.mbr import Entry
 from headgate.errors import StorageError, ToolMissing
 
@@ -40,6 +41,7 @@ class BootPartition:
 
     Raises:
         ToolMissing: mtools is not installed, or this is not Linux.
+        StorageError: from every method, where the partition is full or damaged.
     """
 
     def __init__(self, descriptor: int, partition: Entry) -> None:
@@ -49,11 +51,7 @@ class BootPartition:
         self._drive = f"{open_name(descriptor)}@@{partition.start}"
 
     def read(self, name: str) -> bytes | None:
-        """Contents of a file, None if there is none.
-
-        Raises:
-            StorageError: the partition is damaged.
-        """
+        """Contents of a file, None if there is none."""
         done = self._mtools("mtype", f"::{name}")
         if done.returncode == 0:
             return done.stdout
@@ -62,11 +60,7 @@ class BootPartition:
         raise self._error("read", name, done)
 
     def write(self, name: str, data: bytes) -> None:
-        """Create or replace a file, and read it back.
-
-        Raises:
-            StorageError: the partition is full or damaged.
-        """
+        """Create or replace a file, and read it back."""
         done = self._mtools("mcopy", "-D", "o", "-", f"::{name}", data=data)
         if done.returncode:
             raise self._error("write", name, done)
@@ -74,11 +68,7 @@ class BootPartition:
             raise StorageError(f"the boot partition is too small for {name} ({len(data):,} bytes)")
 
     def names(self) -> list[str]:
-        """All files, with their folders.
-
-        Raises:
-            StorageError: the partition is damaged.
-        """
+        """All files, with their folders."""
         done = self._mtools("mdir", "-/", "-b", "::")
         if done.returncode:
             raise self._error("read", "its folders", done)
@@ -86,22 +76,14 @@ class BootPartition:
         return [line.removeprefix("::/") for line in lines if not line.endswith("/")]
 
     def make_folder(self, name: str) -> None:
-        """Create a folder unless it is there.
-
-        Raises:
-            StorageError: the partition is full or damaged.
-        """
+        """Create a folder unless it is there."""
         done = self._mtools("mmd", "-D", "s", f"::{name}")
         listed = self._mtools("mdir", "-b", f"::{name}")
         if listed.returncode:
             raise self._error("create", name, done)
 
     def free_bytes(self) -> int:
-        """Room for more files.
-
-        Raises:
-            StorageError: the partition is damaged.
-        """
+        """Room for more files."""
         done = self._mtools("mdir", "::")
         found = re.search(rb"([\d\s,.]+) bytes free", done.stdout)
         if done.returncode or found is None:
@@ -125,6 +107,5 @@ class BootPartition:
     def _error(
         self, action: str, name: str, done: subprocess.CompletedProcess[bytes]
     ) -> StorageError:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        detail = said[-1] if said else f"exit status {done.returncode}"
+        detail = last_words(done.returncode, done.stderr)
         return StorageError(f"cannot {action} {name} on the image's boot partition: {detail}")

@@ -71,13 +71,7 @@ def on_each(
 ) -> list[Outcome[Result]]:
     """Do ``work`` on each machine at the same time; one that fails does not stop the others.
 
-    Args:
-        names: the machines, each once.
-        work: what to do on one.
-        finished: told of each machine when it is done, one at a time.
-
-    Returns:
-        What came of it, in the order of ``names``.
+    ``finished`` is told of each when it is done, one at a time; the result is in ``names``' order.
 
     Raises:
         KeyboardInterrupt: all of it was stopped: connections are closed, and with them ends what

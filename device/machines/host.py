@@ -15,13 +15,13 @@ from headgate.device.agent.report import Report
 from headgate.device.agent.settings import Settings
 from headgate.device.agent_call import measure_here
 from headgate.device.bundle import Bundle
-from headgate.device.cpu import host_architecture, missing_features
 from headgate.device.files import storage_error
 from headgate.device.machines.base import Machine
 from headgate.device.machines.runner import RunnerProgram
 from headgate.device.manifest import SHARED_OBJECT
 from headgate.device.program import Execution, Program
 from headgate.device.protocol import Request
+from headgate.device.targets import host_architecture, missing_features
 from headgate.errors import BundleError, DeviceError, why
 
 _ARENA_ALIGNMENT = 64
@@ -34,20 +34,13 @@ class Host(Machine):
 
     @classmethod
     def names(cls) -> list[str]:
-        """This machine's only name."""
         return [cls.name]
 
     @classmethod
     def named(cls, name: str) -> Host | None:
-        """This machine, if that is what is meant."""
         return cls() if name == cls.name else None
 
     def check(self, bundle: Bundle) -> None:
-        """Compare architecture and, where Linux tells them, the CPU's features.
-
-        Raises:
-            BundleError: this CPU cannot run the bundle's instructions.
-        """
         target, here = bundle.target, host_architecture()
         if target["arch"] != here:
             raise BundleError(
@@ -55,7 +48,7 @@ class Host(Machine):
                 f"this machine is host ({here}); recompile with --target host, "
                 f"or use machine qemu:{target['name']}"
             )
-        missing = missing_features(target["cpu"], target["features"], here)
+        missing = missing_features(target)
         if missing:
             raise BundleError(
                 f"{bundle.name!r} is compiled for target {target['name']} ({target['cpu']}), "
@@ -63,12 +56,6 @@ class Host(Machine):
             )
 
     def load(self, bundle: Bundle, threads: int) -> Program:
-        """Load network.so into this process, or prepare the runner if there is none.
-
-        Raises:
-            BundleError: the code is not what the manifest says.
-            DeviceError: the dynamic linker or the memory refuses it.
-        """
         if SHARED_OBJECT in bundle.members:
             return HostProgram(bundle, self.name, threads)
         return RunnerProgram(bundle, self.name, [], None, threads)
@@ -76,7 +63,6 @@ class Host(Machine):
     def measure(
         self, bundle: str | Path, settings: Settings, inputs: Sequence[Path] = ()
     ) -> Report:
-        """As :func:`headgate.device.agent_call.measure_here`."""
         return measure_here(bundle, settings, inputs=inputs)
 
 

@@ -28,12 +28,10 @@ class Qemu(Machine):
 
     @classmethod
     def names(cls) -> list[str]:
-        """One for each target that QEMU has a CPU for."""
         return [f"{_PREFIX}{target}" for target in CPUS]
 
     @classmethod
     def named(cls, name: str) -> Qemu | None:
-        """``qemu:<target>``."""
         return cls(name.removeprefix(_PREFIX)) if name in cls.names() else None
 
     def __init__(self, target: str) -> None:
@@ -41,11 +39,7 @@ class Qemu(Machine):
         self.name = f"{_PREFIX}{target}"
 
     def command(self) -> list[str]:
-        """The emulator and its options, to go before an aarch64 program.
-
-        Raises:
-            ToolMissing: qemu-aarch64 is not installed.
-        """
+        """The emulator and its options, to go before an aarch64 program."""
         for program in ("qemu-aarch64", "qemu-aarch64-static"):
             if path := shutil.which(program):
                 return [path, "-cpu", CPUS[self.target]]
@@ -54,12 +48,6 @@ class Qemu(Machine):
         )
 
     def check(self, bundle: Bundle) -> None:
-        """Compare the targets' names and look for QEMU.
-
-        Raises:
-            BundleError: the bundle is for another target.
-            ToolMissing: qemu-aarch64 is not installed.
-        """
         target = bundle.target
         if target["name"] != self.target:
             raise BundleError(
@@ -69,24 +57,13 @@ class Qemu(Machine):
         self.command()
 
     def load(self, bundle: Bundle, threads: int) -> Program:
-        """Prepare the runner under the emulator.
-
-        Raises:
-            BundleError: the bundle has no runner.
-            StorageError: there is no room for its files.
-        """
         # An empty environment, because its size changes how many instructions are executed.
         return RunnerProgram(bundle, self.name, self.command(), {}, threads)
 
     def measure(
         self, bundle: str | Path, settings: Settings, inputs: Sequence[Path] = ()
     ) -> Report:
-        """MACs and active channels: an emulator's clock says nothing about a device.
-
-        Raises:
-            UsageError: energy was asked for.
-            ToolMissing: qemu-aarch64 is not installed.
-        """
+        """MACs and active channels: an emulator's clock says nothing about a device."""
         if settings.energy:
             raise UsageError(f"{self.name} is emulated: it has no energy to measure")
         command = self.command()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from headgate.device.agent.errors import last_words
 from headgate.device.bundle import Bundle
 from headgate.device.files import storage_error
 from headgate.device.program import Execution, Program, little_endian
@@ -23,11 +24,8 @@ class RunnerProgram(Program):
     """A network in a process of its own.
 
     Args:
-        bundle: what to run.
-        machine: name of the machine, for messages.
         command: what to put before the runner, such as an emulator with its options.
         env: the process's environment; None for this process's own.
-        threads: how many share the work.
 
     Raises:
         BundleError: the bundle has no runner.
@@ -95,8 +93,7 @@ class RunnerProgram(Program):
                 f"{self.name!r} uses an instruction that {self.machine} lacks; "
                 f"recompile it for that target"
             )
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        detail = lines[-1] if lines else _ending(done.returncode)
+        detail = last_words(done.returncode, done.stderr)
         # The runner is linked with musl, whose words are always these.
         if detail.endswith("No space left on device"):
             full = OSError(errno.ENOSPC, "")
@@ -105,9 +102,3 @@ class RunnerProgram(Program):
 
     def _free(self) -> None:
         self._remove_folder()
-
-
-def _ending(returncode: int) -> str:
-    if returncode < 0:
-        return f"killed by {signal.Signals(-returncode).name}"
-    return f"exit status {returncode}"

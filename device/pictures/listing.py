@@ -2,7 +2,7 @@
 
 Hidden files and folders do not count (``.ipynb_checkpoints``, a Mac's ``._x.jpg``), nor folders
 that systems make for themselves, nor files that are no images (``Thumbs.db``, a ``readme.txt``).
-An image that would silently be left out is an error.
+An image that would silently be left out is a DataError, as is a folder that cannot be read.
 """
 
 from __future__ import annotations
@@ -19,20 +19,12 @@ _OF_SYSTEMS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"
 
 
 def subfolders(folder: Path) -> list[str]:
-    """The sorted names of the folders in ``folder``.
-
-    Raises:
-        DataError: if it cannot be read.
-    """
+    """The sorted names of the folders in ``folder``."""
     return sorted(entry.name for entry in _entries(folder) if _holds(entry.is_dir))
 
 
 def images_in(folder: Path) -> list[str]:
-    """The images that :func:`find_images` finds, at least one.
-
-    Raises:
-        DataError: also if there are none.
-    """
+    """The images that :func:`find_images` finds, at least one."""
     found = find_images(folder)
     if not found:
         raise DataError(
@@ -42,11 +34,7 @@ def images_in(folder: Path) -> list[str]:
 
 
 def images_beside_folders(folder: Path) -> list[str]:
-    """The sorted names of the images in ``folder`` itself.
-
-    Raises:
-        DataError: as :func:`find_images`.
-    """
+    """The sorted names of the images in ``folder`` itself."""
     entries = [entry for entry in _entries(folder) if not _holds(entry.is_dir)]
     return sorted(entry.name for entry in entries if _counts(entry))
 

@@ -76,7 +76,7 @@ def _read(files: list[Path], title: str) -> Page:
 
 def _measure(files: list[Path], title: str, images: list[str] | None) -> Page:
     from headgate import Bundle
-    from headgate.device.cpu import host_architecture
+    from headgate.device.targets import host_architecture
     from headgate.profiling import compare, count_instructions, profile
     from headgate.profiling.report import build_report
     from headgate.profiling.source import open_source

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from headgate.device.cpu import host_architecture
+from headgate.device.targets import host_architecture
 from headgate.errors import BundleError, MissingFile
 from headgate.profiling import build_report, compare, profile, write_report
 from tests.fake_bundle import bundle, images, link_runner, link_shared_object

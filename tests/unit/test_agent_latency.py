@@ -18,11 +18,12 @@ from headgate.device.agent.bundle import open_bundle
 from headgate.device.agent.check import Check, check_outputs
 from headgate.device.agent.errors import AgentError, UsageError
 from headgate.device.agent.latency import Plan, measure_latency
-from headgate.device.agent.load import NetworkLoad
 from headgate.device.agent.percentiles import _student, percentile, summarize
 from headgate.device.agent.runner import Network
+from headgate.device.agent.session import NetworkLoad
 from headgate.device.agent.system import System
 from headgate.device.agent.watch import Watch
+from headgate.device.protocol import Request
 from tests import fake_bundle
 from tests.fake_runner import save_bundle
 
@@ -110,13 +111,14 @@ def test_a_slow_network_has_fewer_rounds(path: Path, tmp_path: Path) -> None:
 
 def test_a_run_can_be_limited_to_some_inputs(path: Path) -> None:
     with Network(open_bundle(path)) as network:
-        done = network.run([3, 1], repeat=2, times=True)
+        started_ns = time.monotonic_ns()
+        done = network.run(Request(repeat=2, times=True), [3, 1])
     expected = fake_bundle.expected(fake_bundle.images(5))[[3, 1]]
     given_back = np.frombuffer(done.outputs[0], "<f4").reshape(2, 4)
     np.testing.assert_allclose(given_back, expected, rtol=1e-5)
     assert done.times_ns == [[100_000, 101_000], [200_000, 201_000]]
-    assert done.layer_times_ns == [[], []]
-    assert done.ended_ns > done.started_ns
+    assert done.layer_times_ns == []
+    assert done.ended_ns > started_ns
 
 
 def test_the_runner_is_given_what_the_plan_says(tmp_path: Path) -> None:
@@ -128,9 +130,9 @@ def test_the_runner_is_given_what_the_plan_says(tmp_path: Path) -> None:
     save_bundle(tmp_path / "fake.hgb", extra=extra)
     bundle = open_bundle(tmp_path / "fake.hgb")
     with Network(bundle, {0}) as network:
-        network.run([0], warmup=7)
+        network.run(Request(warmup=7), [0])
     with Network(bundle, threads=2) as network:
-        network.run([0])
+        network.run(samples=[0])
     pinned, threaded = log.read_text().splitlines()
     # Python itself sets a variable where the locale is C.
     assert pinned.startswith("([0], None, '7'")
@@ -153,7 +155,7 @@ def test_a_runner_that_fails_is_one_line(extra: str, message: str, tmp_path: Pat
         Network(open_bundle(tmp_path / "fake.hgb")) as network,
         pytest.raises(AgentError, match=message) as raised,
     ):
-        network.run(repeat=2, times=True)
+        network.run(Request(repeat=2, times=True))
     assert "\n" not in str(raised.value)
 
 

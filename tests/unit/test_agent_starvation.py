@@ -12,8 +12,8 @@ import pytest
 from headgate.device.agent.bundle import open_bundle
 from headgate.device.agent.cpus import Queue, cpu_share
 from headgate.device.agent.latency import Plan, measure_latency
-from headgate.device.agent.load import NetworkLoad
 from headgate.device.agent.runner import Network
+from headgate.device.agent.session import NetworkLoad
 from headgate.device.agent.system import System
 from headgate.device.agent.watch import Watch
 from tests.fake_runner import save_bundle
@@ -107,10 +107,10 @@ def test_one_thread_is_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Queue, "look", lambda self: looked.touch())
     save_bundle(tmp_path / "one.hgb")
     with Network(open_bundle(tmp_path / "one.hgb"), threads=1) as network:
-        assert network.run([0]).waited_share is None
+        assert network.run(samples=[0]).waited_share is None
     assert not looked.exists()
     # Two go on until they were looked at.
     wait = f"import os\nwhile not os.path.exists({str(looked)!r}): time.sleep(0.01)"
     save_bundle(tmp_path / "two.hgb", extra=wait)
     with Network(open_bundle(tmp_path / "two.hgb"), threads=2) as network:
-        assert network.run([0]).waited_share is None
+        assert network.run(samples=[0]).waited_share is None

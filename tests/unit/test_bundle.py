@@ -20,7 +20,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.device import Bundle
-from headgate.device.tensors import read_tensors
 from headgate.errors import BundleError, MissingFile, StorageError
 from tests.fake_bundle import bundle, expected, images, safetensors
 
@@ -125,11 +124,17 @@ def assert_found_or_harmless(
     assert opened.members == original.members
 
 
+def with_vectors(data: bytes) -> Bundle:
+    """A bundle whose test vectors are these bytes; most are a BundleError."""
+    whole = bundle(CODE)
+    return Bundle(whole.manifest, {**whole.members, "vectors.safetensors": data})
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_as_tensors(data: bytes) -> None:
     for prefix in (b"", len(data).to_bytes(8, "little")):
         with contextlib.suppress(BundleError):
-            read_tensors(prefix + data, "x")
+            with_vectors(prefix + data)
 
 
 @given(
@@ -146,13 +151,15 @@ def test_any_bytes_as_tensors(data: bytes) -> None:
 def test_any_json_as_tensor_header(header: Any) -> None:
     text = json.dumps(header).encode()
     with contextlib.suppress(BundleError):
-        read_tensors(len(text).to_bytes(8, "little") + text + bytes(64), "x")
+        with_vectors(len(text).to_bytes(8, "little") + text + bytes(64))
 
 
 def test_tensor_outside_the_file() -> None:
     whole = safetensors({"a": np.ones(4, np.float32)})
-    with pytest.raises(BundleError, match="data_offsets"):
-        read_tensors(whole[:-1], "weights")
+    with pytest.raises(
+        BundleError, match=r"vectors.safetensors is no safetensors file, or damaged"
+    ):
+        with_vectors(whole[:-1])
 
 
 @pytest.mark.parametrize(

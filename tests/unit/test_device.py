@@ -16,10 +16,10 @@ from headgate.device import (
     load,
     runtime_sources,
 )
-from headgate.device.cpu import host_architecture, missing_features
 from headgate.device.machines.qemu_user import CPUS, Qemu
 from headgate.device.program import Execution
 from headgate.device.protocol import Request
+from headgate.device.targets import host_architecture, missing_features
 from headgate.device.validation import sample_errors
 from headgate.errors import BundleError, InputError, MissingFile, ToolMissing, UsageError
 from tests.fake_bundle import bundle, images
@@ -213,16 +213,14 @@ CPUINFO = {
         ("riscv64", "", ["v"], []),
     ],
 )
-def test_missing_features(
-    tmp_path: Path, arch: str, cpu: str, features: list[str], missing: list[str]
-) -> None:
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(CPUINFO.get(arch, "isa : rv64\n"))
-    assert missing_features(cpu, features, arch, cpuinfo) == missing
+def test_missing_features(arch: str, cpu: str, features: list[str], missing: list[str]) -> None:
+    target = {"arch": arch, "cpu": cpu, "features": features}
+    assert missing_features(target, CPUINFO.get(arch, "isa : rv64\n")) == missing
 
 
-def test_no_cpuinfo_is_no_complaint(tmp_path: Path) -> None:
-    assert missing_features("x86-64-v4", ["amx-tile"], "x86_64", tmp_path / "none") == []
+def test_no_cpuinfo_is_no_complaint() -> None:
+    target = {"arch": "x86_64", "cpu": "x86-64-v4", "features": ["amx-tile"]}
+    assert missing_features(target, "") == []
 
 
 PARTS = {"core": {"headgate.h"}, "linux": {"runner.c", "team.c", "timing.c"}}

@@ -24,7 +24,8 @@ def _forget_the_host() -> Iterator[None]:
 def pretend(monkeypatch: pytest.MonkeyPatch, machine: str, flags: str = "", **cpuinfo: str) -> None:
     targets.host.cache_clear()
     monkeypatch.setattr("platform.machine", lambda: machine)
-    monkeypatch.setattr(targets, "_cpuinfo", lambda: {"flags": flags, **cpuinfo})
+    lines = [f"{key} : {value}" for key, value in {"flags": flags, **cpuinfo}.items()]
+    monkeypatch.setattr(targets, "_read_cpuinfo", lambda: "\n".join(lines))
 
 
 def test_names() -> None:

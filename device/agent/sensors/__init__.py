@@ -35,11 +35,7 @@ AUTO = "auto"
 
 
 def kind_of(wanted: str) -> str:
-    """The kind that ``--sensor`` names, or ``auto``; whether there is one is not asked.
-
-    Raises:
-        UsageError: there is no such kind.
-    """
+    """The kind that ``--sensor`` names, or ``auto``; whether there is one is not asked."""
     kind = re.split("[:/]", wanted)[0]
     if kind == AUTO != wanted:
         raise UsageError(f"sensor {wanted!r}: name one for its rails, such as jetson/RAIL+RAIL")
@@ -68,10 +64,6 @@ def choose(
             ``ppk2:MILLIVOLTS``.
         shunt_uohm: the resistor of an INA monitor.
         column: the column of a meter's CSV that has power.
-
-    Raises:
-        UsageError: no such kind.
-        SensorError: there is none, or no total that could be the board's energy.
     """
     kind = kind_of(wanted)
     if kind in _ON_REQUEST:
@@ -124,11 +116,7 @@ def _automatic(system: System, shunt_uohm: int | None) -> Sensor:
 
 
 def _check_all_answer(probe: Probe) -> None:
-    """One that answers is not the one that is meant because another one does not.
-
-    Raises:
-        SensorError: some do not answer.
-    """
+    """One that answers is not the one that is meant because another one does not."""
     if probe.failed:
         names = ", ".join(sensor.name for sensor in probe.sensors)
         raise SensorError(f"{'; '.join(probe.failed)}; to use another, name it: --sensor {names}")

@@ -117,9 +117,6 @@ class Columns:
             header: a line that names them.
             wanted: what ``--column`` says: a column with power, one of several with volts or
                 amperes, or one of each with a comma between.
-
-        Raises:
-            SensorError: there is no column with power, none or more than one that is wanted.
         """
         separator = separator_of(header)
         names = tuple(name.lower() for name in cells_of(header, separator))
@@ -148,11 +145,7 @@ class Columns:
 
     @classmethod
     def default(cls, line: str, wanted: str | None = None) -> Columns:
-        """Those of a meter that sends figures and no header.
-
-        Raises:
-            SensorError: there are more than time and power.
-        """
+        """Those of a meter that sends figures and no header."""
         separator = separator_of(line)
         count = len(cells_of(line, separator))
         if count > len(DEFAULT_HEADER):

@@ -18,11 +18,7 @@ _ENDING_S = 1.0
 
 
 def open_sensor(system: System, argument: str, column: str | None) -> Sensor:
-    """The meter that a command line reads.
-
-    Raises:
-        SensorError: it is empty, or its quotes are not closed.
-    """
+    """The meter that a command line reads."""
     try:
         words = shlex.split(argument)
     except ValueError as error:

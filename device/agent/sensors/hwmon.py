@@ -60,9 +60,6 @@ def probe(system: System, shunt_uohm: int | None = None, only: str | None = None
         shunt_uohm: the resistor that is really there; a chip whose driver believes in another
             one is refused, because all its currents are wrong.
         only: the monitor that ``shunt_uohm`` is said of; of all if None.
-
-    Raises:
-        SensorError: a driver's shunt is not ``shunt_uohm``.
     """
     result = Probe(absent="no INA power monitor or energy counter in /sys/class/hwmon")
     on_jetson = is_jetson(system)

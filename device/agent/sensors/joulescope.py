@@ -20,11 +20,7 @@ _FIRST_S = 5.0
 
 
 def open_sensor(system: System, argument: str, column: str | None) -> Sensor:
-    """The one Joulescope that is plugged in.
-
-    Raises:
-        SensorError: its package is not installed.
-    """
+    """The one Joulescope that is plugged in."""
     try:
         package = importlib.import_module("joulescope")
     except ImportError as error:

@@ -98,11 +98,7 @@ class LineSensor(Meter):
 
     @abstractmethod
     def open(self) -> int:
-        """A file descriptor to read from.
-
-        Raises:
-            SensorError: it cannot be opened.
-        """
+        """A file descriptor to read from."""
 
     @abstractmethod
     def close(self) -> None:

@@ -30,11 +30,7 @@ _SILENCE_NS = 1_000_000_000
 
 
 def open_sensor(system: System, argument: str, column: str | None) -> Sensor:
-    """The kit that is plugged in; ``argument`` is the supply's millivolts.
-
-    Raises:
-        SensorError: no voltage, or the package is not installed.
-    """
+    """The kit that is plugged in; ``argument`` is the supply's millivolts."""
     if not argument.isdigit() or not 800 <= int(argument) <= 5000:
         raise SensorError("--sensor ppk2:MILLIVOLTS needs the supply's voltage, 800 to 5000")
     try:

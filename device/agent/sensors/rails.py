@@ -33,10 +33,10 @@ class Rail:
             OSError, ValueError: a file cannot be read, or was read in part.
         """
         if self.power_file:
-            return system.read_int(self.power_file) / self.divisor
+            return int(system.read(self.power_file)) / self.divisor
         # Right after each other, so that both are of the same moment.
-        millivolts = system.read_int(self.millivolt_file)
-        milliamperes = system.read_int(self.milliampere_file)
+        millivolts = int(system.read(self.millivolt_file))
+        milliamperes = int(system.read(self.milliampere_file))
         return millivolts * milliamperes / 1000
 
 

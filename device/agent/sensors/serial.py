@@ -16,11 +16,7 @@ _BAUD = 115200
 
 
 def open_sensor(system: System, argument: str, column: str | None) -> Sensor:
-    """The meter at a port, such as ``/dev/ttyACM0`` or ``/dev/ttyUSB0,9600``.
-
-    Raises:
-        SensorError: the speed is none that serial ports have.
-    """
+    """The meter at a port, such as ``/dev/ttyACM0`` or ``/dev/ttyUSB0,9600``."""
     port, _, speed = argument.partition(",")
     if not port:
         raise SensorError("--sensor serial: needs a port after the colon, such as /dev/ttyACM0")

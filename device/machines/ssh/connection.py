@@ -64,10 +64,6 @@ class Answer:
 class Connection:
     """A connection to a board, made at once. Closed by :meth:`close` or with the object's end.
 
-    Args:
-        name: what the user calls the board, for messages.
-        address: where it is.
-
     Raises:
         ToolMissing: OpenSSH is not installed.
         DeviceError: the board cannot be reached, is not the one that ssh knows, or refuses us.
@@ -163,7 +159,6 @@ class Connection:
 
         Args:
             script: constant text; what varies goes into ``arguments``, which are quoted.
-            arguments: its arguments.
             stdin: what it can read; parts are sent as they are taken from an iterable.
             hold: keep its input open until it ends, so that it can notice when we are gone.
 
@@ -202,12 +197,7 @@ class Connection:
         return Answer(status, rest, words)
 
     def checked(self, action: str, script: str, *arguments: str) -> bytes:
-        """What a script prints.
-
-        Args:
-            action: what it does, for the message: ``"look at the disk"``.
-            script: as for :meth:`call`.
-            arguments: as for :meth:`call`.
+        """What a script prints; ``action`` says in messages what it does ("look at the disk").
 
         Raises:
             DeviceError: the connection is lost, or the script failed.

@@ -61,11 +61,6 @@ def deploy(bundle: str | Path, machine: SshMachine, progress: Progress | None = 
     An interrupted copy goes on where it ended. The name is taken only when the whole bundle has
     arrived and was verified on the board, so that an earlier one is there until then.
 
-    Args:
-        bundle: file of a bundle for that board.
-        machine: the board.
-        progress: told how many bytes of a file have been sent, and of how many.
-
     Raises:
         MissingFile, BundleError: there is no such bundle, it is damaged or for another CPU.
         StorageError: the board's disk has no space, or is not ours to write.

@@ -15,14 +15,7 @@ _FULL = ("No space left on device", "Disk quota exceeded", "write error: No spac
 
 
 def connection_error(name: str, address: Address, stderr: str, lost: bool) -> DeviceError:
-    """Why there is no connection.
-
-    Args:
-        name: what the user calls the board.
-        address: where it is.
-        stderr: what ssh printed.
-        lost: whether there was one before.
-    """
+    """Why there is no connection; ``lost``: there was one before."""
     target = str(address) if address.port is None else f"-p {address.port} {address.destination}"
     last = _last_line(stderr)
     if "REMOTE HOST IDENTIFICATION HAS CHANGED" in stderr:

@@ -8,16 +8,18 @@ from pathlib import Path
 
 from headgate.device.agent.report import Report
 from headgate.device.agent.settings import Settings
+from headgate.device.agent_archive import agent_archive
+from headgate.device.agent_call import agent_result
 from headgate.device.boards import Board, find_board, inventory
 from headgate.device.bundle import Bundle
-from headgate.device.cpu import lacking
 from headgate.device.machines.base import Machine
 from headgate.device.machines.ssh.connection import Connection
-from headgate.device.machines.ssh.measure import measure_over
 from headgate.device.machines.ssh.remote import RemoteProgram
+from headgate.device.machines.ssh.store import Item, store
 from headgate.device.program import Program
 from headgate.device.protocol import RUNNER
-from headgate.errors import BundleError, DeviceError, UsageError
+from headgate.device.targets import missing_features
+from headgate.errors import BundleError, DeviceError, ToolMissing, UsageError
 
 _LOOK = """
 uname -m
@@ -26,6 +28,26 @@ getconf _NPROCESSORS_ONLN 2>/dev/null || nproc 2>/dev/null || grep -c ^processor
 echo
 cat /proc/cpuinfo
 """
+
+# On JetPack 4, python3 is 3.6, whatever else is installed. Standard input stays open for as long
+# as we are there. When that ends, so does the agent, and with it the network's process: without
+# a terminal nothing else would tell them.
+_MEASURE = """
+for python in python3 python3.8 python3.9 python3.10 python3.11 python3.12 python3.13 ''; do
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null && break
+done
+[ -n "$python" ] || exit 127
+exec 3<&0
+"$python" "$@" </dev/null &
+agent=$!
+{ cat <&3; kill "$agent"; } >/dev/null 2>&1 &
+watch=$!
+wait "$agent"
+status=$?
+kill "$watch" 2>/dev/null
+exit "$status"
+"""
+_NO_PYTHON = 127
 
 
 @dataclass(frozen=True)
@@ -39,22 +61,16 @@ class Facts:
 
 
 class SshMachine(Machine):
-    """A board that ssh reaches. It is connected to when it is first needed.
-
-    Args:
-        board: where it is, and what is known about it.
-    """
+    """A board that ssh reaches. It is connected to when it is first needed."""
 
     is_board = True
 
     @classmethod
     def names(cls) -> list[str]:
-        """The boards of the user's inventory."""
         return list(inventory())
 
     @classmethod
     def named(cls, name: str) -> SshMachine | None:
-        """A board of the user's inventory, or ``USER@HOST``."""
         return cls(find_board(name)) if "@" in name or name in inventory() else None
 
     def __init__(self, board: Board) -> None:
@@ -80,11 +96,7 @@ class SshMachine(Machine):
             self._connection.close()
 
     def facts(self) -> Facts:
-        """Architecture, cores, model and CPU, asked once.
-
-        Raises:
-            DeviceError: the board cannot be reached, or is no Linux.
-        """
+        """Architecture, cores, model and CPU, asked once."""
         if self._facts is None:
             answer = self.connection().checked("look at the CPU", _LOOK).decode(errors="replace")
             try:
@@ -95,12 +107,7 @@ class SshMachine(Machine):
         return self._facts
 
     def check(self, bundle: Bundle) -> None:
-        """Compare architecture and CPU features with what the board says it has.
-
-        Raises:
-            BundleError: its CPU cannot run the bundle's instructions, or there is no runner.
-            DeviceError: the board cannot be reached.
-        """
+        """Compare architecture and CPU features with what the board says it has."""
         facts, target = self.facts(), bundle.target
         wanted = self.board.target_of(facts.model)
         remedy = f"recompile it with --target {wanted or 'one of `headgate targets`'}"
@@ -110,7 +117,7 @@ class SshMachine(Machine):
                 f"{compiled} ({target['arch']}), {self.name} is {facts.model} ({facts.arch}); "
                 f"{remedy}"
             )
-        missing = lacking(target["cpu"], target["features"], facts.arch, facts.cpuinfo)
+        missing = missing_features(target, facts.cpuinfo)
         if missing:
             raise BundleError(
                 f"{compiled} ({target['cpu']}), {self.name} is {facts.model}, whose CPU lacks "
@@ -120,13 +127,6 @@ class SshMachine(Machine):
             raise BundleError(f"{bundle.name!r} has no {RUNNER}; recompile it")
 
     def load(self, bundle: Bundle, threads: int) -> Program:
-        """Copy runner and weights to the board, unless they are there.
-
-        Raises:
-            UsageError: more threads than the board has cores.
-            StorageError: the board's disk is full.
-            DeviceError: the board cannot be reached, or dropped off.
-        """
         cores = self.facts().cores
         if threads > cores:
             raise UsageError(f"{threads} threads, but {self.name} has {cores} cores; take fewer")
@@ -141,14 +141,6 @@ class SshMachine(Machine):
         """Measure a bundle there: latency, layers, active channels, and energy if wanted.
 
         Sensor, shunt and column are those of the inventory unless the settings name others.
-
-        Raises:
-            MissingFile, BundleError: there is no such bundle, it is damaged or for another CPU.
-            ToolMissing: the board has no Python that is new enough.
-            UsageError: inputs are given, or the agent does not know an option or a value of one.
-            StorageError: the board's disk has no space.
-            DeviceError: energy was asked for and there is no sensor, the agent failed, or the
-                board cannot be reached or dropped off.
         """
         if inputs:
             raise UsageError(
@@ -163,14 +155,19 @@ class SshMachine(Machine):
             column=settings.column or board.column,
         )
         self.check(opened)
-        return measure_over(self.connection(), opened, settings)
+        connection = self.connection()
+        items = [Item(agent_archive(), executable=True), Item(opened.to_bytes())]
+        agent, there = (stored.path for stored in store(connection, items))
+        words = ("-I", agent, "profile", there, *settings.arguments())
+        answer = connection.call(_MEASURE, *words, hold=True)
+        if answer.status == _NO_PYTHON:
+            raise ToolMissing(
+                f"{self.name} has no Python 3.8 or newer, which measuring needs: sudo apt install "
+                "python3 there, python3.8 on JetPack 4; `headgate run` and `validate` need none"
+            )
+        return agent_result(self.name, answer.status, answer.output, answer.stderr)
 
     def check_threads(self, threads: int) -> None:
-        """Compare with the cores of the board's kind; one whose kind is not known is asked later.
-
-        Raises:
-            UsageError: there are too many.
-        """
         kind = self.board.kind
         if kind is not None and threads > kind.cores:
             raise UsageError(

@@ -46,18 +46,7 @@ _ILLEGAL_INSTRUCTION = 128 + 4
 
 
 class RemoteProgram(Program):
-    """A network on a board. It closes the connection when it is closed.
-
-    Args:
-        bundle: what to run.
-        machine: name of the board, for messages.
-        connection: to the board.
-        threads: how many share the work.
-
-    Raises:
-        StorageError: the board's disk is full.
-        DeviceError: the board cannot be reached, or dropped off.
-    """
+    """A network on a board. It closes the connection when it is closed."""
 
     def __init__(self, bundle: Bundle, machine: str, connection: Connection, threads: int) -> None:
         super().__init__(bundle, machine, threads)

@@ -26,11 +26,7 @@ class Stopper:
         )
 
     def check(self, name: str) -> None:
-        """Let nothing begin any more on the board called ``name``.
-
-        Raises:
-            DeviceError: all has been stopped.
-        """
+        """Let nothing begin any more on the board called ``name``."""
         if self._stopped:
             raise DeviceError(f"{name}: stopped; nothing more is done there")
 

@@ -149,11 +149,6 @@ def store(
 ) -> list[Stored]:
     """Have items on the board: those that are there and whole are not copied again.
 
-    Args:
-        connection: to the board.
-        items: what it must have.
-        progress: told of every part that is sent.
-
     Raises:
         ToolMissing: nothing on the board computes SHA-256.
         StorageError: the board's disk has no space, or is not ours to write.
