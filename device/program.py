@@ -232,8 +232,13 @@ class Program(ABC):
             inputs = _in_order(manifest["inputs"], inputs)
         arrays = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
         checked = _check_inputs(manifest["inputs"], arrays)
-        numbers = {"inputs": len(checked), "outputs": len(manifest["outputs"])}
-        request = replace(request, **numbers, threads=self.threads, counts=True)
+        request = replace(
+            request,
+            inputs=len(checked),
+            outputs=len(manifest["outputs"]),
+            threads=self.threads,
+            counts=True,
+        )
         execution = self._execute(checked, request)
         self._counts = execution.counts
         return execution

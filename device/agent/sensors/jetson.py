@@ -176,7 +176,8 @@ def _with_names_once(rails: list[Rail]) -> list[Rail]:
 
 def _iio_rails(system: System) -> tuple[list[Rail], list[int | NotMeasured]]:
     """JetPack 4: ``rail_name_N`` and ``in_powerN_input`` in milliwatts."""
-    rails, delays = [], []
+    rails: list[Rail] = []
+    delays: list[int | NotMeasured] = []
     for path in system.glob("sys/bus/i2c/drivers/ina3221x/*/iio:device*/rail_name_*"):
         folder, _, file = path.rpartition("/")
         number, name = file.rpartition("_")[2], system.text(path)
