@@ -8,17 +8,18 @@ against; they are of separate runs, unlike those of ``headgate compare``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from headgate.device.agent import definitions
-from headgate.device.agent.absent import NotMeasured
+from headgate.device.agent.absent import NotMeasured, is_measured
 from headgate.device.agent.energy import Energy
-from headgate.device.agent.latency import Latency, LayerTime
+from headgate.device.agent.latency import Latency
 from headgate.device.agent.percentiles import Summary
 from headgate.device.agent.report import Report
 from headgate.device.machines.ssh.address import Address
+from headgate.profiling.missing import derive, figure
 from headgate.profiling.statistics import Ratio, ratio_of_medians
 
 EMULATED = "qemu:"
@@ -46,34 +47,29 @@ class Entry:
         return self.report.latency
 
     @property
-    def times(self) -> Summary | NotMeasured:
-        """Of the runs that only took times."""
-        return self.latency if isinstance(self.latency, NotMeasured) else self.latency.latency_us
-
-    @property
     def energy(self) -> Energy | NotMeasured:
         return self.report.energy
 
     @property
-    def layers(self) -> list[LayerTime]:
-        return [] if isinstance(self.latency, NotMeasured) else self.latency.layers
+    def latency_us(self) -> Summary | NotMeasured:
+        """Of the runs that only took times."""
+        return figure(self.latency, "latency_us")
 
     @property
     def threads(self) -> int | None:
         return None if isinstance(self.latency, NotMeasured) else self.latency.threads
 
     @property
-    def median_us(self) -> float | NotMeasured:
-        return self.times if isinstance(self.times, NotMeasured) else self.times.median
+    def dense_macs(self) -> Any:
+        """A number, or why there is none."""
+        return figure(self.latency, "dense_macs")
 
     @property
-    def dense_macs(self) -> int | None:
-        return None if isinstance(self.latency, NotMeasured) else self.latency.dense_macs
-
-    @property
-    def executed_macs(self) -> float | None:
+    def executed_macs(self) -> float | NotMeasured:
         """Executed, mean over the inputs."""
-        return None if isinstance(self.latency, NotMeasured) else self.latency.mean_macs
+        if isinstance(self.latency, NotMeasured):
+            return NotMeasured("MACs are known from latency runs only")
+        return self.latency.mean_macs
 
     def invalid_because(self, part: str = "energy") -> list[str]:
         """Why ``latency`` or ``energy`` does not count; what spoils energy alone spares latency."""
@@ -82,77 +78,74 @@ class Entry:
             return reasons
         return [reason for reason in reasons if not reason.startswith("energy: ")]
 
+    @property
     def speedup(self) -> Ratio | NotMeasured:
         """The dense network's time over this one's; the interval takes both intervals' far ends."""
-        problem = self._unsound("latency")
-        if problem is not None:
-            return problem
-        assert self.baseline is not None
-        own, base = self.times, self.baseline.times
-        assert isinstance(own, Summary) and isinstance(base, Summary)
-        if min(own.median, own.middle.low, base.median, base.middle.low) <= 0:
-            return NotMeasured("a latency of 0 has no ratio")
-        return ratio_of_medians(base.middle, own.middle)
+        return self._against_dense("latency", "latency_us", _speedup)
 
+    @property
     def energy_ratio(self) -> Ratio | NotMeasured:
         """The dense network's gross energy over this one's; the interval is that of the inputs."""
-        problem = self._unsound("energy")
-        if problem is not None:
-            return problem
-        assert self.baseline is not None
-        own, base = self.energy, self.baseline.energy
-        assert isinstance(own, Energy) and isinstance(base, Energy)
-        if _instrument(own) != _instrument(base):
-            return NotMeasured(
-                f"measured by {_instrument(own)} here, by {_instrument(base)} for "
-                f"{self.baseline.label}"
-            )
-        before, after = (
-            {window.sample: window.energy_per_inference_mj for window in one.windows}
-            for one in (base, own)
-        )
-        shared = [sample for sample in after if sample in before]
-        if not shared:
-            return NotMeasured("its windows are of other inputs than the dense network's")
-        # A sensor too coarse for so small a load reads 0, and below where it is not zeroed.
-        energies = [one.energy_per_inference_mj for one in (base, own)]
-        energies += [one[sample] for one in (before, after) for sample in shared]
-        if min(energies) <= 0:
-            return NotMeasured(f"the sensor read an energy of {min(energies):g} mJ")
-        by_input = [before[sample] / after[sample] for sample in shared]
-        median = base.energy_per_inference_mj / own.energy_per_inference_mj
-        return Ratio(median, min(by_input), max(by_input))
+        return self._against_dense("energy", "energy", _energy_ratio)
 
+    @property
     def macs_saved(self) -> float | NotMeasured:
         """Share of the dense network's MACs that were not executed."""
-        wanted = self.baseline.dense_macs if self.baseline else None
-        if not wanted or self.executed_macs is None:
+        dense = self.baseline and self.baseline.dense_macs
+        if not dense:
             return NotMeasured("no dense network to hold it against")
-        return definitions.macs_saved(self.executed_macs, wanted)
+        return derive(definitions.macs_saved, self.executed_macs, dense)
 
+    @property
     def realised(self) -> float | NotMeasured:
         """Share of the time saved over share of the MACs saved."""
-        speedup, saved = self.speedup(), self.macs_saved()
-        for value in (speedup, saved):
-            if isinstance(value, NotMeasured):
-                return value
-        assert isinstance(speedup, Ratio) and isinstance(saved, float)
-        return definitions.realised(speedup.median, saved)
+        speedup = figure(self.speedup, "median")
+        return derive(definitions.realised, speedup, self.macs_saved)
 
-    def _unsound(self, part: str) -> NotMeasured | None:
-        """Why no ratio of ``latency`` or ``energy`` can rest on the two reports."""
+    def _against_dense(
+        self, part: str, name: str, ratio: Callable[[Any, Any], Ratio | NotMeasured]
+    ) -> Ratio | NotMeasured:
+        """``ratio`` of what is called ``name`` here and in the dense network, if both count."""
         if self.baseline is None:
             dense = self.kind == "dense" and isinstance(self.latency, Latency)
             return NotMeasured(
                 "the dense network itself" if dense else "no dense network beside it"
             )
         for entry in (self, self.baseline):
-            measured = entry.times if part == "latency" else entry.energy
+            measured = getattr(entry, name)
             if isinstance(measured, NotMeasured):
                 return NotMeasured(f"{part} of {entry.label}: {measured.reason}")
             if entry.invalid_because(part):
                 return NotMeasured(f"the run of {entry.label} is invalid")
-        return None
+        return ratio(getattr(self, name), getattr(self.baseline, name))
+
+
+def _speedup(own: Summary, base: Summary) -> Ratio | NotMeasured:
+    if min(own.median, own.middle.low, base.median, base.middle.low) <= 0:
+        return NotMeasured("a latency of 0 has no ratio")
+    return ratio_of_medians(base.middle, own.middle)
+
+
+def _energy_ratio(own: Energy, base: Energy) -> Ratio | NotMeasured:
+    if _instrument(own) != _instrument(base):
+        return NotMeasured(
+            f"measured by {_instrument(own)} here, by {_instrument(base)} for the dense network"
+        )
+    before, after = (
+        {window.sample: window.energy_per_inference_mj for window in one.windows}
+        for one in (base, own)
+    )
+    shared = [sample for sample in after if sample in before]
+    if not shared:
+        return NotMeasured("its windows are of other inputs than the dense network's")
+    # A sensor too coarse for so small a load reads 0, and below where it is not zeroed.
+    energies = [one.energy_per_inference_mj for one in (base, own)]
+    energies += [one[sample] for one in (before, after) for sample in shared]
+    if min(energies) <= 0:
+        return NotMeasured(f"the sensor read an energy of {min(energies):g} mJ")
+    by_input = [before[sample] / after[sample] for sample in shared]
+    median = base.energy_per_inference_mj / own.energy_per_inference_mj
+    return Ratio(median, min(by_input), max(by_input))
 
 
 @dataclass(eq=False)
@@ -167,7 +160,7 @@ class Board:
         found: dict[Any, list[Entry]] = {}
         for entry in self.entries:
             if isinstance(entry.latency, Latency):
-                found.setdefault((_family(entry), entry.threads), []).append(entry)
+                found.setdefault((_layers(entry.latency), entry.threads), []).append(entry)
         order = ("dense", "pruned", "gated")
         return [sorted(one, key=lambda entry: order.index(entry.kind)) for one in found.values()]
 
@@ -218,17 +211,16 @@ def _name(boards: Mapping[tuple[str, str, str], Board]) -> None:
 
 def _relate(board: Board) -> None:
     for entry in board.entries:
-        gates = entry.report.gates
-        if not isinstance(gates, NotMeasured) and gates:
+        if is_measured(entry.report.gates) and entry.report.gates:
             entry.kind = "gated"
     for family in board.families():
         whole = [one for one in family if one.kind == "dense"]
         if not whole:
             continue
-        dense = max(whole, key=lambda one: one.dense_macs or 0)
+        dense = max(whole, key=lambda one: one.dense_macs)
         for entry in family:
             # The same network, measured again, is no variant of itself.
-            if entry.kind == "gated" or (entry.dense_macs or 0) < (dense.dense_macs or 0):
+            if entry.kind == "gated" or entry.dense_macs < dense.dense_macs:
                 entry.kind = "gated" if entry.kind == "gated" else "pruned"
                 entry.baseline = dense
 
@@ -241,17 +233,14 @@ def _label(entries: Sequence[Entry]) -> None:
         if len(namesakes) == 1:
             continue
         if len({one.threads for one in namesakes}) == len(namesakes):
-            entry.label += f", {_count(entry.threads, 'thread')}"
+            entry.label += f", {entry.threads or '?'} thread{'' if entry.threads == 1 else 's'}"
         else:
             entry.label += f", {entry.report.context.before.taken_utc}"
 
 
-def _count(number: int | None, what: str) -> str:
-    return f"{number or '?'} {what}{'' if number == 1 else 's'}"
-
-
-def _family(entry: Entry) -> tuple[str, ...]:
-    return tuple(one.name for one in entry.layers if one.dense_macs and not one.is_gate)
+def _layers(latency: Latency) -> tuple[str, ...]:
+    """The names that all variants of one network have."""
+    return tuple(one.name for one in latency.layers if one.dense_macs and not one.is_gate)
 
 
 def _instrument(energy: Energy) -> str:

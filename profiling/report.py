@@ -11,9 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headgate.device.agent.absent import is_measured
 from headgate.device.files import atomic_write
 from headgate.profiling.data import Page, build_report, read_page
 from headgate.profiling.report_csv import csv_tables
+from headgate.profiling.views.cells import FILTERS
+from headgate.profiling.views.latency import by_input, macs_spread
 from headgate.profiling.views.page import build_view
 
 if TYPE_CHECKING:
@@ -55,10 +58,13 @@ def render_html(page: Page) -> str:
 def _environment() -> jinja2.Environment:
     import jinja2
 
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("headgate.profiling", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {**FILTERS, "by_input": by_input, "macs_spread": macs_spread}
+    environment.tests["measured"] = is_measured
+    return environment

@@ -92,7 +92,7 @@ def _standing(one: Standing, comparison: Comparison | None) -> dict[str, Any]:
 
 def _run(title: str, entry: Entry) -> dict[str, Any]:
     """A network that was measured by itself."""
-    report, speedup, ratio = entry.report, entry.speedup(), entry.energy_ratio()
+    report, speedup, ratio = entry.report, entry.speedup, entry.energy_ratio
     line = {
         "machine": title,
         "network": entry.name,
@@ -102,12 +102,12 @@ def _run(title: str, entry: Entry) -> dict[str, Any]:
         "valid": report.valid,
         "invalid_because": "; ".join(report.invalid_because),
         "taken_utc": report.context.before.taken_utc,
-        **_times(entry.times),
+        **_times(entry.latency_us),
         "speedup": speedup.median if isinstance(speedup, Ratio) else None,
         "dense_macs": entry.dense_macs,
         "executed_macs": entry.executed_macs,
-        "macs_saved": entry.macs_saved(),
-        "realised": entry.realised(),
+        "macs_saved": entry.macs_saved,
+        "realised": entry.realised,
         "energy_ratio": ratio.median if isinstance(ratio, Ratio) else None,
         "bundle_sha256": report.bundle.sha256,
         "model_sha256": report.bundle.model_sha256,

@@ -1,35 +1,61 @@
-"""Table cells that explain themselves where their value is missing."""
+"""How the templates write values; one that is missing is a dash that explains itself."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from markupsafe import Markup
+
 from headgate.device.agent.absent import NotMeasured
 from headgate.profiling import units
-from headgate.profiling.statistics import Ratio
+from headgate.profiling.missing import figure
 
 NONE = "\N{EN DASH}"
 
 
-def cell(value: Any, text: Callable[[Any], str]) -> dict[str, str]:
-    """``text`` and ``reason``, of which one is empty or a dash."""
-    if isinstance(value, NotMeasured):
-        return {"text": NONE, "reason": value.reason}
-    return {"text": text(value), "reason": ""}
+def dash(absent: NotMeasured) -> Markup:
+    """Stands for a value, and has the reason as its tooltip."""
+    span = Markup('<span class="absent" title="not measured: {}">{}</span>')
+    return span.format(absent.reason, NONE)
 
 
-def ratio_cell(ratio: Ratio | NotMeasured) -> dict[str, str]:
-    """A ratio with its interval below."""
-    found = cell(ratio, lambda value: units.times(value.median))
-    interval = f"{ratio.low:.2f} to {ratio.high:.2f}" if isinstance(ratio, Ratio) else ""
-    return {**found, "interval": interval}
+def _or_dash(text: Callable[..., str]) -> Callable[..., str]:
+    """``text`` of a value; of a ratio or a summary it is that of its median."""
+
+    def show(value: Any, *options: Any) -> str:
+        if isinstance(value, NotMeasured):
+            return dash(value)
+        return text(getattr(value, "median", value), *options)
+
+    return show
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _channels(value: float) -> str:
+    return f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "channels": _channels,
+    "dash": dash,
+    "figure": figure,
+    "instructions": _or_dash(units.instructions),
+    "macs": _or_dash(units.macs),
+    "microseconds": _or_dash(units.microseconds),
+    "millijoules": _or_dash(units.millijoules),
+    "nanojoules": _or_dash(lambda value: f"{value:.3g} nJ"),
+    "percent": _or_dash(units.percent),
+    "signed": _or_dash(_signed),
+    "times": _or_dash(units.times),
+}
 
 
 def said(value: Any) -> tuple[str, bool]:
     """A fact of a board as text, and whether it was measured."""
     if isinstance(value, NotMeasured):
         return str(value), False
-    if isinstance(value, float):
-        return f"{value:g}", True
-    return str(value), True
+    return f"{value:g}" if isinstance(value, float) else str(value), True

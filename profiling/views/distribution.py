@@ -7,21 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from headgate.profiling import charts, units
+from headgate.profiling import charts
 
 TAIL = 2.0  # latency axes end at this many times the longest median
 
 
-def distribution_rows(series: Sequence[tuple[str, str, Sequence[float]]]) -> list[dict[str, Any]]:
-    """One row per series, from the fastest run to the slowest 99th percentile.
+def distributions(series: Sequence[tuple[str, str, Sequence[float]]]) -> dict[str, Any] | None:
+    """The axis, from the fastest run to the slowest 99th percentile, and a row per series.
 
     The axis ends earlier where that is far out.
 
     Args:
-        series: Name, kind (a CSS class) and latencies in microseconds.
+        series: Name, kind (a CSS class) and latencies in microseconds; None for no series.
     """
     if not series:
-        return []
+        return None
     start = min(min(values) for _, _, values in series)
     end = max(float(np.percentile(values, 99)) for _, _, values in series)
     end = min(end, TAIL * max(float(np.median(values)) for _, _, values in series))
@@ -29,17 +29,7 @@ def distribution_rows(series: Sequence[tuple[str, str, Sequence[float]]]) -> lis
     start, end = max(0.0, start - margin), end + margin
     rows = []
     for name, kind, values in series:
-        median = float(np.median(values))
-        title = f"{len(values)} runs of {name}"
-        rows.append(
-            {
-                "name": name,
-                "kind": kind,
-                "runs": len(values),
-                "median": units.microseconds(median),
-                "chart": charts.histogram(values, start, end, median, kind, title),
-                "start": units.microseconds(start),
-                "end": units.microseconds(end),
-            }
-        )
-    return rows
+        median, title = float(np.median(values)), f"{len(values)} runs of {name}"
+        chart = charts.histogram(values, start, end, median, kind, title)
+        rows.append((name, kind, len(values), median, chart))
+    return {"start": start, "end": end, "rows": rows}

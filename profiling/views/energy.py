@@ -10,7 +10,7 @@ from headgate.device.agent.energy import Energy, Stretch
 from headgate.profiling import charts, units
 from headgate.profiling.charts.power import Span
 from headgate.profiling.machines import Entry
-from headgate.profiling.views.cells import cell, ratio_cell
+from headgate.profiling.missing import derive
 
 
 def energy_rows(entries: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -43,19 +43,19 @@ def _row(entry: Entry, scale: float) -> dict[str, Any]:
             entry.kind,
             f"{units.millijoules(gross)} gross, {units.millijoules(net)} above idle",
         ),
-        "ratio": ratio_cell(entry.energy_ratio()),
+        "ratio": entry.energy_ratio,
         "delay": units.energy_delay(energy.energy_delay_mj_ms),
         "power": units.milliwatts(energy.average_power_mw),
         "idle": units.milliwatts(energy.idle.average_power_mw),
-        "per_mac": cell(_per_mac(entry, energy), lambda value: f"{value:.3g} nJ"),
+        "per_mac": _per_mac(entry, energy),
     }
 
 
 def _per_mac(entry: Entry, energy: Energy) -> float | NotMeasured:
     """Nanojoules, gross."""
-    if not entry.executed_macs:
-        return NotMeasured("MACs are known from latency runs only")
-    return float(energy.energy_per_inference_mj * 1e6 / entry.executed_macs)
+    if entry.executed_macs == 0:
+        return NotMeasured("no MACs were executed")
+    return derive(lambda macs: energy.energy_per_inference_mj * 1e6 / macs, entry.executed_macs)
 
 
 def traces(entries: Sequence[Entry]) -> list[dict[str, Any]]:

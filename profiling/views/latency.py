@@ -2,111 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TypeVar
+
+from markupsafe import Markup
 
 from headgate.device.agent.absent import NotMeasured
-from headgate.device.agent.check import Check
-from headgate.device.agent.latency import Latency
 from headgate.device.agent.percentiles import Summary
 from headgate.profiling import charts, units
 from headgate.profiling.comparison import Comparison, Standing
-from headgate.profiling.machines import Entry
+from headgate.profiling.machines import Board, Entry
+from headgate.profiling.missing import figure
 from headgate.profiling.statistics import Ratio
-from headgate.profiling.views.cells import cell, ratio_cell
 from headgate.profiling.views.distribution import TAIL
 
-
-def standing_rows(comparison: Comparison) -> list[dict[str, Any]]:
-    """Programs that were timed in turn."""
-    scale = _scale(one.latency_us for one in comparison.standings)
-    return [_standing(one, comparison, scale) for one in comparison.standings]
+One = TypeVar("One", Standing, Entry)
 
 
-def _standing(one: Standing, comparison: Comparison, scale: float) -> dict[str, Any]:
-    is_baseline = one.name == comparison.baseline
-    accuracy, where = one.accuracy, "test set"
-    if isinstance(accuracy, NotMeasured) and isinstance(one.accuracy_on_images, float):
-        accuracy, where = one.accuracy_on_images, f"{comparison.images} images"
-    speedup = ratio_cell(one.speedup)
-    return {
-        "name": one.name,
-        "kind": one.kind,
-        "against": "baseline" if is_baseline else "",
-        "is_invalid": False,
-        **times_cells(one.latency_us, one.kind, scale),
-        "speedup": {**speedup, "interval": "" if is_baseline else speedup["interval"]},
-        "macs": cell(one.executed_macs, units.macs),
-        "arithmetic": cell(one.arithmetic_speedup, units.times),
-        "saved": cell(one.macs_saved, units.percent),
-        "realised": cell(one.realised, lambda ratio: units.percent(ratio.median)),
-        "accuracy": cell(accuracy, lambda value: units.percent(value, 1)),
-        "accuracy_note": "" if isinstance(accuracy, NotMeasured) else where,
-        "outputs": {"text": units.percent(one.top1_agreement), "reason": "", "error": ""},
-    }
-
-
-def entry_rows(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Every network of a machine."""
-    scale = _scale(one.times for one in entries)
-    return [_entry(entry, scale) for entry in entries]
-
-
-def _entry(entry: Entry, scale: float) -> dict[str, Any]:
-    unknown = NotMeasured("known from latency runs only")
-    macs = unknown if entry.executed_macs is None else entry.executed_macs
-    row = {
-        "name": entry.label,
-        "kind": entry.kind,
-        "against": f"{entry.kind}, against {entry.baseline.label}" if entry.baseline else "",
-        "is_invalid": bool(entry.invalid_because("latency")),
-        **times_cells(entry.times, entry.kind, scale),
-        "inputs": "",
-        "speedup": ratio_cell(entry.speedup()),
-        "macs": cell(macs, units.macs),
-        "macs_spread": "",
-        "saved": cell(entry.macs_saved(), units.percent),
-        "realised": cell(entry.realised(), units.percent),
-        "outputs": _outputs(entry.report.outputs),
-    }
-    latency = entry.latency
-    if not isinstance(latency, Latency):
-        return row
-    if isinstance(latency.median_us_per_input, list):
-        ends = min(latency.median_us_per_input), max(latency.median_us_per_input)
-        least, most = map(units.microseconds, ends)
-        row["inputs"] = f"by input {least} to {most}" if least != most else ""
-    if min(latency.executed_macs) != max(latency.executed_macs):
-        low, high = units.macs(min(latency.executed_macs)), units.macs(max(latency.executed_macs))
-        row["macs_spread"] = f"{low} to {high}"
-    return row
-
-
-def _outputs(outputs: Check | NotMeasured) -> dict[str, str]:
-    """Are they PyTorch's?"""
-    found = cell(outputs, lambda check: "as PyTorch's" if check.passed else "wrong")
-    error = f"error {outputs.max_error:.1g}" if isinstance(outputs, Check) else ""
-    return {**found, "error": error}
-
-
-def times_cells(times: Summary | NotMeasured, kind: str, scale: float) -> dict[str, Any]:
-    """Median with interval and bar, 95th and 99th percentile."""
-    median = cell(times, lambda one: units.microseconds(one.median))
-    if isinstance(times, NotMeasured):
-        return {"median": median, "interval": "", "bar": "", "tails": []}
-    middle = times.middle
-    interval = f"{units.microseconds(middle.low)} to {units.microseconds(middle.high)}"
-    title = f"median {median['text']}, 95 % interval {interval}"
-    bar = charts.latency_bar(middle.value, middle.low, middle.high, times.p95, scale, kind, title)
-    tails = [units.microseconds(times.percentiles[name].value) for name in ("p95", "p99")]
-    return {"median": median, "interval": interval, "bar": bar, "tails": tails}
-
-
-def _scale(series: Iterable[Summary | NotMeasured]) -> float:
-    """Where the bars end. A tail far out would squeeze all medians to nothing, so it may not."""
-    known = [one for one in series if isinstance(one, Summary)]
+def with_bars(rows: Sequence[One]) -> list[tuple[One, Markup]]:
+    """Each with a bar of its median, all on one scale."""
+    known = [one.latency_us for one in rows if isinstance(one.latency_us, Summary)]
+    # A tail far out would squeeze all medians to nothing, so it may not.
     longest = max((one.median for one in known), default=1.0)
-    return 1.02 * min(max((one.p95 for one in known), default=1.0), TAIL * longest)
+    scale = 1.02 * min(max((one.p95 for one in known), default=1.0), TAIL * longest)
+    return [(one, _bar(one.latency_us, one.kind, scale)) for one in rows]
+
+
+def _bar(times: Summary | NotMeasured, kind: str, scale: float) -> Markup:
+    if isinstance(times, NotMeasured):
+        return Markup("")
+    ends = times.middle.low, times.middle.high
+    interval = " to ".join(map(units.microseconds, ends))
+    title = f"median {units.microseconds(times.median)}, 95 % interval {interval}"
+    return charts.latency_bar(times.median, *ends, times.p95, scale, kind, title)
+
+
+def by_input(entry: Entry) -> str:
+    """Least and most of the inputs' medians, where they differ."""
+    medians = figure(entry.latency, "median_us_per_input")
+    if isinstance(medians, NotMeasured):
+        return ""
+    least, most = map(units.microseconds, (min(medians), max(medians)))
+    return f"by input {least} to {most}" if least != most else ""
+
+
+def macs_spread(entry: Entry) -> str:
+    """Least and most of the MACs executed for an input, where they differ."""
+    done = figure(entry.latency, "executed_macs")
+    if isinstance(done, NotMeasured) or min(done) == max(done):
+        return ""
+    return f"{units.macs(min(done))} to {units.macs(max(done))}"
 
 
 def comparison_tiles(comparison: Comparison) -> list[dict[str, str]]:
@@ -133,31 +78,27 @@ def comparison_tiles(comparison: Comparison) -> list[dict[str, str]]:
     return tiles
 
 
-def entry_tiles(machines: Sequence[tuple[str, Sequence[Entry]]]) -> list[dict[str, str]]:
+def entry_tiles(boards: Sequence[Board]) -> list[dict[str, str]]:
     """The variant that saves most time on its machine, in numbers that count."""
     # A run whose energy does not count comes only where there is no other.
     ranked = [
-        (not entry.invalid_because(), speedup.median, title, entry)
-        for title, entries in machines
-        for entry in entries
-        if isinstance(speedup := entry.speedup(), Ratio)
+        (not entry.invalid_because(), speedup.median, board.title, entry)
+        for board in boards
+        for entry in board.entries
+        if isinstance(speedup := entry.speedup, Ratio)
     ]
     if not ranked:
         return []
     _, _, title, entry = max(ranked, key=lambda one: one[:2])
     assert entry.baseline is not None
     against = f"{entry.label} against {entry.baseline.label} on {title}"
+    ratios = (entry.speedup, "faster"), (entry.energy_ratio, "less energy")
     tiles = [
-        _ratio_tile(ratio, better, against)
-        for ratio, better in (
-            (entry.speedup(), "faster"),
-            (entry.energy_ratio(), "less energy"),
-        )
-        if isinstance(ratio, Ratio)
+        _ratio_tile(ratio, better, against) for ratio, better in ratios if isinstance(ratio, Ratio)
     ]
-    realised = entry.realised()
+    realised = entry.realised
     if isinstance(realised, float):
-        tiles.append(_realised_tile(realised, entry.macs_saved()))
+        tiles.append(_realised_tile(realised, entry.macs_saved))
     return tiles
 
 

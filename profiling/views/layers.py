@@ -91,11 +91,11 @@ def _table(entry: Entry, latency: Latency) -> dict[str, Any]:
     every = rows_of(latency.layers)
     rows = [row for row in every if row.is_shown]
     base = entry.baseline
-    before = {row.name: row for row in rows_of(base.layers)} if base else {}
+    reference = base.latency if base and isinstance(base.latency, Latency) else None
+    before = {row.name: row for row in rows_of(reference.layers)} if reference else {}
     time_scale = max((row.time_us or 0.0 for row in [*rows, *before.values()]), default=0.0)
     macs_scale = max((max(row.dense_macs, row.executed_macs) for row in rows), default=0)
     total = latency.layer_sum_us
-    reference = base.latency.layer_sum_us if base and isinstance(base.latency, Latency) else None
     gates = [layer for layer in latency.layers if layer.is_gate]
     done = latency.mean_macs
     view: dict[str, Any] = {
@@ -109,7 +109,7 @@ def _table(entry: Entry, latency: Latency) -> dict[str, Any]:
         "untimed_reason": total.reason if isinstance(total, NotMeasured) else "",
         "rows": [_cells(row, before.get(row.name), time_scale, macs_scale, entry) for row in rows],
         "total_time": units.microseconds(total),
-        "reference_time": "" if reference is None else units.microseconds(reference),
+        "reference_time": units.microseconds(reference.layer_sum_us) if reference else "",
         "total_speedup": "",
         "total_arithmetic": units.times(latency.dense_macs / max(done, 1)),
         "dense_macs": units.macs(latency.dense_macs),
@@ -123,8 +123,8 @@ def _table(entry: Entry, latency: Latency) -> dict[str, Any]:
     if isinstance(total, float) and total > 0:
         of_gates = sum(one.median_us for one in gates if isinstance(one.median_us, float))
         view["gate_time"] = units.percent(of_gates / total, 1)
-        if isinstance(reference, float):
-            view["total_speedup"] = units.times(reference / total)
+        if reference and isinstance(reference.layer_sum_us, float):
+            view["total_speedup"] = units.times(reference.layer_sum_us / total)
     return view
 
 

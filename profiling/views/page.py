@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from headgate.device.agent.absent import NotMeasured
+from headgate.device.agent.absent import is_measured
 from headgate.device.agent.context import context_warnings
 from headgate.device.agent.definitions import CONVENTION
 from headgate.device.agent.energy import Energy
 from headgate.device.agent.latency import Latency
 from headgate.device.agent.report import InstructionCount
-from headgate.profiling import units
 from headgate.profiling.comparison import Comparison
 from headgate.profiling.data import Page
-from headgate.profiling.machines import Board, Entry, boards_of
+from headgate.profiling.machines import Board, boards_of
 from headgate.profiling.views import latency
-from headgate.profiling.views.cells import cell, ratio_cell
 from headgate.profiling.views.command import command
 from headgate.profiling.views.context import context_facts, facts_of
-from headgate.profiling.views.distribution import distribution_rows
-from headgate.profiling.views.effort import effort_sections
+from headgate.profiling.views.distribution import distributions
+from headgate.profiling.views.effort import density, effort_view
 from headgate.profiling.views.energy import energy_rows, traces
 from headgate.profiling.views.layers import layer_tables
 from headgate.profiling.views.plots import method_rows, trade_offs
@@ -45,32 +43,28 @@ def build_view(page: Page) -> dict[str, Any]:
     # What was timed in turn is not shown again as separate runs.
     apart = [board for board in boards if not (comparison and _is_host(board))]
     entries = [entry for board in apart for entry in board.entries]
-    machines = [(board.title, board.entries) for board in apart]
     tiles = latency.comparison_tiles(comparison) if comparison else []
     return {
-        "title": page.title,
+        "page": page,
         "where": _where(comparison, apart),
-        "tiles": tiles or latency.entry_tiles(machines),
+        "tiles": tiles or latency.entry_tiles(apart),
         "invalid": _invalid(boards),
         "warnings": _warnings(comparison, boards, apart),
         "comparison": comparison,
-        "standings": latency.standing_rows(comparison) if comparison else [],
-        "distributions": distribution_rows(
+        "standings": latency.with_bars(comparison.standings) if comparison else [],
+        "distributions": distributions(
             [(one.name, one.kind, one.latencies_us) for one in comparison.standings]
             if comparison
             else []
         ),
         "trade_offs": trade_offs(page),
         "methods": method_rows(page),
-        **effort_sections(page.efforts),
-        "overview": [_overview(board, one) for board in apart for one in board.entries],
-        "has_overview": len(apart) > 1,
+        "efforts": [effort_view(one) for one in page.efforts],
+        "density": density(page.efforts),
+        "apart": apart,
         "boards": [_board(board, board in apart) for board in boards],
-        "instructions": _instructions(_counts(page)),
+        "instructions": _counts(page),
         "facts": facts_of(comparison) if comparison else [],
-        "hashes": sorted((one.name, one.sha256) for one in comparison.standings)
-        if comparison
-        else [],
         "conventions": _conventions(comparison, apart),
         "commands": [*dict.fromkeys(command(one.report) for one in entries), *page.reproduce],
     }
@@ -127,21 +121,6 @@ def _warnings(
     return list(about.items())
 
 
-def _overview(board: Board, entry: Entry) -> dict[str, Any]:
-    energy = entry.energy
-    return {
-        "board": board.title if entry is board.entries[0] else "",
-        "name": entry.label,
-        "kind": entry.kind,
-        "median": cell(entry.median_us, units.microseconds),
-        "speedup": ratio_cell(entry.speedup()),
-        "gross": cell(energy, lambda one: units.millijoules(one.energy_per_inference_mj)),
-        "net": cell(energy, lambda one: units.millijoules(one.net_energy_per_inference_mj)),
-        "scope": energy.scope if isinstance(energy, Energy) else "",
-        "is_invalid": bool(entry.invalid_because()),
-    }
-
-
 def _board(board: Board, is_apart: bool) -> dict[str, Any]:
     timed = [
         (one.label, one.kind, one.latency.latencies_us)
@@ -151,8 +130,8 @@ def _board(board: Board, is_apart: bool) -> dict[str, Any]:
     return {
         "title": board.title,
         "is_apart": is_apart,
-        "rows": latency.entry_rows(board.entries),
-        "distributions": distribution_rows(timed),
+        "rows": latency.with_bars(board.entries),
+        "distributions": distributions(timed),
         "energy": energy_rows(board.entries),
         "has_energy": any(isinstance(one.energy, Energy) for one in board.entries),
         "traces": traces(board.entries),
@@ -169,23 +148,9 @@ def _counts(page: Page) -> dict[str, InstructionCount]:
     return found
 
 
-def _instructions(counts: Mapping[str, InstructionCount]) -> list[dict[str, str]]:
-    return [
-        {
-            "name": name,
-            "machine": f"{count.machine} ({count.cpu}, {count.tool})",
-            "instructions": units.instructions(count.instructions),
-            "macs": units.macs(count.executed_macs),
-            "per_mac": f"{count.instructions / max(count.executed_macs, 1):.3f}",
-            "exact": "yes" if count.exact else "no",
-        }
-        for name, count in counts.items()
-    ]
-
-
 def _conventions(comparison: Comparison | None, boards: Sequence[Board]) -> list[str]:
     entries = [entry for board in boards for entry in board.entries]
     found = [comparison.convention] if comparison else []
-    found += [_OF_REPORTS] if any(not isinstance(one.times, NotMeasured) for one in entries) else []
+    found += [_OF_REPORTS] if any(is_measured(one.latency_us) for one in entries) else []
     found += [_OF_ENERGY] if any(isinstance(one.energy, Energy) for one in entries) else []
     return [*found, CONVENTION]

@@ -10,7 +10,6 @@ from headgate.profiling import charts, units
 from headgate.profiling.charts.scatter import FILLS, key_mark
 from headgate.profiling.data import Page
 from headgate.profiling.method_row import counts_differ
-from headgate.profiling.views.cells import cell
 
 METHOD_NAMES = {
     "dense": "dense",
@@ -126,7 +125,7 @@ def method_rows(page: Page) -> list[dict[str, Any]]:
                 "interval": f"{units.microseconds(latency.middle.low)} to "
                 f"{units.microseconds(latency.middle.high)}",
                 "speedup": units.times(row.speedup.median),
-                "realised": cell(realised, units.percent),
+                "realised": realised,
                 "weights": f"{row.weights_bytes / 1000:,.0f} kB",
                 "file": f"file {row.file_bytes / 1000:,.0f} kB",
             }

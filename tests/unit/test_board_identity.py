@@ -76,7 +76,7 @@ def test_boards_of_one_model_and_host_name_are_told_apart(
     for board in boards:
         dense, gated = board.entries
         assert gated.baseline is dense
-        assert isinstance(gated.speedup(), Ratio)
+        assert isinstance(gated.speedup, Ratio)
 
 
 @pytest.mark.parametrize("where", ["windows", "the median"])
@@ -90,7 +90,7 @@ def test_a_sensor_that_read_nothing_gives_no_ratio(
         for one in [found] if where == "the median" else found["windows"][:1]:
             one["energy_per_inference_mj"] = energy
         (board,) = boards_of(list(reports.values()))
-        ratio = board.entries[1].energy_ratio()
+        ratio = board.entries[1].energy_ratio
         assert ratio == NotMeasured(f"the sensor read an energy of {energy:g} mJ")
         assert page_faults(page_of(*reports.values())) == []
         csv_tables(page_data("x", list(reports.values())))
@@ -110,7 +110,7 @@ def test_a_page_of_nothing_but_zeros(on_pi4: dict[str, Report]) -> None:
         for part in ("latency", "energy"):
             report[part] = silenced(report[part])
     (board,) = boards_of(reports)
-    assert board.entries[1].speedup() == NotMeasured("a latency of 0 has no ratio")
+    assert board.entries[1].speedup == NotMeasured("a latency of 0 has no ratio")
     assert page_faults(page_of(*reports)) == []
 
 

@@ -73,7 +73,7 @@ def test_variants_are_known_by_their_layers_not_by_their_names(on_pi4: dict[str,
 def test_ratios_are_those_of_the_medians(on_pi4: dict[str, Report]) -> None:
     (board,) = boards_of(list(on_pi4.values()))
     dense, _, gated = board.entries
-    speedup, energy = gated.speedup(), gated.energy_ratio()
+    speedup, energy = gated.speedup, gated.energy_ratio
     assert isinstance(speedup, Ratio) and isinstance(energy, Ratio)
     medians = [one["latency"]["latency_us"]["percentiles"]["p50"] for one in on_pi4.values()]
     assert speedup.median == medians[0]["value"] / medians[2]["value"]
@@ -82,11 +82,11 @@ def test_ratios_are_those_of_the_medians(on_pi4: dict[str, Report]) -> None:
     # 5.2 W against 4.7 W, and half of the large layer is left out.
     assert energy.median == pytest.approx(5.2 / 4.7 * 1420.3 / 835.3, rel=0.01)
     assert energy.low < energy.median < energy.high
-    assert dense.speedup() == NotMeasured("the dense network itself")
-    saved = gated.macs_saved()
+    assert dense.speedup == NotMeasured("the dense network itself")
+    saved = gated.macs_saved
     assert isinstance(saved, float)
     assert saved == pytest.approx(1 - (400_000 + 512 + 1_200_000 + 640) / 2_800_640)
-    assert gated.realised() == pytest.approx((1 - 1 / speedup.median) / saved)
+    assert gated.realised == pytest.approx((1 - 1 / speedup.median) / saved)
 
 
 def test_a_gates_own_cost_is_no_part_of_the_dense_count(on_pi4: dict[str, Report]) -> None:
@@ -99,7 +99,7 @@ def test_no_ratio_rests_on_an_invalid_run(on_pi4: dict[str, Report], tmp_path: P
     bad = agent_report(tmp_path, "dense", after=hot)
     assert not bad["valid"]
     (board,) = boards_of([bad, on_pi4["gated"]])
-    for ratio in (board.entries[1].speedup(), board.entries[1].energy_ratio()):
+    for ratio in (board.entries[1].speedup, board.entries[1].energy_ratio):
         assert ratio == NotMeasured("the run of net is invalid")
     page = page_of(bad, on_pi4["gated"])
     assert "Invalid runs" in page
@@ -113,8 +113,8 @@ def test_what_spoils_energy_alone_spares_latency(on_pi4: dict[str, Report]) -> N
     gated = copy.deepcopy(on_pi4["gated"])
     gated |= {"valid": False, "invalid_because": ["energy: window 1: 3 of 10 s without samples"]}
     (board,) = boards_of([on_pi4["dense"], gated])
-    assert isinstance(board.entries[1].speedup(), Ratio)
-    assert isinstance(board.entries[1].energy_ratio(), NotMeasured)
+    assert isinstance(board.entries[1].speedup, Ratio)
+    assert isinstance(board.entries[1].energy_ratio, NotMeasured)
     page = page_of(on_pi4["dense"], gated)
     assert "(its energy; its latency counts)" in page and "faster" in page
 
@@ -133,7 +133,7 @@ def test_energies_of_different_sensors_are_not_divided(on_pi4: dict[str, Report]
     gated = copy.deepcopy(on_pi4["gated"])
     gated["energy"]["sensor"] = "ppk2"
     (board,) = boards_of([on_pi4["dense"], gated])
-    ratio = board.entries[1].energy_ratio()
+    ratio = board.entries[1].energy_ratio
     assert isinstance(ratio, NotMeasured)
     assert ratio.reason.startswith("measured by ppk2 (ina219) here, by hwmon:ina219@1-0040")
 

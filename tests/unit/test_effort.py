@@ -22,7 +22,6 @@ from headgate.profiling.report import Page, build_report, render_html
 from headgate.profiling.report_csv import csv_tables
 from headgate.profiling.source import Source
 from headgate.profiling.statistics import distribution, rank_correlation
-from headgate.profiling.views.effort import effort_sections
 from headgate.train.data import Preprocess
 from tests import fake_bundle
 from tests.fake_program import ScriptedProgram
@@ -227,9 +226,9 @@ def test_numbers_of_the_drawings_are_tables_too() -> None:
 
 
 def test_sections_are_empty_without_dynamic_networks() -> None:
-    sections = effort_sections([])
-    assert sections["density"] is None
-    assert not sections["efforts"] and not sections["galleries"] and not sections["deciles"]
+    page = render_html(build_report("None"))
+    for section in ("Work per image", "Density", "cheap and dear images", "Cheap and dear images"):
+        assert section not in page
 
 
 def test_the_first_dense_network_says_what_is_hard() -> None:
