@@ -25,7 +25,7 @@ def _convert_to_tflite(module: torch.nn.Module, example: torch.Tensor, path: Pat
 
 
 TFLITE = Exporter(
-    *("tflite", "LiteRT", ".tflite", ("torch", "tensorflow"), _convert_to_tflite),
+    *("tflite", "LiteRT", ".tflite", ("torch", "tvm", "tensorflow"), _convert_to_tflite),
     extra="compile,tflite",
 )
 EXPORTERS = {exporter.backend: exporter for exporter in (TFLITE, ONNX, NCNN)}

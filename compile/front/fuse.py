@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
+from tvm import tirx
 
 from headgate.compile.front.graph import Graph, Node, Value, keeps_zero
 from headgate.compile.front.inline import inline
+from headgate.compile.front.operators.scalar import Expr
+from headgate.device.tensor_type import TensorType
 
 _CONVOLUTIONS = ("conv2d", "gated_conv2d", "pixel_gated_conv2d")
+_LARGE_PATCH = 64
+"""Pixels."""
 _CLAMPED = (*_CONVOLUTIONS, "linear", "max_pool2d", "avg_pool2d", "add")
 
 
@@ -18,15 +27,17 @@ def fuse(graph: Graph) -> None:
     last input and ``residual`` set. One whose channels are placed among others has those,
     ``placed``, and what the others hold, ``constant``.
     """
-    _fold_affine(graph)
-    _fold_place(graph)
+    _gather_patches(graph)
+    fold_affine(graph)
+    fold(graph, "place_channels", _placed)
+    _scatter_placed(graph)
     _fold_absolute(graph)
     for node in graph.nodes:
         node.attributes.setdefault("clamp", (None, None))
         if node.kind in _CONVOLUTIONS:
             node.attributes.setdefault("residual", False)
     _fuse_residual(graph)
-    _fuse_clamp(graph)
+    fold(graph, "clamp", _clamped)
     inline(graph)
 
 
@@ -57,57 +68,109 @@ class _Rewriting:
         self._graph.nodes = [node for node in self._nodes if node is not None]
 
 
-def _fold_affine(graph: Graph) -> None:
+def fold(graph: Graph, kind: str, takes: Callable[[Node, Node], bool]) -> None:
+    """Nodes of ``kind`` disappear into what made their input, where nobody else reads that.
+
+    ``takes(producer, node)`` changes the producer and returns True, or returns False.
+    """
     rewriting = _Rewriting(graph)
     for node in list(graph.nodes):
-        producer = rewriting.sole_producer(node.inputs[0]) if node.inputs else None
-        if node.kind != "affine" or producer is None:
-            continue
-        scale, shift = node["scale"], node["shift"]
-        if producer.kind in ("conv2d", "linear"):
-            rows = scale.reshape(-1, *([1] * (producer["weight"].ndim - 1)))
-            producer.attributes["weight"] = producer["weight"] * rows
-            producer.attributes["bias"] = producer["bias"] * scale + shift
-        elif producer.kind == "affine":
-            producer.attributes["scale"] = producer["scale"] * scale
-            producer.attributes["shift"] = producer["shift"] * scale + shift
-        else:
-            continue
-        rewriting.absorb(producer, node)
-    rewriting.done()
-
-
-def _fold_place(graph: Graph) -> None:
-    """Convolutions write their channels in place; other producers get a scattering 1x1 one."""
-    rewriting = _Rewriting(graph)
-    for node in list(graph.nodes):
-        if node.kind != "place_channels":
-            continue
-        producer = rewriting.sole_producer(node.inputs[0])
-        channels, constant = node["channels"], node["constant"]
-        if (
-            producer is not None
-            and producer.kind == "conv2d"
-            and producer["groups"] == 1
-            and "placed" not in producer.attributes
-        ):
-            producer.attributes |= {"placed": channels, "constant": constant}
+        producer = rewriting.sole_producer(node.inputs[0]) if node.kind == kind else None
+        if producer is not None and takes(producer, node):
             rewriting.absorb(producer, node)
-            continue
-        weight = np.zeros((constant.size, len(channels), 1, 1), np.float32)
-        weight[channels, range(len(channels))] = 1
-        bias = constant.copy()
-        bias[list(channels)] = 0
-        node.kind = "conv2d"
-        node.attributes = {
-            "weight": weight,
-            "bias": bias,
-            "stride": (1, 1),
-            "padding": (0, 0, 0, 0),
-            "dilation": (1, 1),
-            "groups": 1,
-        }
     rewriting.done()
+
+
+def fold_affine(graph: Graph) -> None:
+    """Factors and shifts go into the weights in front of them."""
+    fold(graph, "affine", _scaled)
+
+
+def _scaled(producer: Node, node: Node) -> bool:
+    scale, shift = node["scale"], node["shift"]
+    if producer.kind in ("conv2d", "linear"):
+        rows = scale.reshape(-1, *([1] * (producer["weight"].ndim - 1)))
+        producer.attributes["weight"] = producer["weight"] * rows
+        producer.attributes["bias"] = producer["bias"] * scale + shift
+    elif producer.kind == "affine":
+        producer.attributes["scale"] = producer["scale"] * scale
+        producer.attributes["shift"] = producer["shift"] * scale + shift
+    else:
+        return False
+    return True
+
+
+def _placed(producer: Node, node: Node) -> bool:
+    """Convolutions write their channels in place."""
+    if producer.kind != "conv2d" or producer["groups"] != 1 or "placed" in producer.attributes:
+        return False
+    producer.attributes |= {"placed": node["channels"], "constant": node["constant"]}
+    return True
+
+
+def scattering(constant: np.ndarray, channels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and bias of the 1x1 convolution that puts its inputs at ``channels``."""
+    weight = np.zeros((constant.size, len(channels), 1, 1), np.float32)
+    weight[channels, range(len(channels))] = 1
+    bias = constant.copy()
+    bias[list(channels)] = 0
+    return weight, bias
+
+
+def _scatter_placed(graph: Graph) -> None:
+    """What no convolution has taken in becomes one."""
+    for node in graph.nodes:
+        if node.kind == "place_channels":
+            weight, bias = scattering(node["constant"], node["channels"])
+            node.kind = "conv2d"
+            node.attributes = {
+                "weight": weight,
+                "bias": bias,
+                "stride": (1, 1),
+                "padding": (0, 0, 0, 0),
+                "dilation": (1, 1),
+                "groups": 1,
+            }
+
+
+def _gather_patches(graph: Graph) -> None:
+    """Convolutions of large patches that do not overlap become those of a single tap.
+
+    Each pixel of a patch becomes a channel. Vectors of pixels that lie so far apart are loaded
+    number by number, which takes LLVM minutes to compile and a machine long to do.
+    """
+    nodes = []
+    for node in graph.nodes:
+        if node.kind in ("conv2d", "gated_conv2d") and _is_of_patches(node):
+            nodes.append(_patches(node))
+            weight = node["weight"]
+            node.inputs[0] = nodes[-1].output
+            node.attributes["weight"] = weight.reshape(len(weight), -1, 1, 1)
+            node.attributes["stride"] = (1, 1)
+        nodes.append(node)
+    graph.nodes = nodes
+
+
+def _is_of_patches(node: Node) -> bool:
+    kernel = node["weight"].shape[2:]
+    apart = tuple(node["stride"]) == kernel and not any(node["padding"])
+    large = math.prod(kernel) >= _LARGE_PATCH
+    return large and apart and tuple(node["dilation"]) == (1, 1) and node["groups"] == 1
+
+
+def _patches(node: Node) -> Node:
+    """The node that makes channels of the pixels that a convolution's ``node`` reads."""
+    x, (height, width) = node.inputs[0], node["weight"].shape[2:]
+
+    def element(readers: Sequence[Any], image: Expr, place: Expr, y: Expr, x: Expr) -> Expr:
+        channel, row = tirx.floordiv(place, height * width), tirx.floordiv(place, width)
+        above, left = tirx.floormod(row, height), tirx.floormod(place, width)
+        return readers[0](image, channel, y * height + above, x * width + left)
+
+    shape = (x.shape[0], x.channels * height * width, *node.output.shape[2:])
+    output = Value(f"{node.output.name}.patches", TensorType(shape, x.dtype))
+    attributes = {"element": element, "operator": "patches", "rereads": False, "zeros": ()}
+    return Node("compute", [x], output, node.path, attributes)
 
 
 def _fold_absolute(graph: Graph) -> None:
@@ -160,18 +223,11 @@ def _gated_depthwise(node: Node) -> bool:
     return node.kind == "gated_conv2d" and node["weight"].shape[1] == 1 and node["groups"] > 1
 
 
-def _fuse_clamp(graph: Graph) -> None:
-    rewriting = _Rewriting(graph)
-    for node in list(graph.nodes):
-        if node.kind != "clamp":
-            continue
-        producer = rewriting.sole_producer(node.inputs[0])
-        if (
-            producer is not None
-            and producer.kind in _CLAMPED
-            and producer["clamp"] == (None, None)
-            and (keeps_zero((node["low"], node["high"])) or producer.kind in ("conv2d", "linear"))
-        ):
-            producer.attributes["clamp"] = (node["low"], node["high"])
-            rewriting.absorb(producer, node)
-    rewriting.done()
+def _clamped(producer: Node, node: Node) -> bool:
+    bounds = (node["low"], node["high"])
+    if producer.kind not in _CLAMPED or producer["clamp"] != (None, None):
+        return False
+    if not keeps_zero(bounds) and producer.kind not in ("conv2d", "linear"):
+        return False
+    producer.attributes["clamp"] = bounds
+    return True

@@ -1,7 +1,7 @@
 """CNNs from PyTorch to TFLite files, dense or statically pruned: the baseline everybody can run.
 
-A network is exported by ``torch.export``, translated node by node into TensorFlow in NHWC layout
-and converted by TensorFlow's own converter. TensorFlow is imported when :func:`convert` is called.
+A network becomes the compiler's own graph, which is translated node by node into TensorFlow in
+NHWC layout and converted by TensorFlow's own converter.
 """
 
 from headgate.compile.export.tflite.convert import convert, tool_versions

@@ -5,33 +5,34 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from headgate.compile.export.tflite.fold import BatchNorm, fold
-from headgate.compile.export.tflite.operators import HANDLERS, Untranslatable
-from headgate.compile.export.tflite.place import fill, filling_is_cheaper
-from headgate.compile.export.tflite.value import Value
+from headgate.compile.export.tflite.operators import (
+    HANDLERS,
+    SUPPORTED,
+    Held,
+    Untranslatable,
+    constant,
+    in_order,
+)
+from headgate.compile.export.tflite.place import fill
+from headgate.compile.front.capture import capture
+from headgate.compile.front.fuse import fold, fold_affine
+from headgate.compile.front.graph import Graph, Node
 from headgate.device.quiet import quiet_stderr
 from headgate.errors import CompileError, InputError, ToolMissing, UnsupportedOperator, why
-
-if TYPE_CHECKING:
-    import torch
-
-Node = Any  # torch.fx.Node, whose argument types are too wide to check
-
-_CONVOLUTIONS = ("aten.conv2d", "aten.convolution")
-_NORMS = ("aten.batch_norm", "aten._native_batch_norm_legit_no_training")
-_PLACE = "headgate.place_channels"
-
-_GATED = ("headgate.gated_conv2d", "headgate.pixel_gated_conv2d")
+from headgate.train.evaluation_mode import evaluating
 
 
 def convert(
-    module: torch.nn.Module,
-    example: torch.Tensor,
+    module: nn.Module,
+    example: Tensor,
     calibration: NDArray[np.float32] | None = None,
 ) -> bytes:
     """Translate a CNN with one input and one output, dense or statically pruned, to TFLite.
@@ -54,24 +55,15 @@ def convert(
         InputError: The calibration images do not have the example's shape.
         CompileError: The network cannot be exported, or TensorFlow's converter refuses it.
     """
-    import torch
-
-    from headgate.train.evaluation_mode import evaluating
-
     if calibration is not None:
         _check_calibration(calibration, tuple(example.shape))
     tf = _import_tensorflow()
-    try:
-        with evaluating(module), torch.no_grad():
-            # With nothing decomposed: what is changed in place becomes a value of its own.
-            program = torch.export.export(module, (example,)).run_decompositions({})
-    except Exception as error:  # torch.export raises many kinds
-        raise CompileError(f"torch.export cannot trace the network: {why(error)}") from error
-    _refuse_gates(program.graph)
-    translator = _Translator(tf, program)
+    graph = _read(module, example)
     batch, channels, height, width = example.shape
     signature = tf.TensorSpec((batch, height, width, channels), tf.float32, name="input")
-    function = tf.function(translator.translate, input_signature=[signature])
+    function = tf.function(
+        partial(_translate, tf, graph), input_signature=[signature], autograph=False
+    )
     concrete = function.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], concrete.graph)
     if calibration is not None:
@@ -88,8 +80,6 @@ def convert(
 
 def tool_versions() -> dict[str, str]:
     """Versions of the packages that a conversion goes through."""
-    import torch
-
     return {"torch": torch.__version__, "tensorflow": _import_tensorflow().__version__}
 
 
@@ -106,175 +96,50 @@ def _one_by_one(images: NDArray[np.float32]) -> Iterator[list[NDArray[np.float32
         yield [np.ascontiguousarray(image[None])]
 
 
-def _refuse_gates(graph: torch.fx.Graph) -> None:
+def _read(module: nn.Module, example: Tensor) -> Graph:
+    """The compiler's graph of ``module``, with batch norms and cheap placements taken in."""
+    with evaluating(module):
+        graph = capture(module, (example,))
+    if len(graph.outputs) != 1:
+        raise CompileError(
+            f"the network returns {len(graph.outputs)} results; TFLite files are made of networks "
+            "that return one tensor"
+        )
     for node in graph.nodes:
-        if node.op == "call_function" and operator_name(node) in _GATED:
+        if node.kind in ("gated_conv2d", "pixel_gated_conv2d"):
             raise UnsupportedOperator(
-                f"module {_path(node)} has a gate that decides per image, which TFLite cannot "
+                f"module {node.path} has a gate that decides per image, which TFLite cannot "
                 "express; convert the dense network or a statically pruned one, and compile this "
                 "one to a bundle (--backend headgate)"
             )
+    fold_affine(graph)
+    fold(graph, "place_channels", fill)
+    return graph
 
 
-class _Translator:
-    """Walks an exported graph and calls a handler for each node."""
-
-    def __init__(self, tf: Any, program: torch.export.ExportedProgram) -> None:
-        self._tf = tf
-        self._graph = program.graph
-        self._signature = program.graph_signature
-        self._constants = _constants(program)
-        self._norm_after = self._find_norms()
-        self._placed_after = self._find_places()
-
-    def translate(self, image: Any) -> Any:
-        """The traced function: NHWC tensor in, output tensor out."""
-        values: dict[Node, Any] = {}
-        for node in self._graph.nodes:
-            if node.op == "placeholder":
-                batch, height, width, channels = image.shape
-                values[node] = self._constants.get(
-                    node.name, Value(image, (batch, channels, height, width))
-                )
-            elif node.op == "call_function":
-                values[node] = self._call(node, values)
-            elif node.op == "output":
-                return self._output(values[self._result(node.args[0])])
-        raise CompileError("the exported network has no output")
-
-    def _result(self, results: tuple[Node, ...]) -> Node:
-        """The node that the network returns, without what it has changed in place."""
-        names = self._signature.user_outputs
-        found = [node for node in results if getattr(node, "name", None) in names]
-        if len(names) != 1 or len(found) != 1:
-            raise CompileError(
-                f"the network returns {len(names)} results; TFLite files are made of networks that "
-                "return one tensor"
-            )
-        return found[0]
-
-    def _call(self, node: Node, values: dict[Node, Any]) -> Any:
-        name = operator_name(node)
-        if name == "getitem":
-            return values[node.args[0]]  # first result of a batch norm, the only tuple here
-        if name in _NORMS and node.args[0] in self._norm_after:
-            return values[node.args[0]]
-        if node in self._placed_after.values():
-            return values[node.args[0]]  # the convolution in front has put them in place
-        handler = HANDLERS.get(name)
-        if handler is None:
-            raise UnsupportedOperator(
-                f"TFLite conversion has no translation for {name} (module {_path(node)}); "
-                f"supported: {', '.join(sorted(HANDLERS))}"
-            )
-        arguments = _substitute(node.args, values)
-        if node in self._norm_after or node in self._placed_after:
-            arguments = self._with_what_follows(node, arguments, values)
+def _translate(tf: Any, graph: Graph, image: Any) -> Any:
+    """The traced function: an NHWC tensor in, the network's result out."""
+    known = {graph.inputs[0]: Held(image)}
+    for node in graph.nodes:
+        known |= {v: constant(tf, v.data) for v in node.inputs if v.data is not None}
+        if node.kind not in HANDLERS:
+            raise _unsupported(graph, node)
         try:
-            return handler(self._tf, *arguments, **_substitute(node.kwargs, values))
+            known[node.output] = HANDLERS[node.kind](tf, node, *(known[v] for v in node.inputs))
         except Untranslatable as error:
-            raise UnsupportedOperator(
-                f"TFLite conversion cannot translate {error} (module {_path(node)}, {name})"
-            ) from error
-
-    def _with_what_follows(self, node: Node, arguments: Any, values: dict[Node, Any]) -> list[Any]:
-        """A convolution's arguments with the norm and the placement behind it taken in."""
-        x, weight, *rest = arguments
-        bias, rest = (rest[0], rest[1:]) if rest else (None, [])
-        if node in self._norm_after:
-            weight, bias = fold(weight, bias, self._norm_after[node])
-        if node in self._placed_after:
-            _, constant, channels = _substitute(self._placed_after[node].args, values)
-            weight, bias = fill(weight, bias, constant, channels)
-        return [x, weight, bias, *rest]
-
-    def _output(self, value: Value) -> Any:
-        if value.is_image:
-            return self._tf.transpose(value.tensor, (0, 3, 1, 2))
-        if value.flattened_from is not None:
-            channels, height, width = value.flattened_from
-            image = self._tf.reshape(value.tensor, (-1, height, width, channels))
-            return self._tf.reshape(self._tf.transpose(image, (0, 3, 1, 2)), value.shape)
-        return value.tensor
-
-    def _find_norms(self) -> dict[Node, BatchNorm]:
-        """Convolutions whose only reader is a batch norm, with its constants."""
-        found = {}
-        for node in self._graph.nodes:
-            if node.op != "call_function" or operator_name(node) not in _NORMS:
-                continue
-            source = node.args[0]
-            if operator_name(source) in _CONVOLUTIONS and len(source.users) == 1:
-                tensors: list[Any] = [
-                    None if one is None else self._constants[one.name] for one in node.args[1:5]
-                ]
-                weight, bias, mean, variance = tensors
-                found[source] = BatchNorm(weight, bias, mean, variance, _eps(node))
-        return found
-
-    def _find_places(self) -> dict[Node, Node]:
-        """Convolutions that had better compute removed channels, and what would place them."""
-        found = {}
-        for node in self._graph.nodes:
-            if node.op != "call_function" or operator_name(node) != _PLACE:
-                continue
-            source = node.args[0]
-            if operator_name(source) == "getitem":  # the result of a batch norm
-                source = source.args[0]
-            if len(source.users) == 1 and source.args and source.args[0] in self._norm_after:
-                source = source.args[0]
-            if operator_name(source) not in _CONVOLUTIONS or len(source.users) != 1:
-                continue
-            weight, constant = (self._constants[n.args[1].name] for n in (source, node))
-            if _groups(source) == 1 and filling_is_cheaper(weight.shape, len(constant)):
-                found[source] = node
-        return found
+            raise _unsupported(graph, node, f"; here it is {error}") from error
+    (result,) = graph.outputs
+    return in_order(tf, known[result], result.shape)
 
 
-def operator_name(node: Node) -> str:
-    """``aten.relu`` for any overload of it; ``getitem`` for Python's."""
-    target: Any = node.target
-    if hasattr(target, "overloadpacket"):
-        return str(target.overloadpacket)
-    return getattr(target, "__name__", str(target))
-
-
-def _eps(node: Node) -> float:
-    is_legit = operator_name(node) != "aten.batch_norm"
-    return float(node.args[6] if is_legit else node.args[7])
-
-
-def _groups(convolution: Node) -> int:
-    index = 6 if operator_name(convolution) == "aten.conv2d" else 8
-    return int(convolution.args[index]) if len(convolution.args) > index else 1
-
-
-def _constants(program: torch.export.ExportedProgram) -> dict[str, Any]:
-    """Parameters and buffers by the name of their placeholder."""
-    signature = program.graph_signature
-    state = {**program.constants, **program.state_dict}
-    places = {
-        **signature.inputs_to_parameters,
-        **signature.inputs_to_buffers,
-        **signature.inputs_to_lifted_tensor_constants,
-    }
-    return {name: state[path].detach().cpu().numpy() for name, path in places.items()}
-
-
-def _substitute(arguments: Any, values: dict[Node, Any]) -> Any:
-    """Arguments of a node with other nodes replaced by what they computed."""
-    if isinstance(arguments, (list, tuple)):
-        return [_substitute(one, values) for one in arguments]
-    if isinstance(arguments, dict):
-        return {key: _substitute(one, values) for key, one in arguments.items()}
-    return values.get(arguments, arguments) if hasattr(arguments, "op") else arguments
-
-
-def _path(node: Node) -> str:
-    """The module a node came from, as in ``stage1.0.conv1``."""
-    stack = node.meta.get("nn_module_stack") or {}
-    path = list(stack.values())[-1][0] if stack else ""
-    return path or "<top level>"
+def _unsupported(graph: Graph, node: Node, here: str = "") -> UnsupportedOperator:
+    traced = {known.name: known for known in graph.module.graph.nodes}
+    call = traced[node.output.name.partition(".")[0]]
+    operator = call.meta.get("original_aten", call.target).overloadpacket
+    return UnsupportedOperator(
+        f"TFLite conversion has no translation for {operator} (module "
+        f"{node.path or '<top level>'}); supported: {SUPPORTED}{here}"
+    )
 
 
 def _import_tensorflow() -> Any:

@@ -9,10 +9,10 @@ zeros where few channels are missing or the input is narrow.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+
+from headgate.compile.front.graph import Node
 
 # XNNPACK's kernels compute so many output channels at once (x86 with AVX-512, and near it NEON's).
 TILE = 16
@@ -21,39 +21,25 @@ TILE = 16
 PASS = 32
 
 
-def filling_is_cheaper(shape: Sequence[int], channels: int) -> bool:
-    """Whether filters of zeros beat a 1x1 convolution behind.
+def fill(convolution: Node, place: Node) -> bool:
+    """Makes filters of zeros where they beat a 1x1 convolution behind; else changes nothing.
 
-    Args:
-        shape: of the pruned convolution's weight, (K, C_in / groups, kh, kw).
-        channels: C, how many the sum has.
+    ``place`` puts the K channels that ``convolution`` computes among the C of a sum.
     """
-    kept, *reads = shape
+    if convolution.kind != "conv2d" or convolution["groups"] != 1:
+        return False
+    weight, constant, channels = convolution["weight"], place["constant"], list(place["channels"])
+    kept, *reads = weight.shape
     work = math.prod(reads)
-    filled = _tiles(channels) * work
-    placed = _tiles(kept) * work + _tiles(channels) * kept + channels * PASS
-    return filled <= placed
-
-
-def fill(
-    weight: NDArray[np.float32],
-    bias: NDArray[np.float32] | None,
-    constant: NDArray[np.float32],
-    channels: Sequence[int],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Weight (C, ...) and bias (C,) that compute ``weight``'s rows at ``channels``, else constants.
-
-    Args:
-        weight: (K, C_in, kh, kw), with any batch norm folded in.
-        bias: (K,), or None.
-        constant: (C,), what removed channels add; unused at ``channels``.
-        channels: K places among C.
-    """
-    filters = np.zeros((len(constant), *weight.shape[1:]), np.float32)
-    shift = constant.astype(np.float32)
-    filters[list(channels)] = weight
-    shift[list(channels)] = 0 if bias is None else bias
-    return filters, shift
+    filled = _tiles(constant.size) * work
+    placed = _tiles(kept) * work + _tiles(constant.size) * kept + constant.size * PASS
+    if filled > placed:
+        return False
+    filters = np.zeros((constant.size, *reads), np.float32)
+    bias = constant.copy()
+    filters[channels], bias[channels] = weight, convolution["bias"]
+    convolution.attributes |= {"weight": filters, "bias": bias}
+    return True
 
 
 def _tiles(channels: int) -> int:

@@ -17,9 +17,6 @@ from headgate.compile.front.operators.pointwise import pointwise
 from headgate.compile.front.operators.scalar import Expr
 from headgate.compile.front.reading import Call, numbers
 
-_LARGE_PATCH = 64
-"""Pixels."""
-
 
 def each_image(call: Call, kind: str, inputs: Sequence[Value], **attributes: Any) -> Value:
     """A node of ``kind`` for each image of a batch: what a gate decides is one image's."""
@@ -43,36 +40,6 @@ def _image(call: Call, x: Value, image: int) -> Value:
         dtype=x.dtype,
         operator="image",
     )
-
-
-def of_patches(
-    call: Call, x: Value, weight: np.ndarray, geometry: dict[str, Any]
-) -> tuple[Value, np.ndarray, dict[str, Any]]:
-    """A convolution of large patches that do not overlap, as one of a single tap.
-
-    Each pixel of a patch becomes a channel. Vectors of pixels that lie so far apart are loaded
-    number by number, which takes LLVM minutes to compile and a machine long to do.
-    """
-    kernel = weight.shape[2:]
-    if (
-        math.prod(kernel) < _LARGE_PATCH
-        or tuple(geometry["stride"]) != kernel
-        or any(geometry["padding"])
-        or tuple(geometry["dilation"]) != (1, 1)
-        or geometry["groups"] != 1
-    ):
-        return x, weight, geometry
-    height, width = kernel
-
-    def element(readers: Sequence[Any], image: Expr, place: Expr, y: Expr, x: Expr) -> Expr:
-        channel, row = tirx.floordiv(place, height * width), tirx.floordiv(place, width)
-        above, left = tirx.floormod(row, height), tirx.floormod(place, width)
-        return readers[0](image, channel, y * height + above, x * width + left)
-
-    shape = (x.shape[0], x.shape[1] * height * width, *call.shape[2:])
-    patches = call.compute([x], element, shape, suffix=".patches", operator="patches")
-    weight = np.ascontiguousarray(weight.reshape(len(weight), -1, 1, 1))
-    return patches, weight, {**geometry, "stride": (1, 1)}
 
 
 def _convolution(call: Call) -> Value:
@@ -117,8 +84,6 @@ def _planar(
         "dilation": dilation,
         "groups": groups,
     }
-    if not flat:
-        x, weight, geometry = of_patches(call, x, weight, geometry)
     result = call.node(
         "conv2d",
         [x],

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from headgate.compile.front.graph import Value
-from headgate.compile.front.operators.convolution import each_image, of_patches
+from headgate.compile.front.operators.convolution import each_image
 from headgate.compile.front.reading import Call, numbers
 
 
@@ -30,15 +30,14 @@ def _geometry(call: Call) -> dict[str, Any]:
 
 def _gated_conv2d(call: Call) -> Value:
     weight, scale, bias, shift = _constants(call, "weight", "scale", "bias", "shift")
-    x, weight, geometry = of_patches(call, call["x"], weight, _geometry(call))
     return each_image(
         call,
         "gated_conv2d",
-        [x, call["gate"]],
+        [call["x"], call["gate"]],
         weight=weight * scale.reshape(-1, 1, 1, 1),
         bias=bias.reshape(-1),
         shift=shift.reshape(-1),
-        **geometry,
+        **_geometry(call),
     )
 
 
