@@ -12,7 +12,6 @@ from headgate.errors import RecipeError
 from headgate.train.data import crops
 from headgate.train.data.augment import Augmentation
 from headgate.train.data.image_files import ahead, read
-from headgate.train.evaluate import scaling
 from headgate.train.problem import Problem
 from headgate.train.recipe import Recipe
 
@@ -54,9 +53,7 @@ class Batches:
             saturation=recipe.saturation,
             hue=recipe.hue,
         )
-        device = problem.train_images.device
-        self.generator = torch.Generator(device)
-        self.mean, self.std = scaling(problem.preprocess, device)
+        self.generator = torch.Generator(problem.train_images.device)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Augmented images float32 (N, 3, H, W) and labels int64 (N,), from batch ``start`` on.
@@ -81,7 +78,7 @@ class Batches:
             seed = int(entropy.generate_state(1, np.uint64)[0] >> 1)
             self.generator.manual_seed(seed)
             torch.manual_seed(seed)
-            augmented = self.augment(pixels, self.mean, self.std, self.generator)
+            augmented = self.augment(pixels, self.problem.preprocess, self.generator)
             yield augmented, labels[rows[batch - start].to(labels.device)]
 
     def _entropy(self, epoch: int, batch: int) -> list[int]:

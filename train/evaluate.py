@@ -6,23 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from headgate.device.pictures.preprocess import Preprocess
+from headgate.train.data.augment import to_network_input
 from headgate.train.data.image_files import Images, ahead
 from headgate.train.evaluation_mode import evaluating
 
 # Images a batch: so many, or fewer if together they had more pixels than that.
 BATCH = 500
 BATCH_PIXELS = 1 << 23
-
-
-def scaling(preprocess: Preprocess, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Channel means and deviations for :func:`to_network_input`."""
-    mean, std = (torch.tensor(v, device=device) for v in (preprocess.mean, preprocess.std))
-    return mean, std
-
-
-def to_network_input(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """uint8 (N, H, W, 3) to normalised float32 (N, 3, H, W), as :class:`Preprocess` does it."""
-    return ((images.float() / 255.0 - mean) / std).permute(0, 3, 1, 2)
 
 
 def batch_size(images: Images, most: int | None = None, pixels: int | None = None) -> int:
@@ -60,13 +50,12 @@ def count_correct(
         rank: only every image whose number leaves this remainder on division by ``processes``.
         processes: over how many the images are spread.
     """
-    mean, std = scaling(preprocess, images.device)
     step = batch_size(images) * processes
     parts = [slice(i, i + step, processes) for i in range(rank, len(images), step)]
     correct = 0
     with evaluating(module):
         for part, pixels in zip(parts, ahead(images, images.__getitem__, parts), strict=True):
-            predicted = module(to_network_input(pixels, mean, std)).argmax(dim=1)
+            predicted = module(to_network_input(pixels, preprocess)).argmax(dim=1)
             correct += int((predicted == labels[part]).sum())
     return correct
 

@@ -13,7 +13,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from headgate.train.evaluate import accuracy, batch_size, scaling, to_network_input
+from headgate.train.data.augment import to_network_input
+from headgate.train.evaluate import accuracy, batch_size
 from headgate.train.gates.cgnet import CHANNEL_TILE, PIXEL_TILE
 from headgate.train.history import CSV_NAME
 from headgate.train.macs import MacCount, count_macs
@@ -66,8 +67,7 @@ def measure(recipe: Recipe, module: nn.Module, problem: Problem) -> dict[str, An
     """
     right = accuracy(module, problem.test_images, problem.test_labels, problem.preprocess)
     counted = batch_size(problem.test_images, COUNTED_IMAGES, COUNTED_PIXELS)
-    scales = scaling(problem.preprocess, problem.test_images.device)
-    images = to_network_input(problem.test_images[:counted], *scales)
+    images = to_network_input(problem.test_images[:counted], problem.preprocess)
     macs = count_macs(module, images[:1], images)
     dense = macs.dense
     if kept_channels(module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,17 +11,25 @@ from torch import Tensor
 
 from headgate.device.pictures.preprocess import Preprocess
 from headgate.errors import RecipeError
-from headgate.train.data import cifar, cifar100, fingerprint, folders
-from headgate.train.data.dataset import Dataset
+from headgate.train.data import fingerprint, folders
+from headgate.train.data.augment import to_network_input
+from headgate.train.data.cifar import CIFAR10, CIFAR100
+from headgate.train.data.dataset import Dataset, data_folder, synthetic
 from headgate.train.data.fingerprint import Fingerprint
 from headgate.train.data.folders import ImageFolder, Split, image_folder
-from headgate.train.data.image_files import ImageFiles, Images
+from headgate.train.data.image_files import ImageFiles, Images, ahead
 from headgate.train.data.imagenet import imagenet
 from headgate.train.data.places365 import places365
-from headgate.train.data.store import data_folder
-from headgate.train.data.synthetic import synthetic
+from headgate.train.evaluate import batch_size, evenly_spread
 from headgate.train.models import input_shape
 from headgate.train.recipe import Recipe
+
+_IN_MEMORY = {"cifar10": CIFAR10, "cifar100": CIFAR100}
+_IN_FILES: dict[str, Callable[[Path], ImageFolder]] = {
+    "imagenet": imagenet,
+    "places365": places365,
+    "folder": image_folder,
+}
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,23 @@ class Problem:
     fingerprint: Fingerprint | None = None
 
 
+@dataclass(frozen=True)
+class TrainingImages:
+    """Batches (N, C, H, W) of up to ``count`` training images as networks take them.
+
+    They are spread evenly over the whole set, not augmented, and can be iterated over again.
+    """
+
+    problem: Problem
+    count: int
+
+    def __iter__(self) -> Iterator[Tensor]:
+        images = self.problem.train_images
+        parts = evenly_spread(self.count, len(images)).split(batch_size(images))
+        for pixels in ahead(images, lambda rows: images[rows.to(images.device)], parts):
+            yield to_network_input(pixels, self.problem.preprocess)
+
+
 def load_problem(recipe: Recipe, device: torch.device) -> Problem:
     """The recipe's data set: small ones on ``device``, image files as they lie on disk.
 
@@ -51,23 +76,12 @@ def load_problem(recipe: Recipe, device: torch.device) -> Problem:
     """
     folder = Path(recipe.data_folder) if recipe.data_folder else None
     if recipe.dataset in _IN_FILES:
-        place = data_folder() / recipe.dataset if folder is None else folder
-        return _from_files(recipe, _IN_FILES[recipe.dataset](place), device)
-    load, classes, preprocess = _IN_MEMORY[recipe.dataset]
-    return _in_memory(recipe, load(folder), classes, preprocess, device)
-
-
-# Name in a recipe: how it is read, its classes, its scaling.
-_IN_MEMORY: dict[str, tuple[Callable[[Path | None], Dataset], tuple[str, ...], Preprocess]] = {
-    "cifar10": (cifar.cifar10, cifar.CLASSES, cifar.PREPROCESS),
-    "cifar100": (cifar100.cifar100, cifar100.CLASSES, cifar100.PREPROCESS),
-    "synthetic": (lambda folder: synthetic(), cifar.CLASSES, cifar.PREPROCESS),
-}
-_IN_FILES: dict[str, Callable[[Path], ImageFolder]] = {
-    "imagenet": imagenet,
-    "places365": places365,
-    "folder": image_folder,
-}
+        found = _IN_FILES[recipe.dataset](folder or data_folder() / recipe.dataset)
+        return _from_files(recipe, found, device)
+    if recipe.dataset == "synthetic":
+        return _in_memory(recipe, synthetic(), CIFAR10.classes, CIFAR10.preprocess, device)
+    known = _IN_MEMORY[recipe.dataset]
+    return _in_memory(recipe, known.load(folder), known.classes, known.preprocess, device)
 
 
 def _in_memory(
@@ -98,17 +112,13 @@ def _in_memory(
 def _from_files(recipe: Recipe, found: ImageFolder, device: torch.device) -> Problem:
     size = recipe.image_size or input_shape(recipe.model)[1]
 
-    def open_split(files: Split, limit: int) -> tuple[ImageFiles, Tensor]:
+    def opened(files: Split, limit: int) -> tuple[ImageFiles, Tensor]:
         names, labels = files.names[: limit or None], files.labels[: limit or None]
         return ImageFiles(files.folder, names, size, device), torch.from_numpy(labels).to(device)
 
-    train_images, train_labels = open_split(found.train, recipe.limit_train)
-    test_images, test_labels = open_split(found.test, recipe.limit_test)
     return Problem(
-        train_images,
-        train_labels,
-        test_images,
-        test_labels,
+        *opened(found.train, recipe.limit_train),
+        *opened(found.test, recipe.limit_test),
         found.classes,
         folders.PREPROCESS,
         fingerprint.of_files(found),

@@ -11,8 +11,8 @@ from headgate.cli.options import Json
 from headgate.cli.output import next_step, print_json, print_line
 
 if TYPE_CHECKING:
+    from headgate.train.data.cifar import Cifar
     from headgate.train.data.folders import ImageFolder
-    from headgate.train.data.store import Store
 
 data = typer.Typer(help="Fetch data sets, or check those you have.", no_args_is_help=True)
 
@@ -38,9 +38,9 @@ def cifar10(
     json: Json = False,
 ) -> None:
     """Fetch CIFAR-10 and verify it; does nothing when it is there."""
-    from headgate.train.data.cifar import STORE
+    from headgate.train.data.cifar import CIFAR10
 
-    _fetch(STORE, own, folder, json, "headgate train resnet8")
+    _fetch(CIFAR10, own, folder, json, "headgate train resnet8")
 
 
 @data.command()
@@ -53,9 +53,9 @@ def cifar100(
     json: Json = False,
 ) -> None:
     """Fetch CIFAR-100 and verify it; does nothing when it is there."""
-    from headgate.train.data.cifar100 import STORE
+    from headgate.train.data.cifar import CIFAR100
 
-    _fetch(STORE, own, folder, json, "headgate train resnet20-cifar100")
+    _fetch(CIFAR100, own, folder, json, "headgate train resnet20-cifar100")
 
 
 @data.command()
@@ -85,8 +85,8 @@ def image_folder(folder: Path, decode: All = False, json: Json = False) -> None:
     _report(image_folder(folder), folder, decode, json, step)
 
 
-def _fetch(store: Store, own: Path | None, folder: Path | None, json: bool, step: str) -> None:
-    path = store.fetch(own, folder)
+def _fetch(dataset: Cifar, own: Path | None, folder: Path | None, json: bool, step: str) -> None:
+    path = dataset.fetch(own, folder)
     if json:
         print_json({"path": path})
     else:
@@ -94,7 +94,7 @@ def _fetch(store: Store, own: Path | None, folder: Path | None, json: bool, step
 
 
 def _place(folder: Path | None, name: str) -> Path:
-    from headgate.train.data.store import data_folder
+    from headgate.train.data.dataset import data_folder
 
     return data_folder() / name if folder is None else folder
 

@@ -14,11 +14,10 @@ from headgate.train import loop
 from headgate.train.checkpoints import load_checkpoint
 from headgate.train.gates import gates, set_target
 from headgate.train.gates.threshold_target import ThresholdTarget, find_shift
-from headgate.train.gates.training_images import TrainingImages
 from headgate.train.methods import find_procedures
 from headgate.train.models import create_model
 from headgate.train.network import make
-from headgate.train.problem import load_problem
+from headgate.train.problem import TrainingImages, load_problem
 from headgate.train.recipe import recipe_from
 
 TINY: dict[str, Any] = {

@@ -13,7 +13,8 @@ from torch import Tensor
 from headgate.errors import RecipeError, TrainingError
 from headgate.train import loop, state
 from headgate.train.checkpoints import describe, load_checkpoint
-from headgate.train.evaluate import accuracy, to_network_input
+from headgate.train.data.augment import to_network_input
+from headgate.train.evaluate import accuracy
 from headgate.train.gates import (
     DCPConv2d,
     FBSConv2d,
@@ -113,10 +114,7 @@ def test_a_layer_that_moves_gets_its_threshold_from_training_images() -> None:
             index < epoch for index in range(3)
         ]
         assert (not torch.equal(before[0], after[0])) == (moved and epoch == 1)
-    preprocess = problem.preprocess
-    images = to_network_input(
-        problem.train_images[::2], torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
-    )
+    images = to_network_input(problem.train_images[::2], problem.preprocess)
     with torch.no_grad():
         module.eval()(images)
     for statistics in gate_statistics(module).values():
@@ -136,8 +134,7 @@ def test_the_result_keeps_the_wanted_share_of_the_training_set(whole: Path) -> N
     module, stated, preprocess = load_checkpoint(whole)
     problem = load_problem(recipe_from(TINY), torch.device("cpu"))
     assert accuracy(module, problem.test_images, problem.test_labels, preprocess) == stated
-    mean, std = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
-    images = to_network_input(problem.train_images, mean, std)
+    images = to_network_input(problem.train_images, preprocess)
     with torch.no_grad():
         module(images)
     for path, statistics in gate_statistics(module).items():

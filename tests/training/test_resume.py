@@ -12,10 +12,9 @@ import pytest
 
 from headgate.errors import DataError, RecipeError, StorageError, UsageError
 from headgate.train import loop, state
-from headgate.train.data.dataset import Dataset
+from headgate.train.data.dataset import Dataset, synthetic
 from headgate.train.data.fingerprint import differences, of_arrays, of_files
 from headgate.train.data.folders import image_folder
-from headgate.train.data.synthetic import synthetic
 from headgate.train.models import create_model
 from headgate.train.origin import Origin
 from headgate.train.recipe import Recipe, recipe_from

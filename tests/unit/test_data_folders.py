@@ -10,7 +10,8 @@ import pytest
 
 from headgate.cli import main
 from headgate.errors import DataError
-from headgate.train.data import binary, cifar100, imagenet, places365
+from headgate.train.data import cifar, imagenet, places365
+from headgate.train.data.cifar import CIFAR10, CIFAR100
 from headgate.train.data.dataset import Dataset
 from headgate.train.data.folders import Split, image_folder
 from tests.image_folders import WNIDS, class_folders, flat_validation, picture, save
@@ -271,8 +272,7 @@ def records(images: np.ndarray, coarse: np.ndarray, fine: np.ndarray) -> bytes:
 @pytest.fixture
 def hundred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     """Two training images and one test image a class, as the binary files in ``tmp_path``."""
-    monkeypatch.setattr(cifar100, "TRAIN_PER_CLASS", 2)
-    monkeypatch.setattr(cifar100, "TEST_PER_CLASS", 1)
+    monkeypatch.setattr(cifar, "COUNTS", {"training": 2, "test": 1})
     random = np.random.default_rng(0)
     sides = []
     for name, count in (("train.bin", 200), ("test.bin", 100)):
@@ -284,34 +284,32 @@ def hundred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
 
 
 def test_a_cifar100_record_is_two_labels_then_planes(tmp_path: Path, hundred: Dataset) -> None:
-    found = cifar100.cifar100(tmp_path)
+    found = CIFAR100.load(tmp_path)
     for name, array in hundred.arrays().items():
         assert np.array_equal(found.arrays()[name], array), name
-    assert len(cifar100.CLASSES) == len(set(cifar100.CLASSES)) == 100
-    assert list(cifar100.CLASSES) == sorted(cifar100.CLASSES)
+    assert len(CIFAR100.classes) == len(set(CIFAR100.classes)) == 100
+    assert list(CIFAR100.classes) == sorted(CIFAR100.classes)
 
 
 def test_cifar100_is_fetched_from_own_files_and_kept(tmp_path: Path, hundred: Dataset) -> None:
-    stored = cifar100.STORE.fetch(tmp_path, tmp_path / "kept")
+    stored = CIFAR100.fetch(tmp_path, tmp_path / "kept")
     assert stored.name == "cifar100.safetensors"
-    assert cifar100.cifar100(tmp_path / "kept").checksums() == hundred.checksums()
-    fails(tmp_path / "none", "CIFAR-100 is not in .*headgate data cifar100", cifar100.cifar100)
+    assert CIFAR100.load(tmp_path / "kept").checksums() == hundred.checksums()
+    fails(tmp_path / "none", "CIFAR-100 is not in .*headgate data cifar100", CIFAR100.load)
 
 
 def test_files_that_are_not_cifar100_say_why(tmp_path: Path, hundred: Dataset) -> None:
     path = tmp_path / "train.bin"
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
-    fails(tmp_path, r"train\.bin has .* not a multiple of 3074", cifar100.cifar100)
+    fails(tmp_path, r"train\.bin has .* not a multiple of 3074", CIFAR100.load)
     path.write_bytes(whole[:-3074])
-    fails(
-        tmp_path, r"is not CIFAR-100: 1 training images of class \d+, expected 2", cifar100.cifar100
-    )
+    fails(tmp_path, r"is not CIFAR-100: 1 training images of class \d+, expected 2", CIFAR100.load)
     path.write_bytes(whole[:1] + b"\xc8" + whole[2:])
-    fails(tmp_path, "a training label is 200, the largest is 99", cifar100.cifar100)
+    fails(tmp_path, "a training label is 200, the largest is 99", CIFAR100.load)
     # CIFAR-10's file under CIFAR-100's name.
-    path.write_bytes(bytes(binary.CIFAR10.record_bytes * 7))
-    fails(tmp_path, "not a multiple of 3074", cifar100.cifar100)
+    path.write_bytes(bytes(CIFAR10.record_bytes * 7))
+    fails(tmp_path, "not a multiple of 3074", CIFAR100.load)
 
 
 # The command line

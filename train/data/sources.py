@@ -1,15 +1,17 @@
-"""Archives of data sets from their original address."""
+"""Archives of data sets: downloaded from their original address, read without being extracted."""
 
 from __future__ import annotations
 
 import hashlib
 import http.client
+import io
+import tarfile
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from headgate.device.files import storage_error
-from headgate.errors import DataError
+from headgate.errors import DataError, why
 from headgate.train.progress import Progress
 
 CONNECT_TIMEOUT_S = 8.0
@@ -68,3 +70,34 @@ def _append(part: Path, chunk: bytes) -> None:
             file.write(chunk)
     except OSError as error:
         raise storage_error("write", part, error) from error
+
+
+def read_members(path: Path, largest: dict[str, int]) -> dict[str, bytes]:
+    """Contents of the members named in ``largest``, each at most that many bytes.
+
+    They are matched by their full name and read into memory, so that a hostile path in the archive
+    has nowhere to go.
+
+    Raises:
+        DataError: for a broken archive, a missing member, one that is no plain file, and one
+            that claims more bytes than allowed.
+    """
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(path, mode="r:gz") as archive:
+            for member in archive:
+                if member.name not in largest:
+                    continue
+                if not member.isfile() or member.size > largest[member.name]:
+                    raise DataError(
+                        f"{path.name}: member {member.name} is no plain file of at most "
+                        f"{largest[member.name]} bytes; fetch the archive again"
+                    )
+                file = archive.extractfile(member) or io.BytesIO()
+                found[member.name] = file.read(largest[member.name])
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise DataError(f"{path.name} is not a readable archive: {why(error)}") from error
+    missing = sorted(set(largest) - set(found))
+    if missing:
+        raise DataError(f"{path.name} lacks {', '.join(missing)}; fetch the archive again")
+    return found

@@ -25,7 +25,7 @@ from headgate.device.schema import NOT_NEGATIVE, at_least
 from headgate.errors import RecipeError
 from headgate.train.gates.layer import gates
 from headgate.train.gates.thresholds import calibrate
-from headgate.train.gates.training_images import TrainingImages
+from headgate.train.problem import TrainingImages
 from headgate.train.procedure import Moment, Procedure
 from headgate.train.recipe import Recipe
 

@@ -13,7 +13,7 @@ from headgate.device.schema import BELOW_1, at_least
 from headgate.errors import ModelError, RecipeError
 from headgate.train.evaluation_mode import evaluating
 from headgate.train.gates.layer import GatedLayer, gates
-from headgate.train.gates.training_images import TrainingImages
+from headgate.train.problem import TrainingImages
 from headgate.train.procedure import Moment, Procedure
 
 # Halved steps from 0.25 on: a share is found to within 0.002 of a threshold, up to 0.5 away.

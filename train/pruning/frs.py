@@ -17,7 +17,7 @@ from torch import nn
 
 from headgate.device.schema import BELOW_1, at_least
 from headgate.errors import RecipeError
-from headgate.train.evaluate import to_network_input
+from headgate.train.data.augment import to_network_input
 from headgate.train.macs import count_macs
 from headgate.train.models import create_model
 from headgate.train.procedure import Moment, Procedure
@@ -126,5 +126,4 @@ def _own_forward(module: nn.Module) -> nn.Module:
 
 
 def _example(moment: Moment) -> torch.Tensor:
-    images = moment.problem.train_images[:1]
-    return to_network_input(images, images.new_zeros(3).float(), images.new_ones(3).float())
+    return to_network_input(moment.problem.train_images[:1], moment.problem.preprocess)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from headgate.errors import TrainingError
-from headgate.train.evaluate import batch_size, evenly_spread, scaling, to_network_input
+from headgate.train.data.augment import to_network_input
+from headgate.train.evaluate import batch_size, evenly_spread
 from headgate.train.problem import Problem
 from headgate.train.pruning.relevance import Relevance
 
@@ -51,12 +52,11 @@ def feature_relevance_scores(
         TrainingError: relevance that is not finite, naming the layer.
     """
     images, classes = problem.train_images, len(problem.classes)
-    mean, std = scaling(problem.preprocess, images.device)
     rows = evenly_spread(number or len(images), len(images))
     number = len(rows)
     labels = problem.train_labels[rows.to(problem.train_labels.device)].to(images.device)
     size = min(number, batch_size(images, BATCH, BATCH_PIXELS))
-    engine = Relevance(module, to_network_input(images[rows[:size]], mean, std), paths)
+    engine = Relevance(module, to_network_input(images[rows[:size]], problem.preprocess), paths)
     # In float64, so that the sum over many images does not depend on their order.
     sums: dict[str, Tensor] = {}
     right = torch.zeros(classes, dtype=torch.float64, device=images.device)
@@ -64,7 +64,7 @@ def feature_relevance_scores(
         # The graph is made for one batch size: the last batch takes images in again, and they
         # are left out of the sums.
         first = min(start, number - size)
-        batch = to_network_input(images[rows[first : first + size]], mean, std)
+        batch = to_network_input(images[rows[first : first + size]], problem.preprocess)
         logits, relevance = engine(batch, labels[first : first + size])
         new = slice(start - first, None)
         answers = labels[start : start + size]
