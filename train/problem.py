@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,13 +17,16 @@ from headgate.train.data.augment import to_network_input
 from headgate.train.data.cifar import CIFAR10, CIFAR100
 from headgate.train.data.dataset import Dataset, data_folder, synthetic
 from headgate.train.data.fingerprint import Fingerprint
-from headgate.train.data.folders import ImageFolder, Split, image_folder
+from headgate.train.data.folders import ImageFolder, image_folder
 from headgate.train.data.image_files import ImageFiles, Images, ahead
 from headgate.train.data.imagenet import imagenet
 from headgate.train.data.places365 import places365
 from headgate.train.evaluate import batch_size, evenly_spread
 from headgate.train.models import input_shape
 from headgate.train.recipe import Recipe
+
+# Images in any form that can be sliced, and their labels as an array.
+Labelled = tuple[Any, Any]
 
 _IN_MEMORY = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 _IN_FILES: dict[str, Callable[[Path], ImageFolder]] = {
@@ -97,28 +101,51 @@ def _in_memory(
             f"recipe: image_size = {recipe.image_size}, but {recipe.dataset} has images of {side} "
             "pixels: leave it out"
         )
-    train, test = recipe.limit_train or None, recipe.limit_test or None
+    (train_images, train_labels), (test_images, test_labels) = _divided(
+        recipe,
+        (dataset.train_images, dataset.train_labels),
+        (dataset.test_images, dataset.test_labels),
+    )
     return Problem(
-        train_images=torch.from_numpy(dataset.train_images[:train]).to(device),
-        train_labels=torch.from_numpy(dataset.train_labels[:train]).long().to(device),
-        test_images=torch.from_numpy(dataset.test_images[:test]).to(device),
-        test_labels=torch.from_numpy(dataset.test_labels[:test]).long().to(device),
+        train_images=torch.from_numpy(train_images).to(device),
+        train_labels=torch.from_numpy(train_labels).long().to(device),
+        test_images=torch.from_numpy(test_images).to(device),
+        test_labels=torch.from_numpy(test_labels).long().to(device),
         classes=classes,
         preprocess=preprocess,
         fingerprint=fingerprint.of_arrays(dataset, classes),
     )
 
 
+def _divided(recipe: Recipe, train: Labelled, test: Labelled) -> tuple[Labelled, Labelled]:
+    """What the recipe trains on and tests on, of images in any form and their labels.
+
+    Raises:
+        RecipeError: more images to hold out than there are to train on.
+    """
+    (images, labels), count = train, len(train[1]) - recipe.hold_out
+    if count < 1:
+        raise RecipeError(
+            f"recipe: hold_out = {recipe.hold_out} leaves none of {len(labels)} training images"
+        )
+    if recipe.hold_out:
+        train, test = (images[:count], labels[:count]), (images[count:], labels[count:])
+    used, tested = recipe.limit_train or None, recipe.limit_test or None
+    return (train[0][:used], train[1][:used]), (test[0][:tested], test[1][:tested])
+
+
 def _from_files(recipe: Recipe, found: ImageFolder, device: torch.device) -> Problem:
     size = recipe.image_size or input_shape(recipe.model)[1]
 
-    def opened(files: Split, limit: int) -> tuple[ImageFiles, Tensor]:
-        names, labels = files.names[: limit or None], files.labels[: limit or None]
-        return ImageFiles(files.folder, names, size, device), torch.from_numpy(labels).to(device)
-
+    train, test = _divided(
+        recipe, (found.train.names, found.train.labels), (found.test.names, found.test.labels)
+    )
+    test_folder = found.train.folder if recipe.hold_out else found.test.folder
     return Problem(
-        *opened(found.train, recipe.limit_train),
-        *opened(found.test, recipe.limit_test),
+        ImageFiles(found.train.folder, train[0], size, device),
+        torch.from_numpy(train[1]).to(device),
+        ImageFiles(test_folder, test[0], size, device),
+        torch.from_numpy(test[1]).to(device),
         found.classes,
         folders.PREPROCESS,
         fingerprint.of_files(found),

@@ -37,6 +37,9 @@ class Recipe:
     image_size: Annotated[int, "side of the squares made of image files; 0: the network's"] = 0
     limit_train: Annotated[int, "use only so many training images; 0: all"] = 0
     limit_test: Annotated[int, "use only so many test images; 0: all"] = 0
+    hold_out: Annotated[
+        int, "test on so many training images, the last, kept from training; 0: on the test images"
+    ] = 0
 
     gate: Annotated[str, "gating method, for example fbs; empty: none"] = ""
     gate_layers: Annotated[Patterns, "module paths, or block-inner; empty: all"] = field(

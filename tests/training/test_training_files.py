@@ -174,6 +174,23 @@ def test_limits_take_a_fair_part_and_the_size_is_the_networks(table: dict[str, o
     assert set(problem.train_labels.tolist()) == {0, 1, 2, 3}
 
 
+def test_images_held_out_are_tested_on_and_not_learnt_from(table: dict[str, object]) -> None:
+    whole = load_problem(recipe_from(table), CPU)
+    parts = load_problem(recipe_from(table | {"hold_out": 8}), CPU)
+    assert torch.equal(parts.train_images[:], whole.train_images[:-8])
+    assert torch.equal(parts.test_images[:], whole.train_images[-8:])
+    assert torch.equal(parts.test_labels, whole.train_labels[-8:])
+
+    recipe = Recipe(dataset="synthetic")
+    images, labels = (p := load_problem(recipe, CPU)).train_images, p.train_labels
+    parts = load_problem(Recipe(dataset="synthetic", hold_out=100, limit_test=50), CPU)
+    assert torch.equal(parts.train_labels, labels[:-100])
+    assert torch.equal(parts.test_images[:], images[-100:-50])
+    count = len(labels)
+    with pytest.raises(RecipeError, match=f"hold_out = {count} leaves none of {count} training"):
+        load_problem(Recipe(dataset="synthetic", hold_out=count), CPU)
+
+
 def test_an_image_size_that_a_data_set_has_not_is_refused() -> None:
     load_problem(Recipe(dataset="synthetic", image_size=32), CPU)
     with pytest.raises(RecipeError, match="image_size = 64, but synthetic has images of 32"):

@@ -1,0 +1,79 @@
+"""How much a layer's masks depend on the image, and what they tell about its class.
+
+A gate whose mask is the same for every image is a pruned layer that carries a predictor. What
+tells them apart is counted over the images of a forward, or of several.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# A channel open for a smaller share of the images, or a larger one than the rest, is fixed: a few
+# images at the edge of a threshold make no gate that follows its input.
+RARE = 0.02
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """One layer's masks over N images.
+
+    Attributes:
+        channels: entries of a mask: channels, or channels times pixels.
+        dynamic: how many of them are open for 2 to 98 % of the images.
+        masks: how many different masks the images have.
+        information: mutual information between an entry's state and the class, in bits, summed
+            over the dynamic entries and divided by ``channels``; None without labels.
+    """
+
+    channels: int
+    dynamic: int
+    masks: int
+    information: float | None
+
+    @property
+    def share(self) -> float:
+        """Dynamic entries of all, in 0..1."""
+        return self.dynamic / self.channels
+
+
+def dynamics(mask: Tensor, labels: Tensor | None = None) -> Dynamics:
+    """Measures the masks of one layer.
+
+    Args:
+        mask: bool (N, C) or (N, C, H, W), as :class:`GateStatistics` has it.
+        labels: int64 (N,), the images' classes.
+    """
+    flat = mask.flatten(1)
+    opened = flat.double().mean(0)
+    moving = (opened >= RARE) & (opened <= 1 - RARE)
+    return Dynamics(
+        channels=flat.shape[1],
+        dynamic=int(moving.sum()),
+        masks=len(flat.unique(dim=0)),
+        information=None
+        if labels is None
+        else _information(flat[:, moving], labels, flat.shape[1]),
+    )
+
+
+def _information(states: Tensor, labels: Tensor, channels: int) -> float:
+    """Sum of the columns' mutual information with the labels over ``channels``, in bits.
+
+    Of the plain estimate for each column the bias of N images is taken off, (classes - 1) / 2N
+    nats (Miller, 1955), so that states that know nothing of the class come to about 0.
+    """
+    classes, sizes = labels.unique(return_counts=True)
+    given = torch.stack([states[labels == c].double().mean(0) for c in classes])
+    weights = (sizes / len(labels))[:, None]
+    bits = _entropy(states.double().mean(0)) - (weights * _entropy(given)).sum(0)
+    bias = (len(classes) - 1) / (2 * len(labels) * math.log(2))
+    return float((bits - bias).clamp_min(0).sum()) / channels
+
+
+def _entropy(share: Tensor) -> Tensor:
+    """Of a state that is open with the probability ``share``, in bits."""
+    return -(torch.xlogy(share, share) + torch.xlogy(1 - share, 1 - share)) / math.log(2)
