@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -27,13 +28,18 @@ def add_row(path: Path, before: str, row: str) -> None:
 
 
 def run_with(folder: Path, code: str) -> None:
-    """Run Python that imports the copy, and finds its programs in that folder before others."""
-    path = f"{folder}:/usr/bin:/bin"
+    """Run Python that imports the copy, and finds its programs in that folder before others.
+
+    The home is that folder. The C compiler alone keeps its cache, or it would build its libraries.
+    """
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    env = {
+        "PYTHONPATH": str(folder),
+        "PATH": f"{folder}:/usr/bin:/bin",
+        "HOME": str(folder),
+        "ZIG_GLOBAL_CACHE_DIR": os.environ.get("ZIG_GLOBAL_CACHE_DIR", str(caches / "zig")),
+    }
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env={"PYTHONPATH": str(folder), "PATH": path, "HOME": str(folder)},
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", code], cwd=folder, env=env, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
