@@ -6,11 +6,12 @@ exactly those that ``count_macs`` finds in PyTorch for the same image.
 
 from __future__ import annotations
 
-import copy
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save
 from torch import Tensor, nn
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
@@ -22,43 +23,52 @@ from headgate.device.validation import compare_outputs
 from headgate.train.checkpoints import list_checkpoints, load_checkpoint
 from headgate.train.data import PREPROCESS, sample_images
 from headgate.train.gates import gates
-from tests.oracle import expected_macs
+from tests.oracle import expected_macs, machine_of
+from tests.session_cache import once
 
 TOLERANCE = 1e-4
 # Of an image whose gates rounding decides, PyTorch itself gives two answers. They are few.
 UNDECIDED = 2
 
 
-@pytest.fixture(scope="module")
-def images() -> Tensor:
+def outputs_and_choices(module: nn.Module, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Outputs (N, classes), and for each gated layer which elements are on, (N, ...)."""
+    with torch.no_grad():
+        outputs = module(images)
+    return outputs, [layer.last_gate != 0 for layer in gates(module).values()]
+
+
+@cache
+def reference(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Outputs (N, classes) in float64 for all sample images, once for all targets.
+
+    And the images (N,) for which all gates are the same in float32 and float64.
+    """
+
+    def make() -> bytes:
+        module, images = load_checkpoint(name).module.eval(), sample_inputs()
+        clear = torch.ones(len(images), dtype=torch.bool)
+        # float32 first: the network is not converted back.
+        choices = outputs_and_choices(module, images)[1] if gates(module) else []
+        outputs, exact = outputs_and_choices(module.double(), images.double())
+        for on, on_exactly in zip(choices, exact, strict=True):
+            clear &= (on == on_exactly).flatten(1).all(1)
+        return save({"outputs": outputs.float().numpy(), "clear": clear.numpy()})
+
+    made = load_file(once("reference", name, make))
+    return made["outputs"], made["clear"]
+
+
+def sample_inputs() -> Tensor:
     return torch.from_numpy(PREPROCESS(sample_images()[0]))
 
 
-def choices(module: nn.Module, images: Tensor) -> list[Tensor]:
-    """For each gated layer which elements are on, (N, ...)."""
-    with torch.no_grad():
-        module(images)
-    return [layer.last_gate != 0 for layer in gates(module).values()]
-
-
-def decided(module: nn.Module, images: Tensor) -> np.ndarray:
-    """Images (N,) for which all gates are the same in float32 and float64."""
-    exact = choices(copy.deepcopy(module).double(), images.double())
-    alike = torch.ones(len(images), dtype=torch.bool)
-    for on, on_exactly in zip(choices(module, images), exact, strict=True):
-        alike &= (on == on_exactly).flatten(1).all(1)
-    return alike.numpy()
-
-
-def check(name: str, images: Tensor, target: str, machine: str) -> None:
-    module = load_checkpoint(name).module.eval()
+def check(name: str, target: str) -> None:
+    module, images = load_checkpoint(name).module.eval(), sample_inputs()
     bundle: Bundle = compile_module(module, images[:1], target=target, check=False)
-    with torch.no_grad():
-        expected = module.double()(images.double()).float().numpy()
-    module.float()
-    clear = decided(module, images)
+    expected, clear = reference(name)
     assert (~clear).sum() <= UNDECIDED
-    with load(bundle, machine) as program:
+    with load(bundle, machine_of(target)) as program:
         scores = program.run(images.numpy())
         executed = program.executed_macs()
     result = compare_outputs([scores[clear]], [expected[clear]], TOLERANCE)
@@ -68,10 +78,10 @@ def check(name: str, images: Tensor, target: str, machine: str) -> None:
 
 
 @pytest.mark.parametrize("name", list_checkpoints())
-def test_on_the_host(name: str, images: Tensor) -> None:
-    check(name, images, "host", "host")
+def test_on_the_host(name: str) -> None:
+    check(name, "host")
 
 
 @pytest.mark.parametrize("name", list_checkpoints())
-def test_under_qemu(name: str, images: Tensor, qemu_aarch64: str) -> None:
-    check(name, images, "rpi4", "qemu:rpi4")
+def test_under_qemu(name: str, qemu_aarch64: str) -> None:
+    check(name, "rpi4")
