@@ -11,12 +11,13 @@ from typing import Any
 
 from headgate.compile.isa import Isa
 from headgate.compile.kernels import tir
+from headgate.compile.kernels.conv_loops import Place
 from headgate.compile.kernels.convolution import Clamp, ConvRequest, ConvShape, Epilogue
-from headgate.compile.kernels.f32.microkernel import Finish, Place
-from headgate.compile.kernels.f32.packing import clear_border, pad_rows
+from headgate.compile.kernels.f32.microkernel import Finish
 from headgate.compile.kernels.f32.words import clamped, floats, local, splat, tensor
 from headgate.compile.kernels.kernel import Kernel, Parameter
 from headgate.compile.kernels.lists import list_parameters, visited
+from headgate.compile.kernels.packing import clear_border, pad_rows
 from headgate.compile.kernels.split import PART, share
 from headgate.compile.kernels.tiling import Tiling
 from headgate.compile.kernels.tir import Buffer, Expr, let, load, loop, store
