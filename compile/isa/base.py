@@ -33,6 +33,11 @@ class Isa:
     """Lanes of the narrowest vector there is."""
 
     @property
+    def grain(self) -> int:
+        """Numbers that are multiplied together and cannot be skipped apart."""
+        return 1
+
+    @property
     def lanes(self) -> int:
         """Lanes of the widest vector."""
         return max(self.mac_cycles)
@@ -73,6 +78,10 @@ class DotIsa(Isa, ABC):
     @property
     def item_bytes(self) -> int:
         """Bytes of one word."""
+        return 4
+
+    @property
+    def grain(self) -> int:
         return 4
 
     def operand(self, dtype: str) -> str:

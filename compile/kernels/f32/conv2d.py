@@ -6,12 +6,15 @@ on either side; depthwise convolutions have their own (``window.py``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from headgate.compile.isa import Isa
 from headgate.compile.kernels.conv_loops import Chunk, ConvLoops, Inputs, Pixels, Rows
-from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue
+from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue, by_channel
 from headgate.compile.kernels.f32.microkernel import Finish, Weights, accumulate
 from headgate.compile.kernels.f32.words import clamped, floats, local, splat, tensor
 from headgate.compile.kernels.kernel import Kernel, Parameter
@@ -73,6 +76,9 @@ class ConvKernel(Kernel):
         if not self.epilogue.means:
             return None
         return tensor(self.shape.out_channels, self.tiling.lanes)
+
+    def constants(self, attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        return {"weight": attributes["weight"], "bias": by_channel(attributes, attributes["bias"])}
 
     def _body(self, **buffers: Buffer) -> None:
         ConvEmitter(self, buffers).run()

@@ -18,7 +18,6 @@ from headgate.compile.kernels import tir
 from headgate.compile.kernels.conv_loops import Chunk, Pixels
 from headgate.compile.kernels.convolution import ConvRequest
 from headgate.compile.kernels.f32.conv2d import ConvEmitter, ConvKernel
-from headgate.compile.kernels.f32.gating import lane_sum
 from headgate.compile.kernels.f32.microkernel import Weights, accumulate
 from headgate.compile.kernels.f32.words import floats, local, splat, tensor
 from headgate.compile.kernels.kernel import Kernel, Parameter
@@ -288,7 +287,7 @@ class _Emitter(ConvEmitter):
             lane = tir.T.ramp(v * lanes, 1, lanes)
             counted = tirx.Select(lane < tir.T.broadcast(real, lanes), value, splat(0, lanes))
             store(acc, 0, load(acc, 0, lanes) + counted, lanes)
-        return lane_sum(load(acc, 0, lanes), lanes)
+        return tir.lane_sum(load(acc, 0, lanes), lanes)
 
     def affine(self, name: str, channel: Expr, value: Expr) -> Expr:
         """A folded batch norm: ``name_scale[channel] * value + name_bias[channel]``."""

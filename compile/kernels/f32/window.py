@@ -6,8 +6,11 @@ Both copy a channel's plane with its border once and then work on vectors of out
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from headgate.compile.isa import Isa
 from headgate.compile.kernels import tir
@@ -127,6 +130,9 @@ class Depthwise(Kernel):
 
     def scratch(self) -> dict[str, TensorType]:
         return _scratch(self.shape, self.lanes)
+
+    def constants(self, attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        return {"weight": attributes["weight"], "bias": attributes["bias"]}
 
     def _body(self, **buffers: Buffer) -> None:
         shape = _single(self.shape)
