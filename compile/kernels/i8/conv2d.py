@@ -183,7 +183,7 @@ class ConvEmitter(ConvLoops):
         super().__init__(kernel, kernel.words, buffers)
         self.isa, self.dtype = kernel.isa, kernel.dtypes[0]
         self.border = flip_word(kernel.isa, self.dtype)
-        self.finish = Finish.of(kernel.isa, kernel.epilogue, buffers)
+        self.finish = Finish.of(kernel.isa, kernel.epilogue, kernel.dtypes, buffers)
         self.choosing = kernel.choosing
         self.pitch = -(-kernel.shape.group_in // CODES_PER_WORD)
 

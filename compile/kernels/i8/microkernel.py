@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tvm import tirx
 
 from headgate.compile.isa.base import DotIsa
-from headgate.compile.isa.vector import picked
+from headgate.compile.isa.vector import picked, read_as
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.conv_loops import Pixels, Place, masked, store_vector
 from headgate.compile.kernels.convolution import Epilogue
-from headgate.compile.kernels.i8.words import apart, code, load_codes, wide
+from headgate.compile.kernels.i8.words import apart, code, wide
 from headgate.compile.kernels.tir import Buffer, Expr, let, load, loop, splat, store, when
 from headgate.device.tensor_type import FLOAT32, INT32
 
@@ -113,6 +113,7 @@ class Finish:
 
     isa: DotIsa
     epilogue: Epilogue
+    residual_dtype: str
     result: Buffer
     bias: Buffer
     factor: Buffer
@@ -123,17 +124,21 @@ class Finish:
     sums: Buffer | None = None
 
     @classmethod
-    def of(cls, isa: DotIsa, epilogue: Epilogue, buffers: dict[str, Buffer]) -> Finish:
-        """Among a kernel's arguments by name."""
+    def of(
+        cls, isa: DotIsa, epilogue: Epilogue, dtypes: Sequence[str], buffers: dict[str, Buffer]
+    ) -> Finish:
+        """Among a kernel's arguments by name; ``dtypes``: as :class:`ConvKernel` has them."""
         own = (buffers[name] for name in ("y", "bias", "factor"))
         extra = ("gate", "shift", "residual", "residual_factor", "sums")
-        return cls(isa, epilogue, *own, *map(buffers.get, extra))
+        return cls(isa, epilogue, dtypes[-2], *own, *map(buffers.get, extra))
 
     def added(self, value: Expr, at: Expr, lanes: int) -> Expr:
         """``value`` and the residual at ``at``."""
         source = self.result if self.epilogue.residual == "in_place" else self.residual
         factor = splat(self.residual_factor[0], lanes, FLOAT32)
-        other = apart(load_codes(source, at, lanes, FLOAT32) * factor, lanes)
+        # Where the result goes there lie codes of the residual, which may have the other sign.
+        own = read_as(self.residual_dtype, lanes, load(source, at, lanes))
+        other = apart(wide(own, lanes, FLOAT32) * factor, lanes)
         return other if value is None else value + other
 
     def code(self, value: Expr, lanes: int) -> Expr:

@@ -226,7 +226,7 @@ class Depthwise(Kernel):
     def _body(self, **buffers: Buffer) -> None:
         window, lanes, isa = _Window(self.shape, self.lanes), self.lanes, self.isa
         shape, dtype = self.shape, self.dtypes[0]
-        finish = Finish.of(isa, self.epilogue, buffers)
+        finish = Finish.of(isa, self.epilogue, self.dtypes, buffers)
         scratch, weight = buffers["scratch"], buffers["weight"]
         window.clear(scratch, 0)
         per_input = shape.out_channels // shape.in_channels
