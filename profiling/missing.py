@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from operator import attrgetter
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from headgate.device.agent.absent import NotMeasured
@@ -19,6 +18,10 @@ def derive(function: Callable[..., Value], *values: Any) -> Value | NotMeasured:
     return function(*values)
 
 
-def figure(measured: Any, name: str) -> Any:
-    """An attribute of something; why that was not measured, where it was not."""
-    return derive(attrgetter(name), measured)
+def figure(measured: Any, path: str) -> Any:
+    """What ``energy.idle.rails_mw`` leads to; the first on the way that was not measured."""
+    for name in path.split("."):
+        if isinstance(measured, NotMeasured):
+            break
+        measured = measured[name] if isinstance(measured, Mapping) else getattr(measured, name)
+    return measured
