@@ -133,7 +133,6 @@ def _board(board: Board, is_apart: bool) -> dict[str, Any]:
         "rows": latency.with_bars(board.entries),
         "distributions": distributions(timed),
         "energy": energy_rows(board.entries),
-        "has_energy": any(isinstance(one.energy, Energy) for one in board.entries),
         "traces": traces(board.entries),
         "layers": layer_tables(board),
         "context": context_facts(board.entries),
