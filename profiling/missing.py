@@ -19,9 +19,9 @@ def derive(function: Callable[..., Value], *values: Any) -> Value | NotMeasured:
 
 
 def figure(measured: Any, path: str) -> Any:
-    """What ``energy.idle.rails_mw`` leads to; the first on the way that was not measured."""
+    """What ``energy.idle.rails_mw`` leads to; None, or not measured, as soon as that is met."""
     for name in path.split("."):
-        if isinstance(measured, NotMeasured):
+        if measured is None or isinstance(measured, NotMeasured):
             break
         measured = measured[name] if isinstance(measured, Mapping) else getattr(measured, name)
     return measured
