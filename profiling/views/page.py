@@ -21,7 +21,7 @@ from headgate.profiling.views.distribution import distributions
 from headgate.profiling.views.effort import density, effort_view
 from headgate.profiling.views.energy import energy_rows, traces
 from headgate.profiling.views.layers import layer_tables
-from headgate.profiling.views.plots import method_rows, trade_offs
+from headgate.profiling.views.plots import trade_offs
 
 _OF_REPORTS = (
     "Latency of a machine is one inference, timed in C, in rounds over the inputs; intervals are "
@@ -58,7 +58,6 @@ def build_view(page: Page) -> dict[str, Any]:
             else []
         ),
         "trade_offs": trade_offs(page),
-        "methods": method_rows(page),
         "efforts": [effort_view(one) for one in page.efforts],
         "density": density(page.efforts),
         "apart": apart,
