@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from headgate.device.agent.absent import is_measured
 from headgate.profiling import charts, units
-from headgate.profiling.charts.scatter import FILLS, key_mark
+from headgate.profiling.charts.scatter import FILLS
 from headgate.profiling.comparison import Comparison
 from headgate.profiling.data import Page
 from headgate.profiling.method_row import Row
@@ -59,7 +59,7 @@ def trade_offs(page: Page) -> list[dict[str, Any]]:
 
 def mark(row: Row) -> Markup:
     """The marker of a line of the table of methods."""
-    return key_mark(row.method, PROGRAM_FILLS.get(row.program, "solid"))
+    return charts.key_mark(row.method, PROGRAM_FILLS.get(row.program, "solid"))
 
 
 def _plot(
@@ -97,10 +97,10 @@ def _plot(
             lambda value: units.percent(value, 1),
         ),
         "front": best,
-        "methods": [(key_mark(one), METHOD_NAMES.get(one, one)) for one in methods],
+        "methods": [(charts.key_mark(one), METHOD_NAMES.get(one, one)) for one in methods],
         # One program needs no key.
         "programs": [
-            (key_mark("dense", fill), name)
+            (charts.key_mark("dense", fill), name)
             for name, fill in PROGRAM_FILLS.items()
             if name in programs and len(programs) > 1
         ],
