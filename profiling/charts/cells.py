@@ -7,6 +7,7 @@ beside it in HTML.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -82,7 +83,12 @@ def histogram(
     bars = [line("axis", (0, height), (WIDTH, height))]
     for index in np.flatnonzero(counts):
         tall = max((height - 6) * int(counts[index]) / tallest, 0.8)
-        place = {"x": index * step, "y": height - tall, "width": step - 0.25, "height": tall}
+        place: dict[str, Any] = {
+            "x": index * step,
+            "y": height - tall,
+            "width": step - 0.25,
+            "height": tall,
+        }
         bars.append(element("rect", kind, **place))
     x = WIDTH * (median - start) / (end - start)
     bars.append(line("median", (x, 0), (x, height)))
@@ -99,5 +105,10 @@ def _along(value: float, scale: float) -> float:
 
 def _cell(content: str, height: int, title: str = "") -> Markup:
     box = f"0 0 {WIDTH} {height}"
-    place = {"viewBox": box, "height": height, "preserveAspectRatio": "none", "role": "img"}
+    place: dict[str, Any] = {
+        "viewBox": box,
+        "height": height,
+        "preserveAspectRatio": "none",
+        "role": "img",
+    }
     return Markup(element("svg", "", content, title=title, **place))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from markupsafe import Markup
 
@@ -40,7 +41,12 @@ def column_chart(
     parts = [svg.grid(across, up, name_edge, name_value, axis_title, value_title)]
     for index, value in enumerate(values):
         left, right, y = across(edges[index]), across(edges[index + 1]), up(max(value, floor))
-        box = {"x": left, "y": y, "width": max(right - left - 1, 0.5), "height": up.start - y}
+        box: dict[str, Any] = {
+            "x": left,
+            "y": y,
+            "width": max(right - left - 1, 0.5),
+            "height": up.start - y,
+        }
         parts.append(svg.element("rect", kind, title=titles[index], **box))
     if mark is not None:
         parts.append(svg.line("mean", (across(mark), up.start), (across(mark), up.end)))

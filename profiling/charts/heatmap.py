@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
@@ -49,7 +50,7 @@ def heat_map(
 
 
 def _cell(cell: Cell | None, x: float, y: float, wide: float) -> str:
-    box = {"x": x + 1, "y": y + 1, "width": wide - 2, "height": ROW - 2}
+    box: dict[str, Any] = {"x": x + 1, "y": y + 1, "width": wide - 2, "height": ROW - 2}
     if cell is None:
         return svg.element("rect", "blank", title="not gated", **box)
     share = min(max(cell.share, 0.0), 1.0)

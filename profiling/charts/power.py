@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
@@ -49,7 +50,12 @@ def power_trace(
     shades, means = [], []
     for span in spans:
         left, right, y = across(span.start), across(span.end), up(span.mean)
-        box = {"x": left, "y": up.end, "width": max(right - left, 0.5), "height": up.start - up.end}
+        box: dict[str, Any] = {
+            "x": left,
+            "y": up.end,
+            "width": max(right - left, 0.5),
+            "height": up.start - up.end,
+        }
         shades.append(svg.element("rect", span.kind, title=span.title, **box))
         means.append(svg.line("mean", (left, y), (right, y)))
         means.append(svg.label((left + right) / 2, up.end - 9, span.name, "tick", "middle"))

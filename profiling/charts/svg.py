@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup, escape
 
@@ -74,7 +75,7 @@ def line(kind: str, start: tuple[float, float], end: tuple[float, float]) -> str
 
 def label(x: float, y: float, words: str, kind: str, anchor: str = "start") -> str:
     """One line of text; ``y`` is its middle."""
-    place = {"x": x, "y": y, "text_anchor": anchor, "dominant_baseline": "central"}
+    place: dict[str, Any] = {"x": x, "y": y, "text_anchor": anchor, "dominant_baseline": "central"}
     return element("text", kind, escape(words), **place)
 
 

@@ -89,8 +89,9 @@ def _us(layer: LayerTime) -> float:
 
 def _ratio(over: float | NotMeasured | None, under: float | NotMeasured | None) -> float | None:
     """None where one of the two is missing."""
-    known = isinstance(over, (int, float)) and isinstance(under, (int, float)) and under
-    return over / under if known else None
+    if not isinstance(over, (int, float)) or not isinstance(under, (int, float)):
+        return None
+    return over / under if under else None
 
 
 def _spread(macs: Sequence[int]) -> str:

@@ -50,10 +50,10 @@ def trade_offs(page: Page) -> list[dict[str, Any]]:
     """The two scatter plots; none where fewer than two networks have an accuracy."""
     entries = _from_methods(page.methods) if page.methods else _from_comparison(page.comparison)
     plots = []
-    for key, *texts, name_cost in _PLOTS:
+    for key, title, sentence, cost_title, name_cost in _PLOTS:
         shown = [one for one in entries if one[key] is not None]
         if len(shown) >= 2:
-            plots.append(_plot(shown, key, *texts, name_cost))
+            plots.append(_plot(shown, key, title, sentence, cost_title, name_cost))
     return plots
 
 
