@@ -1,8 +1,8 @@
 """Latency, arithmetic, instructions, peers and reports. Imports without torch and TVM."""
 
 from headgate.device.agent.report import InstructionCount, Report
-from headgate.profiling.compare import Contestant, compare
-from headgate.profiling.comparison import Comparison, Standing
+from headgate.profiling.compare import compare
+from headgate.profiling.comparison import Comparison, Contestant, Standing
 from headgate.profiling.counted import CountedComparison, CountedStanding, compare_counted
 from headgate.profiling.instructions import count_instructions
 from headgate.profiling.profile import profile

@@ -1,13 +1,22 @@
-"""What a comparison found out: one standing per contestant, and the convention behind it."""
+"""Who is compared, against whom, and how each one did."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headgate.device.agent.absent import NotMeasured, to_json
+import numpy as np
+from numpy.typing import NDArray
+
+from headgate.device.agent import definitions
+from headgate.device.agent.absent import NotMeasured
 from headgate.device.agent.context import Context
 from headgate.device.agent.percentiles import Summary
+from headgate.device.program import Program
+from headgate.errors import UsageError, suggest
+from headgate.profiling.missing import Result
+from headgate.profiling.source import Source
 from headgate.profiling.statistics import Ratio
 
 CONVENTION = (
@@ -15,6 +24,36 @@ CONVENTION = (
     "contestant's time, per round; median over the rounds with its 95 % interval between "
     "order statistics."
 )
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One program to compare. Peers' MACs are known only for our ``.tflite`` files."""
+
+    name: str
+    program: Any
+    """Has ``run``; on this machine ``time`` too, as :class:`headgate.profiling.timing.Timed`."""
+    kind: str
+    """``dense``, ``gated`` or ``peer``."""
+    sha256: str
+    dense_macs: int | None = None
+    accuracy: float | None = None
+    packages: tuple[str, ...] = ()
+    quantized: bool = False
+    """In integers, so that a few images may get another class."""
+
+    @classmethod
+    def of_bundle(cls, source: Source, name: str | None = None) -> Contestant:
+        """A loaded bundle, called after its file unless named."""
+        kind = "gated" if source.manifest["gates"] else "dense"
+        macs = definitions.dense_macs(source.manifest["layers"])
+        return cls(name or source.name, source.program, kind, source.sha256, macs)
+
+    def scores(self, images: NDArray[np.float32]) -> NDArray[Any]:
+        """Outputs (N, classes) of images (N,C,H,W)."""
+        run = self.program.scores if isinstance(self.program, Program) else self.program.run
+        outputs = np.asarray(run(images))
+        return outputs.reshape(len(outputs), -1)
 
 
 @dataclass(frozen=True)
@@ -46,8 +85,8 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What :func:`compare` found out. ``to_json()`` gives plain data."""
+class Comparison(Result):
+    """What :func:`compare` found out."""
 
     machine: str
     baseline: str
@@ -62,12 +101,45 @@ class Comparison:
     mac_convention: str
     warnings: list[str]
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; a value that is missing is ``{"not_measured": reason}``."""
-        return dict(to_json(self))
-
     def __getitem__(self, name: str) -> Standing:
-        for standing in self.standings:
-            if standing.name == name:
-                return standing
-        raise KeyError(name)
+        return {one.name: one for one in self.standings}[name]
+
+
+def choose(contestants: Sequence[Contestant], name: str | None) -> Contestant:
+    """The baseline called ``name``; the first dense one, or the first, when None.
+
+    Raises:
+        UsageError: There is none, or two have the same name.
+    """
+    if not contestants:
+        raise UsageError("nothing to compare: give at least one bundle")
+    check_names([one.name for one in contestants])
+    if name is None:
+        return next((one for one in contestants if one.kind == "dense"), contestants[0])
+    by_name = {one.name: one for one in contestants}
+    if name not in by_name:
+        raise UsageError(f"no contestant is called {name!r}.{suggest(name, by_name)}")
+    return by_name[name]
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Make sure that no two are equal.
+
+    Raises:
+        UsageError: Two are.
+    """
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"two contestants are called {twice!r}; give one file another name")
+
+
+def agreement(
+    scores: NDArray[Any], base: NDArray[Any], labels: NDArray[np.integer[Any]] | None
+) -> dict[str, Any]:
+    """Shares of the images where the largest output is the baseline's, and the true class."""
+    top1 = scores.argmax(axis=1)
+    missing = NotMeasured("the images came without labels")
+    return {
+        "top1_agreement": float((top1 == base.argmax(axis=1)).mean()),
+        "accuracy_on_images": missing if labels is None else float((top1 == labels).mean()),
+    }

@@ -5,7 +5,7 @@ The counterpart of :mod:`headgate.profiling.compare` where there is no clock to 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headgate.device.agent import definitions
-from headgate.device.agent.absent import NotMeasured, to_json
+from headgate.device.agent.absent import NotMeasured
+from headgate.device.agent.report import InstructionCount
 from headgate.device.machines.qemu_user import CPUS
-from headgate.errors import InputError, ToolMissing, UsageError
-from headgate.profiling.compare import check_names, choose
-from headgate.profiling.instructions import count_instructions
-from headgate.profiling.source import Source, open_source
+from headgate.device.program import Program
+from headgate.errors import InputError, UsageError
+from headgate.profiling.comparison import Contestant, agreement, check_names, choose
+from headgate.profiling.instructions import Totals, count_instructions
+from headgate.profiling.missing import Result, derive, figure, unless_missing
+from headgate.profiling.source import open_source
 
 CONVENTION = (
     "Executed instructions of one inference of the first image, counted under QEMU's user mode: "
@@ -54,8 +57,8 @@ class CountedStanding:
 
 
 @dataclass(frozen=True)
-class CountedComparison:
-    """What :func:`compare_counted` found out. ``to_json()`` gives plain data."""
+class CountedComparison(Result):
+    """What :func:`compare_counted` found out."""
 
     machine: str
     cpu: str
@@ -65,27 +68,8 @@ class CountedComparison:
     convention: str
     mac_convention: str
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; a value that is missing is ``{"not_measured": reason}``."""
-        return dict(to_json(self))
-
     def __getitem__(self, name: str) -> CountedStanding:
-        for standing in self.standings:
-            if standing.name == name:
-                return standing
-        raise KeyError(name)
-
-
-@dataclass(frozen=True)
-class _Contestant:
-    name: str
-    kind: str
-    sha256: str
-    outputs: NDArray[np.float32]
-    instructions: int | NotMeasured
-    exact: bool
-    dense_macs: int
-    executed_macs: int
+        return {one.name: one for one in self.standings}[name]
 
 
 def compare_counted(
@@ -121,18 +105,23 @@ def compare_counted(
     names = [_name(path) for path in paths]
     check_names(names)
     contestants = [
-        _bundle(sources[path], images, machine)
-        if path in sources
-        else _tflite(path, name, images, machine)
+        Contestant.of_bundle(sources[path]) if path in sources else _tflite(path, name, machine)
         for path, name in zip(paths, names, strict=True)
     ]
     base = choose(contestants, baseline)
+    scores = {one.name: one.scores(images) for one in contestants}
+    counts = {
+        one.name: unless_missing(_count, one.program, images[:1], machine) for one in contestants
+    }
     return CountedComparison(
         machine=machine,
         cpu=CPUS[machine.removeprefix("qemu:")],
         baseline=base.name,
         images=len(images),
-        standings=[_standing(one, base, labels) for one in contestants],
+        standings=[
+            _standing(one, base, counts, agreement(scores[one.name], scores[base.name], labels))
+            for one in contestants
+        ],
         convention=CONVENTION,
         mac_convention=definitions.CONVENTION,
     )
@@ -146,65 +135,41 @@ def _name(path: Path) -> str:
     raise UsageError(f"{path}: only .hgb and .tflite files run on emulated boards")
 
 
-def _bundle(source: Source, images: NDArray[np.float32], machine: str) -> _Contestant:
-    outputs = source.program.scores(images)
-    done = int(source.program.executed_macs()[0])
-    instructions: int | NotMeasured
-    try:
-        count = count_instructions(source.bundle, images[:1], machine=machine)
-        instructions, exact = count.instructions, count.exact
-    except ToolMissing as missing:
-        instructions, exact = NotMeasured(str(missing)), False
-    kind = "gated" if source.manifest["gates"] else "dense"
-    dense = definitions.dense_macs(source.manifest["layers"])
-    return _Contestant(source.name, kind, source.sha256, outputs, instructions, exact, dense, done)
-
-
-def _tflite(path: Path, name: str, images: NDArray[np.float32], machine: str) -> _Contestant:
+def _tflite(path: Path, name: str, machine: str) -> Contestant:
     from headgate.profiling.peers.emulated import EmulatedLiteRT
 
     network = EmulatedLiteRT(path, machine)
-    outputs = network.run(images)
-    instructions: int | NotMeasured
-    try:
-        count = network.count(images[:1])
-        instructions, exact = count.instructions, count.exact
-    except ToolMissing as missing:
-        instructions, exact = NotMeasured(str(missing)), False
-    macs = int(network.manifest["dense_macs"])
-    return _Contestant(name, "peer", network.sha256, outputs, instructions, exact, macs, macs)
+    return Contestant(name, network, "peer", network.sha256, int(network.manifest["dense_macs"]))
+
+
+def _count(program: Any, image: NDArray[np.float32], machine: str) -> InstructionCount | Totals:
+    if isinstance(program, Program):
+        return count_instructions(program.bundle, image, machine=machine)
+    totals: Totals = program.count(image)
+    return totals
 
 
 def _standing(
-    one: _Contestant, base: _Contestant, labels: NDArray[np.integer[Any]] | None
+    one: Contestant,
+    base: Contestant,
+    counts: Mapping[str, InstructionCount | Totals | NotMeasured],
+    agreed: Mapping[str, Any],
 ) -> CountedStanding:
-    top1 = one.outputs.reshape(len(one.outputs), -1).argmax(axis=1)
-    base_top1 = base.outputs.reshape(len(top1), -1).argmax(axis=1)
+    instructions, of_base = (figure(counts[name], "instructions") for name in (one.name, base.name))
+    assert one.dense_macs is not None and base.dense_macs is not None
+    done = one.dense_macs
+    if isinstance(one.program, Program):
+        done = int(one.program.executed_macs()[0])
     return CountedStanding(
         name=one.name,
         kind=one.kind,
         sha256=one.sha256,
-        instructions=one.instructions,
-        exact=one.exact,
-        fewer=_fewer(base.instructions, one.instructions),
+        instructions=instructions,
+        exact=figure(counts[one.name], "exact") is True,
+        fewer=derive(lambda own, base: base / own, instructions, of_base),
         dense_macs=one.dense_macs,
-        executed_macs=one.executed_macs,
-        per_mac=(
-            one.instructions
-            if isinstance(one.instructions, NotMeasured)
-            else one.instructions / one.executed_macs
-        ),
-        macs_saved=definitions.macs_saved(one.executed_macs, base.dense_macs),
-        top1_agreement=float((top1 == base_top1).mean()),
-        accuracy_on_images=(
-            NotMeasured("the images came without labels")
-            if labels is None
-            else float((top1 == labels).mean())
-        ),
+        executed_macs=done,
+        per_mac=derive(lambda count: count / done, instructions),
+        macs_saved=definitions.macs_saved(done, base.dense_macs),
+        **agreed,
     )
-
-
-def _fewer(base: int | NotMeasured, own: int | NotMeasured) -> float | NotMeasured:
-    if isinstance(own, NotMeasured):
-        return own
-    return base if isinstance(base, NotMeasured) else base / own

@@ -6,9 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from headgate.device.agent.absent import to_json
 from headgate.device.agent.report import InstructionCount, Report
 from headgate.device.agent_report import decode_agent_report, looks_like_agent_report
 from headgate.device.schema import Mismatch, decode
@@ -16,12 +14,13 @@ from headgate.errors import InputError, MissingFile, why
 from headgate.profiling.comparison import Comparison
 from headgate.profiling.effort import Effort
 from headgate.profiling.method_row import Row
+from headgate.profiling.missing import Result
 
 SCHEMA = 4
 
 
 @dataclass(frozen=True)
-class Page:
+class Page(Result):
     """What :func:`build_report` put together. Its JSON stands beside the page."""
 
     schema: int
@@ -33,10 +32,6 @@ class Page:
     instructions: dict[str, InstructionCount]
     """Counts by network, beside those of the reports."""
     reproduce: list[str]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; a value that is missing is ``{"not_measured": reason}``."""
-        return dict(to_json(self))
 
 
 def build_report(

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headgate.device.agent import definitions
-from headgate.device.agent.absent import NotMeasured, to_json
+from headgate.device.agent.absent import NotMeasured
 from headgate.device.program import Program
 from headgate.profiling.gallery import Example, pick_examples, pictures_of
+from headgate.profiling.missing import Result
 from headgate.profiling.source import Source
 from headgate.profiling.statistics import Distribution, distribution, rank_correlation
 
@@ -55,8 +56,8 @@ class Hardness:
 
 
 @dataclass(frozen=True)
-class Effort:
-    """What :func:`measure_effort` found out. ``to_json()`` gives plain data."""
+class Effort(Result):
+    """What :func:`measure_effort` found out."""
 
     name: str
     images: int
@@ -74,10 +75,6 @@ class Effort:
     hardness: Hardness | NotMeasured
     cheapest: list[Example] = field(default_factory=list)
     dearest: list[Example] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; a value that is missing is ``{"not_measured": reason}``."""
-        return dict(to_json(self))
 
 
 def measure_effort(

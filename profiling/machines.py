@@ -102,6 +102,14 @@ class Entry:
         speedup = figure(self.speedup, "median")
         return derive(definitions.realised, speedup, self.macs_saved)
 
+    @property
+    def energy_per_mac_nj(self) -> float | NotMeasured:
+        """Nanojoules of gross energy for an executed MAC."""
+        if self.executed_macs == 0:
+            return NotMeasured("no MACs were executed")
+        energy_mj = figure(self.energy, "energy_per_inference_mj")
+        return derive(lambda mj, macs: mj * 1e6 / macs, energy_mj, self.executed_macs)
+
     def _against_dense(
         self, part: str, name: str, ratio: Callable[[Any, Any], Ratio | NotMeasured]
     ) -> Ratio | NotMeasured:

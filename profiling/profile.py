@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from headgate.device.agent.absent import NotMeasured
-from headgate.device.agent.report import InstructionCount, Report
+from headgate.device.agent.report import Report
 from headgate.device.agent.settings import Settings
 from headgate.device.bundle import Bundle
 from headgate.device.files import storage_error
 from headgate.device.machines.find import find_machine
 from headgate.device.protocol import RUNNER
-from headgate.errors import BundleError, InputError, ToolMissing
+from headgate.errors import BundleError, InputError
 from headgate.profiling.instructions import count_instructions
+from headgate.profiling.missing import unless_missing
 
 BUDGET_S = 2.0
 """On this machine, where somebody waits: for times of the whole, and again for the layers."""
@@ -83,7 +83,9 @@ def measure(
     report = dataclasses.replace(report, bundle=dataclasses.replace(report.bundle, name=name))
     if not chosen.emulated:
         return report
-    return dataclasses.replace(report, instructions=_instructions(opened, images, machine))
+    first = None if images is None else images[:1]
+    counted = unless_missing(count_instructions, opened, first, machine=machine)
+    return dataclasses.replace(report, instructions=counted)
 
 
 def _write(images: NDArray[np.float32], bundle: Bundle, path: Path) -> Path:
@@ -99,13 +101,3 @@ def _write(images: NDArray[np.float32], bundle: Bundle, path: Path) -> Path:
     except OSError as error:
         raise storage_error("write", path, error) from error
     return path
-
-
-def _instructions(
-    bundle: Bundle, images: NDArray[np.float32] | None, machine: str
-) -> InstructionCount | NotMeasured:
-    try:
-        first = None if images is None else images[:1]
-        return count_instructions(bundle, first, machine=machine)
-    except ToolMissing as missing:
-        return NotMeasured(str(missing))

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 from headgate.device.agent.absent import is_measured
 from headgate.device.files import atomic_write
 from headgate.profiling.data import Page, build_report, read_page
+from headgate.profiling.method_row import counts_differ
 from headgate.profiling.report_csv import csv_tables
 from headgate.profiling.views.cells import FILTERS
 from headgate.profiling.views.latency import by_input, macs_spread
 from headgate.profiling.views.page import build_view
+from headgate.profiling.views.plots import mark
 
 if TYPE_CHECKING:
     import jinja2
@@ -65,6 +67,12 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {**FILTERS, "by_input": by_input, "macs_spread": macs_spread}
+    environment.filters |= {
+        **FILTERS,
+        "by_input": by_input,
+        "counts_differ": counts_differ,
+        "macs_spread": macs_spread,
+        "mark": mark,
+    }
     environment.tests["measured"] = is_measured
     return environment

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from headgate.device.agent.absent import NotMeasured
-from headgate.device.agent.check import Check
 from headgate.device.agent.energy import Energy
 from headgate.device.agent.latency import Latency
-from headgate.device.agent.percentiles import Summary
-from headgate.profiling.comparison import Comparison, Standing
+from headgate.profiling.comparison import Comparison
 from headgate.profiling.data import Page
 from headgate.profiling.effort import GROUPS
 from headgate.profiling.machines import Entry, boards_of
-from headgate.profiling.statistics import Ratio
+from headgate.profiling.missing import figure
 
 Line = Sequence[Any] | Mapping[str, Any]
 _RUN = (
@@ -31,7 +29,7 @@ _LAYER = (
     "channels,active_inputs,active_outputs"
 )
 _WINDOW = (
-    "sample,start_s,end_s,inferences,latency_ms,energy_mj,average_power_mw,"
+    "machine,network,kind,sample,start_s,end_s,inferences,latency_ms,energy_mj,average_power_mw,"
     "energy_per_inference_mj,net_energy_per_inference_mj,energy_delay_mj_ms,cpu_share,samples,"
     "gaps,gap_s"
 )
@@ -39,112 +37,109 @@ _METHOD = (
     "name,network,method,program,accuracy,accuracy_images,dense_macs,counted_macs,mean_macs,"
     "p95_macs,max_macs,fewer,median_us,low_us,high_us,speedup,realised,weights_bytes,file_bytes"
 )
+# Where a column's value lies in what a line is about.
+_MIDDLE = {
+    "median_us": "latency_us.middle.value",
+    "low_us": "latency_us.middle.low",
+    "high_us": "latency_us.middle.high",
+    "speedup": "speedup.median",
+}
+_OF_BOTH = {
+    **_MIDDLE,
+    "network": "name",
+    "kind": "kind",
+    "runs": "latency_us.count",
+    "p90_us": "latency_us.percentiles.p90.value",
+    "p95_us": "latency_us.percentiles.p95.value",
+    "p99_us": "latency_us.percentiles.p99.value",
+    "dense_macs": "dense_macs",
+    "executed_macs": "executed_macs",
+    "macs_saved": "macs_saved",
+}
+_OF_STANDING = {
+    **_OF_BOTH,
+    "arithmetic_speedup": "arithmetic_speedup",
+    "time_saved": "time_saved",
+    "realised": "realised.median",
+    "accuracy": "accuracy",
+    "top1_agreement": "top1_agreement",
+    "bundle_sha256": "sha256",
+}
+_OF_ENTRY = {
+    **_OF_BOTH,
+    "threads": "threads",
+    "valid": "report.valid",
+    "taken_utc": "report.context.before.taken_utc",
+    "realised": "realised",
+    "sensor": "energy.sensor",
+    "scope": "energy.scope",
+    "idle_mw": "energy.idle.average_power_mw",
+    "power_mw": "energy.average_power_mw",
+    "energy_mj": "energy.energy_per_inference_mj",
+    "net_energy_mj": "energy.net_energy_per_inference_mj",
+    "energy_delay_mj_ms": "energy.energy_delay_mj_ms",
+    "energy_ratio": "energy_ratio.median",
+    "outputs_passed": "report.outputs.passed",
+    "max_error": "report.outputs.max_error",
+    "bundle_sha256": "report.bundle.sha256",
+    "model_sha256": "report.bundle.model_sha256",
+}
+_OF_METHOD = {
+    **_MIDDLE,
+    "mean_macs": "macs.mean",
+    "p95_macs": "macs.p95",
+    "max_macs": "macs.maximum",
+}
 
 
 def csv_tables(page: Page) -> dict[str, str]:
     """The tables by what is added to the report's name; each only if it has lines, but the first
     two."""
     entries = [(board.title, one) for board in boards_of(page.reports) for one in board.entries]
-    runs = [_standing(one, page.comparison) for one in _standings(page.comparison)]
-    runs += [_run(title, entry) for title, entry in entries]
     tables = {
-        "": render_csv(_RUN, runs),
-        "-layers": render_csv(_LAYER, _each(entries, _layers)),
+        "": render_csv(_RUN, [*_in_turn(page.comparison), *(_alone(*one) for one in entries)]),
+        "-layers": render_csv(_LAYER, [line for one in entries for line in _layers(*one)]),
     }
-    if any(isinstance(entry.energy, Energy) for _, entry in entries):
-        tables["-windows"] = render_csv(f"machine,network,kind,{_WINDOW}", _each(entries, _windows))
-        header = "machine,network,kind,time_s,power_mw"
-        tables["-trace"] = render_csv(header, _each(entries, _trace))
+    powered = [
+        (entry.energy, {"machine": title, "network": entry.name, "kind": entry.kind})
+        for title, entry in entries
+        if isinstance(entry.energy, Energy)
+    ]
+    if powered:
+        windows = [about | vars(one) for energy, about in powered for one in energy.windows]
+        trace = [[*about.values(), *point] for energy, about in powered for point in energy.trace]
+        tables["-windows"] = render_csv(_WINDOW, windows)
+        tables["-trace"] = render_csv("machine,network,kind,time_s,power_mw", trace)
     if page.efforts:
         tables |= {"-macs": _macs(page), "-density": _density(page)}
     if page.methods:
-        tables["-methods"] = _methods(page)
+        methods = [vars(row) | _values(row, _OF_METHOD) for row in page.methods]
+        tables["-methods"] = render_csv(_METHOD, methods)
     return tables
 
 
-def _standings(comparison: Comparison | None) -> Sequence[Standing]:
-    return comparison.standings if comparison else ()
+def _values(about: Any, paths: Mapping[str, str]) -> dict[str, Any]:
+    return {column: figure(about, path) for column, path in paths.items()}
 
 
-def _standing(one: Standing, comparison: Comparison | None) -> dict[str, Any]:
-    """A program that was timed in turn with others."""
-    assert comparison is not None
-    return {
-        "machine": comparison.machine,
-        "network": one.name,
-        "kind": one.kind,
-        "timed": "in turn",
-        "threads": 1,
-        "taken_utc": comparison.context.taken_utc,
-        **_times(one.latency_us),
-        "speedup": one.speedup.median,
-        "dense_macs": one.dense_macs,
-        "executed_macs": one.executed_macs,
-        "arithmetic_speedup": one.arithmetic_speedup,
-        "macs_saved": one.macs_saved,
-        "time_saved": one.time_saved,
-        "realised": one.realised.median if isinstance(one.realised, Ratio) else None,
-        "accuracy": one.accuracy,
-        "top1_agreement": one.top1_agreement,
-        "bundle_sha256": one.sha256,
-    }
+def _in_turn(comparison: Comparison | None) -> Iterable[Line]:
+    """Programs that were timed in turn."""
+    if comparison is None:
+        return
+    known = {"machine": comparison.machine, "timed": "in turn", "threads": 1}
+    known["taken_utc"] = comparison.context.taken_utc
+    for one in comparison.standings:
+        yield known | _values(one, _OF_STANDING)
 
 
-def _run(title: str, entry: Entry) -> dict[str, Any]:
+def _alone(title: str, entry: Entry) -> Line:
     """A network that was measured by itself."""
-    report, speedup, ratio = entry.report, entry.speedup, entry.energy_ratio
-    line = {
-        "machine": title,
-        "network": entry.name,
-        "kind": entry.kind,
-        "timed": "alone",
-        "threads": entry.threads,
-        "valid": report.valid,
-        "invalid_because": "; ".join(report.invalid_because),
-        "taken_utc": report.context.before.taken_utc,
-        **_times(entry.latency_us),
-        "speedup": speedup.median if isinstance(speedup, Ratio) else None,
-        "dense_macs": entry.dense_macs,
-        "executed_macs": entry.executed_macs,
-        "macs_saved": entry.macs_saved,
-        "realised": entry.realised,
-        "energy_ratio": ratio.median if isinstance(ratio, Ratio) else None,
-        "bundle_sha256": report.bundle.sha256,
-        "model_sha256": report.bundle.model_sha256,
-    }
-    if isinstance(energy := entry.energy, Energy):
-        line |= {
-            "sensor": energy.sensor,
-            "scope": energy.scope,
-            "idle_mw": energy.idle.average_power_mw,
-            "power_mw": energy.average_power_mw,
-            "energy_mj": energy.energy_per_inference_mj,
-            "net_energy_mj": energy.net_energy_per_inference_mj,
-            "energy_delay_mj_ms": energy.energy_delay_mj_ms,
-        }
-    if isinstance(outputs := report.outputs, Check):
-        line |= {"outputs_passed": outputs.passed, "max_error": outputs.max_error}
-    return line
+    why = "; ".join(entry.report.invalid_because)
+    known = {"machine": title, "timed": "alone", "invalid_because": why}
+    return known | _values(entry, _OF_ENTRY)
 
 
-def _times(times: Summary | NotMeasured) -> dict[str, Any]:
-    if isinstance(times, NotMeasured):
-        return {}
-    middle = times.middle
-    tails = {f"{name}_us": times.percentiles[name].value for name in ("p90", "p95", "p99")}
-    ends = {"median_us": middle.value, "low_us": middle.low, "high_us": middle.high}
-    return {"runs": times.count, **ends, **tails}
-
-
-def _each(
-    entries: Iterable[tuple[str, Entry]], lines: Callable[[Entry], Iterable[Sequence[Any]]]
-) -> Iterable[Line]:
-    for title, entry in entries:
-        for line in lines(entry):
-            yield [title, entry.name, entry.kind, *line]
-
-
-def _layers(entry: Entry) -> Iterable[Sequence[Any]]:
+def _layers(title: str, entry: Entry) -> Iterable[Line]:
     """One line per layer and input."""
     if not isinstance(entry.latency, Latency):
         return
@@ -155,39 +150,10 @@ def _layers(entry: Entry) -> Iterable[Sequence[Any]]:
             sides = (layer.active_inputs, layer.active_outputs)
             active = [None if one is None else one[index] for one in sides]
             yield [
-                *(entry.threads, layer.name, layer.operator, layer.is_gate, index, times),
+                *(title, entry.name, entry.kind, entry.threads),
+                *(layer.name, layer.operator, layer.is_gate, index, times),
                 *(layer.dense_macs, macs, layer.channels, *active),
             ]
-
-
-def _windows(entry: Entry) -> Iterable[Sequence[Any]]:
-    windows = entry.energy.windows if isinstance(entry.energy, Energy) else []
-    return [[getattr(one, key) for key in _WINDOW.split(",")] for one in windows]
-
-
-def _trace(entry: Entry) -> Iterable[Sequence[Any]]:
-    """The power over time that the page draws."""
-    return entry.energy.trace if isinstance(entry.energy, Energy) else []
-
-
-def _methods(page: Page) -> str:
-    """One line per row of the table of methods."""
-    rows = []
-    for row in page.methods:
-        middle = row.latency_us.middle
-        rows.append(
-            {
-                **vars(row),
-                "mean_macs": row.macs.mean,
-                "p95_macs": row.macs.p95,
-                "max_macs": row.macs.maximum,
-                "median_us": middle.value,
-                "low_us": middle.low,
-                "high_us": middle.high,
-                "speedup": row.speedup.median,
-            }
-        )
-    return render_csv(_METHOD, rows)
 
 
 def _macs(page: Page) -> str:

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headgate.device.agent.absent import NotMeasured, to_json
+from headgate.device.agent.absent import NotMeasured
 from headgate.device.agent.context import Context
 from headgate.device.agent.latency import EMULATED
 from headgate.device.agent.percentiles import Summary, summarize
 from headgate.device.agent.report import NOT_COUNTED
-from headgate.errors import ToolMissing
 from headgate.profiling.context import pinned, read_context, warnings_between
-from headgate.profiling.peers import EmulatedLiteRT, LiteRT, open_tflite
+from headgate.profiling.missing import Result, figure, unless_missing
+from headgate.profiling.peers import LiteRT, open_tflite
 from headgate.profiling.profile import BUDGET_S
-from headgate.profiling.timing import BURST_RUNS, fitting_rounds, time_burst
+from headgate.profiling.timing import time_in_turn
 
 
 @dataclass(frozen=True)
-class TFLiteProfile:
-    """What :func:`profile_tflite` found out. ``to_json()`` gives plain data."""
+class TFLiteProfile(Result):
+    """What :func:`profile_tflite` found out."""
 
     name: str
     machine: str
@@ -38,10 +37,6 @@ class TFLiteProfile:
     dense_macs: int | NotMeasured
     context: Context
     warnings: list[str]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; a value that is missing is ``{"not_measured": reason}``."""
-        return dict(to_json(self))
 
 
 def profile_tflite(
@@ -69,17 +64,14 @@ def profile_tflite(
         shape = network.manifest["inputs"][0]["shape"]
         images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     rounds: list[list[float]] = []
-    packages = network.packages if isinstance(network, LiteRT) else ()
-    instructions: int | NotMeasured = NOT_COUNTED
-    if isinstance(network, EmulatedLiteRT):
-        try:
-            instructions = network.count(images[:1]).instructions
-        except ToolMissing as missing:
-            instructions = NotMeasured(str(missing))
-    before = read_context(packages)
     if isinstance(network, LiteRT):
+        instructions: int | NotMeasured = NOT_COUNTED
+        before = read_context(network.packages)
         with pinned():
-            rounds = _time(network, images, repeat)
+            (rounds,) = time_in_turn([network], images, repeat, BUDGET_S)
+    else:
+        instructions = figure(unless_missing(network.count, images[:1]), "instructions")
+        before = read_context()
     macs = network.manifest["dense_macs"]
     return TFLiteProfile(
         name=path.stem,
@@ -95,14 +87,3 @@ def profile_tflite(
         context=before,
         warnings=warnings_between(before, read_context()) if rounds else [],
     )
-
-
-def _time(network: LiteRT, images: NDArray[np.float32], repeat: int | None) -> list[list[float]]:
-    """Microseconds of every run, by round."""
-    guess_us = float(np.median(time_burst(network, images[:1], BURST_RUNS)))
-    rounds = repeat or fitting_rounds(guess_us, BURST_RUNS * len(images), BUDGET_S)
-    singles = [images[index : index + 1] for index in range(len(images))]
-    return [
-        [float(us) for image in singles for us in time_burst(network, image, BURST_RUNS)]
-        for _ in range(rounds)
-    ]

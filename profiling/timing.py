@@ -1,4 +1,4 @@
-"""What can be timed, and how one burst of runs is taken.
+"""What can be timed, and how runs are taken: in bursts, one program after the other.
 
 Every contestant, ours or a peer, answers ``time(array, repeat, warmup)`` with one latency in
 microseconds per run. A burst discards its own first runs, so that what ran before it on the CPU
@@ -7,6 +7,7 @@ leaves no trace in the numbers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +29,27 @@ def time_burst(program: Timed, image: NDArray[np.float32], runs: int) -> NDArray
     """Latencies in microseconds of ``runs`` inferences of one image (1,C,H,W), after a warm-up."""
     latencies = program.time(image, repeat=runs, warmup=BURST_WARMUP)
     return np.asarray(latencies, dtype=np.float64).ravel()
+
+
+def time_in_turn(
+    programs: Sequence[Timed], images: NDArray[np.float32], rounds: int | None, budget_s: float
+) -> list[list[list[float]]]:
+    """Latencies in microseconds: of each program by rounds, in each a burst for every image.
+
+    Every round starts with another program. Where their number is not given, as many rounds are
+    run as fit ``budget_s`` for each program.
+    """
+    singles = [images[index : index + 1] for index in range(len(images))]
+    if rounds is None:
+        slowest_us = max(float(time_burst(one, singles[0], 1)[0]) for one in programs)
+        rounds = fitting_rounds(slowest_us, BURST_RUNS * len(images), budget_s)
+    times: list[list[list[float]]] = [[] for _ in programs]
+    for turn in range(rounds):
+        for step in range(len(programs)):
+            index = (turn + step) % len(programs)
+            bursts = [time_burst(programs[index], image, BURST_RUNS) for image in singles]
+            times[index].append(np.concatenate(bursts).tolist())
+    return times
 
 
 def fitting_rounds(latency_us: float, runs_per_round: int, budget_s: float) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from headgate.device.agent.absent import NotMeasured
@@ -21,37 +20,32 @@ def three_digits(value: float) -> str:
 
 def microseconds(value: Any) -> str:
     """A duration in microseconds, as us, ms or s."""
-    if isinstance(value, NotMeasured):
-        return ABSENT
-    for factor, unit in ((1e6, "s"), (1e3, "ms")):
-        if value >= factor * 0.9995:
-            return f"{three_digits(value / factor)} {unit}"
-    return f"{three_digits(value)} µs"
+    return _scaled(value, (1e6, "s"), (1e3, "ms"), (1.0, "µs"))
 
 
 def millijoules(value: Any) -> str:
     """An energy in millijoules, as uJ, mJ or J."""
-    return _scaled(value, ((1e3, "J"), (1.0, "mJ"), (1e-3, "µJ")))
+    return _scaled(value, (1e3, "J"), (1.0, "mJ"), (1e-3, "µJ"), zero="0 J")
 
 
 def milliwatts(value: Any) -> str:
     """A power in milliwatts, as mW or W."""
-    return _scaled(value, ((1e3, "W"), (1.0, "mW")))
+    return _scaled(value, (1e3, "W"), (1.0, "mW"), zero="0 W")
 
 
 def energy_delay(value: Any) -> str:
-    """An energy times a latency in mJ ms, which is uJ s, as that or mJ s."""
-    return _scaled(value, ((1e3, "mJ s"), (1.0, "µJ s"), (1e-3, "nJ s")))
+    """An energy times a latency in mJ ms, which is uJ s, as nJ s, that or mJ s."""
+    return _scaled(value, (1e3, "mJ s"), (1.0, "µJ s"), (1e-3, "nJ s"), zero="0 mJ s")
 
 
 def macs(value: Any) -> str:
     """A number of MACs, as k, M or G."""
-    return _counted(value)
+    if not isinstance(value, NotMeasured) and value < 999.5:
+        return f"{value:.0f}"
+    return _scaled(value, (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
-def instructions(value: Any) -> str:
-    """A number of instructions, as k, M or G."""
-    return _counted(value)
+instructions = macs
 
 
 def times(value: Any) -> str:
@@ -64,23 +58,14 @@ def percent(value: Any, digits: int = 0) -> str:
     return ABSENT if isinstance(value, NotMeasured) else f"{100 * value:.{digits}f} %"
 
 
-def _scaled(value: Any, units: Sequence[tuple[float, str]]) -> str:
-    """In the largest unit of which there is at least one; in the last if there is none."""
+def _scaled(value: Any, *units: tuple[float, str], zero: str = "") -> str:
+    """In the largest unit of which there is at least one, else in the last.
+
+    ``zero`` stands for what would round to 0.000 of that.
+    """
     if isinstance(value, NotMeasured):
         return ABSENT
-    if abs(value) < 0.0005 * units[-1][0]:
-        return f"0 {units[0][1]}"
-    for factor, unit in units:
-        if abs(value) >= factor * 0.9995:
-            return f"{three_digits(value / factor)} {unit}"
-    factor, unit = units[-1]
+    factor, unit = next((one for one in units if abs(value) >= one[0] * 0.9995), units[-1])
+    if zero and abs(value) < 0.0005 * factor:
+        return zero
     return f"{three_digits(value / factor)} {unit}"
-
-
-def _counted(value: Any) -> str:
-    if isinstance(value, NotMeasured):
-        return ABSENT
-    for factor, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if value >= factor * 0.9995:
-            return f"{three_digits(value / factor)}{unit}"
-    return f"{value:.0f}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from headgate.profiling.charts import svg
 from headgate.profiling.charts.labels import CHARACTER
@@ -49,13 +50,11 @@ def heat_map(
 
 
 def _cell(cell: Cell | None, x: float, y: float, wide: float) -> str:
-    place = f'x="{x + 1:g}" y="{y + 1:g}" width="{wide - 2:g}" height="{ROW - 2}"'
+    box: dict[str, Any] = {"x": x + 1, "y": y + 1, "width": wide - 2, "height": ROW - 2}
     if cell is None:
-        return f'<rect class="blank" {place}><title>not gated</title></rect>'
+        return svg.element("rect", "blank", title="not gated", **box)
     share = min(max(cell.share, 0.0), 1.0)
     kind = "share strong" if share >= DARK else "share"
     number = svg.label(x + wide / 2, y + ROW / 2, f"{100 * share:.0f}", kind, "middle")
-    return (
-        f'<g><title>{escape(cell.title)}</title><rect class="heat" {place} '
-        f'fill-opacity="{round(share, 3):g}"/>{number}</g>'
-    )
+    shade = svg.element("rect", "heat", fill_opacity=share, **box)
+    return svg.element("g", "", shade + number, title=cell.title)

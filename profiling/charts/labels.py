@@ -57,13 +57,12 @@ def place_labels(
 
     Args:
         points: Centres of the markers in pixels.
-        names: What is written beside each.
         frame: No label leaves it.
         marker: Half the width of a marker, which no label covers.
         lines: What else labels must leave free.
 
     Returns:
-        A box per point, in their order; None where the frame has no room left.
+        A box per point; None where the frame has no room left.
     """
     taken = [Box(x - marker, y - marker, 2 * marker, 2 * marker) for x, y in points]
     taken += lines

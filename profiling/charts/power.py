@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from headgate.profiling.charts import svg
-from headgate.profiling.charts.axis import Axis
 
 WIDTH, HEIGHT = 940, 250
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 34, 48
@@ -39,32 +39,35 @@ def power_trace(
 
     Args:
         trace: Seconds and power, rising in time.
-        spans: What to shade.
-        title: Text alternative of the drawing.
         name_power: Text of a tick of the power axis.
         ceiling: Where that axis ends, so that several drawings have one scale; it starts at zero.
     """
     times = [time for time, _ in trace] + [end for one in spans for end in (one.start, one.end)]
-    across = Axis(min(times), max(times) if max(times) > min(times) else 1.0, LEFT, WIDTH - RIGHT)
+    last = max(times) if max(times) > min(times) else 1.0
+    across = svg.Axis(min(times), last, LEFT, WIDTH - RIGHT)
     floor = min([0.0, *(power for _, power in trace)])
-    up = Axis(floor, ceiling if ceiling > 0 else 1.0, HEIGHT - BOTTOM, TOP)
-    parts = []
-    for span in spans:
-        left, right = across(span.start), across(span.end)
-        parts.append(
-            f'<rect class="{span.kind}" x="{left:g}" y="{up.end:g}" '
-            f'width="{max(right - left, 0.5):g}" height="{up.start - up.end:g}">'
-            f"<title>{escape(span.title)}</title></rect>"
-        )
-    parts.append(svg.grid(across, up, lambda second: f"{second:g}", name_power, "seconds", ""))
-    # Left of the spans' names, where the grid would put it among them.
-    parts.append(svg.label(LEFT - 8, up.end - 9, "power", "axis-title", "end"))
-    points = " ".join(f"{across(time):g},{up(power):g}" for time, power in envelope(trace, COLUMNS))
-    parts.append(f'<polyline class="power" points="{points}"/>')
+    up = svg.Axis(floor, ceiling if ceiling > 0 else 1.0, HEIGHT - BOTTOM, TOP)
+    shades, means = [], []
     for span in spans:
         left, right, y = across(span.start), across(span.end), up(span.mean)
-        parts.append(f'<line class="mean" x1="{left:g}" x2="{right:g}" y1="{y:g}" y2="{y:g}"/>')
-        parts.append(svg.label((left + right) / 2, up.end - 9, span.name, "tick", "middle"))
+        box: dict[str, Any] = {
+            "x": left,
+            "y": up.end,
+            "width": max(right - left, 0.5),
+            "height": up.start - up.end,
+        }
+        shades.append(svg.element("rect", span.kind, title=span.title, **box))
+        means.append(svg.line("mean", (left, y), (right, y)))
+        means.append(svg.label((left + right) / 2, up.end - 9, span.name, "tick", "middle"))
+    points = " ".join(f"{across(time):g},{up(power):g}" for time, power in envelope(trace, COLUMNS))
+    parts = [
+        *shades,
+        svg.grid(across, up, lambda second: f"{second:g}", name_power, "seconds", ""),
+        # Left of the spans' names, where the grid would put it among them.
+        svg.label(LEFT - 8, up.end - 9, "power", "axis-title", "end"),
+        svg.element("polyline", "power", points=points),
+        *means,
+    ]
     return svg.drawing("".join(parts), WIDTH, HEIGHT, title)
 
 

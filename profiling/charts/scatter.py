@@ -6,16 +6,15 @@ name beside it: nothing is told by colour alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from headgate.profiling.charts import svg
-from headgate.profiling.charts.axis import axis_around
 from headgate.profiling.charts.labels import Box, place_labels
-from headgate.profiling.charts.pareto import pareto_front
 
 WIDTH, HEIGHT = 760, 430
 LEFT, RIGHT, TOP, BOTTOM = 64, 20, 34, 52
@@ -71,8 +70,8 @@ def scatter(
     """
     costs = [point.cost for point in points]
     values = [point.value for point in points]
-    across = axis_around(costs, LEFT, WIDTH - RIGHT)
-    up = axis_around(values, HEIGHT - BOTTOM, TOP)
+    across = svg.axis_around(costs, LEFT, WIDTH - RIGHT)
+    up = svg.axis_around(values, HEIGHT - BOTTOM, TOP)
     front = pareto_front(costs, values)
     centres = [(across(cost), up(value)) for cost, value in zip(costs, values, strict=True)]
     frame = Box(LEFT, TOP, WIDTH - RIGHT - LEFT, HEIGHT - BOTTOM - TOP)
@@ -88,7 +87,7 @@ def scatter(
     )
     parts = [svg.grid(across, up, name_cost, name_value, cost_title, value_title)]
     path = "L".join(f"{x:g} {y:g}" for x, y in corners)
-    parts.append(f'<path class="front" d="M{path}"><title>Pareto front</title></path>')
+    parts.append(svg.element("path", "front", title="Pareto front", d=f"M{path}"))
     named = dict(zip(order, boxes, strict=True))
     for index, point in enumerate(points):
         parts.append(_named_mark(point, centres[index], named[index], index in front))
@@ -111,23 +110,22 @@ def _mark(method: str, fill: str) -> str:
 
 def _named_mark(point: Point, centre: tuple[float, float], box: Box | None, best: bool) -> str:
     x, y = centre
-    parts = [f"<g><title>{escape(point.title)}</title>"]
+    parts = []
     if box is not None:
-        near_x, near_y = box.nearest(x, y)
-        if (near_x - x) ** 2 + (near_y - y) ** 2 > (2.5 * RADIUS) ** 2:
-            parts.append(
-                f'<line class="leader" x1="{x:g}" y1="{y:g}" x2="{near_x:g}" y2="{near_y:g}"/>'
-            )
-        kind = "point front" if best else "point"
+        near = box.nearest(x, y)
+        if math.dist(near, centre) > 2.5 * RADIUS:
+            parts.append(svg.line("leader", centre, near))
         # The estimated width is generous: keep the text at the side of its point.
         text_x, anchor = box.x + box.width / 2, "middle"
         if box.x > x:
             text_x, anchor = box.x, "start"
         elif box.x + box.width < x:
             text_x, anchor = box.x + box.width, "end"
+        kind = "point front" if best else "point"
         parts.append(svg.label(text_x, box.y + box.height / 2, point.name, kind, anchor))
-    parts.append(f'<g transform="translate({x:g} {y:g})">{_mark(point.method, point.fill)}</g></g>')
-    return "".join(parts)
+    mark = _mark(point.method, point.fill)
+    parts.append(svg.element("g", "", mark, transform=f"translate({x:g} {y:g})"))
+    return svg.element("g", "", "".join(parts), title=point.title)
 
 
 def _steps(front: Sequence[tuple[float, float]], frame: Box) -> list[tuple[float, float]]:
@@ -146,3 +144,16 @@ def _boxes(corners: Sequence[tuple[float, float]]) -> list[Box]:
         Box(min(x0, x1) - 1, min(y0, y1) - 1, abs(x1 - x0) + 2, abs(y1 - y0) + 2)
         for (x0, y0), (x1, y1) in pairwise(corners)
     ]
+
+
+def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
+    """Indices of the points than which no other costs less or is worth more, being no worse in the
+    other of the two; by rising cost."""
+    order = sorted(range(len(costs)), key=lambda index: (costs[index], -values[index], index))
+    front: list[int] = []
+    for index in order:
+        last = front[-1] if front else index
+        equal = (costs[index], values[index]) == (costs[last], values[last])
+        if equal or values[index] > values[last]:
+            front.append(index)
+    return front

@@ -1,29 +1,82 @@
-"""What all drawings with axes share: the outer element, text, grid lines."""
+"""Elements of SVG, coloured by the page's CSS classes, and axes with ticks at round numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup, escape
 
-from headgate.profiling.charts.axis import Axis
+MARGIN = 0.08  # of the span of the data, on either side
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Maps ``low`` to the pixel ``start``, ``high`` to ``end``; pixels may fall as values rise."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        """The pixel of a value."""
+        share = (value - self.low) / (self.high - self.low)
+        return round(self.start + share * (self.end - self.start), 2)
+
+    def ticks(self, count: int = 6) -> list[float]:
+        """At most about ``count`` multiples of 1, 2, 2.5 or 5 times a power of ten."""
+        rough = (self.high - self.low) / count
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(power * one for one in (1, 2, 2.5, 5, 10) if power * one >= rough * (1 - 1e-9))
+        first = math.ceil(self.low / step - 1e-9)
+        last = math.floor(self.high / step + 1e-9)
+        return [index * step for index in range(first, last + 1)]
+
+
+def axis_around(values: Sequence[float], start: float, end: float) -> Axis:
+    """An axis with a margin around the values; one value gets some room on either side."""
+    low, high = min(values), max(values)
+    margin = MARGIN * (high - low) or abs(high) * MARGIN or 1.0
+    return Axis(low - margin, high + margin, start, end)
+
+
+def element(
+    tag: str, kind: str = "", inner: str = "", *, title: str = "", **attributes: float | str
+) -> str:
+    """One element of a CSS class; ``title`` is its tooltip.
+
+    Numbers get three decimals, and names of attributes hyphens for underscores. ``inner`` is SVG;
+    everything else is escaped.
+    """
+    texts = {"class": kind} if kind else {}
+    for name, value in attributes.items():
+        text = value if isinstance(value, str) else f"{round(float(value), 3):g}"
+        texts[name.replace("_", "-")] = text
+    written = "".join(f' {name}="{escape(text)}"' for name, text in texts.items())
+    content = (f"<title>{escape(title)}</title>" if title else "") + inner
+    return f"<{tag}{written}>{content}</{tag}>" if content else f"<{tag}{written}/>"
 
 
 def drawing(content: str, width: float, height: float, title: str) -> Markup:
     """An SVG that keeps its proportions; ``title`` is its text alternative."""
-    text = escape(title)
+    box = f"0 0 {width:g} {height:g}"
     return Markup(
-        f'<svg class="plot" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{text}">'
-        f"<title>{text}</title>{content}</svg>"
+        element("svg", "plot", content, title=title, viewBox=box, role="img", aria_label=title)
     )
+
+
+def line(kind: str, start: tuple[float, float], end: tuple[float, float]) -> str:
+    """A straight line from one point to another."""
+    return element("line", kind, x1=start[0], y1=start[1], x2=end[0], y2=end[1])
 
 
 def label(x: float, y: float, words: str, kind: str, anchor: str = "start") -> str:
     """One line of text; ``y`` is its middle."""
-    return (
-        f'<text class="{kind}" x="{x:g}" y="{y:g}" text-anchor="{anchor}" '
-        f'dominant-baseline="central">{escape(words)}</text>'
-    )
+    place: dict[str, Any] = {"x": x, "y": y, "text_anchor": anchor, "dominant_baseline": "central"}
+    return element("text", kind, escape(words), **place)
 
 
 def grid(
@@ -36,14 +89,13 @@ def grid(
 ) -> str:
     """Lines and numbers at the ticks of both axes, and what the axes are."""
     parts = []
-    ends = f'x1="{across.start}" x2="{across.end}"'
     for tick in up.ticks():
         y = up(tick)
-        parts.append(f'<line class="grid" {ends} y1="{y}" y2="{y}"/>')
+        parts.append(line("grid", (across.start, y), (across.end, y)))
         parts.append(label(across.start - 8, y, name_up(tick), "tick", "end"))
     for tick in across.ticks():
         x = across(tick)
-        parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{up.start}" y2="{up.end}"/>')
+        parts.append(line("grid", (x, up.start), (x, up.end)))
         parts.append(label(x, up.start + 14, name_across(tick), "tick", "middle"))
     middle = (across.start + across.end) / 2
     parts.append(label(middle, up.start + 34, title_across, "axis-title", "middle"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from headgate.device.agent.absent import NotMeasured
 from headgate.profiling import units
@@ -21,9 +21,11 @@ def dash(absent: NotMeasured) -> Markup:
 
 
 def _or_dash(text: Callable[..., str]) -> Callable[..., str]:
-    """``text`` of a value; of a ratio or a summary it is that of its median."""
+    """``text`` of a value, nothing for None; of a ratio or a summary it is that of its median."""
 
     def show(value: Any, *options: Any) -> str:
+        if value is None:
+            return ""
         if isinstance(value, NotMeasured):
             return dash(value)
         return text(getattr(value, "median", value), *options)
@@ -39,14 +41,22 @@ def _channels(value: float) -> str:
     return f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"
 
 
+def _breakable(name: str) -> Markup:
+    """Lines may break behind the dots of a layer's name."""
+    return Markup(".<wbr>").join(escape(part) for part in name.split("."))
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
+    "breakable": _breakable,
     "channels": _channels,
     "dash": dash,
+    "energy_delay": units.energy_delay,
     "figure": figure,
     "instructions": _or_dash(units.instructions),
     "macs": _or_dash(units.macs),
     "microseconds": _or_dash(units.microseconds),
     "millijoules": _or_dash(units.millijoules),
+    "milliwatts": units.milliwatts,
     "nanojoules": _or_dash(lambda value: f"{value:.3g} nJ"),
     "percent": _or_dash(units.percent),
     "signed": _or_dash(_signed),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from headgate.device.agent.absent import NOT_LOOKED, NotMeasured, is_measured
@@ -11,16 +11,15 @@ from headgate.device.agent.frequency import ClockRange
 from headgate.device.agent.report import Report
 from headgate.profiling.comparison import Comparison
 from headgate.profiling.machines import Entry
+from headgate.profiling.missing import derive, figure
 from headgate.profiling.views.cells import NONE, said
-
-Fact = tuple[str, bool]
 
 
 def context_facts(entries: Sequence[Entry]) -> dict[str, Any]:
     """Facts that all runs share as a list, the others as a table with a column for each run."""
-    rows = [(label, [fact(entry.report) for entry in entries]) for label, fact in _FACTS]
     shared, differing = [], []
-    for label, facts in rows:
+    for label, source in _OF_REPORT.items():
+        facts = [said(_read(entry.report, source)) for entry in entries]
         if len(set(facts)) == 1:
             shared.append((label, *facts[0]))
         else:
@@ -31,32 +30,28 @@ def context_facts(entries: Sequence[Entry]) -> dict[str, Any]:
 def facts_of(comparison: Comparison) -> list[tuple[str, str, bool]]:
     """Facts of the machine that a comparison ran on, before it."""
     context = comparison.context
-    facts = [(label, *said(getattr(context, key))) for label, key in _ONE_MOMENT]
-    facts += [
-        ("Governor and clock", *said(_clocks(context))),
-        ("Temperature (°C)", *said(_temperatures(context))),
-        ("Throttling bits", *said(_firmware_bits(context))),
-        ("Ran on CPUs", ", ".join(map(str, comparison.cpus)) or "any", True),
-    ]
-    return facts + [(name, version, True) for name, version in sorted(context.versions.items())]
+    facts = {label: _read(context, source) for label, source in _OF_MOMENT.items()}
+    facts["Ran on CPUs"] = _numbers(comparison.cpus)
+    facts |= dict(sorted(context.versions.items()))
+    return [(label, *said(value)) for label, value in facts.items()]
 
 
-def _before(key: str) -> Callable[[Report], Fact]:
-    return lambda report: said(getattr(report.context.before, key))
+def _read(about: Any, source: str | Callable[[Any], Any]) -> Any:
+    return figure(about, source) if isinstance(source, str) else source(about)
 
 
-def _change(read: Callable[[Context], Any]) -> Callable[[Report], Fact]:
+def _change(source: str | Callable[[Context], Any]) -> Callable[[Report], Any]:
     """A fact before and after the run; once where both are equal."""
 
-    def fact(report: Report) -> Fact:
+    def read(report: Report) -> Any:
         before, after = (
-            said(read(context)) for context in (report.context.before, report.context.after)
+            _read(context, source) for context in (report.context.before, report.context.after)
         )
-        if before == after or not before[1]:
+        if isinstance(before, NotMeasured) or said(before) == said(after):
             return before
-        return f"{before[0]} before, {after[0]} after", True
+        return f"{said(before)[0]} before, {said(after)[0]} after"
 
-    return fact
+    return read
 
 
 def _clocks(context: Context) -> Any:
@@ -70,13 +65,11 @@ def _clocks(context: Context) -> Any:
     return "; ".join(lines)
 
 
-def _clock_during(report: Report) -> Fact:
-    during = report.context.during
-    if isinstance(during, NotMeasured) or isinstance(during.clock, NotMeasured):
-        return said(during if isinstance(during, NotMeasured) else during.clock)
-    if len(during.clocks) > 1:  # of reports of earlier agents, one range for all
-        return ", ".join(f"{name} {_range(one)}" for name, one in during.clocks.items()), True
-    return _range(during.clock), True
+def _clock_during(report: Report) -> Any:
+    clocks = figure(report.context.during, "clocks")
+    if is_measured(clocks) and len(clocks) > 1:  # of reports of earlier agents, one range for all
+        return ", ".join(f"{name} {_range(one)}" for name, one in clocks.items())
+    return derive(_range, figure(report.context.during, "clock"))
 
 
 def _range(clock: ClockRange) -> str:
@@ -91,17 +84,11 @@ def _temperatures(context: Context) -> Any:
     return ", ".join(f"{name} {degrees:.1f}" for name, degrees in zones.items())
 
 
-def _hottest(report: Report) -> Fact:
-    during = report.context.during
-    return said(during if isinstance(during, NotMeasured) else during.hottest_celsius)
-
-
 def _firmware_bits(context: Context) -> Any:
-    bits = context.throttle.firmware_bits
-    return bits if isinstance(bits, NotMeasured) else f"{bits:#x}"
+    return derive("{:#x}".format, context.throttle.firmware_bits)
 
 
-def _witnesses(context: Context) -> Any:
+def _witnesses(context: Context) -> str:
     """Throttling as others than a Raspberry Pi's firmware see it."""
     throttle = context.throttle
     found = []
@@ -116,24 +103,24 @@ def _witnesses(context: Context) -> Any:
     return ", ".join(found) or NONE
 
 
-def _meanwhile(report: Report) -> Fact:
+def _meanwhile(report: Report) -> Any:
     """The same, seen during the run; earlier agents did not look."""
     during = report.context.during
     if isinstance(during, NotMeasured):
-        return said(during)
+        return during
     found = ["under-voltage alarm"] if during.undervoltage_alarm is True else []
     found += [
         f"{name}: state {state}" for name, state in during.cpu_cooling_states.items() if state
     ]
-    return ", ".join(found) or NONE, True
+    return ", ".join(found) or NONE
 
 
-def _synchronised(report: Report) -> Fact:
+def _synchronised(report: Report) -> Any:
     known = report.context.before.clock_synchronised
-    if isinstance(known, NotMeasured):
-        earlier = NotMeasured("an earlier agent did not look")
-        return said(earlier if known == NOT_LOOKED else known)
-    return ("synchronised" if known else "not synchronised: the date may be wrong"), True
+    if known == NOT_LOOKED:
+        return NotMeasured("an earlier agent did not look")
+    words = {True: "synchronised", False: "not synchronised: the date may be wrong"}
+    return derive(words.__getitem__, known)
 
 
 def _memory(context: Context) -> Any:
@@ -153,65 +140,63 @@ def _supply(context: Context) -> Any:
     return ", ".join(parts) or context.supply_max_ma
 
 
-def _cpus(report: Report) -> Fact:
+def _cpus(report: Report) -> str:
     latency = report.latency
     if isinstance(latency, NotMeasured):
-        return NONE, True
-    return f"{', '.join(map(str, latency.cpus)) or 'any'}; threads: {latency.threads}", True
+        return NONE
+    return f"{_numbers(latency.cpus)}; threads: {latency.threads}"
 
 
-def _isolated(report: Report) -> Fact:
-    text, measured = said(report.context.before.isolated_cpus)
-    return text or "none", measured
+def _numbers(cpus: Sequence[int]) -> str:
+    return ", ".join(map(str, cpus)) or "any"
 
 
-def _bundle(key: str) -> Callable[[Report], Fact]:
-    return lambda report: (str(getattr(report.bundle, key)), True)
+def _tools(report: Report) -> str:
+    return ", ".join(f"{name} {version}" for name, version in sorted(report.bundle.tools.items()))
 
 
-def _tools(report: Report) -> Fact:
-    tools = report.bundle.tools
-    return ", ".join(f"{name} {version}" for name, version in sorted(tools.items())), True
-
-
-_ONE_MOMENT = (
-    ("Board", "board"),
-    ("Host name", "hostname"),
-    ("CPU", "cpu"),
-    ("CPUs", "cpu_count"),
-    ("Load, one minute", "load_1min"),
-    ("Kernel", "kernel"),
-    ("System", "system"),
-    ("Python", "python"),
-    ("Taken (UTC)", "taken_utc"),
-)
-_FACTS: tuple[tuple[str, Callable[[Report], Fact]], ...] = (
-    ("Board", _before("board")),
-    ("Host name", _before("hostname")),
-    ("CPU", _before("cpu")),
-    ("CPUs", _before("cpu_count")),
-    ("Isolated CPUs", _isolated),
-    ("Ran on CPUs", _cpus),
-    ("Governor and clock", _change(_clocks)),
-    ("Clock during the run", _clock_during),
-    ("Temperature (°C)", _change(_temperatures)),
-    ("Hottest during the run (°C)", _hottest),
-    ("Throttling bits", _change(_firmware_bits)),
-    ("Other signs of throttling", _change(_witnesses)),
-    ("Signs of throttling during the run", _meanwhile),
-    ("Supply", _change(_supply)),
-    ("Power mode", _change(lambda context: context.power_mode)),
-    ("Load, one minute", _change(lambda context: context.load_1min)),
-    ("Memory", _change(_memory)),
-    ("Kernel", _before("kernel")),
-    ("System", _before("system")),
-    ("Jetson Linux", _before("l4t")),
-    ("Python", _before("python")),
-    ("Agent", lambda report: (str(report.agent), True)),
-    ("Compiled by", _tools),
-    ("Compiled for", lambda report: (str(report.bundle.target.name), True)),
-    ("Taken (UTC)", _before("taken_utc")),
-    ("Clock of the board", _synchronised),
-    ("Bundle, SHA-256", _bundle("sha256")),
-    ("Model, SHA-256", _bundle("model_sha256")),
-)
+# A fact's label: where it lies, or what reads it.
+_OF_MOMENT: Mapping[str, str | Callable[[Context], Any]] = {
+    "Board": "board",
+    "Host name": "hostname",
+    "CPU": "cpu",
+    "CPUs": "cpu_count",
+    "Load, one minute": "load_1min",
+    "Kernel": "kernel",
+    "System": "system",
+    "Python": "python",
+    "Taken (UTC)": "taken_utc",
+    "Governor and clock": _clocks,
+    "Temperature (°C)": _temperatures,
+    "Throttling bits": _firmware_bits,
+}
+_OF_REPORT: Mapping[str, str | Callable[[Report], Any]] = {
+    "Board": "context.before.board",
+    "Host name": "context.before.hostname",
+    "CPU": "context.before.cpu",
+    "CPUs": "context.before.cpu_count",
+    "Isolated CPUs": lambda report: report.context.before.isolated_cpus or "none",
+    "Ran on CPUs": _cpus,
+    "Governor and clock": _change(_clocks),
+    "Clock during the run": _clock_during,
+    "Temperature (°C)": _change(_temperatures),
+    "Hottest during the run (°C)": "context.during.hottest_celsius",
+    "Throttling bits": _change(_firmware_bits),
+    "Other signs of throttling": _change(_witnesses),
+    "Signs of throttling during the run": _meanwhile,
+    "Supply": _change(_supply),
+    "Power mode": _change("power_mode"),
+    "Load, one minute": _change("load_1min"),
+    "Memory": _change(_memory),
+    "Kernel": "context.before.kernel",
+    "System": "context.before.system",
+    "Jetson Linux": "context.before.l4t",
+    "Python": "context.before.python",
+    "Agent": "agent",
+    "Compiled by": _tools,
+    "Compiled for": "bundle.target.name",
+    "Taken (UTC)": "context.before.taken_utc",
+    "Clock of the board": _synchronised,
+    "Bundle, SHA-256": "bundle.sha256",
+    "Model, SHA-256": "bundle.model_sha256",
+}

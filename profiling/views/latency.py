@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 from markupsafe import Markup
 
 from headgate.device.agent.absent import NotMeasured
@@ -14,8 +15,8 @@ from headgate.profiling.comparison import Comparison, Standing
 from headgate.profiling.machines import Board, Entry
 from headgate.profiling.missing import figure
 from headgate.profiling.statistics import Ratio
-from headgate.profiling.views.distribution import TAIL
 
+TAIL = 2.0  # latency axes end at this many times the longest median
 One = TypeVar("One", Standing, Entry)
 
 
@@ -35,6 +36,29 @@ def _bar(times: Summary | NotMeasured, kind: str, scale: float) -> Markup:
     interval = " to ".join(map(units.microseconds, ends))
     title = f"median {units.microseconds(times.median)}, 95 % interval {interval}"
     return charts.latency_bar(times.median, *ends, times.p95, scale, kind, title)
+
+
+def distributions(series: Sequence[tuple[str, str, Sequence[float]]]) -> dict[str, Any] | None:
+    """The axis, from the fastest run to the slowest 99th percentile, and a row per series.
+
+    The axis ends earlier where that is far out.
+
+    Args:
+        series: Name, kind (a CSS class) and latencies in microseconds; None for no series.
+    """
+    if not series:
+        return None
+    start = min(min(values) for _, _, values in series)
+    end = max(float(np.percentile(values, 99)) for _, _, values in series)
+    end = min(end, TAIL * max(float(np.median(values)) for _, _, values in series))
+    margin = 0.03 * (end - start) or 1.0
+    start, end = max(0.0, start - margin), end + margin
+    rows = []
+    for name, kind, values in series:
+        median, title = float(np.median(values)), f"{len(values)} runs of {name}"
+        chart = charts.histogram(values, start, end, median, kind, title)
+        rows.append((name, kind, len(values), median, chart))
+    return {"start": start, "end": end, "rows": rows}
 
 
 def by_input(entry: Entry) -> str:

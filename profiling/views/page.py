@@ -17,11 +17,10 @@ from headgate.profiling.machines import Board, boards_of
 from headgate.profiling.views import latency
 from headgate.profiling.views.command import command
 from headgate.profiling.views.context import context_facts, facts_of
-from headgate.profiling.views.distribution import distributions
 from headgate.profiling.views.effort import density, effort_view
 from headgate.profiling.views.energy import energy_rows, traces
 from headgate.profiling.views.layers import layer_tables
-from headgate.profiling.views.plots import method_rows, trade_offs
+from headgate.profiling.views.plots import trade_offs
 
 _OF_REPORTS = (
     "Latency of a machine is one inference, timed in C, in rounds over the inputs; intervals are "
@@ -39,6 +38,7 @@ _OF_ENERGY = (
 def build_view(page: Page) -> dict[str, Any]:
     """Everything the template needs; equal data give an equal view."""
     comparison = page.comparison
+    standings = comparison.standings if comparison else []
     boards = boards_of(page.reports)
     # What was timed in turn is not shown again as separate runs.
     apart = [board for board in boards if not (comparison and _is_host(board))]
@@ -51,14 +51,11 @@ def build_view(page: Page) -> dict[str, Any]:
         "invalid": _invalid(boards),
         "warnings": _warnings(comparison, boards, apart),
         "comparison": comparison,
-        "standings": latency.with_bars(comparison.standings) if comparison else [],
-        "distributions": distributions(
-            [(one.name, one.kind, one.latencies_us) for one in comparison.standings]
-            if comparison
-            else []
+        "standings": latency.with_bars(standings),
+        "distributions": latency.distributions(
+            [(one.name, one.kind, one.latencies_us) for one in standings]
         ),
         "trade_offs": trade_offs(page),
-        "methods": method_rows(page),
         "efforts": [effort_view(one) for one in page.efforts],
         "density": density(page.efforts),
         "apart": apart,
@@ -131,9 +128,8 @@ def _board(board: Board, is_apart: bool) -> dict[str, Any]:
         "title": board.title,
         "is_apart": is_apart,
         "rows": latency.with_bars(board.entries),
-        "distributions": distributions(timed),
+        "distributions": latency.distributions(timed),
         "energy": energy_rows(board.entries),
-        "has_energy": any(isinstance(one.energy, Energy) for one in board.entries),
         "traces": traces(board.entries),
         "layers": layer_tables(board),
         "context": context_facts(board.entries),

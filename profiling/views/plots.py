@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from markupsafe import Markup
 
 from headgate.device.agent.absent import is_measured
 from headgate.profiling import charts, units
-from headgate.profiling.charts.scatter import FILLS, key_mark
+from headgate.profiling.charts.scatter import FILLS
+from headgate.profiling.comparison import Comparison
 from headgate.profiling.data import Page
-from headgate.profiling.method_row import counts_differ
+from headgate.profiling.method_row import Row
 
 METHOD_NAMES = {
     "dense": "dense",
@@ -22,34 +25,41 @@ METHOD_NAMES = {
     "peer": "peer",
 }
 PROGRAM_FILLS = dict(zip(("headgate", "TFLite fp32", "TFLite int8"), FILLS, strict=True))
+# The cost, headline, what it shows, what its axis is, how numbers on it are written.
+_PLOTS: tuple[tuple[str, str, str, str, Callable[[Any], str]], ...] = (
+    (
+        "macs",
+        "Accuracy against arithmetic",
+        "Up and to the left is better: each marker is a network, and the stepped line joins "
+        "those that no other beats in both accuracy and executed MACs per image.",
+        "mean executed MACs per image",
+        units.macs,
+    ),
+    (
+        "latency_us",
+        "Accuracy against time",
+        "The same networks by what the clock says: up and to the left is better, and the "
+        "stepped line joins those that no other beats in both accuracy and median latency.",
+        "median latency",
+        units.microseconds,
+    ),
+)
 
 
 def trade_offs(page: Page) -> list[dict[str, Any]]:
     """The two scatter plots; none where fewer than two networks have an accuracy."""
-    entries = list(_from_methods(page) if page.methods else _from_comparison(page))
+    entries = _from_methods(page.methods) if page.methods else _from_comparison(page.comparison)
     plots = []
-    for key, title, sentence, cost_title, name_cost in (
-        (
-            "macs",
-            "Accuracy against arithmetic",
-            "Up and to the left is better: each marker is a network, and the stepped line joins "
-            "those that no other beats in both accuracy and executed MACs per image.",
-            "mean executed MACs per image",
-            units.macs,
-        ),
-        (
-            "latency_us",
-            "Accuracy against time",
-            "The same networks by what the clock says: up and to the left is better, and the "
-            "stepped line joins those that no other beats in both accuracy and median latency.",
-            "median latency",
-            units.microseconds,
-        ),
-    ):
+    for key, title, sentence, cost_title, name_cost in _PLOTS:
         shown = [one for one in entries if one[key] is not None]
         if len(shown) >= 2:
             plots.append(_plot(shown, key, title, sentence, cost_title, name_cost))
     return plots
+
+
+def mark(row: Row) -> Markup:
+    """The marker of a line of the table of methods."""
+    return charts.key_mark(row.method, PROGRAM_FILLS.get(row.program, "solid"))
 
 
 def _plot(
@@ -87,59 +97,20 @@ def _plot(
             lambda value: units.percent(value, 1),
         ),
         "front": best,
-        "methods": [(key_mark(one), METHOD_NAMES.get(one, one)) for one in methods],
+        "methods": [(charts.key_mark(one), METHOD_NAMES.get(one, one)) for one in methods],
         # One program needs no key.
         "programs": [
-            (key_mark("dense", fill), name)
+            (charts.key_mark("dense", fill), name)
             for name, fill in PROGRAM_FILLS.items()
             if name in programs and len(programs) > 1
         ],
     }
 
 
-def method_rows(page: Page) -> list[dict[str, Any]]:
-    """The table of methods behind the plots."""
-    rows = []
-    for row in page.methods:
-        macs, latency, realised = row.macs, row.latency_us, row.realised
-        rows.append(
-            {
-                "mark": key_mark(row.method, PROGRAM_FILLS.get(row.program, "solid")),
-                "name": row.checkpoint,
-                "program": row.program,
-                "accuracy": (units.percent(row.accuracy, 2) if is_measured(row.accuracy) else ""),
-                "accuracy_note": f"{row.accuracy_images:,} images",
-                "macs": units.macs(macs.mean),
-                "by_pixel": (
-                    f"{units.macs(row.counted_macs)} by pixel"
-                    if counts_differ(macs.mean, row.counted_macs)
-                    else ""
-                ),
-                "spread": (
-                    "same for every image"
-                    if macs.minimum == macs.maximum
-                    else f"p95 {units.macs(macs.p95)}, most {units.macs(macs.maximum)}"
-                ),
-                "fewer": units.times(row.fewer),
-                "median": units.microseconds(latency.median),
-                "interval": f"{units.microseconds(latency.middle.low)} to "
-                f"{units.microseconds(latency.middle.high)}",
-                "speedup": units.times(row.speedup.median),
-                "realised": realised,
-                "weights": f"{row.weights_bytes / 1000:,.0f} kB",
-                "file": f"file {row.file_bytes / 1000:,.0f} kB",
-            }
-        )
-    return rows
-
-
-def _from_methods(page: Page) -> Iterable[dict[str, Any]]:
-    most = max(row.accuracy_images for row in page.methods)
-    for row in page.methods:
-        # An accuracy on a few images must not stand beside one on thousands.
-        if not is_measured(row.accuracy) or row.accuracy_images < most:
-            continue
-        yield {
+def _from_methods(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    most = max(row.accuracy_images for row in rows)
+    return [
+        {
             "name": row.name,
             "method": row.method,
             "program": row.program,
@@ -148,28 +119,27 @@ def _from_methods(page: Page) -> Iterable[dict[str, Any]]:
             "macs": row.macs.mean if row.program == "headgate" else None,
             "latency_us": row.latency_us.median,
         }
+        for row in rows
+        # An accuracy on a few images must not stand beside one on thousands.
+        if is_measured(row.accuracy) and row.accuracy_images == most
+    ]
 
 
-def _from_comparison(page: Page) -> Iterable[dict[str, Any]]:
-    comparison = page.comparison
+def _from_comparison(comparison: Comparison | None) -> list[dict[str, Any]]:
     standings = comparison.standings if comparison else []
-    # Of the test set or of the images of this run, but not one beside the other.
-    key = next(
-        (
-            key
-            for key in ("accuracy", "accuracy_on_images")
-            if sum(is_measured(getattr(one, key)) for one in standings) >= 2
-        ),
-        None,
-    )
-    for one in standings:
-        if key is None or not is_measured(getattr(one, key)):
-            continue
-        yield {
-            "name": one.name,
-            "method": one.kind,
-            "program": "headgate",
-            "accuracy": getattr(one, key),
-            "macs": one.executed_macs if is_measured(one.executed_macs) else None,
-            "latency_us": one.latency_us.median,
-        }
+    # Accuracies of the test set or of the images of this run, but not one beside the other.
+    for key in ("accuracy", "accuracy_on_images"):
+        known = [one for one in standings if is_measured(getattr(one, key))]
+        if len(known) >= 2:
+            return [
+                {
+                    "name": one.name,
+                    "method": one.kind,
+                    "program": "headgate",
+                    "accuracy": getattr(one, key),
+                    "macs": one.executed_macs if is_measured(one.executed_macs) else None,
+                    "latency_us": one.latency_us.median,
+                }
+                for one in known
+            ]
+    return []

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.profiling.charts import Cell, Point, column_chart, heat_map, pareto_front, scatter
-from headgate.profiling.charts.axis import Axis, axis_around
 from headgate.profiling.charts.labels import Box, place_labels
+from headgate.profiling.charts.svg import Axis, axis_around
 
 VALUES = st.integers(0, 6).map(float)  # few values, so that there are ties
 COORDINATES = st.tuples(st.floats(70, 730), st.floats(40, 370))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import tomllib
@@ -15,14 +16,19 @@ import pytest
 
 from headgate.cli import main
 from headgate.device.agent.absent import NotMeasured
+from headgate.device.agent.report import InstructionCount
 from headgate.device.arm_cores import ARM_CORES
 from headgate.device.targets import emulated_targets
 from headgate.device.tflite_file import SCHEMA, Description
 from headgate.errors import BundleError, DataError, InputError, ToolMissing, UsageError
 from headgate.images import read_images
 from headgate.profiling import compare_counted, counted
+from headgate.profiling.comparison import Contestant, agreement
 from headgate.profiling.peers import LiteRT, arm64, emulated, interpreter, open_tflite
+from tests import fake_bundle
+from tests.fake_program import ScriptedProgram
 
+COUNT = InstructionCount(400, 5000, 96, 96, True, "qemu:rpi4", "cortex-a72", "qemu-aarch64 7.2")
 MODEL = bytes(range(200)) * 3
 MANIFEST = {
     "schema": SCHEMA,
@@ -313,24 +319,30 @@ def test_every_emulated_cpu_has_a_description() -> None:
     assert set(CPUS.values()) <= {name.lower() for name in ARM_CORES.values()}
 
 
-def contestant(name: str, kind: str, instructions: Any, macs: int, done: int) -> Any:
-    outputs = np.eye(4, dtype=np.float32)
-    if name == "other":
-        outputs = outputs[:, ::-1]
-    return counted._Contestant(name, kind, "aa", outputs, instructions, True, macs, done)
+def contestant(name: str, kind: str, active: int) -> Contestant:
+    """On the fake network, of whose 4 channels ``active`` are computed."""
+    program = ScriptedProgram(lambda run: 1.0, active=active)
+    program.scores(fake_bundle.images(1))
+    return Contestant(name, program, kind, "aa", 96)
 
 
 def test_counted_standings() -> None:
-    base = contestant("base", "dense", 400, 100, 100)
-    gated = counted._standing(contestant("gated", "gated", 250, 100, 50), base, np.arange(4))
+    def standing(one: Contestant, agreed: dict[str, Any]) -> counted.CountedStanding:
+        return counted._standing(one, base, counts, agreed)
+
+    base, missing = contestant("base", "dense", 4), NotMeasured("no plugins")
+    counts = {"base": COUNT, "gated": dataclasses.replace(COUNT, instructions=250)}
+    right, wrong = np.eye(4), np.eye(4)[:, ::-1]
+    gated = standing(contestant("gated", "gated", 1), agreement(right, right, np.arange(4)))
+    assert gated.executed_macs == 40 and gated.exact
     assert gated.fewer == pytest.approx(1.6)
-    assert gated.per_mac == pytest.approx(5.0)
-    assert gated.macs_saved == pytest.approx(0.5)
+    assert gated.per_mac == pytest.approx(250 / 40)
+    assert gated.macs_saved == pytest.approx(56 / 96)
     assert gated.accuracy_on_images == gated.top1_agreement == 1.0
-    missing = NotMeasured("no plugins")
-    other = counted._standing(contestant("other", "peer", missing, 100, 100), base, None)
+    counts["other"] = missing
+    other = standing(Contestant("other", None, "peer", "aa", 96), agreement(wrong, right, None))
     assert other.instructions == other.fewer == other.per_mac == missing
-    assert other.top1_agreement == 0.0
+    assert other.top1_agreement == 0.0 and not other.exact
     assert isinstance(other.accuracy_on_images, NotMeasured)
 
 

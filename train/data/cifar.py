@@ -211,7 +211,7 @@ def _check_sums(dataset: Dataset) -> str | None:
     return None
 
 
-CIFAR10 = Cifar(
+CIFAR10: Cifar = Cifar(
     title="CIFAR-10",
     name="cifar10",
     url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
@@ -255,7 +255,7 @@ def _check_counts(dataset: Dataset) -> str | None:
     return None
 
 
-CIFAR100 = Cifar(
+CIFAR100: Cifar = Cifar(
     title="CIFAR-100",
     name="cifar100",
     url="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
