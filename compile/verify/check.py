@@ -28,7 +28,7 @@ EMULATED_MACS = 250_000_000
 """An emulator runs so many vectors that they have this many multiply-accumulates, at least one."""
 _MANY_TIMES = 10
 """What is within so many of PyTorch's own rounding errors is right."""
-_REPORT = "This is a fault of headgate: please report it; check=False or --no-check compiles anyway"
+REPORT = "This is a fault of headgate: please report it; check=False or --no-check compiles anyway"
 
 
 @dataclass(frozen=True)
@@ -77,16 +77,16 @@ def check(bundle: Bundle, graph: Graph, target: Target) -> Checked:
         StorageError: there is no room for the program in the temporary folder.
     """
     try:
-        program = _on_machine(bundle)
+        program = on_machine(bundle)
     except (BundleError, ToolMissing) as error:
         return Checked(None, str(error))
     inputs, expected = bundle.vectors()
     search = _Search(bundle, graph, target)
     with program:
         try:
-            errors, outputs = _run(program, inputs, expected, _first(bundle, program.machine))
+            errors, outputs = run(program, inputs, expected, first(bundle, program.machine))
             if not (errors <= search.tolerance).all() and len(errors) < len(inputs[0]):
-                errors, outputs = _run(program, inputs, expected, len(inputs[0]))
+                errors, outputs = run(program, inputs, expected, len(inputs[0]))
         except DeviceError as error:
             if isinstance(error.__cause__, OSError):  # it did not even start
                 return Checked(None, str(error))
@@ -104,7 +104,7 @@ def check(bundle: Bundle, graph: Graph, target: Target) -> Checked:
     return Checked(program.machine, "", int(right.sum()), float(errors[right].max()), tuple(wrong))
 
 
-def _on_machine(bundle: Bundle) -> Program:
+def on_machine(bundle: Bundle) -> Program:
     """The bundle's runner in a process of its own, which may crash.
 
     Raises:
@@ -122,7 +122,7 @@ def _on_machine(bundle: Bundle) -> Program:
     return RunnerProgram(bundle, Host.name, [], None)
 
 
-def _first(bundle: Bundle, machine: str) -> int:
+def first(bundle: Bundle, machine: str) -> int:
     """How many vectors are run if all goes well."""
     vectors = len(bundle.vectors()[0][0])
     if machine == Host.name:
@@ -131,7 +131,7 @@ def _first(bundle: Bundle, machine: str) -> int:
     return min(vectors, max(1, EMULATED_MACS // max(1, macs)))
 
 
-def _run(
+def run(
     program: Program, inputs: list[np.ndarray], expected: list[np.ndarray], count: int
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """The errors (count,) and the outputs of the first vectors."""
@@ -237,12 +237,12 @@ class _Search:
             },
             {**trace.built.members, VECTORS: save_vectors(inputs, [empty])},
         )
-        with _on_machine(bundle) as program:
+        with on_machine(bundle) as program:
             layers, results = trace.split(program.outputs(inputs)[0])
         return layer_differences(self._graph, inputs, layers), results
 
     def _error(self, what: str) -> WrongResult:
-        return WrongResult(f"What was compiled of {self._bundle.name!r} {what}. {_REPORT}.")
+        return WrongResult(f"What was compiled of {self._bundle.name!r} {what}. {REPORT}.")
 
 
 class _InDouble(fx.Interpreter):

@@ -16,16 +16,30 @@ from headgate.compile.front.graph import Graph, Node, Value
 Arrays = list[np.ndarray]
 
 
-def evaluate(graph: Graph, inputs: Arrays) -> dict[Value, np.ndarray]:
-    """Every value of ``graph`` for one sample (1, ...) of each input."""
-    values: dict[Value, np.ndarray] = dict(zip(graph.inputs, inputs, strict=True))
+Known = dict[Value, np.ndarray]
+Other = Callable[[Node, Known], np.ndarray]
+"""The result of a node that stays float32, from the values before it."""
+
+
+def evaluate(graph: Graph, inputs: Arrays, other: Other | None = None) -> Known:
+    """Every value of ``graph`` for one sample (1, ...) of each input.
+
+    ``other`` computes what is no operator of codes; None: there is nothing like that.
+    """
+    values: Known = dict(zip(graph.inputs, inputs, strict=True))
     for node in graph.nodes:
-        read = [values[v] if v.data is None else v.data for v in node.inputs]
-        result = OPERATORS[node.kind](node, read)
-        values[node.output] = np.ascontiguousarray(result, node.output.dtype).reshape(
-            node.output.shape
-        )
+        values[node.output] = result_of(node, values, other)
     return values
+
+
+def result_of(node: Node, values: Known, other: Other | None = None) -> np.ndarray:
+    """One node's result from the values before it."""
+    read = [values[v] if v.data is None else v.data for v in node.inputs]
+    if node.kind in OPERATORS or other is None:
+        result = OPERATORS[node.kind](node, read)
+    else:
+        result = other(node, values)
+    return np.ascontiguousarray(result, node.output.dtype).reshape(node.output.shape)
 
 
 def code(values: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
