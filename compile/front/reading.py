@@ -169,6 +169,22 @@ class Call:
             zeros=zeros,
         )
 
+    def moved(
+        self,
+        x: Value,
+        place: Callable[..., Sequence[Any]],
+        shape: Sequence[int] | None = None,
+        **options: Any,
+    ) -> Value:
+        """Appends a ``compute`` node of numbers of ``x``: that at ``place(*indices)`` for each."""
+        return self.compute(
+            [x],
+            lambda readers, *indices: readers[0](*place(*indices)),
+            shape,
+            dtype=x.dtype,
+            **options,
+        )
+
     def reshape(self, x: Value, shape: Sequence[int], suffix: str = "") -> Value:
         """``x`` with the same numbers in another shape."""
         shape = tuple(int(size) for size in shape)

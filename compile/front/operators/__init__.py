@@ -1,7 +1,7 @@
 """The operators that the compiler knows: one small function each, by what they do.
 
 A handler reads a :class:`~headgate.compile.front.reading.Call` and appends nodes to its graph.
-Whatever has no row in ``OPERATORS`` is taken apart by PyTorch (``decompose.py``) or refused by
+Whatever has no row in ``OPERATORS`` is taken apart by PyTorch (``capture.py``) or refused by
 name.
 """
 

@@ -16,10 +16,6 @@ from headgate.compile.front.operators.scalar import Expr
 from headgate.compile.front.reading import Call
 
 
-def _mm(call: Call) -> Value:
-    return _product(call, call["self"], call["mat2"])
-
-
 def _addmm(call: Call) -> Value:
     bias, x, weight = call["self"], call["mat1"], call["mat2"]
     alpha, beta = float(call["alpha"]), float(call["beta"])
@@ -75,10 +71,6 @@ def _distances(call: Call) -> Value:
     return pointwise(call, scalar.power, [sums, 1 / p])
 
 
-def _bmm(call: Call) -> Value:
-    return _matmul(call, call["self"], call["mat2"])
-
-
 def _matmul(call: Call, a: Value, b: Value, suffix: str = "") -> Value:
     """Products of matrices (..., M, K) and (..., K, N), one for each leading index."""
     if call.dtype == "float32":
@@ -96,6 +88,6 @@ def _matmul(call: Call, a: Value, b: Value, suffix: str = "") -> Value:
 HANDLERS: dict[str, Callable[[Call], Any]] = {
     "aten._cdist_forward.default": _distances,
     "aten.addmm.default": _addmm,
-    "aten.bmm.default": _bmm,
-    "aten.mm.default": _mm,
+    "aten.bmm.default": lambda call: _matmul(call, call["self"], call["mat2"]),
+    "aten.mm.default": lambda call: _product(call, call["self"], call["mat2"]),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from headgate.compile.front.graph import Value
@@ -17,16 +18,13 @@ def running(call: Call, kind: str, x: Value, axis: int, suffix: str = "") -> Val
     return call.node("scan", [x], x.shape, suffix=suffix, dtype=x.dtype, axis=axis, function=kind)
 
 
-def _running(kind: str) -> Callable[[Call], Value]:
-    def handler(call: Call) -> Value:
-        x = call["self"]
-        call["dtype"]
-        if x.dtype != call.dtype:
-            x = pointwise(call, lambda v: v, [x], suffix=".converted")
-        axis = int(call["dim"])
-        return running(call, kind, x, axis % len(x.shape)) if x.shape else x
-
-    return handler
+def _running(kind: str, call: Call) -> Value:
+    x = call["self"]
+    call["dtype"]
+    if x.dtype != call.dtype:
+        x = pointwise(call, lambda v: v, [x], suffix=".converted")
+    axis = int(call["dim"])
+    return running(call, kind, x, axis % len(x.shape)) if x.shape else x
 
 
 def _ordered(call: Call, x: Value, axis: int, descending: bool) -> tuple[Value, Value]:
@@ -51,18 +49,12 @@ def _exchanged(call: Call, x: Value, a: int, b: int, suffix: str) -> Value:
     if a == b:
         return x
 
-    def exchanged(indices: Sequence[Any]) -> list[Any]:
+    def exchanged(*indices: Any) -> list[Any]:
         found = list(indices)
         found[a], found[b] = found[b], found[a]
         return found
 
-    return call.compute(
-        [x],
-        lambda readers, *out: readers[0](*exchanged(out)),
-        exchanged(x.shape),
-        suffix=suffix,
-        dtype=x.dtype,
-    )
+    return call.moved(x, exchanged, exchanged(*x.shape), suffix=suffix)
 
 
 def _sort(call: Call) -> list[Value]:
@@ -88,8 +80,8 @@ def _topk(call: Call) -> list[Value]:
 
 
 HANDLERS: dict[str, Callable[[Call], Any]] = {
-    "aten.cumprod.default": _running("mul"),
-    "aten.cumsum.default": _running("add"),
+    "aten.cumprod.default": partial(_running, "mul"),
+    "aten.cumsum.default": partial(_running, "add"),
     "aten.sort.default": _sort,
     "aten.sort.stable": _sort,
     "aten.topk.default": _topk,

@@ -27,14 +27,9 @@ def _antialiased(call: Call) -> Value:
         weights = target(torch.eye(size)[None, None], [out, size], align, scales[number], None)
         rows = call.constant(weights[0, 0].numpy(), f".weights{number}")
         shape = (*x.shape[:axis], out, *x.shape[axis + 1 :])
-        x = call.compute(
-            [x, rows],
-            _along(axis, size),
-            shape,
-            reduces=True,
-            rereads=True,
-            suffix="" if axis == 3 else ".rows",
-        )
+        suffix = "" if axis == 3 else ".rows"
+        element = _along(axis, size)
+        x = call.compute([x, rows], element, shape, reduces=True, rereads=True, suffix=suffix)
     return x
 
 

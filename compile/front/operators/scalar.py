@@ -64,6 +64,11 @@ def every(conditions: Sequence[Expr]) -> Expr:
     return tirx.all(*conditions) if len(conditions) > 1 else conditions[0]
 
 
+def within(conditions: Sequence[Expr], a: Expr, b: Expr) -> Expr:
+    """``a`` where all conditions hold, of which there may be none, else ``b``."""
+    return guarded(every(conditions), a, b) if conditions else a
+
+
 def truth(value: Expr) -> Expr:
     """Whether ``value`` is not zero."""
     return value if type_of(value) == "bool" else tirx.NE(value, immediate(0, type_of(value)))
@@ -93,18 +98,17 @@ acosh, asinh, atanh = (_library(n) for n in ("acosh", "asinh", "atanh"))
 cosh, sinh, tan, tanh = (_library(n) for n in ("cosh", "sinh", "tan", "tanh"))
 erf, exp2, expm1, log1p = (_library(n) for n in ("erf", "exp2", "expm1", "log1p"))
 _fmod, _pow = _library("fmod"), _library("pow")
-ceil, cos, exp, floor, sin, sqrt = tirx.ceil, tirx.cos, tirx.exp, tirx.floor, tirx.sin, tirx.sqrt
-log, log10, log2, trunc = tirx.log, _library("log10"), _library("log2"), tirx.trunc
-round_half_even = tirx.nearbyint
+cos, exp, sin, sqrt = tirx.cos, tirx.exp, tirx.sin, tirx.sqrt
+log, log10, log2 = tirx.log, _library("log10"), _library("log2")
 
 
-def _of_integers_too(function: Callable[[Expr], Expr]) -> Callable[[Expr], Expr]:
+def _rounding(function: Callable[[Expr], Expr]) -> Callable[[Expr], Expr]:
     """A rounding, which leaves integers alone."""
     return lambda v: function(v) if _is_float(v) else v
 
 
 ceil, floor, trunc, round_half_even = (
-    _of_integers_too(f) for f in (ceil, floor, trunc, round_half_even)
+    _rounding(f) for f in (tirx.ceil, tirx.floor, tirx.trunc, tirx.nearbyint)
 )
 
 
@@ -241,10 +245,6 @@ def bitwise_xor(a: Expr, b: Expr) -> Expr:
 
 def bitwise_not(a: Expr) -> Expr:
     return tirx.Not(a) if type_of(a) == "bool" else ~a
-
-
-logical_and, logical_or, logical_not = tirx.all, tirx.any, tirx.Not
-logical_xor = bitwise_xor
 
 
 def _divide(a: Expr, b: Expr) -> Expr:
