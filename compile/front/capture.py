@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._decomp import decomposition_table
 from torch.export.graph_signature import InputKind, OutputKind
 
 import headgate.train.gates.operators
 import headgate.train.gates.pixel_operator
 import headgate.train.pruning.operators  # noqa: F401  they register headgate::* with torch
 from headgate.compile.front.convert import convert
-from headgate.compile.front.decompose import decompositions
 from headgate.compile.front.graph import Graph
 from headgate.compile.front.operators import OPERATORS
 from headgate.compile.front.reading import module_path
@@ -73,13 +73,12 @@ def folded(program: torch.export.ExportedProgram) -> fx.GraphModule:
             else:
                 placed[node] = graph.node_copy(node)
         elif node.op == "call_function" and _has_result(node):
-            _check_repeatable(node)
+            _refuse_random(node)
             if all(argument in constants for argument in node.all_input_nodes):
                 constants[node] = _evaluate(node, constants)
             else:
                 placed[node] = graph.node_copy(node, place)
-    results = _results(program)
-    graph.output(tuple(place(node) for node in results))
+    graph.output(tuple(place(node) for node in _results(program)))
     graph.eliminate_dead_code()
     return fx.GraphModule(root, graph)
 
@@ -132,7 +131,7 @@ def _has_result(node: fx.Node) -> bool:
     return schema is None or bool(schema.returns)
 
 
-def _check_repeatable(node: fx.Node) -> None:
+def _refuse_random(node: fx.Node) -> None:
     random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
     if random and str(node.target) not in OPERATORS:
         raise UnsupportedOperator(
@@ -146,13 +145,30 @@ def _export(module: nn.Module, example: tuple[Tensor, ...]) -> torch.export.Expo
         with _quiet(), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             program = torch.export.export(module, example)
-            return program.run_decompositions(decompositions(OPERATORS))
+            return program.run_decompositions(_decompositions())
     except Exception as error:  # torch.export raises its own and Python's exceptions alike
         reason = first_line(error)
         hint = " Choose with torch.where, not with Python's if." if "dependent" in reason else ""
         raise CompileError(
             f"torch.export cannot trace {type(module).__name__}: {reason}.{hint}"
         ) from error
+
+
+def _decompositions() -> dict[Any, Any]:
+    """PyTorch's decomposition of every operator that has one and no handler.
+
+    ``torch.export``'s own table keeps the core operators, many of which PyTorch can take apart
+    further. What reads no tensor is evaluated as it is.
+    """
+    table = torch.export.default_decompositions()
+    for operator, function in decomposition_table.items():
+        if isinstance(operator, torch._ops.OpOverload) and operator not in table:
+            table[operator] = function
+    for operator in list(table):
+        schema = operator._schema  # type: ignore[attr-defined]
+        if str(operator) in OPERATORS or not any("Tensor" in str(a.type) for a in schema.arguments):
+            table.pop(operator)
+    return table
 
 
 @contextmanager
