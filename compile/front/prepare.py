@@ -24,7 +24,9 @@ def prepare(module: nn.Module) -> nn.Module:
             cannot be copied.
     """
     if not isinstance(module, nn.Module):
-        raise UsageError(f"compile_module takes an nn.Module, not {_article(type(module))}.")
+        kind = type(module).__name__
+        article = "an" if kind[0] in "aeiouAEIOU" else "a"
+        raise UsageError(f"compile_module takes an nn.Module, not {article} {kind}.")
     module = unwrap(module)
     _check(module)
     try:
@@ -86,7 +88,3 @@ def _check(module: nn.Module) -> None:
             raise CompileError(
                 f"{name!r} is of type {kind}; headgate compiles float32, call module.float() first."
             )
-
-
-def _article(kind: type) -> str:
-    return f"{'an' if kind.__name__[0] in 'aeiouAEIOU' else 'a'} {kind.__name__}"

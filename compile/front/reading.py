@@ -66,24 +66,28 @@ class Call:
     def dtype(self) -> str:
         return dtype_name(self.results[0].dtype)
 
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        """The operator's arguments as its schema has them, in order."""
+        schema: Any = self.fx.target
+        return {argument.name: argument for argument in schema._schema.arguments}
+
     def has(self, name: str) -> bool:
         """Whether the operator has an argument of this name."""
-        schema: Any = self.fx.target
-        return any(argument.name == name for argument in schema._schema.arguments)
+        return name in self._arguments
 
     def __getitem__(self, name: str) -> Any:
         self._read.add(name)
         return fx.node.map_arg(self._given(name), lambda node: self.values[node])
 
     def _given(self, name: str) -> Any:
-        schema: Any = self.fx.target
-        for position, argument in enumerate(schema._schema.arguments):
-            if argument.name == name:
-                if position < len(self.fx.args):
-                    return self.fx.args[position]
-                default = argument.default_value if argument.has_default_value() else None
-                return self.fx.kwargs.get(name, default)
-        raise KeyError(f"{self.fx.target} has no argument {name!r}")
+        arguments = self._arguments
+        if name not in arguments:
+            raise KeyError(f"{self.fx.target} has no argument {name!r}")
+        position, default = list(arguments).index(name), arguments[name].default_value
+        if position < len(self.fx.args):
+            return self.fx.args[position]
+        return self.fx.kwargs.get(name, default)
 
     def check_all_read(self) -> None:
         """Refuses an argument that has a value of its own and that the handler did not read.
@@ -91,13 +95,12 @@ class Call:
         Raises:
             UnsupportedOperator: names operator, argument, value and module.
         """
-        schema: Any = self.fx.target
-        for argument in schema._schema.arguments:
-            if argument.name in self._read or argument.name in _STORAGE:
+        for name, argument in self._arguments.items():
+            if name in self._read or name in _STORAGE:
                 continue
-            given = self._given(argument.name)
+            given = self._given(name)
             if not argument.has_default_value() or given != argument.default_value:
-                raise self.refused(f"with {argument.name}={given}")
+                raise self.refused(f"with {name}={given}")
 
     def keeps_zero(self) -> bool:
         """Whether PyTorch makes zero of zero here, by an operator of one tensor's numbers."""

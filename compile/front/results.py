@@ -13,6 +13,7 @@ from headgate.errors import CompileError
 
 MOST = 16
 """MAX_TENSORS of runner.c."""
+_MOST_DIMENSIONS = 8
 
 
 def named_results(result: Any) -> dict[str, Tensor]:
@@ -24,14 +25,14 @@ def named_results(result: Any) -> dict[str, Tensor]:
     Raises:
         CompileError: a result that no bundle can give, or none at all.
     """
-    if isinstance(result, Tensor):
-        found = {"output": result}
-    elif isinstance(result, list | tuple) and not hasattr(result, "_fields"):
+    if isinstance(result, list | tuple) and not hasattr(result, "_fields"):
         stem = "output{}" if len(result) > 1 else "output"
         entries = [(stem.format(index), value) for index, value in enumerate(result)]
-        found = dict(_leaves(entries))
+    elif isinstance(result, Tensor | None):
+        entries = [("output", result)]
     else:
-        found = dict(_leaves([] if result is None else _entries("output", result)))
+        entries = _entries("output", result)
+    found = dict(_leaves(entries))
     if not found:
         raise CompileError("The network returns no tensor; a bundle needs one to give.")
     if len(found) > MOST:
@@ -104,6 +105,3 @@ def _check(name: str, tensor: Tensor) -> None:
             f"Result {name!r} of the network is {tensor.layout} of {tensor.ndim} dimensions; a "
             f"bundle gives dense tensors of at most {_MOST_DIMENSIONS}."
         )
-
-
-_MOST_DIMENSIONS = 8

@@ -11,15 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from headgate.compile.backend.c_source import TRACE
-from headgate.compile.build import describe_tensors, save_vectors
 from headgate.compile.front.graph import Graph
 from headgate.compile.verify.layerwise import EXACT, Difference, Trace, layer_differences
 from headgate.device import Bundle, Program
 from headgate.device.machines.host import Host
 from headgate.device.machines.qemu_user import CPUS, Qemu
 from headgate.device.machines.runner import RunnerProgram
-from headgate.device.manifest import VECTORS
 from headgate.device.targets import Target
 from headgate.device.validation import sample_errors
 from headgate.errors import BundleError, DeviceError, ToolMissing, WrongResult
@@ -82,9 +79,10 @@ def check(bundle: Bundle, graph: Graph, target: Target) -> Checked:
         return Checked(None, str(error))
     inputs, expected = bundle.vectors()
     search = _Search(bundle, graph, target)
+    first = _first(bundle, program.machine, len(inputs[0]))
     with program:
         try:
-            errors, outputs = _run(program, inputs, expected, _first(bundle, program.machine))
+            errors, outputs = _run(program, inputs, expected, first)
             if not (errors <= search.tolerance).all() and len(errors) < len(inputs[0]):
                 errors, outputs = _run(program, inputs, expected, len(inputs[0]))
         except DeviceError as error:
@@ -122,13 +120,10 @@ def _on_machine(bundle: Bundle) -> Program:
     return RunnerProgram(bundle, Host.name, [], None)
 
 
-def _first(bundle: Bundle, machine: str) -> int:
+def _first(bundle: Bundle, machine: str, vectors: int) -> int:
     """How many vectors are run if all goes well."""
-    vectors = len(bundle.vectors()[0][0])
-    if machine == Host.name:
-        return vectors
     macs = sum(layer["dense_macs"] for layer in bundle.manifest["layers"])
-    return min(vectors, max(1, EMULATED_MACS // max(1, macs)))
+    return vectors if machine == Host.name else min(vectors, max(1, EMULATED_MACS // max(1, macs)))
 
 
 def _run(
@@ -149,8 +144,7 @@ class _Search:
 
     @cached_property
     def _trace(self) -> Trace:
-        names = tuple(tensor["name"] for tensor in self._bundle.manifest["inputs"])
-        return Trace(self._graph, self._target, self._bundle.name, names)
+        return Trace(self._graph, self._target, self._bundle)
 
     def look_for_fault(self, index: int, outputs: list[np.ndarray], error: float) -> None:
         """Returns if every layer is right and the network's results follow from that.
@@ -227,18 +221,8 @@ class _Search:
 
     def _compare(self, index: int) -> tuple[list[Difference], list[np.ndarray]]:
         inputs = [array[index : index + 1] for array in self._inputs]
-        trace = self._trace
-        empty = np.zeros(trace.outputs[TRACE].shape, np.float32)
-        bundle = Bundle(
-            {
-                **self._bundle.manifest,
-                **trace.built.manifest(),
-                "outputs": describe_tensors(trace.outputs),
-            },
-            {**trace.built.members, VECTORS: save_vectors(inputs, [empty])},
-        )
-        with _on_machine(bundle) as program:
-            layers, results = trace.split(program.outputs(inputs)[0])
+        with _on_machine(self._trace.bundle) as program:
+            layers, results = self._trace.split(program.outputs(inputs)[0])
         return layer_differences(self._graph, inputs, layers), results
 
     def _error(self, what: str) -> WrongResult:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,10 @@ def answer(
             infinity; a result cannot be in a bundle.
     """
     if example.by_name:
-        module = reshaped_call(module, _keywords(example.names))
+        names = example.names
+        module = reshaped_call(
+            module, lambda forward, tensors: forward(**dict(zip(names, tensors, strict=True)))
+        )
     state = {name: buffer.clone() for name, buffer in module.named_buffers()}
     result, expected = _run(module, vectors, 0)
     _check_same(module, expected, _run(module, vectors, 0)[1])
@@ -58,26 +61,19 @@ def answer(
             _refuse_not_finite(module, vectors, index)
     _restore(module, state)
     if not is_plain(result):
-        module = reshaped_call(module, _tuple)
+        module = reshaped_call(
+            module, lambda forward, tensors: tuple(named_results(forward(*tensors)).values())
+        )
     columns = zip(*(row.values() for row in rows), strict=True)
     outputs = [torch.cat(column).contiguous().numpy() for column in columns]
     return module, Reference(dict(zip(expected, outputs, strict=True)), is_table(result))
 
 
-def _keywords(names: tuple[str, ...]) -> Callable[[Callable[..., Any], tuple[Tensor, ...]], Any]:
-    def call(forward: Callable[..., Any], tensors: tuple[Tensor, ...]) -> Any:
-        return forward(**dict(zip(names, tensors, strict=True)))
-
-    return call
-
-
-def _tuple(forward: Callable[..., Any], tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(named_results(forward(*tensors)).values())
-
-
 def _run(module: nn.Module, vectors: list[np.ndarray], index: int) -> tuple[Any, dict[str, Tensor]]:
-    """What one sample gives, as it is and by name; copies go in and come out."""
-    # For forward to do with as it likes.
+    """What one sample gives, as it is and by name; copies go in and come out.
+
+    For ``forward`` may change its input, and the next call may write where results lie.
+    """
     inputs = tuple(torch.from_numpy(array[index : index + 1].copy()) for array in vectors)
     try:
         with torch.no_grad():
@@ -89,7 +85,6 @@ def _run(module: nn.Module, vectors: list[np.ndarray], index: int) -> tuple[Any,
         raise CompileError(
             f"{type(module).__name__} fails in PyTorch on one sample of {shapes}: {why(error)}"
         ) from error
-    # The next call may write where these lie.
     return result, {name: t.detach().clone() for name, t in named_results(result).items()}
 
 
@@ -126,7 +121,11 @@ def _refuse_not_finite(module: nn.Module, vectors: list[np.ndarray], index: int)
     def leave(path: str, child: nn.Module, result: Any) -> None:
         if not found and entered[child] and not _finite(result):
             where = f"module {path!r} ({type(child).__name__})" if path else "its own forward"
-            bad = next((name for name, t in _own_tensors(child) if not _finite(t)), None)
+            own = (
+                *child.named_parameters(recurse=False),
+                *child.named_buffers(recurse=False),
+            )
+            bad = next((name for name, tensor in own if not _finite(tensor)), None)
             found.append(where + (f", whose {bad!r} is not finite" if bad else ""))
 
     hooks = []
@@ -143,11 +142,6 @@ def _refuse_not_finite(module: nn.Module, vectors: list[np.ndarray], index: int)
         f"PyTorch's answer to test vector {index} is NaN or infinite, which nothing can be held "
         f"against; it starts in {where}. Give other vectors, or look at that module."
     )
-
-
-def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from module.named_parameters(recurse=False)
-    yield from module.named_buffers(recurse=False)
 
 
 def _finite(values: Any) -> bool:
