@@ -34,10 +34,14 @@ def convert(module: fx.GraphModule, operators: Mapping[str, Handler]) -> Graph:
     values: dict[fx.Node, Any] = {}
     for node in module.graph.nodes:
         if node.op == "placeholder":
-            values[node] = _described(node, node.meta["val"])
+            tensor = node.meta["val"]
+            values[node] = Value(node.name, TensorType(tuple(tensor.shape), _dtype(node, tensor)))
             graph.inputs.append(values[node])
         elif node.op == "get_attr":
-            values[node] = _constant(node, getattr(module, str(node.target)))
+            tensor = getattr(module, str(node.target))
+            _dtype(node, tensor)
+            data = tensor.detach().cpu().contiguous().numpy()
+            values[node] = Value.constant(node.name, data)
         elif node.target is operator.getitem:
             values[node] = _picked(node, values)
         elif node.op == "call_function":
@@ -54,10 +58,6 @@ def convert(module: fx.GraphModule, operators: Mapping[str, Handler]) -> Graph:
     return graph
 
 
-def _described(node: fx.Node, tensor: Tensor) -> Value:
-    return Value(node.name, TensorType(tuple(tensor.shape), _dtype(node, tensor)))
-
-
 def _dtype(node: fx.Node, tensor: Any) -> str:
     kind = dtype_name(tensor.dtype) if isinstance(tensor, Tensor) else type(tensor).__name__
     if kind not in DTYPES:
@@ -67,11 +67,6 @@ def _dtype(node: fx.Node, tensor: Any) -> str:
             "between operators."
         )
     return kind
-
-
-def _constant(node: fx.Node, tensor: Tensor) -> Value:
-    _dtype(node, tensor)
-    return Value.constant(node.name, tensor.detach().cpu().contiguous().numpy())
 
 
 def _picked(node: fx.Node, values: dict[fx.Node, Any]) -> Value:

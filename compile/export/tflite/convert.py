@@ -19,11 +19,11 @@ from headgate.compile.export.tflite.operators import (
     Held,
     Untranslatable,
     constant,
+    fill,
     in_order,
 )
-from headgate.compile.export.tflite.place import fill
 from headgate.compile.front.capture import capture
-from headgate.compile.front.fuse import fold, fold_affine
+from headgate.compile.front.fuse import fold, scaled
 from headgate.compile.front.graph import Graph, Node
 from headgate.device.quiet import quiet_stderr
 from headgate.errors import CompileError, InputError, ToolMissing, UnsupportedOperator, why
@@ -112,7 +112,7 @@ def _read(module: nn.Module, example: Tensor) -> Graph:
                 "express; convert the dense network or a statically pruned one, and compile this "
                 "one to a bundle (--backend headgate)"
             )
-    fold_affine(graph)
+    fold(graph, "affine", scaled)
     fold(graph, "place_channels", fill)
     return graph
 

@@ -16,7 +16,6 @@ from headgate.compile.front.operators import (
     pointwise,
     pooling,
     reductions,
-    resizing,
     scatter,
 )
 
@@ -31,7 +30,6 @@ OPERATORS = {
     **pointwise.HANDLERS,
     **pooling.HANDLERS,
     **reductions.HANDLERS,
-    **resizing.HANDLERS,
     **scatter.HANDLERS,
 }
 

@@ -17,8 +17,12 @@ from headgate.compile.front.reading import Call, axes
 
 Reduce = Callable[..., Expr]
 MULTIPLY = te.comm_reducer(lambda a, b: a * b, lambda t: tirx.const(1, t), name="product")
-LARGEST = te.comm_reducer(scalar.maximum, lambda t: scalar.lowest(str(t)), name="largest")
-SMALLEST = te.comm_reducer(scalar.minimum, lambda t: scalar.highest(str(t)), name="smallest")
+LARGEST = te.comm_reducer(
+    lambda a, b: scalar.maximum(a, b), lambda t: scalar.lowest(str(t)), name="largest"
+)
+SMALLEST = te.comm_reducer(
+    lambda a, b: scalar.minimum(a, b), lambda t: scalar.highest(str(t)), name="smallest"
+)
 
 
 def reduced(
