@@ -11,12 +11,13 @@ import numpy as np
 import safetensors.numpy
 
 from headgate.compile.backend import linux
-from headgate.compile.backend.c_source import Signature, generate
+from headgate.compile.backend.c_source import generate
 from headgate.compile.backend.lower import write_object
 from headgate.compile.front.graph import Graph
 from headgate.compile.plan.select import select_kernels
 from headgate.device import runtime_sources
-from headgate.device.protocol import WEIGHTS
+from headgate.device.manifest import SHARED_OBJECT
+from headgate.device.protocol import RUNNER, WEIGHTS
 from headgate.device.targets import Target
 from headgate.device.tensor_type import TensorType
 
@@ -25,44 +26,43 @@ def build(
     graph: Graph,
     target: Target,
     name: str,
-    signature: Signature,
+    inputs: Sequence[str],
+    outputs: Sequence[str] | None,
     *,
-    kinds: Collection[str] = ("shared", "runner"),
+    code: Collection[str] = (SHARED_OBJECT, RUNNER),
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Compiles and links ``graph``, which has been fused.
+    """Compiles and links ``graph``, which has been fused; names as for ``generate``.
 
     Returns the manifest's keys that follow from the code, and what a bundle holds beside the test
-    vectors. ``kinds``: the kinds of artifact to link.
+    vectors. ``code``: the members to link.
 
     Raises:
         UnsupportedOperator: a node that cannot be lowered.
         CompileError: the C parts cannot be linked.
     """
     program = select_kernels(graph, target)
-    generated = generate(graph, program, name, target.name, signature)
+    generated = generate(graph, program, name, target.name, inputs, outputs)
     with tempfile.TemporaryDirectory(prefix="headgate-") as folder:
         path = Path(folder)
         (path / "network.c").write_text(generated.source, encoding="utf-8")
         write_object(generated.functions, target, path / "kernels.o")
-        artifacts = [artifact for artifact in linux.ARTIFACTS if artifact.kind in kinds]
-        code = {artifact.member: artifact.link(path, target) for artifact in artifacts}
+        linked = {
+            artifact.member: artifact.link(path, target)
+            for artifact in linux.ARTIFACTS
+            if artifact.member in code
+        }
     header = (runtime_sources("core") / "headgate.h").read_bytes()
     layers = [step.manifest() for step in program.steps]
     return (
         {**generated.manifest, "layers": layers},
-        {**code, "include/network.h": header, WEIGHTS: generated.weights},
+        {**linked, "include/network.h": header, WEIGHTS: generated.weights},
     )
 
 
 def describe_target(target: Target) -> dict[str, Any]:
     """The manifest's ``target``."""
-    return {
-        "name": target.name,
-        "triple": target.triple,
-        "arch": target.arch,
-        "cpu": target.cpu,
-        "features": list(target.features),
-    }
+    plain = {key: getattr(target, key) for key in ("name", "triple", "arch", "cpu")}
+    return {**plain, "features": list(target.features)}
 
 
 def describe_tensors(names: Sequence[str], arrays: list[np.ndarray]) -> list[dict[str, Any]]:

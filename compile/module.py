@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from headgate.compile.backend.c_source import Signature
 from headgate.compile.build import build, describe_target, describe_tensors, save_vectors
 from headgate.compile.front.capture import capture
 from headgate.compile.front.example import Inputs, read_example, read_vectors
@@ -82,16 +81,15 @@ def compile_module(
     outputs = list(reference.outputs.values())
     graph = capture(own, example.samples)
     fuse(graph)
-    about_code, members = build(
-        graph, row, name, Signature(example.names, tuple(reference.outputs))
-    )
+    results = tuple(reference.outputs)
+    about_code, members = build(graph, row, name, example.names, results)
     manifest = {
         "name": name,
         "target": describe_target(row),
         "tools": {tool: _version(tool) for tool in _TOOLS},
         "model_sha256": _model_hash(own, graph),
         "inputs": describe_tensors(example.names, inputs),
-        "outputs": describe_tensors(tuple(reference.outputs), outputs),
+        "outputs": describe_tensors(results, outputs),
         **({"results": NAMED} if reference.table else {}),
         **about_code,
         "preprocess": None

@@ -39,21 +39,19 @@ class Generated:
     """The manifest's keys on the memory and the gates."""
 
 
-@dataclass(frozen=True)
-class Signature:
-    """Names of what enters and leaves the C function.
-
-    ``outputs`` None: all results lie one after another in a single output, ``trace``.
-    """
-
-    inputs: Sequence[str]
-    outputs: Sequence[str] | None
-
-
 def generate(
-    graph: Graph, program: Program, name: str, target: str, signature: Signature
+    graph: Graph,
+    program: Program,
+    name: str,
+    target: str,
+    inputs: Sequence[str],
+    outputs: Sequence[str] | None,
 ) -> Generated:
-    """The C source and the TIR of ``program``; kernels that are equal become one function."""
+    """The C source and the TIR of ``program``; kernels that are equal become one function.
+
+    ``inputs``, ``outputs``: names of what enters and leaves; without names all results lie one
+    after another in a single output, ``trace``.
+    """
     offsets, arena_bytes = plan_arena(program)
     weights = safetensors.numpy.save(program.constants())
     weight_offsets, weights_bytes = _weight_offsets(weights)
@@ -98,11 +96,11 @@ def generate(
         }
         for active in program.lists
     ]
-    result_names = signature.outputs or [value.name for value in graph.outputs]
-    outputs = _tensors(result_names, graph.outputs, program.outputs, offsets)
-    results = [row | {"to": f"to[{index}]"} for index, row in enumerate(outputs)]
-    if signature.outputs is None:
-        outputs, results = _in_one(results)
+    result_names = outputs or [value.name for value in graph.outputs]
+    leaving = _tensors(result_names, graph.outputs, program.outputs, offsets)
+    results = [row | {"to": f"to[{index}]"} for index, row in enumerate(leaving)]
+    if outputs is None:
+        leaving, results = _in_one(results)
     environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
     environment.filters["c_string"] = c_string
     source = environment.from_string(_TEMPLATE.read_text()).render(
@@ -111,8 +109,8 @@ def generate(
         kernels=declared,
         steps=steps,
         gates=gates,
-        inputs=_tensors(signature.inputs, graph.inputs, program.inputs, offsets),
-        outputs=outputs,
+        inputs=_tensors(inputs, graph.inputs, program.inputs, offsets),
+        outputs=leaving,
         results=results,
         **sizes,
     )

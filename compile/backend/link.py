@@ -21,8 +21,6 @@ _FLAGS = ("-std=c11", "-O2", "-g0", "-s", "-fno-sanitize=all", "-Wl,--build-id=n
 class Artifact:
     """A file of machine code in a bundle."""
 
-    kind: str
-    """"shared", a library to load, or "runner", a program that answers on its own."""
     member: str
     abi: str
     """What the target's triple ends with."""

@@ -14,6 +14,6 @@ _SOURCES = (_HERE / "timing.c", _HERE / "team.c")
 _LIBRARY = ("-shared", "-fPIC", "-fvisibility=hidden", "-pthread")
 
 ARTIFACTS = (
-    Artifact("shared", SHARED_OBJECT, f"gnu.{GLIBC}", _SOURCES, _LIBRARY),
-    Artifact("runner", RUNNER, "musl", (*_SOURCES, _HERE / "runner.c"), ("-static",)),
+    Artifact(SHARED_OBJECT, f"gnu.{GLIBC}", _SOURCES, _LIBRARY),
+    Artifact(RUNNER, "musl", (*_SOURCES, _HERE / "runner.c"), ("-static",)),
 )

@@ -1,7 +1,6 @@
 """From an ``nn.Module`` to core ATen operators on its inputs, by torch.export.
 
-PyTorch does what PyTorch defines: it decomposes compound operators, and it evaluates whatever does
-not depend on an input, in its own types. What is left is read by ``convert.py``.
+PyTorch decomposes compound operators and evaluates what depends on no input.
 """
 
 from __future__ import annotations
@@ -75,7 +74,8 @@ def folded(program: torch.export.ExportedProgram) -> fx.GraphModule:
         elif node.op == "call_function" and _has_result(node):
             _refuse_random(node)
             if all(argument in constants for argument in node.all_input_nodes):
-                constants[node] = _evaluate(node, constants)
+                known = fx.node.map_arg((node.args, node.kwargs), constants.__getitem__)
+                constants[node] = _evaluated(node.target, *known)
             else:
                 placed[node] = graph.node_copy(node, place)
     graph.output(tuple(place(node) for node in _results(program)))
@@ -118,11 +118,9 @@ def _results(program: torch.export.ExportedProgram) -> list[fx.Node]:
     return results
 
 
-def _evaluate(node: fx.Node, constants: dict[fx.Node, Any]) -> Any:
-    arguments, options = fx.node.map_arg((node.args, node.kwargs), constants.__getitem__)
-    target: Any = node.target
-    with torch.no_grad():
-        return target(*arguments, **options)
+@torch.no_grad()
+def _evaluated(target: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    return target(*arguments, **options)
 
 
 def _has_result(node: fx.Node) -> bool:

@@ -30,7 +30,7 @@ def fuse(graph: Graph) -> None:
     _gather_patches(graph)
     fold(graph, "affine", scaled)
     fold(graph, "place_channels", _placed)
-    _scatter_placed(graph)
+    scatter_placed(graph)
     _fold_absolute(graph)
     for node in graph.nodes:
         node.attributes.setdefault("clamp", (None, None))
@@ -84,20 +84,14 @@ def _placed(producer: Node, node: Node) -> bool:
     return True
 
 
-def scattering(constant: np.ndarray, channels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Weights and bias of the 1x1 convolution that puts its inputs at ``channels``."""
-    weight = np.zeros((constant.size, len(channels), 1, 1), np.float32)
-    weight[channels, range(len(channels))] = 1
-    bias = constant.copy()
-    bias[list(channels)] = 0
-    return weight, bias
-
-
-def _scatter_placed(graph: Graph) -> None:
-    """What no convolution has taken in becomes one."""
+def scatter_placed(graph: Graph) -> None:
+    """What no convolution has taken in becomes one, which puts its inputs at ``channels``."""
     for node in graph.nodes:
         if node.kind == "place_channels":
-            weight, bias = scattering(node["constant"], node["channels"])
+            channels, bias = list(node["channels"]), node["constant"].copy()
+            weight = np.zeros((bias.size, len(channels), 1, 1), np.float32)
+            weight[channels, range(len(channels))] = 1
+            bias[channels] = 0
             node.kind = "conv2d"
             node.attributes = {
                 "weight": weight,
@@ -182,13 +176,11 @@ def _fuse_residual(graph: Graph) -> None:
 
 
 def _takes_residual(node: Node) -> bool:
-    free = node.kind in _CONVOLUTIONS and not node["residual"] and node["clamp"] == (None, None)
-    return free and not _gated_depthwise(node)
-
-
-def _gated_depthwise(node: Node) -> bool:
-    # Its kernel visits active channels only and would leave the others without the residual.
-    return node.kind == "gated_conv2d" and node["weight"].shape[1] == 1 and node["groups"] > 1
+    if node.kind not in _CONVOLUTIONS or node["residual"] or node["clamp"] != (None, None):
+        return False
+    # A gated depthwise kernel visits active channels only, and leaves others without the residual.
+    depthwise = node["weight"].shape[1] == 1 and node["groups"] > 1
+    return node.kind != "gated_conv2d" or not depthwise
 
 
 def _clamped(producer: Node, node: Node) -> bool:

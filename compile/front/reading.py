@@ -34,8 +34,7 @@ def module_path(node: fx.Node) -> str:
 class Call:
     """A node of the exported graph, with values for tensors.
 
-    ``call["dim"]`` is an argument by its name in the operator's schema. After the handler
-    :meth:`check_all_read` refuses what was given, differs from its default and was not read.
+    ``call["dim"]`` is an argument by its name in the operator's schema.
     """
 
     graph: Graph
@@ -90,11 +89,7 @@ class Call:
         return self.fx.kwargs.get(name, default)
 
     def check_all_read(self) -> None:
-        """Refuses an argument that has a value of its own and that the handler did not read.
-
-        Raises:
-            UnsupportedOperator: names operator, argument, value and module.
-        """
+        """Refuses an argument that has a value of its own and that the handler did not read."""
         for name, argument in self._arguments.items():
             if name in self._read or name in _STORAGE:
                 continue

@@ -56,11 +56,7 @@ def is_plain(result: Any) -> bool:
 
 
 def _entries(name: str, result: Any) -> list[tuple[str, Any]]:
-    """What a container holds, by key.
-
-    Raises:
-        CompileError: it is none.
-    """
+    """What a container holds, by key; raises ``CompileError`` where it is none."""
     if isinstance(result, Mapping):
         entries = [(str(key), value) for key, value in result.items()]
     elif dataclasses.is_dataclass(result):

@@ -1,8 +1,7 @@
 """Every layer held against PyTorch by itself, to find the one that computes something else.
 
-The network is built a second time such that the result of every layer leaves it. Each is compared
-with what PyTorch makes of *the inputs that this layer had*, so one wrong layer, or a decision that
-fell otherwise by rounding, does not count against those behind it.
+Each is compared with what PyTorch makes of *the inputs that this layer had*, so one wrong layer, or
+a decision that fell otherwise by rounding, does not count against those behind it.
 """
 
 from __future__ import annotations
@@ -16,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from headgate.compile.backend.c_source import TRACE, Signature
+from headgate.compile.backend.c_source import TRACE
 from headgate.compile.build import build, describe_tensors, save_vectors
 from headgate.compile.front.graph import Graph, Node, Value
 from headgate.device import Bundle
 from headgate.device.manifest import VECTORS
+from headgate.device.protocol import RUNNER
 from headgate.device.targets import Target
 from headgate.device.tensor_type import FLOAT32
 
@@ -46,8 +46,8 @@ class Trace:
         kept = [node.output for node in graph.nodes if node.output.dtype == FLOAT32]
         self._values, self._results = [*kept, *graph.outputs], len(graph.outputs)
         traced = Graph(graph.inputs, graph.nodes, self._values)
-        signature = Signature([tensor["name"] for tensor in bundle.manifest["inputs"]], None)
-        about, members = build(traced, target, bundle.name, signature, kinds=("runner",))
+        names = [tensor["name"] for tensor in bundle.manifest["inputs"]]
+        about, members = build(traced, target, bundle.name, names, None, code=(RUNNER,))
         nothing = [np.zeros((1, sum(value.size for value in self._values)), np.float32)]
         vectors = save_vectors([array[:1] for array in bundle.vectors()[0]], nothing)
         self.bundle = Bundle(
@@ -69,10 +69,7 @@ def layer_differences(
 ) -> list[Difference]:
     """Each layer's difference from PyTorch, in order of execution.
 
-    Args:
-        graph: after fusing.
-        inputs: one sample (1, ...) of each input.
-        results: what a program made of them.
+    ``results`` are what a program of the fused ``graph`` made of ``inputs``, each (1, ...).
     """
     given = dict(zip(graph.inputs, inputs, strict=True)) | dict(results)
     known = {

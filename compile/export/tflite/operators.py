@@ -1,8 +1,4 @@
-"""One handler for each kind of node: TensorFlow, the node and its operands in, a tensor out.
-
-A handler that meets an option it has no translation for raises :class:`Untranslatable`; the
-engine adds the module path.
-"""
+"""One handler for each kind of node: TensorFlow, the node and its operands in, a tensor out."""
 
 from __future__ import annotations
 
@@ -14,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headgate.compile.front.fuse import scattering
 from headgate.compile.front.graph import Node
 
 SUPPORTED = (
@@ -25,7 +20,7 @@ SUPPORTED = (
 
 
 class Untranslatable(Exception):
-    """An option of a known operator that TFLite has no equal for; the text says which."""
+    """An option of a known operator without translation; the text says which, the caller where."""
 
 
 @dataclass(frozen=True)
@@ -175,16 +170,6 @@ def _tiles(channels: int) -> int:
     return math.ceil(channels / TILE) * TILE
 
 
-def place_channels(tf: Any, node: Node, x: Held) -> Held:
-    """What a pruned layer has left, among all channels of a residual sum, where ``fill`` does not
-    pay: a 1x1 convolution with a matrix of zeros and ones, the constants being its bias.
-    """
-    weight, bias = scattering(node["constant"], node["channels"])
-    y = tf.nn.conv2d(x.tensor, weight.transpose(2, 3, 1, 0), 1, "VALID")
-    nonnegative = x.nonnegative and bool((bias >= 0).all())
-    return Held(tf.nn.bias_add(y, bias), nonnegative)
-
-
 def reshape(tf: Any, node: Node, x: Held) -> Held:
     """Flattening everything but the batch; other reshapes would need PyTorch's layout."""
     before, after = node.inputs[0].shape, node.output.shape
@@ -208,7 +193,6 @@ HANDLERS: dict[str, Callable[..., Held]] = {
     "conv2d": convolve,
     "linear": project,
     "max_pool2d": pool_maximum,
-    "place_channels": place_channels,
     "reshape": reshape,
 }
 """``front.graph.KINDS`` says what each kind of node is."""

@@ -1,9 +1,4 @@
-"""The operators that the compiler knows: one small function each, by what they do.
-
-A handler reads a :class:`~headgate.compile.front.reading.Call` and appends nodes to its graph.
-Whatever has no row in ``OPERATORS`` is taken apart by PyTorch (``capture.py``) or refused by
-name.
-"""
+"""The operators that the compiler knows: a handler each, which reads a ``reading.Call``."""
 
 from headgate.compile.front.operators import (
     arithmetic,

@@ -1,13 +1,10 @@
-"""Sums, products, quotients and powers.
-
-What is constant and varies over channels only becomes an ``affine`` node, which a
-convolution takes in.
-"""
+"""Sums, products, quotients and powers; those with one constant for each channel are ``affine``."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -83,7 +80,7 @@ def _rounded_quotient(call: Call) -> Value:
 def _power(call: Call) -> Value:
     base, exponent = call["self"], call["exponent"]
     if exponent in (1, 2, 3, 4):
-        return pointwise(call, lambda v: scalar.product([v] * int(exponent)), [base])
+        return pointwise(call, lambda v: reduce(operator.mul, [v] * int(exponent)), [base])
     return pointwise(call, scalar.power, [base, exponent])
 
 

@@ -234,10 +234,7 @@ HANDLERS: dict[str, Callable[[Call], Any]] = {
     "aten.select.int": _select,
     "aten.slice.Tensor": _slice,
     "aten.split_with_sizes.default": _split,
-    "aten.squeeze.default": _reshape,
-    "aten.squeeze.dim": _reshape,
-    "aten.squeeze.dims": _reshape,
     "aten.unfold.default": _unfold,
-    "aten.unsqueeze.default": _reshape,
-    "aten.view.default": _reshape,
+    **{f"aten.squeeze.{form}": _reshape for form in ("default", "dim", "dims")},
+    **{f"aten.{name}.default": _reshape for name in ("unsqueeze", "view")},
 }

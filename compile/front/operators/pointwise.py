@@ -33,35 +33,28 @@ def pointwise(
     that of :meth:`Call.compute`.
     """
     within = within or place.get("dtype") or call.dtype
-    tensors = [o for o in operands if isinstance(o, Value) and not _is_scalar(o)]
+    operands = [_plain(operand) for operand in operands]
+    tensors = [o for o in operands if isinstance(o, Value)]
     shape = call.shape if shape is None else tuple(shape)
 
     def element(readers: list[Callable[..., Expr]], *indices: Expr) -> Expr:
-        remaining = iter(zip(readers, tensors, strict=True))
-        values = []
-        for operand in operands:
-            if isinstance(operand, Value) and not _is_scalar(operand):
-                reader, tensor = next(remaining)
-                value = reader(*broadcast(indices, tensor.shape))
-            else:
-                value = scalar.immediate(_single(operand), within)
-            values.append(scalar.cast(value, within))
-        return scalar.bound(function, values)
+        read = iter(readers)
+        values = [
+            next(read)(*broadcast(indices, o.shape)) if isinstance(o, Value) else o
+            for o in operands
+        ]
+        return scalar.bound(function, [scalar.cast(value, within) for value in values])
 
     zeros = (0,) if len(tensors) == 1 and not place and call.keeps_zero() else ()
     return call.compute(tensors, element, shape, zeros=zeros, **place)
 
 
-def _single(operand: Operand) -> Any:
-    """The number of a constant that has only one."""
-    if not isinstance(operand, Value):
-        return operand
-    assert operand.data is not None
-    return operand.data.reshape(-1)[0]
-
-
-def _is_scalar(value: Value) -> bool:
-    return value.data is not None and value.size == 1
+def _plain(operand: Operand) -> Operand:
+    """A constant of one number as that number; others as they are."""
+    if isinstance(operand, Value) and operand.data is not None and operand.size == 1:
+        number: Number = operand.data.reshape(-1)[0]
+        return number
+    return operand
 
 
 def broadcast(indices: Sequence[Expr], shape: tuple[int, ...]) -> list[Expr]:
@@ -120,10 +113,10 @@ def _converted(call: Call) -> Value:
 def _bounded(call: Call, low: Operand | None, high: Operand | None) -> Value:
     """``self`` between bounds, each a number, a tensor or None."""
     x = call["self"]
-    given = [bound for bound in (low, high) if bound is not None]
-    single = not any(isinstance(bound, Value) and not _is_scalar(bound) for bound in given)
+    given = [_plain(bound) for bound in (low, high) if bound is not None]
+    single = not any(isinstance(bound, Value) for bound in given)
     if single and x.dtype == call.dtype == "float32":
-        return clamp(call, x, *(None if b is None else float(_single(b)) for b in (low, high)))
+        return _clamp(call, x, *(None if b is None else float(_plain(b)) for b in (low, high)))
 
     def bounded(v: Expr, *bounds: Expr) -> Expr:
         remaining = iter(bounds)
@@ -134,7 +127,7 @@ def _bounded(call: Call, low: Operand | None, high: Operand | None) -> Value:
     return pointwise(call, bounded, [x, *given])
 
 
-def clamp(call: Call, x: Value, low: float | None, high: float | None) -> Value:
+def _clamp(call: Call, x: Value, low: float | None, high: float | None) -> Value:
     """A ``clamp`` node; bounds that bound nothing are none."""
     if low is not None and high is not None and low > high:
         low = high  # as PyTorch has it

@@ -148,17 +148,11 @@ class _Sharing(_Windows):
         return reduce(np.multiply.outer, [np.array(lengths) for lengths in self._lengths])
 
 
-def _max_pool(rank: int, call: Call) -> list[Value]:
-    windows = _Sliding(rank, call)
-    return _largest(windows, windows.node("max_pool2d") if windows.planar else None)
-
-
-def _adaptive_max_pool(rank: int, call: Call) -> list[Value]:
-    return _largest(_Sharing(rank, call))
-
-
-def _largest(windows: _Windows, values: Value | None = None) -> list[Value]:
-    if values is None:
+def _max_pool(kind: type[_Windows], rank: int, call: Call) -> list[Value]:
+    windows = kind(rank, call)
+    if isinstance(windows, _Sliding) and windows.planar:
+        values = windows.node("max_pool2d")
+    else:
         values = windows.over(LARGEST, scalar.lowest(windows.x.dtype))
     return [values, windows.position(values)]
 
@@ -197,10 +191,10 @@ def _scaled(call: Call, x: Value, factor: np.ndarray) -> Value:
 HANDLERS: dict[str, Callable[[Call], Any]] = {
     "aten._adaptive_avg_pool2d.default": partial(_adaptive_avg_pool, 2),
     "aten._adaptive_avg_pool3d.default": partial(_adaptive_avg_pool, 3),
-    "aten.adaptive_max_pool2d.default": partial(_adaptive_max_pool, 2),
-    "aten.adaptive_max_pool3d.default": partial(_adaptive_max_pool, 3),
+    "aten.adaptive_max_pool2d.default": partial(_max_pool, _Sharing, 2),
+    "aten.adaptive_max_pool3d.default": partial(_max_pool, _Sharing, 3),
     "aten.avg_pool2d.default": partial(_avg_pool, 2),
     "aten.avg_pool3d.default": partial(_avg_pool, 3),
-    "aten.max_pool2d_with_indices.default": partial(_max_pool, 2),
-    "aten.max_pool3d_with_indices.default": partial(_max_pool, 3),
+    "aten.max_pool2d_with_indices.default": partial(_max_pool, _Sliding, 2),
+    "aten.max_pool3d_with_indices.default": partial(_max_pool, _Sliding, 3),
 }

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from functools import reduce
 from typing import Any
 
 from tvm import ir, tirx
@@ -177,10 +176,6 @@ def lowest(dtype: str) -> Expr:
 def highest(dtype: str) -> Expr:
     """What no number of this type is above."""
     return tirx.const(math.inf, dtype) if dtype.startswith("float") else tirx.max_value(dtype)
-
-
-def product(values: list[Expr]) -> Expr:
-    return reduce(lambda a, b: a * b, values)
 
 
 def _other_side(rest: Expr, b: Expr) -> Expr:
