@@ -36,22 +36,14 @@ def capture(module: nn.Module, example: tuple[Tensor, ...]) -> Graph:
         CompileError: torch.export cannot trace the network, or it keeps a state.
         UnsupportedOperator: an operator that cannot be lowered; names its module.
     """
-    program = folded(_export(module, example))
-    graph = convert(program, OPERATORS)
-    graph.module = program
+    program = _folded(_export(module, example))
+    graph = convert(program)
     graph.remove_unused()
     return graph
 
 
-def folded(program: torch.export.ExportedProgram) -> fx.GraphModule:
-    """What ``program`` computes from its inputs, everything else evaluated.
-
-    Parameters, buffers and what follows from them alone become attributes of the module.
-
-    Raises:
-        CompileError: the network changes a buffer of its own.
-        UnsupportedOperator: an operator whose result is random.
-    """
+def _folded(program: torch.export.ExportedProgram) -> fx.GraphModule:
+    """What ``program`` computes from its inputs; attributes hold the rest, evaluated."""
     root, graph = nn.Module(), fx.Graph()
     constants: dict[fx.Node, Any] = {}
     placed: dict[fx.Node, fx.Node] = {}
@@ -96,11 +88,7 @@ def _tensors(program: torch.export.ExportedProgram) -> dict[str, Tensor]:
 
 
 def _results(program: torch.export.ExportedProgram) -> list[fx.Node]:
-    """The nodes that the network returns; what it does to its inputs ends here.
-
-    Raises:
-        CompileError: it changes a buffer, or returns something that is no tensor.
-    """
+    """The nodes that the network returns; what it does to its inputs ends here."""
     (output,) = (node for node in program.graph.nodes if node.op == "output")
     results = []
     for spec, node in zip(program.graph_signature.output_specs, output.args[0], strict=True):
@@ -153,10 +141,9 @@ def _export(module: nn.Module, example: tuple[Tensor, ...]) -> torch.export.Expo
 
 
 def _decompositions() -> dict[Any, Any]:
-    """PyTorch's decomposition of every operator that has one and no handler.
+    """PyTorch's decomposition of every operator that has one, no handler, and a tensor to read.
 
-    ``torch.export``'s own table keeps the core operators, many of which PyTorch can take apart
-    further. What reads no tensor is evaluated as it is.
+    ``torch.export``'s own table keeps the core operators, many of which can be taken apart further.
     """
     table = torch.export.default_decompositions()
     for operator, function in decomposition_table.items():

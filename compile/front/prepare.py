@@ -24,9 +24,7 @@ def prepare(module: nn.Module) -> nn.Module:
             cannot be copied.
     """
     if not isinstance(module, nn.Module):
-        kind = type(module).__name__
-        article = "an" if kind[0] in "aeiouAEIOU" else "a"
-        raise UsageError(f"compile_module takes an nn.Module, not {article} {kind}.")
+        raise UsageError(f"compile_module takes an nn.Module, not {_article(type(module))}.")
     module = unwrap(module)
     _check(module)
     try:
@@ -88,3 +86,7 @@ def _check(module: nn.Module) -> None:
             raise CompileError(
                 f"{name!r} is of type {kind}; headgate compiles float32, call module.float() first."
             )
+
+
+def _article(kind: type) -> str:
+    return f"{'an' if kind.__name__[0] in 'aeiouAEIOU' else 'a'} {kind.__name__}"

@@ -146,16 +146,17 @@ class Call:
         shape: Sequence[int] | None = None,
         *,
         operator: str = "",
-        rereads: bool = False,
+        rereads: bool | None = None,
         zeros: tuple[int, ...] = (),
         **place: Any,
     ) -> Value:
         """Appends a ``compute`` node.
 
-        ``rereads``: numbers of an input are read several times for one of the result, so that
-        what makes them is not to be computed again each time. ``zeros``: the inputs of which a
-        zero makes a zero in its place.
+        ``rereads``: numbers of an input are read several times, so that what makes them is not to
+        be computed again each time; by default what ``reduces`` does. ``zeros``: the inputs of
+        which a zero makes a zero in its place.
         """
+        rereads = bool(place.get("reduces")) if rereads is None else rereads
         return self.node(
             "compute",
             inputs,

@@ -120,14 +120,8 @@ def _by_definition(
         return te.sum(product, axis=[c, *taps])
 
     macs = math.prod(call.shape) * inputs * math.prod(kernel)
-    result = call.compute(
-        [x, weight],
-        element,
-        reduces=True,
-        rereads=True,
-        macs=macs,
-        suffix="" if bias is None else ".sum",
-    )
+    suffix = "" if bias is None else ".sum"
+    result = call.compute([x, weight], element, reduces=True, macs=macs, suffix=suffix)
     if bias is None:
         return result
     shaped = call.reshape(bias, (1, bias.size, *(1,) * len(kernel)), ".bias")

@@ -65,8 +65,8 @@ def _distances(call: Call) -> Value:
         return te.sum(powered, axis=k)
 
     if p in (0, 1, np.inf):
-        return call.compute([a, b], element, reduces=True, rereads=True)
-    sums = call.compute([a, b], element, reduces=True, rereads=True, suffix=".sums")
+        return call.compute([a, b], element, reduces=True)
+    sums = call.compute([a, b], element, reduces=True, suffix=".sums")
     if p == 2:
         return pointwise(call, scalar.sqrt, [sums])
     return pointwise(call, scalar.power, [sums, 1 / p])
@@ -83,7 +83,7 @@ def _matmul(call: Call, a: Value, b: Value, suffix: str = "") -> Value:
         k = te.reduce_axis((0, inner), name="k")
         return te.sum(readers[0](*leading, row, k) * readers[1](*leading, k, column), axis=k)
 
-    return call.compute([a, b], element, reduces=True, rereads=True, suffix=suffix)
+    return call.compute([a, b], element, reduces=True, suffix=suffix)
 
 
 def _antialiased(call: Call) -> Value:
@@ -100,7 +100,7 @@ def _antialiased(call: Call) -> Value:
         shape = (*x.shape[:axis], out, *x.shape[axis + 1 :])
         suffix = "" if axis == 3 else ".rows"
         element = _along(axis, size)
-        x = call.compute([x, rows], element, shape, reduces=True, rereads=True, suffix=suffix)
+        x = call.compute([x, rows], element, shape, reduces=True, suffix=suffix)
     return x
 
 

@@ -49,11 +49,10 @@ def pointwise(
     return call.compute(tensors, element, shape, zeros=zeros, **place)
 
 
-def _plain(operand: Operand) -> Operand:
+def _plain(operand: Operand) -> Any:
     """A constant of one number as that number; others as they are."""
     if isinstance(operand, Value) and operand.data is not None and operand.size == 1:
-        number: Number = operand.data.reshape(-1)[0]
-        return number
+        return operand.data.reshape(-1)[0]
     return operand
 
 
@@ -113,10 +112,9 @@ def _converted(call: Call) -> Value:
 def _bounded(call: Call, low: Operand | None, high: Operand | None) -> Value:
     """``self`` between bounds, each a number, a tensor or None."""
     x = call["self"]
-    given = [_plain(bound) for bound in (low, high) if bound is not None]
-    single = not any(isinstance(bound, Value) for bound in given)
-    if single and x.dtype == call.dtype == "float32":
-        return _clamp(call, x, *(None if b is None else float(_plain(b)) for b in (low, high)))
+    low, high = (None if bound is None else _plain(bound) for bound in (low, high))
+    if x.dtype == call.dtype == "float32" and not any(isinstance(b, Value) for b in (low, high)):
+        return _clamp(call, x, *(None if b is None else float(b) for b in (low, high)))
 
     def bounded(v: Expr, *bounds: Expr) -> Expr:
         remaining = iter(bounds)
@@ -124,7 +122,7 @@ def _bounded(call: Call, low: Operand | None, high: Operand | None) -> Value:
             v = scalar.maximum(v, next(remaining))
         return v if high is None else scalar.minimum(v, next(remaining))
 
-    return pointwise(call, bounded, [x, *given])
+    return pointwise(call, bounded, [x, *(b for b in (low, high) if b is not None)])
 
 
 def _clamp(call: Call, x: Value, low: float | None, high: float | None) -> Value:

@@ -38,7 +38,7 @@ class _Windows:
             source, inside, taps = self._sources(indices)
             return reduce(scalar.within(inside, readers[0](*source), missing), axis=taps)
 
-        return self.call.compute([self.x], element, reduces=True, rereads=True, suffix=suffix)
+        return self.call.compute([self.x], element, reduces=True, suffix=suffix)
 
     def position(self, values: Value) -> Value:
         """Where ``values``, the largest of every window, lie in the flattened image."""
@@ -55,7 +55,7 @@ class _Windows:
             return te.min(found, axis=taps)
 
         place: dict[str, Any] = {"suffix": ".indices", "dtype": "int64"}
-        return self.call.compute([self.x, values], element, reduces=True, rereads=True, **place)
+        return self.call.compute([self.x, values], element, reduces=True, **place)
 
     def scaled_sum(self, counts: np.ndarray) -> Value:
         """The sum of every window over its count."""
@@ -160,7 +160,7 @@ def _max_pool(kind: type[_Windows], rank: int, call: Call) -> list[Value]:
 def _avg_pool(rank: int, call: Call) -> Value:
     windows = _Sliding(rank, call)
     divisor, border = call["divisor_override"], bool(call["count_include_pad"])
-    counts = windows.counts(border) if divisor is None else np.float64(divisor)
+    counts = windows.counts(border) if divisor is None else np.asarray(divisor)
     if not windows.planar:
         return windows.scaled_sum(counts)
     taps = int(np.prod(windows.kernel))
@@ -177,9 +177,9 @@ def _adaptive_avg_pool(rank: int, call: Call) -> Value:
     if set(windows.out) == {1}:
         return mean(call, x, tuple(range(first, len(x.shape))), True)
     if rank == 2 and len(x.shape) == 4 and windows.equal and call.dtype == "float32":
+        geometry: dict[str, Any] = {"padding": (0, 0, 0, 0), "dilation": (1, 1)}
         size = windows.kernel
-        geometry = {"stride": size, "padding": (0, 0, 0, 0), "dilation": (1, 1)}
-        return call.node("avg_pool2d", [x], kernel=size, **geometry)
+        return call.node("avg_pool2d", [x], kernel=size, stride=size, **geometry)
     return windows.scaled_sum(windows.counts())
 
 

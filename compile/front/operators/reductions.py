@@ -54,7 +54,7 @@ def reduced(
     place: dict[str, Any] = {"shape": shape, "suffix": suffix, "dtype": dtype}
     if not over:
         return pointwise(call, read, [x], x.dtype, **place)
-    return call.compute([x], element, reduces=True, **place)
+    return call.compute([x], element, reduces=True, rereads=False, **place)
 
 
 def _over(call: Call, x: Value) -> tuple[tuple[int, ...], bool]:
@@ -149,7 +149,7 @@ def _first_where_equal(
         place = tirx.Select(same, scalar.cast(k, "int64"), tirx.const(size - 1, "int64"))
         return te.min(place, axis=k)
 
-    return call.compute([x, values], element, reduces=True, rereads=True, **place)
+    return call.compute([x, values], element, reduces=True, **place)
 
 
 def _any(call: Call) -> Value:

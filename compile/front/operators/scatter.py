@@ -57,7 +57,7 @@ class _Scatter:
 
         inputs = [index] if source is None else [index, source]
         place: dict[str, Any] = {"shape": self.x.shape, "suffix": suffix, "dtype": dtype}
-        return self.call.compute(inputs, element, reduces=True, rereads=True, **place)
+        return self.call.compute(inputs, element, reduces=True, **place)
 
     def last(self) -> Value:
         """The last entry that names a place, or -1."""
@@ -158,7 +158,7 @@ def _index_put(call: Call) -> Value:
             value = scalar.cast(value_at(readers[0], at, out), call.dtype)
             return te.sum(scalar.guarded(condition, value, zero), axis=k)
 
-        total = call.compute([values, *indices], added, reduces=True, rereads=True, suffix=".total")
+        total = call.compute([values, *indices], added, reduces=True, suffix=".total")
         return pointwise(call, lambda a, b: a + b, [x, total])
 
     def last(readers: Sequence[Any], *out: Expr) -> Expr:
@@ -166,15 +166,8 @@ def _index_put(call: Call) -> Value:
         missing = tirx.const(_MISSING, "int32")
         return te.max(scalar.guarded(hit(readers, entries(k), out), k, missing), axis=k)
 
-    writer = call.compute(
-        indices,
-        last,
-        [x.shape[a] for a in axes],
-        reduces=True,
-        rereads=True,
-        suffix=".writer",
-        dtype="int32",
-    )
+    named = [x.shape[a] for a in axes]
+    writer = call.compute(indices, last, named, reduces=True, suffix=".writer", dtype="int32")
 
     def put(readers: Sequence[Any], *out: Expr) -> Expr:
         k = readers[1](*(out[a] for a in axes))
