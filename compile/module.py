@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 
-from headgate.compile.backend.c_source import Signature
 from headgate.compile.build import build, describe_target, describe_tensors, save_vectors
 from headgate.compile.front.capture import capture
 from headgate.compile.front.example import Inputs, read_example, read_vectors
@@ -23,7 +21,6 @@ from headgate.compile.verify.reference import answer
 from headgate.device import Bundle
 from headgate.device.manifest import NAMED, VECTORS
 from headgate.device.targets import get_target
-from headgate.device.tensor_type import TensorType
 
 TOLERANCE = 1e-4
 """Largest error allowed on a device, as a share of the largest output."""
@@ -84,40 +81,30 @@ def compile_module(
     outputs = list(reference.outputs.values())
     graph = capture(own, example.samples)
     fuse(graph)
-    built = build(graph, row, name, Signature(example.names, tuple(reference.outputs)))
+    results = tuple(reference.outputs)
+    about_code, members = build(graph, row, name, example.names, results)
     manifest = {
         "name": name,
         "target": describe_target(row),
         "tools": {tool: _version(tool) for tool in _TOOLS},
         "model_sha256": _model_hash(own, graph),
-        "inputs": describe_tensors(_types(example.names, inputs)),
-        "outputs": describe_tensors(_types(tuple(reference.outputs), outputs)),
+        "inputs": describe_tensors(example.names, inputs),
+        "outputs": describe_tensors(results, outputs),
         **({"results": NAMED} if reference.table else {}),
-        **built.manifest(),
+        **about_code,
         "preprocess": None
         if preprocess is None
         else {"mean": list(preprocess.mean), "std": list(preprocess.std)},
         "classes": list(classes) if classes is not None else None,
         "tolerance": TOLERANCE,
     }
-    bundle = Bundle(manifest, {**built.members, VECTORS: save_vectors(inputs, outputs)})
+    bundle = Bundle(manifest, {**members, VECTORS: save_vectors(inputs, outputs)})
     found = run_check(bundle, graph, row) if check else _LEFT_OUT
-    scales = found.scales or [None] * len(outputs)
-    manifest |= {
-        "checked": found.manifest(),
-        "outputs": [
-            tensor if scale is None else {**tensor, "scale": scale}
-            for tensor, scale in zip(manifest["outputs"], scales, strict=True)
-        ],
-    }
+    for tensor, scale in zip(manifest["outputs"], found.scales, strict=False):
+        tensor["scale"] = scale
     kept = [index for index in range(len(inputs[0])) if index not in found.excused]
     left = save_vectors([a[kept] for a in inputs], [a[kept] for a in outputs])
-    return Bundle(manifest, {**bundle.members, VECTORS: left})
-
-
-def _types(names: tuple[str, ...], arrays: list[np.ndarray]) -> dict[str, TensorType]:
-    """Each input or output as one sample has it."""
-    return {name: TensorType.of(array[:1]) for name, array in zip(names, arrays, strict=True)}
+    return Bundle({**manifest, "checked": found.manifest()}, {**members, VECTORS: left})
 
 
 def _model_hash(module: nn.Module, graph: Graph) -> str:
