@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,86 +11,66 @@ import numpy as np
 import safetensors.numpy
 
 from headgate.compile.backend import linux
-from headgate.compile.backend.c_source import Generated, Signature, generate
+from headgate.compile.backend.c_source import generate
 from headgate.compile.backend.lower import write_object
 from headgate.compile.front.graph import Graph
 from headgate.compile.plan.select import select_kernels
-from headgate.compile.plan.steps import Program
 from headgate.device import runtime_sources
-from headgate.device.protocol import WEIGHTS
+from headgate.device.manifest import SHARED_OBJECT
+from headgate.device.protocol import RUNNER, WEIGHTS
 from headgate.device.targets import Target
 from headgate.device.tensor_type import TensorType
-
-
-@dataclass(frozen=True)
-class Built:
-    """The code of a network: what its bundle holds beside the test vectors."""
-
-    program: Program
-    generated: Generated
-    members: dict[str, bytes]
-
-    def manifest(self) -> dict[str, Any]:
-        """The keys of the manifest that follow from the code."""
-        generated = self.generated
-        return {
-            "arena_bytes": generated.arena_bytes,
-            "thread_bytes": generated.thread_bytes,
-            "weights_bytes": generated.weights_bytes,
-            "gates": generated.gates,
-            "layers": [step.manifest() for step in self.program.steps],
-        }
 
 
 def build(
     graph: Graph,
     target: Target,
     name: str,
-    signature: Signature,
+    inputs: Sequence[str],
+    outputs: Sequence[str] | None,
     *,
-    kinds: Collection[str] | None = None,
-) -> Built:
-    """Compiles and links ``graph``, which has been fused.
+    code: Collection[str] = (SHARED_OBJECT, RUNNER),
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Compiles and links ``graph``, which has been fused; names as for ``generate``.
 
-    ``kinds``: the kinds of artifact to link, None: all that the target's system has.
+    Returns the manifest's keys that follow from the code, and what a bundle holds beside the test
+    vectors. ``code``: the members to link.
 
     Raises:
         UnsupportedOperator: a node that cannot be lowered.
         CompileError: the C parts cannot be linked.
     """
     program = select_kernels(graph, target)
-    generated = generate(graph, program, name, target.name, signature)
+    generated = generate(graph, program, name, target.name, inputs, outputs)
     with tempfile.TemporaryDirectory(prefix="headgate-") as folder:
         path = Path(folder)
         (path / "network.c").write_text(generated.source, encoding="utf-8")
         write_object(generated.functions, target, path / "kernels.o")
-        code = {
+        linked = {
             artifact.member: artifact.link(path, target)
             for artifact in linux.ARTIFACTS
-            if kinds is None or artifact.kind in kinds
+            if artifact.member in code
         }
-    members = {
-        **code,
-        "include/network.h": (runtime_sources("core") / "headgate.h").read_bytes(),
-        WEIGHTS: generated.weights,
-    }
-    return Built(program, generated, members)
+    header = (runtime_sources("core") / "headgate.h").read_bytes()
+    layers = [step.manifest() for step in program.steps]
+    return (
+        {**generated.manifest, "layers": layers},
+        {**linked, "include/network.h": header, WEIGHTS: generated.weights},
+    )
 
 
 def describe_target(target: Target) -> dict[str, Any]:
     """The manifest's ``target``."""
-    return {
-        "name": target.name,
-        "triple": target.triple,
-        "arch": target.arch,
-        "cpu": target.cpu,
-        "features": list(target.features),
-    }
+    plain = {key: getattr(target, key) for key in ("name", "triple", "arch", "cpu")}
+    return {**plain, "features": list(target.features)}
 
 
-def describe_tensors(tensors: dict[str, TensorType]) -> list[dict[str, Any]]:
-    """The manifest's ``inputs`` or ``outputs``."""
-    return [{"name": name, **tensor.manifest()} for name, tensor in tensors.items()]
+def describe_tensors(names: Sequence[str], arrays: list[np.ndarray]) -> list[dict[str, Any]]:
+    """The manifest's ``inputs`` or ``outputs``, of which arrays (N, ...) are given."""
+    return [
+        {"name": name, **TensorType.of(array[:1]).manifest()}
+        for name, array in zip(names, arrays, strict=True)
+    ]
 
 
 def save_vectors(inputs: list[np.ndarray], outputs: list[np.ndarray]) -> bytes:

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 
-from headgate.compile.backend.c_source import Signature
 from headgate.compile.build import build, describe_target, describe_tensors, save_vectors
 from headgate.compile.front.capture import capture
 from headgate.compile.front.example import Inputs, read_example, read_vectors
@@ -28,7 +26,7 @@ from headgate.compile.verify.reference import answer
 from headgate.device import Bundle
 from headgate.device.manifest import NAMED, VECTORS
 from headgate.device.targets import Target, get_target
-from headgate.device.tensor_type import FLOAT32, INT8, TensorType
+from headgate.device.tensor_type import FLOAT32, INT8
 from headgate.errors import UsageError, suggest
 
 TOLERANCE = 1e-4
@@ -97,9 +95,7 @@ def compile_module(
     name = name or type(own).__name__.lower()
     example = read_example(own, example_inputs)
     inputs = read_vectors(vectors, example)
-    samples = (
-        read_vectors(calibration, example, "calibration images") if calibration is not None else []
-    )
+    samples = [] if calibration is None else read_vectors(calibration, example, _CALIBRATION)
     own, reference = answer(own, example, inputs)
     outputs = list(reference.outputs.values())
     graph = capture(own, example.samples)
@@ -109,16 +105,17 @@ def compile_module(
         graph = quantize(graph, find_ranges(graph, samples))
         codes = Reference(graph)
         outputs, tolerance = codes.answers(inputs), codes.tolerance
-    built = build(graph, row, name, Signature(example.names, tuple(reference.outputs)))
+    results = tuple(reference.outputs)
+    about_code, members = build(graph, row, name, example.names, results)
     manifest = {
         "name": name,
         "target": describe_target(row),
         "tools": {tool: _version(tool) for tool in _TOOLS},
         "model_sha256": _model_hash(own, graph),
-        "inputs": describe_tensors(_types(example.names, inputs)),
-        "outputs": describe_tensors(_types(tuple(reference.outputs), outputs)),
+        "inputs": describe_tensors(example.names, inputs),
+        "outputs": describe_tensors(results, outputs),
         **({"results": NAMED} if reference.table else {}),
-        **built.manifest(),
+        **about_code,
         "preprocess": None
         if preprocess is None
         else {"mean": list(preprocess.mean), "std": list(preprocess.std)},
@@ -126,20 +123,14 @@ def compile_module(
         "tolerance": tolerance,
         **({"dtype": dtype, "float_layers": _float_layers(graph)} if dtype == INT8 else {}),
     }
-    bundle = Bundle(manifest, {**built.members, VECTORS: save_vectors(inputs, outputs)})
+    bundle = Bundle(manifest, {**members, VECTORS: save_vectors(inputs, outputs)})
     compare = check_codes if dtype == INT8 else run_check
     found = compare(bundle, graph, row) if check else _LEFT_OUT
-    scales = found.scales or [None] * len(outputs)
-    manifest |= {
-        "checked": found.manifest(),
-        "outputs": [
-            tensor if scale is None else {**tensor, "scale": scale}
-            for tensor, scale in zip(manifest["outputs"], scales, strict=True)
-        ],
-    }
+    for tensor, scale in zip(manifest["outputs"], found.scales, strict=False):
+        tensor["scale"] = scale
     kept = [index for index in range(len(inputs[0])) if index not in found.excused]
     left = save_vectors([a[kept] for a in inputs], [a[kept] for a in outputs])
-    return Bundle(manifest, {**bundle.members, VECTORS: left})
+    return Bundle({**manifest, "checked": found.manifest()}, {**members, VECTORS: left})
 
 
 def _check_dtype(target: Target, dtype: str, calibration: Inputs | None) -> None:
@@ -158,17 +149,8 @@ def _check_dtype(target: Target, dtype: str, calibration: Inputs | None) -> None
 
 def _float_layers(graph: Graph) -> list[str]:
     """What a network of codes computes in float32, as no kernel of codes does it."""
-    coded = {*OPERATORS}
-    return [
-        f"{node.name} ({node.attributes.get('operator', node.kind)})"
-        for node in graph.nodes
-        if node.kind not in coded
-    ]
-
-
-def _types(names: tuple[str, ...], arrays: list[np.ndarray]) -> dict[str, TensorType]:
-    """Each input or output as one sample has it."""
-    return {name: TensorType.of(array[:1]) for name, array in zip(names, arrays, strict=True)}
+    others = (node for node in graph.nodes if node.kind not in OPERATORS)
+    return [f"{node.name} ({node.attributes.get('operator', node.kind)})" for node in others]
 
 
 def _model_hash(module: nn.Module, graph: Graph) -> str:

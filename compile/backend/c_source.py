@@ -35,27 +35,23 @@ class Generated:
     source: str
     functions: dict[str, PrimFunc]
     weights: bytes
-    arena_bytes: int
-    thread_bytes: int
-    weights_bytes: int
-    gates: list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Signature:
-    """Names of what enters and leaves the C function.
-
-    ``outputs`` None: all results lie one after another in a single output, ``trace``.
-    """
-
-    inputs: Sequence[str]
-    outputs: Sequence[str] | None
+    manifest: dict[str, Any]
+    """The manifest's keys on the memory and the gates."""
 
 
 def generate(
-    graph: Graph, program: Program, name: str, target: str, signature: Signature
+    graph: Graph,
+    program: Program,
+    name: str,
+    target: str,
+    inputs: Sequence[str],
+    outputs: Sequence[str] | None,
 ) -> Generated:
-    """The C source and the TIR of ``program``; kernels that are equal become one function."""
+    """The C source and the TIR of ``program``; kernels that are equal become one function.
+
+    ``inputs``, ``outputs``: names of what enters and leaves; without names all results lie one
+    after another in a single output, ``trace``.
+    """
     offsets, arena_bytes = plan_arena(program)
     weights = safetensors.numpy.save(program.constants())
     weight_offsets, weights_bytes = _weight_offsets(weights)
@@ -72,18 +68,6 @@ def generate(
             declared[kernel] = [f"{C_TYPES[d]} *{key}" for key, d in step.kernel.parameters()]
         own, own_bytes = _own_offsets(step)
         thread_bytes = max(thread_bytes, own_bytes)
-        arguments = []
-        for key, dtype in step.kernel.parameters():
-            if key == PART[0]:
-                arguments.append("(int32_t *)range")
-            elif key == EXECUTED and step.shared:
-                arguments.append("f->executed + range[0]")
-            else:
-                moved = step.repeat.moved(key)
-                place = _argument(step.arguments[key], dtype, offsets, weight_offsets, moved)
-                if key in own:
-                    place = f"range[0] ? ({C_TYPES[dtype]} *)(own + {own[key]}) : {place}"
-                arguments.append(place)
         executed = step.arguments.get(EXECUTED)
         steps.append(
             {
@@ -91,13 +75,18 @@ def generate(
                 "path": step.path,
                 "operator": step.operator,
                 "kernel": kernel,
-                "arguments": arguments,
+                "arguments": _arguments(step, own, offsets, weight_offsets),
                 "shared": step.shared,
                 "own": bool(own),
                 "times": step.repeat.times,
                 "executed": offsets[executed] if isinstance(executed, Buffer) else None,
             }
         )
+    sizes = {
+        "arena_bytes": arena_bytes,
+        "thread_bytes": thread_bytes,
+        "weights_bytes": weights_bytes,
+    }
     gates = [
         {
             "name": active.name,
@@ -107,10 +96,11 @@ def generate(
         }
         for active in program.lists
     ]
-    outputs = _tensors(_names(signature, graph), graph.outputs, program.outputs, offsets)
-    results = [row | {"to": f"to[{index}]"} for index, row in enumerate(outputs)]
-    if signature.outputs is None:
-        outputs, results = _in_one(results)
+    result_names = outputs or [value.name for value in graph.outputs]
+    leaving = _tensors(result_names, graph.outputs, program.outputs, offsets)
+    results = [row | {"to": f"to[{index}]"} for index, row in enumerate(leaving)]
+    if outputs is None:
+        leaving, results = _in_one(results)
     environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
     environment.filters["c_string"] = c_string
     source = environment.from_string(_TEMPLATE.read_text()).render(
@@ -119,16 +109,33 @@ def generate(
         kernels=declared,
         steps=steps,
         gates=gates,
-        inputs=_tensors(signature.inputs, graph.inputs, program.inputs, offsets),
-        outputs=outputs,
+        inputs=_tensors(inputs, graph.inputs, program.inputs, offsets),
+        outputs=leaving,
         results=results,
-        arena_bytes=arena_bytes,
-        thread_bytes=thread_bytes,
-        weights_bytes=weights_bytes,
+        **sizes,
     )
-    return Generated(
-        source + "\n", functions, weights, arena_bytes, thread_bytes, weights_bytes, gates
-    )
+    return Generated(source + "\n", functions, weights, {**sizes, "gates": gates})
+
+
+def _arguments(
+    step: Step, own: dict[str, int], arena: dict[Buffer, int], weights: dict[str, int]
+) -> list[str]:
+    """What the kernel is called with, as C; ``own``: where a thread keeps what is its own."""
+    found = []
+    for key, dtype in step.kernel.parameters():
+        pointer, moved = f"({C_TYPES[dtype]} *)", step.repeat.moved(key)
+        if key == PART[0]:
+            found.append("(int32_t *)range")
+        elif key == EXECUTED and step.shared:
+            found.append("f->executed + range[0]")
+        elif isinstance(argument := step.arguments[key], Constant):
+            found.append(f"{pointer}(w + {weights[argument.name]}{moved})")
+        else:
+            place = f"{pointer}(a + {arena[argument]}{moved})"
+            if key in own:
+                place = f"range[0] ? {pointer}(own + {own[key]}) : {place}"
+            found.append(place)
+    return found
 
 
 def _own_offsets(step: Step) -> tuple[dict[str, int], int]:
@@ -148,22 +155,6 @@ def c_string(text: str) -> str:
 
 # Not "?", which begins a trigraph.
 _PLAIN = string.ascii_letters + string.digits + " _.-+/*:,;()[]{}<>=@#$%&!|~^'"
-
-
-def _argument(
-    argument: Buffer | Constant,
-    dtype: str,
-    arena: dict[Buffer, int],
-    weights: dict[str, int],
-    moved: str,
-) -> str:
-    if isinstance(argument, Constant):
-        return f"({C_TYPES[dtype]} *)(w + {weights[argument.name]}{moved})"
-    return f"({C_TYPES[dtype]} *)(a + {arena[argument]}{moved})"
-
-
-def _names(signature: Signature, graph: Graph) -> Sequence[str]:
-    return signature.outputs or [value.name for value in graph.outputs]
 
 
 def _tensors(

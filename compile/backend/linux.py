@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from headgate.compile.backend.artifact import Artifact
-from headgate.compile.backend.zig import link
+from headgate.compile.backend.link import Artifact
 from headgate.device import runtime_sources
 from headgate.device.manifest import SHARED_OBJECT
 from headgate.device.protocol import RUNNER
-from headgate.device.targets import Target
 
 GLIBC = "2.28"
 """The oldest glibc that the shared object runs with: Debian 10, JetPack 5 and later."""
 _HERE = runtime_sources("linux")
-_SHARED = (_HERE / "timing.c", _HERE / "team.c")
-
-
-def _link_shared(folder: Path, target: Target) -> bytes:
-    triple = f"{target.triple}-gnu.{GLIBC}"
-    flags = ("-shared", "-fPIC", "-fvisibility=hidden", "-pthread")
-    return link(folder, "network.so", triple, _SHARED, *flags)
-
-
-def _link_runner(folder: Path, target: Target) -> bytes:
-    return link(
-        folder, "runner", f"{target.triple}-musl", (*_SHARED, _HERE / "runner.c"), "-static"
-    )
-
+_SOURCES = (_HERE / "timing.c", _HERE / "team.c")
+_LIBRARY = ("-shared", "-fPIC", "-fvisibility=hidden", "-pthread")
 
 ARTIFACTS = (
-    Artifact("shared", SHARED_OBJECT, _link_shared),
-    Artifact("runner", RUNNER, _link_runner),
+    Artifact(SHARED_OBJECT, f"gnu.{GLIBC}", _SOURCES, _LIBRARY),
+    Artifact(RUNNER, "musl", (*_SOURCES, _HERE / "runner.c"), ("-static",)),
 )

@@ -32,15 +32,10 @@ _PASSES = (
 )
 
 
-def lower(functions: dict[str, tirx.PrimFunc], target: Target) -> tvm.runtime.Module:
-    """Machine code of every function, each under its own C name."""
+def write_object(functions: dict[str, tirx.PrimFunc], target: Target, path: Path) -> None:
+    """Writes the machine code of every function, each under its own C name."""
     llvm = TvmTarget(target.llvm())
     module = tirx.transform.BindTarget(llvm)(tvm.IRModule(functions))
     for make_pass in _PASSES:
         module = make_pass()(module)
-    return tvm.get_global_func("target.build.llvm")(module, llvm)
-
-
-def write_object(functions: dict[str, tirx.PrimFunc], target: Target, path: Path) -> None:
-    """Writes the object file."""
-    lower(functions, target).write_to_file(str(path))
+    tvm.get_global_func("target.build.llvm")(module, llvm).write_to_file(str(path))

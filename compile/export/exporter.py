@@ -32,8 +32,7 @@ class Exporter:
 
     def missing(self) -> str | None:
         """None where the modules are installed, else one line that says how to get them."""
-        purpose = f"compile a network for {self.title}"
-        return not_installed(self.modules, purpose, self.extra)
+        return not_installed(self.modules, f"compile a network for {self.title}", self.extra)
 
     def check(self) -> None:
         """Looks for what :meth:`write` needs, without loading it.
@@ -48,9 +47,9 @@ class Exporter:
         """Converts a dense CNN; returns the written file. Neither argument is changed.
 
         Args:
-            module: The network.
-            example: One input (1,C,H,W).
-            path: Where to write, without the suffix.
+            module: in either mode.
+            example: (1, C, H, W).
+            path: without the suffix.
 
         Raises:
             ToolMissing: A module is not installed.

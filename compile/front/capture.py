@@ -1,7 +1,6 @@
 """From an ``nn.Module`` to core ATen operators on its inputs, by torch.export.
 
-PyTorch does what PyTorch defines: it decomposes compound operators, and it evaluates whatever does
-not depend on an input, in its own types. What is left is read by ``convert.py``.
+PyTorch decomposes compound operators and evaluates what depends on no input.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._decomp import decomposition_table
 from torch.export.graph_signature import InputKind, OutputKind
 
 import headgate.train.gates.operators
 import headgate.train.gates.pixel_operator
 import headgate.train.pruning.operators  # noqa: F401  they register headgate::* with torch
 from headgate.compile.front.convert import convert
-from headgate.compile.front.decompose import decompositions
 from headgate.compile.front.graph import Graph
 from headgate.compile.front.operators import OPERATORS
 from headgate.compile.front.reading import module_path
@@ -37,22 +36,14 @@ def capture(module: nn.Module, example: tuple[Tensor, ...]) -> Graph:
         CompileError: torch.export cannot trace the network, or it keeps a state.
         UnsupportedOperator: an operator that cannot be lowered; names its module.
     """
-    program = folded(_export(module, example))
-    graph = convert(program, OPERATORS)
-    graph.module = program
+    program = _folded(_export(module, example))
+    graph = convert(program)
     graph.remove_unused()
     return graph
 
 
-def folded(program: torch.export.ExportedProgram) -> fx.GraphModule:
-    """What ``program`` computes from its inputs, everything else evaluated.
-
-    Parameters, buffers and what follows from them alone become attributes of the module.
-
-    Raises:
-        CompileError: the network changes a buffer of its own.
-        UnsupportedOperator: an operator whose result is random.
-    """
+def _folded(program: torch.export.ExportedProgram) -> fx.GraphModule:
+    """What ``program`` computes from its inputs; attributes hold the rest, evaluated."""
     root, graph = nn.Module(), fx.Graph()
     constants: dict[fx.Node, Any] = {}
     placed: dict[fx.Node, fx.Node] = {}
@@ -73,13 +64,13 @@ def folded(program: torch.export.ExportedProgram) -> fx.GraphModule:
             else:
                 placed[node] = graph.node_copy(node)
         elif node.op == "call_function" and _has_result(node):
-            _check_repeatable(node)
+            _refuse_random(node)
             if all(argument in constants for argument in node.all_input_nodes):
-                constants[node] = _evaluate(node, constants)
+                known = fx.node.map_arg((node.args, node.kwargs), constants.__getitem__)
+                constants[node] = _evaluated(node.target, *known)
             else:
                 placed[node] = graph.node_copy(node, place)
-    results = _results(program)
-    graph.output(tuple(place(node) for node in results))
+    graph.output(tuple(place(node) for node in _results(program)))
     graph.eliminate_dead_code()
     return fx.GraphModule(root, graph)
 
@@ -97,11 +88,7 @@ def _tensors(program: torch.export.ExportedProgram) -> dict[str, Tensor]:
 
 
 def _results(program: torch.export.ExportedProgram) -> list[fx.Node]:
-    """The nodes that the network returns; what it does to its inputs ends here.
-
-    Raises:
-        CompileError: it changes a buffer, or returns something that is no tensor.
-    """
+    """The nodes that the network returns; what it does to its inputs ends here."""
     (output,) = (node for node in program.graph.nodes if node.op == "output")
     results = []
     for spec, node in zip(program.graph_signature.output_specs, output.args[0], strict=True):
@@ -119,11 +106,9 @@ def _results(program: torch.export.ExportedProgram) -> list[fx.Node]:
     return results
 
 
-def _evaluate(node: fx.Node, constants: dict[fx.Node, Any]) -> Any:
-    arguments, options = fx.node.map_arg((node.args, node.kwargs), constants.__getitem__)
-    target: Any = node.target
-    with torch.no_grad():
-        return target(*arguments, **options)
+@torch.no_grad()
+def _evaluated(target: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    return target(*arguments, **options)
 
 
 def _has_result(node: fx.Node) -> bool:
@@ -132,7 +117,7 @@ def _has_result(node: fx.Node) -> bool:
     return schema is None or bool(schema.returns)
 
 
-def _check_repeatable(node: fx.Node) -> None:
+def _refuse_random(node: fx.Node) -> None:
     random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
     if random and str(node.target) not in OPERATORS:
         raise UnsupportedOperator(
@@ -146,13 +131,29 @@ def _export(module: nn.Module, example: tuple[Tensor, ...]) -> torch.export.Expo
         with _quiet(), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             program = torch.export.export(module, example)
-            return program.run_decompositions(decompositions(OPERATORS))
+            return program.run_decompositions(_decompositions())
     except Exception as error:  # torch.export raises its own and Python's exceptions alike
         reason = first_line(error)
         hint = " Choose with torch.where, not with Python's if." if "dependent" in reason else ""
         raise CompileError(
             f"torch.export cannot trace {type(module).__name__}: {reason}.{hint}"
         ) from error
+
+
+def _decompositions() -> dict[Any, Any]:
+    """PyTorch's decomposition of every operator that has one, no handler, and a tensor to read.
+
+    ``torch.export``'s own table keeps the core operators, many of which can be taken apart further.
+    """
+    table = torch.export.default_decompositions()
+    for operator, function in decomposition_table.items():
+        if isinstance(operator, torch._ops.OpOverload) and operator not in table:
+            table[operator] = function
+    for operator in list(table):
+        schema = operator._schema  # type: ignore[attr-defined]
+        if str(operator) in OPERATORS or not any("Tensor" in str(a.type) for a in schema.arguments):
+            table.pop(operator)
+    return table
 
 
 @contextmanager

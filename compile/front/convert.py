@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, fx
 
 from headgate.compile.front.graph import Graph, Value
+from headgate.compile.front.operators import OPERATORS
 from headgate.compile.front.reading import Call, dtype_name, module_path
 from headgate.device.tensor_type import FLOAT32, TensorType
 from headgate.errors import CompileError, UnsupportedOperator
@@ -16,32 +16,30 @@ from headgate.errors import CompileError, UnsupportedOperator
 DTYPES = (FLOAT32, "float64", "bool", "int8", "uint8", "int16", "int32", "int64")
 """Types of numbers between operators: masks and indices, beside what is computed."""
 
-Handler = Callable[[Call], Any]
-"""The value of a call, or a list of its values, None where nobody may read one."""
 
-
-def convert(module: fx.GraphModule, operators: Mapping[str, Handler]) -> Graph:
-    """The graph of ``module``, which has the inputs and the operators of one network.
-
-    ``operators`` has a handler for each operator, by its full name (``aten.add.Tensor``). A
-    value has the name of the node that it stands for.
+def convert(module: fx.GraphModule) -> Graph:
+    """The graph of ``module``; a value has the name of the node that it stands for.
 
     Raises:
         UnsupportedOperator: an operator, an argument or a type that no handler takes.
         CompileError: an input or a result that is not float32.
     """
-    graph = Graph([], [], [])
+    graph = Graph([], [], [], module)
     values: dict[fx.Node, Any] = {}
     for node in module.graph.nodes:
         if node.op == "placeholder":
-            values[node] = _described(node, node.meta["val"])
+            tensor = node.meta["val"]
+            values[node] = Value(node.name, TensorType(tuple(tensor.shape), _dtype(node, tensor)))
             graph.inputs.append(values[node])
         elif node.op == "get_attr":
-            values[node] = _constant(node, getattr(module, str(node.target)))
+            tensor = getattr(module, str(node.target))
+            _dtype(node, tensor)
+            data = tensor.detach().cpu().contiguous().numpy()
+            values[node] = Value.constant(node.name, data)
         elif node.target is operator.getitem:
             values[node] = _picked(node, values)
         elif node.op == "call_function":
-            values[node] = _called(graph, node, values, operators)
+            values[node] = _called(graph, node, values)
         elif node.op == "output":
             graph.outputs = [values[result] for result in node.args[0]]
     graph.origins = {v: node for node, v in values.items() if isinstance(v, Value)}
@@ -54,10 +52,6 @@ def convert(module: fx.GraphModule, operators: Mapping[str, Handler]) -> Graph:
     return graph
 
 
-def _described(node: fx.Node, tensor: Tensor) -> Value:
-    return Value(node.name, TensorType(tuple(tensor.shape), _dtype(node, tensor)))
-
-
 def _dtype(node: fx.Node, tensor: Any) -> str:
     kind = dtype_name(tensor.dtype) if isinstance(tensor, Tensor) else type(tensor).__name__
     if kind not in DTYPES:
@@ -67,11 +61,6 @@ def _dtype(node: fx.Node, tensor: Any) -> str:
             "between operators."
         )
     return kind
-
-
-def _constant(node: fx.Node, tensor: Tensor) -> Value:
-    _dtype(node, tensor)
-    return Value.constant(node.name, tensor.detach().cpu().contiguous().numpy())
 
 
 def _picked(node: fx.Node, values: dict[fx.Node, Any]) -> Value:
@@ -86,15 +75,14 @@ def _picked(node: fx.Node, values: dict[fx.Node, Any]) -> Value:
     return picked
 
 
-def _called(
-    graph: Graph, node: fx.Node, values: dict[fx.Node, Any], operators: Mapping[str, Handler]
-) -> Any:
-    handler = operators.get(str(node.target))
+def _called(graph: Graph, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+    """The value of a call, or a list of its values, None where nobody may read one."""
+    handler = OPERATORS.get(str(node.target))
     if handler is None:
         raise UnsupportedOperator(
             f"Operator {node.target} in module {module_path(node)!r} cannot be lowered. "
             f"Headgate lowers convolution, pooling, linear, batch norm, add, concat, ReLU and "
-            f"{len(operators)} further operators of PyTorch; rewrite the module with those, or "
+            f"{len(OPERATORS)} further operators of PyTorch; rewrite the module with those, or "
             "leave it out of the compiled part."
         )
     call = Call(graph, node, values)

@@ -40,21 +40,52 @@ def read_example(module: nn.Module, inputs: Inputs) -> Example:
     Raises:
         InputError: not one tensor (N, ...) of floats for each input, with N of 1 or more.
     """
-    parameters = inspect.signature(module.forward).parameters
     if isinstance(inputs, Mapping):
-        names = _in_order(module, inputs, parameters)
-        given = [inputs[name] for name in names]
+        named = {str(name): value for name, value in inputs.items()}
+        names = _names(module, **named)
+        given = [named[name] for name in names]
+    elif isinstance(inputs, Tensor | np.ndarray | Sequence) and not isinstance(inputs, str | bytes):
+        given = [inputs] if isinstance(inputs, Tensor | np.ndarray) else list(inputs)
+        names = _names(module, *given)
     else:
-        given = [inputs] if isinstance(inputs, Tensor | np.ndarray) else _sequence(inputs)
-        names = _positional(module, len(given), parameters)
+        raise InputError(
+            f"example_inputs is of type {type(inputs).__name__}; give one tensor, a tuple with one "
+            "for each input, or a table of them by the name of forward's parameter."
+        )
     samples = tuple(_sample(name, value) for name, value in zip(names, given, strict=True))
     return Example(tuple(names), samples, isinstance(inputs, Mapping))
+
+
+def _names(module: nn.Module, /, *given: Any, **named: Any) -> list[str]:
+    """The names of the inputs in the order of ``forward``'s parameters.
+
+    Those of ``*xs`` are xs0, xs1, ...
+    """
+    if not given and not named:
+        raise InputError("example_inputs is empty; give one tensor for each input.")
+    signature = inspect.signature(module.forward)
+    try:
+        bound = signature.bind(*given, **named).arguments
+    except TypeError as error:
+        takes = ", ".join(str(p).partition(":")[0] for p in signature.parameters.values())
+        instead = ", ".join(named) or f"{len(given)} example inputs"
+        raise InputError(
+            f"{type(module).__name__}.forward takes ({takes}), not {instead} ({why(error)})."
+        ) from error
+    names: list[str] = []
+    for name, value in bound.items():
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            names += [f"{name}{index}" for index in range(len(value))]
+        else:
+            names += value if kind is inspect.Parameter.VAR_KEYWORD else [name]
+    return names
 
 
 def read_vectors(
     vectors: Inputs | None, example: Example, what: str = "test vectors"
 ) -> list[np.ndarray]:
-    """Test inputs (N, ...) float32, an array of its own for each input; None: random ones.
+    """Inputs (N, ...) float32, an array of its own for each input; None: random ones.
 
     ``what`` they are is said in messages.
 
@@ -67,7 +98,8 @@ def read_vectors(
             random.standard_normal((RANDOM_VECTORS, *s.shape[1:]), dtype=np.float32)
             for s in example.samples
         ]
-    arrays = [] if _is_empty(vectors) else _arrays(vectors, example, what)
+    empty = isinstance(vectors, Sequence) and not len(vectors)
+    arrays = [] if empty else _arrays(vectors, example, what)
     if not arrays or not all(array.size for array in arrays):
         raise InputError(f"There are no {what} (N is 0); give some.")
     for name, array, sample in zip(example.names, arrays, example.samples, strict=True):
@@ -90,71 +122,20 @@ def read_vectors(
     return arrays
 
 
-def _is_empty(vectors: Inputs) -> bool:
-    return isinstance(vectors, Sequence) and not len(vectors)
-
-
-def _sequence(inputs: Any) -> list[Any]:
-    if not isinstance(inputs, Sequence) or isinstance(inputs, str | bytes):
-        raise InputError(
-            f"example_inputs is of type {type(inputs).__name__}; give one tensor, a tuple with one "
-            "for each input, or a table of them by the name of forward's parameter."
-        )
-    if not inputs:
-        raise InputError("example_inputs is empty; give one tensor for each input.")
-    return list(inputs)
-
-
-def _in_order(
-    module: nn.Module, inputs: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]
-) -> list[str]:
-    """The names of the given inputs in the order of ``forward``'s parameters."""
-    if not inputs:
-        raise InputError("example_inputs is empty; give one tensor for each input.")
-    try:
-        inspect.signature(module.forward).bind(**{str(name): 0 for name in inputs})
-    except TypeError as error:
-        raise _misfit(
-            module, parameters, f"not {', '.join(map(str, inputs))} ({why(error)})"
-        ) from error
-    return sorted(inputs, key=[*parameters, *inputs].index)
-
-
-def _positional(
-    module: nn.Module, count: int, parameters: Mapping[str, inspect.Parameter]
-) -> list[str]:
-    """The names of the parameters that so many positional inputs go to."""
-    try:
-        inspect.signature(module.forward).bind(*range(count))
-    except TypeError as error:
-        raise _misfit(module, parameters, f"not {count} example inputs ({why(error)})") from error
-    several = inspect.Parameter.VAR_POSITIONAL
-    names = [name for name, p in parameters.items() if p.kind is not several][:count]
-    if any(p.kind is several for p in parameters.values()):
-        names = [name for name in names if parameters[name].kind < several]
-        rest = next(name for name, p in parameters.items() if p.kind is several)
-        names += [f"{rest}{index}" for index in range(count - len(names))]
-    return names
-
-
-def _misfit(
-    module: nn.Module, parameters: Mapping[str, inspect.Parameter], instead: str
-) -> InputError:
-    takes = ", ".join(str(p).partition(":")[0] for p in parameters.values())
-    return InputError(f"{type(module).__name__}.forward takes ({takes}), {instead}.")
-
-
 def _sample(name: str, value: Any) -> Tensor:
     if not isinstance(value, Tensor | np.ndarray):
         raise InputError(
             f"Example input {name!r} is of type {type(value).__name__}, not a tensor; take what is "
             "no tensor out of forward's arguments, in a module around the network."
         )
-    if isinstance(value, np.ndarray) and value.dtype.kind != "f":
-        raise _not_float(name, value.dtype)
+    floats = value.is_floating_point() if isinstance(value, Tensor) else value.dtype.kind == "f"
+    if not floats:
+        kind = str(value.dtype).removeprefix("torch.")
+        raise InputError(
+            f"Example input {name!r} is of type {kind}; headgate compiles networks of float32 "
+            "inputs: put what makes floats of it in front of the network, outside."
+        )
     tensor = torch.as_tensor(value)
-    if not tensor.is_floating_point():
-        raise _not_float(name, tensor.dtype)
     if tensor.layout is not torch.strided:
         raise InputError(f"Example input {name!r} is {tensor.layout}; give a dense tensor.")
     if tensor.ndim == 0 or 0 in tensor.shape:
@@ -163,14 +144,6 @@ def _sample(name: str, value: Any) -> Tensor:
             "(N, ...) with N of 1 or more."
         )
     return tensor[:1].detach().to("cpu", torch.float32, copy=True)
-
-
-def _not_float(name: str, dtype: Any) -> InputError:
-    kind = str(dtype).removeprefix("torch.")
-    return InputError(
-        f"Example input {name!r} is of type {kind}; headgate compiles networks of float32 inputs: "
-        "put what makes floats of it in front of the network, outside."
-    )
 
 
 def _arrays(vectors: Inputs, example: Example, what: str) -> list[np.ndarray]:

@@ -28,9 +28,9 @@ def fuse(graph: Graph) -> None:
     ``placed``, and what the others hold, ``constant``.
     """
     _gather_patches(graph)
-    fold_affine(graph)
+    fold(graph, "affine", scaled)
     fold(graph, "place_channels", _placed)
-    _scatter_placed(graph)
+    scatter_placed(graph)
     _fold_absolute(graph)
     for node in graph.nodes:
         node.attributes.setdefault("clamp", (None, None))
@@ -41,52 +41,28 @@ def fuse(graph: Graph) -> None:
     inline(graph)
 
 
-class _Rewriting:
-    """A graph while nodes of it disappear into others: who makes and who reads each value."""
-
-    def __init__(self, graph: Graph) -> None:
-        self._graph = graph
-        self._nodes: list[Node | None] = list(graph.nodes)
-        self.place = {node: place for place, node in enumerate(graph.nodes)}
-        self.uses = graph.uses()
-        self.producers = graph.producers()
-
-    def sole_producer(self, value: Value) -> Node | None:
-        """The node that made ``value``, if ``value`` is read once."""
-        return self.producers.get(value) if self.uses[value] == 1 else None
-
-    def absorb(self, producer: Node, node: Node) -> None:
-        """``node`` disappears into ``producer``, which takes its place and its result."""
-        del self.producers[producer.output]
-        self._nodes[self.place[producer]] = None
-        self.place[producer] = self.place.pop(node)
-        self._nodes[self.place[producer]] = producer
-        producer.output = node.output
-        self.producers[node.output] = producer
-
-    def done(self) -> None:
-        self._graph.nodes = [node for node in self._nodes if node is not None]
-
-
 def fold(graph: Graph, kind: str, takes: Callable[[Node, Node], bool]) -> None:
     """Nodes of ``kind`` disappear into what made their input, where nobody else reads that.
 
     ``takes(producer, node)`` changes the producer and returns True, or returns False.
     """
-    rewriting = _Rewriting(graph)
-    for node in list(graph.nodes):
-        producer = rewriting.sole_producer(node.inputs[0]) if node.kind == kind else None
-        if producer is not None and takes(producer, node):
-            rewriting.absorb(producer, node)
-    rewriting.done()
+    uses, producers = graph.uses(), graph.producers()
+    for node in [node for node in graph.nodes if node.kind == kind]:
+        (value, *_) = node.inputs
+        if uses[value] == 1 and value in producers and takes(producers[value], node):
+            _absorb(graph, producers, producers[value], node)
 
 
-def fold_affine(graph: Graph) -> None:
+def _absorb(graph: Graph, producers: dict[Value, Node], producer: Node, node: Node) -> None:
+    """``node`` disappears into ``producer``, which takes its place and its result."""
+    graph.nodes.remove(producer)
+    graph.nodes[graph.nodes.index(node)] = producer
+    producer.output = node.output
+    producers[node.output] = producer
+
+
+def scaled(producer: Node, node: Node) -> bool:
     """Factors and shifts go into the weights in front of them."""
-    fold(graph, "affine", _scaled)
-
-
-def _scaled(producer: Node, node: Node) -> bool:
     scale, shift = node["scale"], node["shift"]
     if producer.kind in ("conv2d", "linear"):
         rows = scale.reshape(-1, *([1] * (producer["weight"].ndim - 1)))
@@ -108,20 +84,14 @@ def _placed(producer: Node, node: Node) -> bool:
     return True
 
 
-def scattering(constant: np.ndarray, channels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Weights and bias of the 1x1 convolution that puts its inputs at ``channels``."""
-    weight = np.zeros((constant.size, len(channels), 1, 1), np.float32)
-    weight[channels, range(len(channels))] = 1
-    bias = constant.copy()
-    bias[list(channels)] = 0
-    return weight, bias
-
-
-def _scatter_placed(graph: Graph) -> None:
-    """What no convolution has taken in becomes one."""
+def scatter_placed(graph: Graph) -> None:
+    """What no convolution has taken in becomes one, which puts its inputs at ``channels``."""
     for node in graph.nodes:
         if node.kind == "place_channels":
-            weight, bias = scattering(node["constant"], node["channels"])
+            channels, bias = list(node["channels"]), node["constant"].copy()
+            weight = np.zeros((bias.size, len(channels), 1, 1), np.float32)
+            weight[channels, range(len(channels))] = 1
+            bias[channels] = 0
             node.kind = "conv2d"
             node.attributes = {
                 "weight": weight,
@@ -177,50 +147,40 @@ def _fold_absolute(graph: Graph) -> None:
     """The mean of absolute values is one node."""
     producers = graph.producers()
     for node in graph.nodes:
-        producer = producers.get(node.inputs[0]) if node.inputs else None
-        absolute = producer is not None and producer.attributes.get("operator") == "abs"
-        if node.kind == "channel_mean" and producer is not None and absolute:
+        producer = producers.get(node.inputs[0]) if node.kind == "channel_mean" else None
+        if producer is not None and producer.attributes.get("operator") == "abs":
             node.inputs = producer.inputs
             node.attributes["absolute"] = True
     graph.remove_unused()
 
 
 def _fuse_residual(graph: Graph) -> None:
-    rewriting = _Rewriting(graph)
+    uses, producers = graph.uses(), graph.producers()
 
-    def last_gated_first(pair: list[Value]) -> tuple[bool, int]:
+    def last_gated_first(value: Value) -> tuple[bool, int]:
         # A gated sum adds its active channels in place and leaves the others alone.
-        producer = rewriting.producers.get(pair[0])
+        producer = producers.get(value)
         if producer is None:
             return False, -1
-        return producer.kind == "gated_conv2d", rewriting.place[producer]
+        return producer.kind == "gated_conv2d", graph.nodes.index(producer)
 
-    for node in list(graph.nodes):
-        if node.kind != "add":
-            continue
-        for value, other in sorted(
-            (node.inputs, node.inputs[::-1]), key=last_gated_first, reverse=True
-        ):
-            producer = rewriting.sole_producer(value)
-            if (
-                producer is not None
-                and producer.kind in _CONVOLUTIONS
-                and not producer["residual"]
-                and producer["clamp"] == (None, None)
-                and other is not value
-                and not _gated_depthwise(producer)
-            ):
-                producer.inputs.append(other)
+    for node in [node for node in graph.nodes if node.kind == "add"]:
+        for value in sorted(node.inputs, key=last_gated_first, reverse=True):
+            producer = producers.get(value)
+            if producer is not None and uses[value] == 1 and _takes_residual(producer):
+                producer.inputs += [other for other in node.inputs if other is not value]
                 producer.attributes["residual"] = True
                 producer.attributes["clamp"] = node["clamp"]
-                rewriting.absorb(producer, node)
+                _absorb(graph, producers, producer, node)
                 break
-    rewriting.done()
 
 
-def _gated_depthwise(node: Node) -> bool:
-    # Its kernel visits active channels only and would leave the others without the residual.
-    return node.kind == "gated_conv2d" and node["weight"].shape[1] == 1 and node["groups"] > 1
+def _takes_residual(node: Node) -> bool:
+    if node.kind not in _CONVOLUTIONS or node["residual"] or node["clamp"] != (None, None):
+        return False
+    # A gated depthwise kernel visits active channels only, and leaves others without the residual.
+    depthwise = node["weight"].shape[1] == 1 and node["groups"] > 1
+    return node.kind != "gated_conv2d" or not depthwise
 
 
 def _clamped(producer: Node, node: Node) -> bool:

@@ -1,12 +1,13 @@
-"""Computing in one loop what one expression can say: ``compute`` nodes inside their readers.
+"""Computing ``compute`` nodes inside their readers, in one loop and without a tensor between.
 
-Where a node's result is read once, by a node that reads each of its numbers at most once, no
-tensor between the two is needed.
+That is where a result is read once, by a node that reads each of its numbers at most once.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from headgate.compile.front.graph import Graph, Node, Value, keeps_zero
 from headgate.compile.front.operators import scalar
 from headgate.compile.front.reading import Element
+from headgate.device.tensor_type import FLOAT32
 
 LARGEST = 24
 """Nodes in one: a function stays short enough to be compiled quickly."""
@@ -39,12 +41,11 @@ def inline(graph: Graph) -> None:
             }
             node.kind = "compute"
     for node in graph.nodes:
-        if node.kind != "compute" or node["rereads"]:
-            continue
-        while (value := _movable(node, uses, producers)) is not None:
-            producer = producers.pop(value)
-            _merge(node, value, producer)
-            producer.kind = "merged"
+        if node.kind == "compute" and not node["rereads"]:
+            while (value := _movable(node, uses, producers)) is not None:
+                producer = producers.pop(value)
+                _merge(node, value, producer)
+                producer.kind = "merged"
     graph.nodes = [node for node in graph.nodes if node.kind != "merged"]
 
 
@@ -52,13 +53,10 @@ def _movable(node: Node, uses: dict[Value, int], producers: dict[Value, Node]) -
     """An operand of ``node`` that can be computed there."""
     for value in node.inputs:
         producer = producers.get(value)
-        if (
-            producer is not None
-            and _is_loop(producer)
-            and uses[value] == 1
-            and _size(producer) + _size(node) <= LARGEST
-            and (node.attributes.get("reduces") or node.output.size <= value.size)
-        ):
+        if producer is None or not _is_loop(producer) or uses[value] != 1:
+            continue
+        small = _size(producer) + _size(node) <= LARGEST
+        if small and (node.attributes.get("reduces") or node.output.size <= value.size):
             return value
     return None
 
@@ -68,14 +66,16 @@ def _is_loop(node: Node | None) -> bool:
     return node is not None and node.kind == "compute" and not node.attributes.get("reduces")
 
 
-def _clamped(node: Node) -> Element:
-    low, high = node["low"], node["high"]
-    return lambda readers, *indices: _bounded(readers[0](*indices), (low, high))
+def _summed(node: Node) -> Element:
+    """The sum of a node's operands, or its one operand, within its bounds."""
+    low, high = node["clamp"] if node.kind == "add" else (node["low"], node["high"])
 
+    def element(readers: list[Callable[..., Any]], *indices: Any) -> Any:
+        value = reduce(operator.add, (reader(*indices) for reader in readers))
+        value = value if low is None else scalar.maximum(value, scalar.immediate(low, FLOAT32))
+        return value if high is None else scalar.minimum(value, scalar.immediate(high, FLOAT32))
 
-def _added(node: Node) -> Element:
-    bounds = node["clamp"]
-    return lambda readers, *indices: _bounded(readers[0](*indices) + readers[1](*indices), bounds)
+    return element
 
 
 def _scaled(node: Node) -> Element:
@@ -92,16 +92,10 @@ def _scaled(node: Node) -> Element:
     return element
 
 
-def _bounded(value: Any, bounds: tuple[float | None, float | None]) -> Any:
-    low, high = bounds
-    value = value if low is None else scalar.maximum(value, scalar.immediate(low, "float32"))
-    return value if high is None else scalar.minimum(value, scalar.immediate(high, "float32"))
-
-
 _EXPRESSIONS: dict[str, Callable[[Node], Element]] = {
-    "add": _added,
+    "add": _summed,
     "affine": _scaled,
-    "clamp": _clamped,
+    "clamp": _summed,
 }
 
 

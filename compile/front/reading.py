@@ -34,8 +34,7 @@ def module_path(node: fx.Node) -> str:
 class Call:
     """A node of the exported graph, with values for tensors.
 
-    ``call["dim"]`` is an argument by its name in the operator's schema. After the handler
-    :meth:`check_all_read` refuses what was given, differs from its default and was not read.
+    ``call["dim"]`` is an argument by its name in the operator's schema.
     """
 
     graph: Graph
@@ -66,38 +65,37 @@ class Call:
     def dtype(self) -> str:
         return dtype_name(self.results[0].dtype)
 
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        """The operator's arguments as its schema has them, in order."""
+        schema: Any = self.fx.target
+        return {argument.name: argument for argument in schema._schema.arguments}
+
     def has(self, name: str) -> bool:
         """Whether the operator has an argument of this name."""
-        schema: Any = self.fx.target
-        return any(argument.name == name for argument in schema._schema.arguments)
+        return name in self._arguments
 
     def __getitem__(self, name: str) -> Any:
         self._read.add(name)
         return fx.node.map_arg(self._given(name), lambda node: self.values[node])
 
     def _given(self, name: str) -> Any:
-        schema: Any = self.fx.target
-        for position, argument in enumerate(schema._schema.arguments):
-            if argument.name == name:
-                if position < len(self.fx.args):
-                    return self.fx.args[position]
-                default = argument.default_value if argument.has_default_value() else None
-                return self.fx.kwargs.get(name, default)
-        raise KeyError(f"{self.fx.target} has no argument {name!r}")
+        arguments = self._arguments
+        if name not in arguments:
+            raise KeyError(f"{self.fx.target} has no argument {name!r}")
+        position, default = list(arguments).index(name), arguments[name].default_value
+        if position < len(self.fx.args):
+            return self.fx.args[position]
+        return self.fx.kwargs.get(name, default)
 
     def check_all_read(self) -> None:
-        """Refuses an argument that has a value of its own and that the handler did not read.
-
-        Raises:
-            UnsupportedOperator: names operator, argument, value and module.
-        """
-        schema: Any = self.fx.target
-        for argument in schema._schema.arguments:
-            if argument.name in self._read or argument.name in _STORAGE:
+        """Refuses an argument that has a value of its own and that the handler did not read."""
+        for name, argument in self._arguments.items():
+            if name in self._read or name in _STORAGE:
                 continue
-            given = self._given(argument.name)
+            given = self._given(name)
             if not argument.has_default_value() or given != argument.default_value:
-                raise self.refused(f"with {argument.name}={given}")
+                raise self.refused(f"with {name}={given}")
 
     def keeps_zero(self) -> bool:
         """Whether PyTorch makes zero of zero here, by an operator of one tensor's numbers."""
@@ -148,16 +146,17 @@ class Call:
         shape: Sequence[int] | None = None,
         *,
         operator: str = "",
-        rereads: bool = False,
+        rereads: bool | None = None,
         zeros: tuple[int, ...] = (),
         **place: Any,
     ) -> Value:
         """Appends a ``compute`` node.
 
-        ``rereads``: numbers of an input are read several times for one of the result, so that
-        what makes them is not to be computed again each time. ``zeros``: the inputs of which a
-        zero makes a zero in its place.
+        ``rereads``: numbers of an input are read several times, so that what makes them is not to
+        be computed again each time; by default what ``reduces`` does. ``zeros``: the inputs of
+        which a zero makes a zero in its place.
         """
+        rereads = bool(place.get("reduces")) if rereads is None else rereads
         return self.node(
             "compute",
             inputs,
@@ -167,6 +166,22 @@ class Call:
             operator=operator or self.operator,
             rereads=rereads,
             zeros=zeros,
+        )
+
+    def moved(
+        self,
+        x: Value,
+        place: Callable[..., Sequence[Any]],
+        shape: Sequence[int] | None = None,
+        **options: Any,
+    ) -> Value:
+        """Appends a ``compute`` node of numbers of ``x``: that at ``place(*indices)`` for each."""
+        return self.compute(
+            [x],
+            lambda readers, *indices: readers[0](*place(*indices)),
+            shape,
+            dtype=x.dtype,
+            **options,
         )
 
     def reshape(self, x: Value, shape: Sequence[int], suffix: str = "") -> Value:

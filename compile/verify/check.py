@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,15 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from headgate.compile.backend.c_source import TRACE
-from headgate.compile.build import describe_tensors, save_vectors
 from headgate.compile.front.graph import Graph
 from headgate.compile.verify.layerwise import EXACT, Difference, Trace, layer_differences
 from headgate.device import Bundle, Program
 from headgate.device.machines.host import Host
 from headgate.device.machines.qemu_user import CPUS, Qemu
 from headgate.device.machines.runner import RunnerProgram
-from headgate.device.manifest import VECTORS
 from headgate.device.targets import Target
 from headgate.device.validation import sample_errors
 from headgate.errors import BundleError, DeviceError, ToolMissing, WrongResult
@@ -61,16 +59,11 @@ class Checked:
 
 
 def check(bundle: Bundle, graph: Graph, target: Target) -> Checked:
-    """Runs ``bundle`` on its vectors, here or in the target's emulator, and compares.
+    """Runs ``bundle``, which was made of the fused ``graph``, on its vectors, and compares.
 
     Where the results are no larger than PyTorch's own rounding, that is what they are held
     against. Else a vector on which it differs is excused only if every layer by itself computes
     what PyTorch computes from the same inputs, and only if at least half of the vectors agree.
-
-    Args:
-        bundle: what was made of ``graph``.
-        graph: after fusing; its ``module`` is what it was read from.
-        target: what it was made for.
 
     Raises:
         WrongResult: it computes something else than PyTorch; names the first layer that does.
@@ -82,11 +75,12 @@ def check(bundle: Bundle, graph: Graph, target: Target) -> Checked:
         return Checked(None, str(error))
     inputs, expected = bundle.vectors()
     search = _Search(bundle, graph, target)
+    first = how_many(bundle, program.machine, len(inputs[0]))
     with program:
         try:
-            errors, outputs = run(program, inputs, expected, first(bundle, program.machine))
+            errors, outputs = _run(program, inputs, expected, first)
             if not (errors <= search.tolerance).all() and len(errors) < len(inputs[0]):
-                errors, outputs = run(program, inputs, expected, len(inputs[0]))
+                errors, outputs = _run(program, inputs, expected, len(inputs[0]))
         except DeviceError as error:
             if isinstance(error.__cause__, OSError):  # it did not even start
                 return Checked(None, str(error))
@@ -96,7 +90,7 @@ def check(bundle: Bundle, graph: Graph, target: Target) -> Checked:
     for index in wrong:
         search.look_for_fault(index, [output[index] for output in outputs], errors[index])
     if 2 * len(wrong) > len(errors):
-        scales = search.rounding(expected)
+        scales = search.rounding()
         apart = sample_errors(outputs, expected, scales)
         if not (apart <= search.tolerance).all():
             raise search.amplified(len(wrong), errors)
@@ -122,16 +116,13 @@ def on_machine(bundle: Bundle) -> Program:
     return RunnerProgram(bundle, Host.name, [], None)
 
 
-def first(bundle: Bundle, machine: str) -> int:
+def how_many(bundle: Bundle, machine: str, vectors: int) -> int:
     """How many vectors are run if all goes well."""
-    vectors = len(bundle.vectors()[0][0])
-    if machine == Host.name:
-        return vectors
     macs = sum(layer["dense_macs"] for layer in bundle.manifest["layers"])
-    return min(vectors, max(1, EMULATED_MACS // max(1, macs)))
+    return vectors if machine == Host.name else min(vectors, max(1, EMULATED_MACS // max(1, macs)))
 
 
-def run(
+def _run(
     program: Program, inputs: list[np.ndarray], expected: list[np.ndarray], count: int
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """The errors (count,) and the outputs of the first vectors."""
@@ -149,16 +140,10 @@ class _Search:
 
     @cached_property
     def _trace(self) -> Trace:
-        names = tuple(tensor["name"] for tensor in self._bundle.manifest["inputs"])
-        return Trace(self._graph, self._target, self._bundle.name, names)
+        return Trace(self._graph, self._target, self._bundle)
 
     def look_for_fault(self, index: int, outputs: list[np.ndarray], error: float) -> None:
-        """Returns if every layer is right and the network's results follow from that.
-
-        Args:
-            index: the vector.
-            outputs: what the bundle makes of it, each (...).
-            error: how far that is from PyTorch's.
+        """Returns if every layer is right and the ``outputs`` of vector ``index`` follow from that.
 
         Raises:
             WrongResult: names the first layer that is not right, or says that the fault is in
@@ -178,18 +163,13 @@ class _Search:
                     )
         apart = sample_errors([output[None] for output in outputs], results)
         # A network that amplifies rounding does so in PyTorch, too.
-        if not apart[0] <= max(self.tolerance, _MANY_TIMES * self._own_error(index)):
+        _, exact = self._in_double([index])
+        own = sample_errors(exact, [array[index : index + 1] for array in self._expected])
+        if not apart[0] <= max(self.tolerance, _MANY_TIMES * float(own[0])):
             raise self._error(
                 f"is off by {error:.1g} of the output's scale on test vector {index}, though each "
                 "layer is right one by one; the fault lies in how they share memory or are fused"
             )
-
-    def _own_error(self, index: int) -> float:
-        """How far PyTorch's float32 is from its float64 on a vector."""
-        exact = _InDouble(self._graph.module)
-        results = exact.run(*(array[index : index + 1] for array in self._inputs))
-        wanted = [array[index : index + 1] for array in self._expected]
-        return float(sample_errors([result.numpy() for result in results], wanted)[0])
 
     def crash(self, error: DeviceError) -> WrongResult:
         """The error for a program that does not end well, with the layer if one is wrong."""
@@ -201,21 +181,29 @@ class _Search:
         where = f", the first that differs is {layer.path!r} ({layer.operator})" if layer else ""
         return self._error(f"crashes: {error}; layers one by one do not{where}")
 
-    def rounding(self, expected: list[np.ndarray]) -> tuple[float, ...]:
+    def rounding(self) -> tuple[float, ...]:
         """Scales for results that are nothing but rounding, as a difference of equal numbers is.
 
         Where PyTorch's float32 differs from its float64 by about as much as the result is large,
         and by little against the numbers on the way, a result within ten such errors is right.
         """
-        exact = _InDouble(self._graph.module)
-        rows = [exact.run(*(a[i : i + 1] for a in self._inputs)) for i in range(len(expected[0]))]
+        largest, exact = self._in_double(range(len(self._expected[0])))
         scales = []
-        for wanted, column in zip(expected, zip(*rows, strict=True), strict=True):
-            own = float(np.abs(wanted - torch.cat(column).numpy()).max())
-            rounded = _MANY_TIMES * own <= EXACT * exact.largest
+        for wanted, array in zip(self._expected, exact, strict=True):
+            own = float(np.abs(wanted - array).max())
+            rounded = _MANY_TIMES * own <= EXACT * largest
             scale = _MANY_TIMES * own / self.tolerance if rounded else 0.0
             scales.append(max(scale, float(np.abs(wanted).max())) or 1.0)
         return tuple(scales)
+
+    def _in_double(self, indices: Iterable[int]) -> tuple[float, list[np.ndarray]]:
+        """PyTorch's float64 of some vectors: the largest number on the way, and the results."""
+        network = _InDouble(self._graph.module)
+        rows = [
+            network.run(*(torch.from_numpy(a[i : i + 1]).double() for a in self._inputs))
+            for i in indices
+        ]
+        return network.largest, [torch.cat(column).numpy() for column in zip(*rows, strict=True)]
 
     def amplified(self, count: int, errors: np.ndarray) -> WrongResult:
         """The error for a network whose layers are right, but too few of whose answers."""
@@ -227,18 +215,8 @@ class _Search:
 
     def _compare(self, index: int) -> tuple[list[Difference], list[np.ndarray]]:
         inputs = [array[index : index + 1] for array in self._inputs]
-        trace = self._trace
-        empty = np.zeros(trace.outputs[TRACE].shape, np.float32)
-        bundle = Bundle(
-            {
-                **self._bundle.manifest,
-                **trace.built.manifest(),
-                "outputs": describe_tensors(trace.outputs),
-            },
-            {**trace.built.members, VECTORS: save_vectors(inputs, [empty])},
-        )
-        with on_machine(bundle) as program:
-            layers, results = trace.split(program.outputs(inputs)[0])
+        with on_machine(self._trace.bundle) as program:
+            layers, results = self._trace.split(program.outputs(inputs)[0])
         return layer_differences(self._graph, inputs, layers), results
 
     def _error(self, what: str) -> WrongResult:
@@ -253,12 +231,6 @@ class _InDouble(fx.Interpreter):
         self.largest = 0.0
 
     @torch.no_grad()
-    def run(self, *inputs: np.ndarray) -> tuple[Tensor, ...]:  # type: ignore[override]
-        results: tuple[Tensor, ...] = super().run(
-            *(torch.tensor(a, dtype=torch.float64) for a in inputs)
-        )
-        return results
-
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         if isinstance(value, Tensor) and value.is_floating_point() and value.numel():

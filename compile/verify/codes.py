@@ -7,15 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from headgate.compile.build import describe_tensors, save_vectors
 from headgate.compile.front.graph import Graph, Node, Value
 from headgate.compile.front.quantize.reference import OPERATORS, Known, evaluate, result_of
-from headgate.compile.verify.check import REPORT, Checked, first, on_machine, run
+from headgate.compile.verify.check import REPORT, Checked, how_many, on_machine
 from headgate.compile.verify.layerwise import Layers, Trace
 from headgate.device import Bundle
-from headgate.device.manifest import VECTORS
 from headgate.device.targets import Target
 from headgate.device.tensor_type import TensorType
+from headgate.device.validation import sample_errors
 from headgate.errors import BundleError, DeviceError, ToolMissing, WrongResult
 
 EXACT = 1e-6
@@ -89,13 +88,15 @@ def check(bundle: Bundle, graph: Graph, target: Target) -> Checked:
     inputs, expected = bundle.vectors()
     with program:
         try:
-            errors, _ = run(program, inputs, expected, first(bundle, program.machine))
+            count = how_many(bundle, program.machine, len(inputs[0]))
+            outputs = program.outputs([array[:count] for array in inputs])
         except DeviceError as error:
             if isinstance(error.__cause__, OSError):
                 return Checked(None, str(error))
             raise WrongResult(
                 f"What was compiled of {bundle.name!r} crashes: {error}. {REPORT}."
             ) from error
+    errors = sample_errors(outputs, expected)
     reference = Reference(graph)
     for index in np.flatnonzero(~(errors <= (0 if reference.exact else EXACT))):
         _look_for_fault(bundle, graph, target, reference, int(index), float(errors[index]))
@@ -141,17 +142,9 @@ def _traced(bundle: Bundle, graph: Graph, target: Target, sample: list[np.ndarra
         numbers[value] = Value(f"{value.name}.traced", TensorType(value.shape))
         attributes = {"factor": np.float32(1)}
         nodes.append(Node("dequantize", [value], numbers[value], "", attributes))
-    names = tuple(tensor["name"] for tensor in bundle.manifest["inputs"])
     traced = Graph(graph.inputs, nodes, list(graph.outputs))
-    trace = Trace(traced, target, bundle.name, names)
-    manifest = {
-        **bundle.manifest,
-        **trace.built.manifest(),
-        "outputs": describe_tensors(trace.outputs),
-    }
-    empty = [np.zeros(tensor.shape, np.float32) for tensor in trace.outputs.values()]
-    vectors = {VECTORS: save_vectors(sample, empty)}
-    with on_machine(Bundle(manifest, {**trace.built.members, **vectors})) as program:
+    trace = Trace(traced, target, bundle)
+    with on_machine(trace.bundle) as program:
         found, _ = trace.split(program.outputs(sample)[0])
     values = dict(zip(graph.inputs, sample, strict=True))
     for value, traced_value in numbers.items():

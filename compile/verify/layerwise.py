@@ -1,8 +1,7 @@
 """Every layer held against PyTorch by itself, to find the one that computes something else.
 
-The network is built a second time such that the result of every layer leaves it. Each is compared
-with what PyTorch makes of *the inputs that this layer had*, so one wrong layer, or a decision that
-fell otherwise by rounding, does not count against those behind it.
+Each is compared with what PyTorch makes of *the inputs that this layer had*, so one wrong layer, or
+a decision that fell otherwise by rounding, does not count against those behind it.
 """
 
 from __future__ import annotations
@@ -16,11 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from headgate.compile.backend.c_source import TRACE, Signature
-from headgate.compile.build import Built, build
+from headgate.compile.backend.c_source import TRACE
+from headgate.compile.build import build, describe_tensors, save_vectors
 from headgate.compile.front.graph import Graph, Node, Value
+from headgate.device import Bundle
+from headgate.device.manifest import VECTORS
+from headgate.device.protocol import RUNNER
 from headgate.device.targets import Target
-from headgate.device.tensor_type import FLOAT32, TensorType
+from headgate.device.tensor_type import FLOAT32
 
 EXACT = 1e-5
 """A layer that is right is nearer to PyTorch than this; what is left is the order of sums."""
@@ -40,16 +42,18 @@ class Difference:
 class Trace:
     """A second program of a fused graph, from which every layer's result comes back."""
 
-    def __init__(self, graph: Graph, target: Target, name: str, inputs: tuple[str, ...]) -> None:
+    def __init__(self, graph: Graph, target: Target, bundle: Bundle) -> None:
         kept = [node.output for node in graph.nodes if node.output.dtype == FLOAT32]
         self._values, self._results = [*kept, *graph.outputs], len(graph.outputs)
         traced = Graph(graph.inputs, graph.nodes, self._values)
-        self.built: Built = build(traced, target, name, Signature(inputs, None), kinds=("runner",))
-
-    @property
-    def outputs(self) -> dict[str, TensorType]:
-        """The one output of the program, by name."""
-        return {TRACE: TensorType((1, sum(value.size for value in self._values)))}
+        names = [tensor["name"] for tensor in bundle.manifest["inputs"]]
+        about, members = build(traced, target, bundle.name, names, None, code=(RUNNER,))
+        nothing = [np.zeros((1, sum(value.size for value in self._values)), np.float32)]
+        vectors = save_vectors([array[:1] for array in bundle.vectors()[0]], nothing)
+        self.bundle = Bundle(
+            {**bundle.manifest, **about, "outputs": describe_tensors([TRACE], nothing)},
+            {**members, VECTORS: vectors},
+        )
 
     def split(self, trace: np.ndarray) -> tuple[dict[Value, np.ndarray], list[np.ndarray]]:
         """What one run brought back: each layer's result, and those of the network."""
@@ -65,10 +69,7 @@ def layer_differences(
 ) -> list[Difference]:
     """Each layer's difference from PyTorch, in order of execution.
 
-    Args:
-        graph: after fusing.
-        inputs: one sample (1, ...) of each input.
-        results: what a program made of them.
+    ``results`` are what a program of the fused ``graph`` made of ``inputs``, each (1, ...).
     """
     given = dict(zip(graph.inputs, inputs, strict=True)) | dict(results)
     known = {
@@ -86,7 +87,9 @@ def layer_differences(
             error = _error(results[value], layers.compute(wanted, others))
             if node.kind == "pixel_gated_conv2d" and not error <= EXACT:
                 error = _pixel_gated_error(node, results[value], layers, wanted, others)
-            found.append(Difference(node.path, _operator(node), error))
+            found.append(
+                Difference(node.path, str(node.attributes.get("operator") or node.kind), error)
+            )
     return found
 
 
@@ -125,19 +128,17 @@ class Layers(fx.Interpreter):
     ) -> Tensor:
         """The value of a node; ``gate`` is added to the scores of a pixel gate on the way."""
         self._gate = gate
-        needed: set[fx.Node] = set()
-        left = [wanted]
+        needed, left = set[fx.Node](), [wanted]
         while left:
             node = left.pop()
-            if node in needed:
-                continue
-            needed.add(node)
-            if node not in known:
+            if node not in needed and node not in known:
                 left.extend(node.all_input_nodes)
+            needed.add(node)
         self.env = {}
         for node in self.module.graph.nodes:  # type: ignore[union-attr]
             if node in needed and node in known:
-                self.env[node] = _shaped(node, known[node])
+                # A copy, in the shape that PyTorch has the value in.
+                self.env[node] = known[node].clone().reshape(node.meta["val"].shape)
             elif node in needed:
                 self.env[node] = self.run_node(node)
         result: Tensor = self.env[wanted]
@@ -150,16 +151,7 @@ class Layers(fx.Interpreter):
         return super().call_function(target, args, kwargs)
 
 
-def _shaped(node: fx.Node, tensor: Tensor) -> Tensor:
-    """A copy in the shape that PyTorch has the value in."""
-    return tensor.clone().reshape(node.meta["val"].shape)
-
-
 def _error(got: np.ndarray, wanted: Tensor) -> float:
     expected = wanted.detach().numpy().astype(np.float64).reshape(-1)
     scale = float(np.abs(expected).max()) or 1.0
     return float(np.abs(got.reshape(-1) - expected).max() / scale)
-
-
-def _operator(node: Node) -> str:
-    return str(node.attributes.get("operator") or node.kind)

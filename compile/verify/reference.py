@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from headgate.compile.front.example import Example
 from headgate.compile.front.prepare import reshaped_call
-from headgate.compile.front.results import is_plain, is_table, named_results
 from headgate.errors import CompileError, why
 
+MOST = 16
+"""MAX_TENSORS of runner.c."""
+_MOST_DIMENSIONS = 8
 _REPEATABLE = 1e-4
 """Two answers to one input may differ by rounding where PyTorch shares work among threads."""
 
@@ -41,7 +43,10 @@ def answer(
             infinity; a result cannot be in a bundle.
     """
     if example.by_name:
-        module = reshaped_call(module, _keywords(example.names))
+        names = example.names
+        module = reshaped_call(
+            module, lambda forward, tensors: forward(**dict(zip(names, tensors, strict=True)))
+        )
     state = {name: buffer.clone() for name, buffer in module.named_buffers()}
     result, expected = _run(module, vectors, 0)
     _check_same(module, expected, _run(module, vectors, 0)[1])
@@ -57,27 +62,22 @@ def answer(
         if not _finite(rows[-1]):
             _refuse_not_finite(module, vectors, index)
     _restore(module, state)
-    if not is_plain(result):
-        module = reshaped_call(module, _tuple)
+    several = isinstance(result, list | tuple) and all(isinstance(r, Tensor) for r in result)
+    if not several and not isinstance(result, Tensor):
+        module = reshaped_call(
+            module, lambda forward, tensors: tuple(named_results(forward(*tensors)).values())
+        )
     columns = zip(*(row.values() for row in rows), strict=True)
     outputs = [torch.cat(column).contiguous().numpy() for column in columns]
-    return module, Reference(dict(zip(expected, outputs, strict=True)), is_table(result))
-
-
-def _keywords(names: tuple[str, ...]) -> Callable[[Callable[..., Any], tuple[Tensor, ...]], Any]:
-    def call(forward: Callable[..., Any], tensors: tuple[Tensor, ...]) -> Any:
-        return forward(**dict(zip(names, tensors, strict=True)))
-
-    return call
-
-
-def _tuple(forward: Callable[..., Any], tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(named_results(forward(*tensors)).values())
+    table = isinstance(result, Mapping) or dataclasses.is_dataclass(result)
+    return module, Reference(dict(zip(expected, outputs, strict=True)), table)
 
 
 def _run(module: nn.Module, vectors: list[np.ndarray], index: int) -> tuple[Any, dict[str, Tensor]]:
-    """What one sample gives, as it is and by name; copies go in and come out."""
-    # For forward to do with as it likes.
+    """What one sample gives, as it is and by name; copies go in and come out.
+
+    For ``forward`` may change its input, and the next call may write where results lie.
+    """
     inputs = tuple(torch.from_numpy(array[index : index + 1].copy()) for array in vectors)
     try:
         with torch.no_grad():
@@ -89,7 +89,6 @@ def _run(module: nn.Module, vectors: list[np.ndarray], index: int) -> tuple[Any,
         raise CompileError(
             f"{type(module).__name__} fails in PyTorch on one sample of {shapes}: {why(error)}"
         ) from error
-    # The next call may write where these lie.
     return result, {name: t.detach().clone() for name, t in named_results(result).items()}
 
 
@@ -126,7 +125,8 @@ def _refuse_not_finite(module: nn.Module, vectors: list[np.ndarray], index: int)
     def leave(path: str, child: nn.Module, result: Any) -> None:
         if not found and entered[child] and not _finite(result):
             where = f"module {path!r} ({type(child).__name__})" if path else "its own forward"
-            bad = next((name for name, t in _own_tensors(child) if not _finite(t)), None)
+            own = {**child._parameters, **child._buffers}
+            bad = next((name for name, tensor in own.items() if not _finite(tensor)), None)
             found.append(where + (f", whose {bad!r} is not finite" if bad else ""))
 
     hooks = []
@@ -145,11 +145,6 @@ def _refuse_not_finite(module: nn.Module, vectors: list[np.ndarray], index: int)
     )
 
 
-def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from module.named_parameters(recurse=False)
-    yield from module.named_buffers(recurse=False)
-
-
 def _finite(values: Any) -> bool:
     """Whether every tensor of floats in ``values`` is; what is no container has none."""
     if isinstance(values, Tensor):
@@ -159,3 +154,79 @@ def _finite(values: Any) -> bool:
     elif dataclasses.is_dataclass(values):
         values = list(vars(values).values())
     return not isinstance(values, list | tuple) or all(_finite(value) for value in values)
+
+
+def named_results(result: Any) -> dict[str, Tensor]:
+    """The tensors in ``result`` by name, those of nested results joined by a dot.
+
+    A single tensor is ``output``, those of a tuple are ``output0``, ``output1``, ...; a mapping
+    and a dataclass have their keys and fields. None is left out.
+
+    Raises:
+        CompileError: a result that no bundle can give, or none at all.
+    """
+    if isinstance(result, list | tuple) and not hasattr(result, "_fields"):
+        stem = "output{}" if len(result) > 1 else "output"
+        entries = [(stem.format(index), value) for index, value in enumerate(result)]
+    elif isinstance(result, Tensor | None):
+        entries = [("output", result)]
+    else:
+        entries = _entries("output", result)
+    found = dict(_leaves(entries))
+    if not found:
+        raise CompileError("The network returns no tensor; a bundle needs one to give.")
+    if len(found) > MOST:
+        raise CompileError(
+            f"The network returns {len(found)} tensors; a bundle has at most {MOST}."
+        )
+    for name, tensor in found.items():
+        _check(name, tensor)
+    return found
+
+
+def _entries(name: str, result: Any) -> list[tuple[str, Any]]:
+    """What a container holds, by key; raises ``CompileError`` where it is none."""
+    if isinstance(result, Mapping):
+        entries = [(str(key), value) for key, value in result.items()]
+    elif dataclasses.is_dataclass(result):
+        fields = [field.name for field in dataclasses.fields(result)]
+        entries = [(field, getattr(result, field)) for field in fields]
+    elif isinstance(result, list | tuple):
+        keys = getattr(result, "_fields", range(len(result)))
+        entries = [(str(key), value) for key, value in zip(keys, result, strict=True)]
+    else:
+        raise CompileError(
+            f"Result {name!r} of the network is of type {type(result).__name__}; a bundle gives "
+            "tensors: leave it out of what forward returns."
+        )
+    if len({key for key, _ in entries}) < len(entries):
+        raise CompileError(f"Result {name!r} of the network has two entries of one name.")
+    return entries
+
+
+def _leaves(entries: list[tuple[str, Any]]) -> Iterator[tuple[str, Tensor]]:
+    for name, value in entries:
+        if isinstance(value, Tensor):
+            yield name, value
+        elif value is not None:
+            inner = _entries(name, value)
+            yield from _leaves([(f"{name}.{key}", one) for key, one in inner])
+
+
+def _check(name: str, tensor: Tensor) -> None:
+    if tensor.dtype != torch.float32:
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise CompileError(
+            f"Result {name!r} of the network is of type {kind}; a bundle gives float32: leave it "
+            "out, or end with .float()."
+        )
+    if tensor.ndim == 0 or tensor.shape[0] != 1 or 0 in tensor.shape:
+        raise CompileError(
+            f"Result {name!r} of the network has shape {tuple(tensor.shape)} for one sample; a "
+            "bundle gives tensors (1, ...): put a batch dimension of one in front, with x[None]."
+        )
+    if tensor.layout is not torch.strided or tensor.ndim > _MOST_DIMENSIONS:
+        raise CompileError(
+            f"Result {name!r} of the network is {tensor.layout} of {tensor.ndim} dimensions; a "
+            f"bundle gives dense tensors of at most {_MOST_DIMENSIONS}."
+        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -19,14 +18,14 @@ from headgate.compile.export.tflite.operators import (
     Held,
     Untranslatable,
     constant,
+    fill,
     in_order,
 )
-from headgate.compile.export.tflite.place import fill
 from headgate.compile.front.capture import capture
-from headgate.compile.front.fuse import fold, fold_affine
+from headgate.compile.front.fuse import fold, scaled, scatter_placed
 from headgate.compile.front.graph import Graph, Node
 from headgate.device.quiet import quiet_stderr
-from headgate.errors import CompileError, InputError, ToolMissing, UnsupportedOperator, why
+from headgate.errors import CompileError, InputError, UnsupportedOperator, missing_package, why
 from headgate.train.evaluation_mode import evaluating
 
 
@@ -44,8 +43,8 @@ def convert(
     between the first and the last operator.
 
     Args:
-        module: The network; it is exported in evaluation mode.
-        example: One input (1,C,H,W).
+        module: in either mode.
+        example: (1,C,H,W).
         calibration: Real images (N,C,H,W), preprocessed, for int8.
 
     Raises:
@@ -68,7 +67,10 @@ def convert(
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], concrete.graph)
     if calibration is not None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: _one_by_one(calibration)
+        images = calibration.transpose(0, 2, 3, 1)
+        converter.representative_dataset = lambda: (
+            [np.ascontiguousarray(image[None])] for image in images
+        )
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     try:
         with quiet_stderr(), warnings.catch_warnings():
@@ -91,11 +93,6 @@ def _check_calibration(images: NDArray[np.float32], example: tuple[int, ...]) ->
         )
 
 
-def _one_by_one(images: NDArray[np.float32]) -> Iterator[list[NDArray[np.float32]]]:
-    for image in images.transpose(0, 2, 3, 1):
-        yield [np.ascontiguousarray(image[None])]
-
-
 def _read(module: nn.Module, example: Tensor) -> Graph:
     """The compiler's graph of ``module``, with batch norms and cheap placements taken in."""
     with evaluating(module):
@@ -112,8 +109,9 @@ def _read(module: nn.Module, example: Tensor) -> Graph:
                 "express; convert the dense network or a statically pruned one, and compile this "
                 "one to a bundle (--backend headgate)"
             )
-    fold_affine(graph)
+    fold(graph, "affine", scaled)
     fold(graph, "place_channels", fill)
+    scatter_placed(graph)
     return graph
 
 
@@ -149,8 +147,5 @@ def _import_tensorflow() -> Any:
         with quiet_stderr():
             import tensorflow
     except ModuleNotFoundError as error:
-        raise ToolMissing(
-            f"{error.name} is not installed, needed to write TFLite files; "
-            "pip install 'headgate[tflite]'"
-        ) from error
+        raise missing_package("Writing TFLite files", error) from error
     return tensorflow

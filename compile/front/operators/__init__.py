@@ -1,9 +1,4 @@
-"""The operators that the compiler knows: one small function each, by what they do.
-
-A handler reads a :class:`~headgate.compile.front.reading.Call` and appends nodes to its graph.
-Whatever has no row in ``OPERATORS`` is taken apart by PyTorch (``decompose.py``) or refused by
-name.
-"""
+"""The operators that the compiler knows: a handler each, which reads a ``reading.Call``."""
 
 from headgate.compile.front.operators import (
     arithmetic,
@@ -16,7 +11,6 @@ from headgate.compile.front.operators import (
     pointwise,
     pooling,
     reductions,
-    resizing,
     scatter,
 )
 
@@ -31,7 +25,6 @@ OPERATORS = {
     **pointwise.HANDLERS,
     **pooling.HANDLERS,
     **reductions.HANDLERS,
-    **resizing.HANDLERS,
     **scatter.HANDLERS,
 }
 

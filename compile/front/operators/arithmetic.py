@@ -1,12 +1,10 @@
-"""Sums, products, quotients and powers.
-
-What is constant and varies over channels only becomes an ``affine`` node, which a
-convolution takes in.
-"""
+"""Sums, products, quotients and powers; those with one constant for each channel are ``affine``."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -66,12 +64,9 @@ def _affine(kind: str, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return c if kind == "mul" else 1 / c, np.zeros_like(c)
 
 
-def _sum(kind: str) -> Callable[[Call], Value]:
-    return lambda call: arithmetic(kind, call, call["self"], call["other"], call["alpha"])
-
-
-def _product(kind: str) -> Callable[[Call], Value]:
-    return lambda call: arithmetic(kind, call, call["self"], call["other"])
+def _arithmetic(kind: str, call: Call) -> Value:
+    alpha = call["alpha"] if call.has("alpha") else 1
+    return arithmetic(kind, call, call["self"], call["other"], alpha)
 
 
 def _rounded_quotient(call: Call) -> Value:
@@ -84,14 +79,17 @@ def _rounded_quotient(call: Call) -> Value:
 
 def _power(call: Call) -> Value:
     base, exponent = call["self"], call["exponent"]
-    if isinstance(exponent, int | float) and exponent in (1, 2, 3, 4):
-        return pointwise(call, lambda v: scalar.product([v] * int(exponent)), [base])
+    if exponent in (1, 2, 3, 4):
+        return pointwise(call, lambda v: reduce(operator.mul, [v] * int(exponent)), [base])
     return pointwise(call, scalar.power, [base, exponent])
 
 
 HANDLERS: dict[str, Callable[[Call], Any]] = {
-    **{f"aten.{k}.{form}": _sum(k) for k in ("add", "sub") for form in ("Tensor", "Scalar")},
-    **{f"aten.{k}.{form}": _product(k) for k in ("mul", "div") for form in ("Tensor", "Scalar")},
+    **{
+        f"aten.{kind}.{form}": partial(_arithmetic, kind)
+        for kind in scalar.ARITHMETIC
+        for form in ("Tensor", "Scalar")
+    },
     **{f"aten.div.{form}": _rounded_quotient for form in ("Tensor_mode", "Scalar_mode")},
     **{f"aten.pow.{form}": _power for form in ("Tensor_Scalar", "Tensor_Tensor", "Scalar")},
 }

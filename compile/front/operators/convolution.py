@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,65 +26,63 @@ def each_image(call: Call, kind: str, inputs: Sequence[Value], **attributes: Any
         return call.node(kind, inputs, **attributes)
     results = []
     for image in range(count):
-        parts = [_image(call, value, image) for value in inputs]
+        parts = [
+            call.moved(
+                x,
+                lambda _, *place, image=image: (image, *place),
+                (1, *x.shape[1:]),
+                suffix=f".{x.name}.{image}",
+                operator="image",
+            )
+            for x in inputs
+        ]
         shape = (1, *call.shape[1:])
         results.append(call.node(kind, parts, shape, suffix=f".{image}", **attributes))
     return concatenated(call, results, 0)
 
 
-def _image(call: Call, x: Value, image: int) -> Value:
-    return call.compute(
-        [x],
-        lambda readers, _, *indices: readers[0](image, *indices),
-        (1, *x.shape[1:]),
-        suffix=f".{x.name}.{image}",
-        dtype=x.dtype,
-        operator="image",
-    )
+@dataclass(frozen=True)
+class _Geometry:
+    """Of a convolution; ``sides`` are the padding before and behind each dimension."""
+
+    stride: tuple[int, ...]
+    sides: list[tuple[int, int]]
+    dilation: tuple[int, ...]
+    groups: int
 
 
 def _convolution(call: Call) -> Value:
     x, weight, bias = call["input"], call["weight"], call["bias"]
     rank = len(x.shape) - 2
-    stride, padding, dilation, output_padding = (
+    stride, padding, dilation, behind = (
         numbers(call[n], rank) for n in ("stride", "padding", "dilation", "output_padding")
     )
-    groups, transposed = int(call["groups"]), bool(call["transposed"])
-    sides = [(p, p) for p in padding]
-    if transposed:
-        x, sides = _spread(call, x, weight.shape[2:], stride, padding, dilation, output_padding)
+    groups, sides = int(call["groups"]), [(p, p) for p in padding]
+    if call["transposed"]:
+        spans = zip(dilation, weight.shape[2:], padding, behind, strict=True)
+        sides = [(d * (k - 1) - p, d * (k - 1) - p + o) for d, k, p, o in spans]
+        x, sides = _spread(call, x, stride, sides)
         weight = _turned(call, weight, groups)
         stride = (1,) * rank
+    geometry = _Geometry(stride, sides, dilation, groups)
     if weight.data is None or rank > 2 or x.dtype != "float32":
-        return _by_definition(call, x, weight, bias, stride, sides, dilation, groups)
+        return _by_definition(call, x, weight, bias, geometry)
     if bias is not None and bias.data is None:
         raise call.refused("as its bias depends on the input", "add it as a tensor of its own")
-    return _planar(call, x, weight.data, bias, stride, sides, dilation, groups)
+    return _planar(call, x, weight.data, bias, geometry)
 
 
 def _planar(
-    call: Call,
-    x: Value,
-    weight: np.ndarray,
-    bias: Value | None,
-    stride: tuple[int, ...],
-    sides: list[tuple[int, int]],
-    dilation: tuple[int, ...],
-    groups: int,
+    call: Call, x: Value, weight: np.ndarray, bias: Value | None, geometry: _Geometry
 ) -> Value:
     """A ``conv2d`` node; in one dimension, of images of height one."""
     flat = weight.ndim == 3
+    stride, dilation, sides = geometry.stride, geometry.dilation, geometry.sides
     if flat:
         weight = weight[:, :, None]
         x = call.reshape(x, (*x.shape[:2], 1, x.shape[2]), ".row")
         stride, dilation, sides = (1, *stride), (1, *dilation), [(0, 0), *sides]
     (top, bottom), (left, right) = sides
-    geometry: dict[str, Any] = {
-        "stride": stride,
-        "padding": (top, left, bottom, right),
-        "dilation": dilation,
-        "groups": groups,
-    }
     result = call.node(
         "conv2d",
         [x],
@@ -91,22 +90,19 @@ def _planar(
         suffix=".image" if flat else "",
         weight=np.ascontiguousarray(weight),
         bias=np.zeros(weight.shape[0], np.float32) if bias is None else bias.data,
-        **geometry,
+        stride=stride,
+        padding=(top, left, bottom, right),
+        dilation=dilation,
+        groups=geometry.groups,
     )
     return call.reshape(result, call.shape) if flat else result
 
 
 def _by_definition(
-    call: Call,
-    x: Value,
-    weight: Value,
-    bias: Value | None,
-    stride: tuple[int, ...],
-    sides: list[tuple[int, int]],
-    dilation: tuple[int, ...],
-    groups: int,
+    call: Call, x: Value, weight: Value, bias: Value | None, geometry: _Geometry
 ) -> Value:
     """The sum that defines a convolution, for any rank and for weights that are computed."""
+    sides, groups = geometry.sides, geometry.groups
     if any(before or after for before, after in sides):
         sizes = [n + sum(s) for n, s in zip(x.shape[2:], sides, strict=True)]
         starts = [0, 0, *(before for before, _ in sides)]
@@ -117,20 +113,15 @@ def _by_definition(
     def element(readers: Sequence[Any], image: Expr, channel: Expr, *place: Expr) -> Expr:
         c = te.reduce_axis((0, inputs), name="c")
         taps = [te.reduce_axis((0, n), name=f"k{a}") for a, n in enumerate(kernel)]
-        source = [p * s + k * d for p, s, k, d in zip(place, stride, taps, dilation, strict=True)]
+        steps = zip(place, geometry.stride, taps, geometry.dilation, strict=True)
+        source = [p * s + k * d for p, s, k, d in steps]
         group = 0 if groups == 1 else tirx.floordiv(channel, outputs) * inputs
         product = readers[0](image, group + c, *source) * readers[1](channel, c, *taps)
         return te.sum(product, axis=[c, *taps])
 
     macs = math.prod(call.shape) * inputs * math.prod(kernel)
-    result = call.compute(
-        [x, weight],
-        element,
-        reduces=True,
-        rereads=True,
-        macs=macs,
-        suffix="" if bias is None else ".sum",
-    )
+    suffix = "" if bias is None else ".sum"
+    result = call.compute([x, weight], element, reduces=True, macs=macs, suffix=suffix)
     if bias is None:
         return result
     shaped = call.reshape(bias, (1, bias.size, *(1,) * len(kernel)), ".bias")
@@ -138,20 +129,12 @@ def _by_definition(
 
 
 def _spread(
-    call: Call,
-    x: Value,
-    kernel: Sequence[int],
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
-    dilation: tuple[int, ...],
-    output_padding: tuple[int, ...],
+    call: Call, x: Value, stride: tuple[int, ...], sides: list[tuple[int, int]]
 ) -> tuple[Value, list[tuple[int, int]]]:
     """The input of the convolution that a transposed one is: zeros between its numbers.
 
     And the padding on both sides of it, which is cut off here where it is negative.
     """
-    reach = [d * (k - 1) - p for d, k, p in zip(dilation, kernel, padding, strict=True)]
-    sides = [(r, r + o) for r, o in zip(reach, output_padding, strict=True)]
     sizes = [(n - 1) * s + 1 for n, s in zip(x.shape[2:], stride, strict=True)]
     if any(s > 1 for s in stride):
 

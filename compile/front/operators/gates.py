@@ -29,7 +29,10 @@ def _geometry(call: Call) -> dict[str, Any]:
 
 
 def _gated_conv2d(call: Call) -> Value:
-    weight, scale, bias, shift = _constants(call, "weight", "scale", "bias", "shift")
+    """Behind a gate of its own, or (without a shift) following the gate in front."""
+    weight, scale, bias = _constants(call, "weight", "scale", "bias")
+    follows = not call.has("shift")
+    shift = np.zeros(len(weight), np.float32) if follows else _constants(call, "shift")[0]
     return each_image(
         call,
         "gated_conv2d",
@@ -37,20 +40,7 @@ def _gated_conv2d(call: Call) -> Value:
         weight=weight * scale.reshape(-1, 1, 1, 1),
         bias=bias.reshape(-1),
         shift=shift.reshape(-1),
-        **_geometry(call),
-    )
-
-
-def _following_conv2d(call: Call) -> Value:
-    weight, scale, bias = _constants(call, "weight", "scale", "bias")
-    return each_image(
-        call,
-        "gated_conv2d",
-        [call["x"], call["gate"]],
-        weight=weight * scale.reshape(-1, 1, 1, 1),
-        bias=bias.reshape(-1),
-        shift=np.zeros(weight.shape[0], np.float32),
-        follows=True,
+        **({"follows": True} if follows else {}),
         **_geometry(call),
     )
 
@@ -85,7 +75,7 @@ def _keep_top_k(call: Call) -> Value:
 
 
 HANDLERS: dict[str, Callable[[Call], Any]] = {
-    "headgate.following_conv2d.default": _following_conv2d,
+    "headgate.following_conv2d.default": _gated_conv2d,
     "headgate.gated_conv2d.default": _gated_conv2d,
     "headgate.keep_top_k.default": _keep_top_k,
     "headgate.pixel_gated_conv2d.default": _pixel_gated_conv2d,

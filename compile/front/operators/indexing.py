@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,55 +46,63 @@ def entry(index: Expr, known: Value, size: int) -> Expr:
     return tirx.Max(tirx.Min(index, tirx.const(size - 1, "int32")), tirx.const(0, "int32"))
 
 
+def given_indices(call: Call) -> dict[int, Value]:
+    """The indices of ``x[..., index, ...]`` by the dimension that they are for."""
+    return {axis: value for axis, value in enumerate(call["indices"]) if value is not None}
+
+
+def is_mask(index: Value) -> bool:
+    return index.dtype in ("bool", "uint8")
+
+
+def chosen(call: Call, given: Mapping[int, Value]) -> tuple[dict[int, Value], tuple[int, ...], int]:
+    """The indices, checked, the shape that they broadcast to, and the dimension where it begins.
+
+    Indices that stand side by side leave their result there, others in front.
+    """
+    indices = {axis: checked(call, v, call["self"].shape[axis]) for axis, v in given.items()}
+    beside = list(indices) == list(range(min(indices), max(indices) + 1))
+    shape = np.broadcast_shapes(*(v.shape for v in indices.values()))
+    return indices, shape, min(indices) if beside else 0
+
+
 def _index(call: Call) -> Value:
-    x, given = call["self"], call["indices"]
-    given = [*given, *[None] * (len(x.shape) - len(given))]
-    if any(v is not None and v.dtype in ("bool", "uint8") for v in given):
+    x, given = call["self"], given_indices(call)
+    if any(is_mask(v) for v in given.values()):
         raise call.refused("with a mask, whose result has no fixed shape", "use torch.where")
-    axes = [a for a, v in enumerate(given) if v is not None]
-    indices = [checked(call, given[a], x.shape[a]) for a in axes]
-    shape = np.broadcast_shapes(*(v.shape for v in indices))
-    # Indices that stand side by side leave their result there, others in front.
-    beside = axes == list(range(axes[0], axes[-1] + 1))
-    first = axes[0] if beside else 0
+    indices, shape, first = chosen(call, given)
 
     def element(readers: Sequence[Any], *out: Expr) -> Expr:
-        chosen = out[first : first + len(shape)]
+        at = out[first : first + len(shape)]
         others = iter((*out[:first], *out[first + len(shape) :]))
         places = {
-            axis: entry(readers[1 + n](*broadcast(chosen, value.shape)), value, x.shape[axis])
-            for n, (axis, value) in enumerate(zip(axes, indices, strict=True))
+            axis: entry(reader(*broadcast(at, value.shape)), value, x.shape[axis])
+            for reader, (axis, value) in zip(readers[1:], indices.items(), strict=True)
         }
         return readers[0](
             *(places[a] if a in places else next(others) for a in range(len(x.shape)))
         )
 
-    return call.compute([x, *indices], element)
+    return call.compute([x, *indices.values()], element)
 
 
 def _gather(call: Call) -> Value:
-    x, axis = call["self"], int(call["dim"])
-    call["sparse_grad"]
-    if not x.shape:
-        return x
-    axis %= len(x.shape)
-    index = checked(call, call["index"], x.shape[axis])
-
-    def element(readers: Sequence[Any], *out: Expr) -> Expr:
-        place = entry(readers[1](*out), index, x.shape[axis])
-        return readers[0](*out[:axis], place, *out[axis + 1 :])
-
-    return call.compute([x, index], element)
+    call["sparse_grad"]  # of the gradient
+    return _along(call, lambda out, axis: out)
 
 
 def _index_select(call: Call) -> Value:
+    return _along(call, lambda out, axis: [out[axis]] if call["index"].shape else [])
+
+
+def _along(call: Call, entry_of: Callable[[Sequence[Expr], int], Sequence[Expr]]) -> Value:
+    """Numbers of ``self``, whose place along ``dim`` the index says at ``entry_of(out, dim)``."""
     x = call["self"] if call["self"].shape else call.reshape(call["self"], (1,), ".vector")
     axis = int(call["dim"]) % len(x.shape)
     index = checked(call, call["index"], x.shape[axis])
 
     def element(readers: Sequence[Any], *out: Expr) -> Expr:
-        chosen = [out[axis]] if index.shape else []
-        place = entry(readers[1](*chosen), index, x.shape[axis])
+        place = entry(readers[1](*entry_of(out, axis)), index, x.shape[axis])
         return readers[0](*out[:axis], place, *out[axis + 1 :])
 
     return call.compute([x, index], element)

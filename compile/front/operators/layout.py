@@ -15,15 +15,12 @@ from headgate.compile.front.operators.scalar import Expr
 from headgate.compile.front.reading import Call
 
 
-def _reshape(*unread: str) -> Callable[[Call], Value]:
+def _reshape(call: Call) -> Value:
     """The same numbers in the shape that PyTorch found."""
-
-    def handler(call: Call) -> Value:
-        for name in unread:
+    for name in ("dim", "size"):
+        if call.has(name):
             call[name]
-        return call.reshape(call["self"], call.shape)
-
-    return handler
+    return call.reshape(call["self"], call.shape)
 
 
 def _permute(call: Call) -> Value:
@@ -31,14 +28,7 @@ def _permute(call: Call) -> Value:
     order = [int(d) % len(x.shape) for d in call["dims"]]
     if [d for d in order if x.shape[d] != 1] == [d for d in range(len(order)) if x.shape[d] != 1]:
         return call.reshape(x, call.shape)  # only dimensions of one move
-
-    def element(readers: Sequence[Any], *indices: Expr) -> Expr:
-        source: list[Expr] = [0] * len(order)
-        for axis, index in zip(order, indices, strict=True):
-            source[axis] = index
-        return readers[0](*source)
-
-    return call.compute([x], element)
+    return call.moved(x, lambda *out: [out[order.index(axis)] for axis in range(len(order))])
 
 
 def _expand(call: Call) -> Value:
@@ -48,33 +38,26 @@ def _expand(call: Call) -> Value:
         return x
     if x.size == np.prod(call.shape):
         return call.reshape(x, call.shape)
-    return call.compute([x], lambda readers, *indices: readers[0](*broadcast(indices, x.shape)))
+    return call.moved(x, lambda *out: broadcast(out, x.shape))
 
 
 def _repeat(call: Call) -> Value:
     x = call["self"]
     call["repeats"]
 
-    def element(readers: Sequence[Any], *indices: Expr) -> Expr:
-        last = indices[len(indices) - len(x.shape) :]
-        return readers[0](
-            *(0 if n == 1 else tirx.floormod(i, n) for i, n in zip(last, x.shape, strict=True))
-        )
+    def place(*out: Expr) -> list[Expr]:
+        last = out[len(out) - len(x.shape) :]
+        return [0 if n == 1 else tirx.floormod(i, n) for i, n in zip(last, x.shape, strict=True)]
 
-    return call.compute([x], element)
+    return call.moved(x, place)
 
 
 def _slice(call: Call) -> Value:
     x = call["self"]
     axis = int(call["dim"]) % len(x.shape)
-    start, _, step = call["start"], call["end"], int(call["step"])
-    return strided(call, x, axis, slice_start(start, x.shape[axis]), step, call.shape)
-
-
-def slice_start(start: int | None, size: int) -> int:
-    """Where a slice begins, which may be given from the end or lie outside."""
-    start = 0 if start is None else int(start)
-    return min(max(start + size if start < 0 else start, 0), size)
+    size, start, _, step = x.shape[axis], int(call["start"] or 0), call["end"], int(call["step"])
+    start = min(max(start + size if start < 0 else start, 0), size)
+    return strided(call, x, axis, start, step, call.shape)
 
 
 def strided(
@@ -83,24 +66,19 @@ def strided(
     """Every ``step``-th entry of ``axis`` from ``start`` on, in a result of ``shape``."""
     if tuple(shape) == x.shape and start == 0:
         return x
-
-    def element(readers: Sequence[Any], *indices: Expr) -> Expr:
-        source = list(indices)
-        source[axis] = source[axis] * step + start
-        return readers[0](*source)
-
-    return call.compute([x], element, shape, suffix=suffix, dtype=x.dtype)
+    return call.moved(
+        x,
+        lambda *out: [*out[:axis], out[axis] * step + start, *out[axis + 1 :]],
+        shape,
+        suffix=suffix,
+    )
 
 
 def _select(call: Call) -> Value:
     x, axis, index = call["self"], int(call["dim"]), int(call["index"])
     axis %= len(x.shape)
     index += x.shape[axis] if index < 0 else 0
-
-    def element(readers: Sequence[Any], *indices: Expr) -> Expr:
-        return readers[0](*indices[:axis], index, *indices[axis:])
-
-    return call.compute([x], element)
+    return call.moved(x, lambda *out: [*out[:axis], index, *out[axis:]])
 
 
 def _split(call: Call) -> list[Value]:
@@ -176,13 +154,7 @@ def padded(
                 inside.append(index >= start)
             if start + size < whole:
                 inside.append(index < start + size)
-        if not inside:
-            return readers[0](*source)
-        return scalar.guarded(
-            scalar.every(inside),
-            readers[0](*source),
-            scalar.immediate(value, x.dtype),
-        )
+        return scalar.within(inside, readers[0](*source), scalar.immediate(value, x.dtype))
 
     return call.compute([x], element, shape, suffix=suffix, dtype=x.dtype)
 
@@ -190,13 +162,9 @@ def padded(
 def _flip(call: Call) -> Value:
     x = call["self"]
     flipped = {int(d) % len(x.shape) for d in call["dims"]}
-
-    def element(readers: Sequence[Any], *indices: Expr) -> Expr:
-        return readers[0](
-            *(x.shape[a] - 1 - i if a in flipped else i for a, i in enumerate(indices))
-        )
-
-    return call.compute([x], element)
+    return call.moved(
+        x, lambda *out: [x.shape[a] - 1 - i if a in flipped else i for a, i in enumerate(out)]
+    )
 
 
 def _unfold(call: Call) -> Value:
@@ -204,13 +172,9 @@ def _unfold(call: Call) -> Value:
     x = call["self"]
     axis, step = int(call["dimension"]) % len(x.shape), int(call["step"])
     call["size"]
-
-    def element(readers: Sequence[Any], *indices: Expr) -> Expr:
-        *source, offset = indices
-        source[axis] = source[axis] * step + offset
-        return readers[0](*source)
-
-    return call.compute([x], element)
+    return call.moved(
+        x, lambda *out: [*out[:axis], out[axis] * step + out[-1], *out[axis + 1 : -1]]
+    )
 
 
 def _as_strided(call: Call) -> Value:
@@ -226,42 +190,35 @@ def _as_strided(call: Call) -> Value:
     if [stored[a] for a in order] != dense or last >= x.size or offset < 0:
         raise call.refused("as it reads memory that is not one whole tensor")
 
-    def element(readers: Sequence[Any], *indices: Expr) -> Expr:
-        place: Expr = tirx.const(offset, "int32")
-        for index, step in zip(indices, steps, strict=True):
-            place = place + index * step
+    def place(*out: Expr) -> list[Expr]:
+        flat: Expr = tirx.const(offset, "int32")
+        for index, step in zip(out, steps, strict=True):
+            flat = flat + index * step
         source: list[Expr] = [0] * len(x.shape)
         for axis in order:
-            source[axis] = tirx.floordiv(place, stored[axis])
-            place = tirx.floormod(place, stored[axis])
-        return readers[0](*source)
+            source[axis] = tirx.floordiv(flat, stored[axis])
+            flat = tirx.floormod(flat, stored[axis])
+        return source
 
-    return call.compute([x], element)
+    return call.moved(x, place)
 
 
 def _diagonal(call: Call) -> Value:
     x, offset = call["self"], int(call["offset"])
     first, second = (int(call[d]) % len(x.shape) for d in ("dim1", "dim2"))
 
-    def element(readers: Sequence[Any], *indices: Expr) -> Expr:
-        *others, along = indices
-        remaining = iter(others)
-        source = {first: along + max(-offset, 0), second: along + max(offset, 0)}
-        return readers[0](
-            *(source[a] if a in source else next(remaining) for a in range(len(x.shape)))
-        )
+    def place(*out: Expr) -> list[Expr]:
+        *others, along = out
+        for axis, start in sorted([(first, max(-offset, 0)), (second, max(offset, 0))]):
+            others.insert(axis, along + start)
+        return others
 
-    return call.compute([x], element)
+    return call.moved(x, place)
 
 
-def _filled(value: Callable[[Call], Any]) -> Callable[[Call], Value]:
-    """A tensor of one number, whose shape is another tensor's."""
-
-    def handler(call: Call) -> Value:
-        call["self"]
-        return call.constant(np.full(call.shape, value(call), call.dtype))
-
-    return handler
+def _full_like(call: Call) -> Value:
+    call["self"], call["dtype"]
+    return call.constant(np.full(call.shape, call["fill_value"], call.dtype))
 
 
 HANDLERS: dict[str, Callable[[Call], Any]] = {
@@ -271,16 +228,13 @@ HANDLERS: dict[str, Callable[[Call], Any]] = {
     "aten.diagonal.default": _diagonal,
     "aten.expand.default": _expand,
     "aten.flip.default": _flip,
-    "aten.full_like.default": _filled(lambda call: (call["dtype"], call["fill_value"])[1]),
+    "aten.full_like.default": _full_like,
     "aten.permute.default": _permute,
     "aten.repeat.default": _repeat,
     "aten.select.int": _select,
     "aten.slice.Tensor": _slice,
     "aten.split_with_sizes.default": _split,
-    "aten.squeeze.default": _reshape(),
-    "aten.squeeze.dim": _reshape("dim"),
-    "aten.squeeze.dims": _reshape("dim"),
     "aten.unfold.default": _unfold,
-    "aten.unsqueeze.default": _reshape("dim"),
-    "aten.view.default": _reshape("size"),
+    **{f"aten.squeeze.{form}": _reshape for form in ("default", "dim", "dims")},
+    **{f"aten.{name}.default": _reshape for name in ("unsqueeze", "view")},
 }

@@ -1,4 +1,4 @@
-"""Products of matrices: a layer of weights, or two tensors."""
+"""Products of matrices: a layer of weights, two tensors, or an image and how it is resized."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from tvm import te
 
 from headgate.compile.front.graph import Value
@@ -14,10 +15,6 @@ from headgate.compile.front.operators.arithmetic import arithmetic
 from headgate.compile.front.operators.pointwise import broadcast, pointwise
 from headgate.compile.front.operators.scalar import Expr
 from headgate.compile.front.reading import Call
-
-
-def _mm(call: Call) -> Value:
-    return _product(call, call["self"], call["mat2"])
 
 
 def _addmm(call: Call) -> Value:
@@ -68,15 +65,11 @@ def _distances(call: Call) -> Value:
         return te.sum(powered, axis=k)
 
     if p in (0, 1, np.inf):
-        return call.compute([a, b], element, reduces=True, rereads=True)
-    sums = call.compute([a, b], element, reduces=True, rereads=True, suffix=".sums")
+        return call.compute([a, b], element, reduces=True)
+    sums = call.compute([a, b], element, reduces=True, suffix=".sums")
     if p == 2:
         return pointwise(call, scalar.sqrt, [sums])
     return pointwise(call, scalar.power, [sums, 1 / p])
-
-
-def _bmm(call: Call) -> Value:
-    return _matmul(call, call["self"], call["mat2"])
 
 
 def _matmul(call: Call, a: Value, b: Value, suffix: str = "") -> Value:
@@ -90,12 +83,42 @@ def _matmul(call: Call, a: Value, b: Value, suffix: str = "") -> Value:
         k = te.reduce_axis((0, inner), name="k")
         return te.sum(readers[0](*leading, row, k) * readers[1](*leading, k, column), axis=k)
 
-    return call.compute([a, b], element, reduces=True, rereads=True, suffix=suffix)
+    return call.compute([a, b], element, reduces=True, suffix=suffix)
+
+
+def _antialiased(call: Call) -> Value:
+    """Resizing with antialiasing: every row, then every column, times a matrix of weights."""
+    x, align = call["input" if call.has("input") else "self"], bool(call["align_corners"])
+    call["output_size"]
+    scales = (call["scales_h"], call["scales_w"])
+    for number, axis in enumerate((2, 3)):
+        size, out = x.shape[axis], call.shape[axis]
+        # Resizing the unit matrix in one direction gives the weights of that direction.
+        target: Any = call.fx.target
+        weights = target(torch.eye(size)[None, None], [out, size], align, scales[number], None)
+        rows = call.constant(weights[0, 0].numpy(), f".weights{number}")
+        shape = (*x.shape[:axis], out, *x.shape[axis + 1 :])
+        suffix = "" if axis == 3 else ".rows"
+        element = _along(axis, size)
+        x = call.compute([x, rows], element, shape, reduces=True, suffix=suffix)
+    return x
+
+
+def _along(axis: int, size: int) -> Callable[..., Expr]:
+    def element(readers: Sequence[Any], *out: Expr) -> Expr:
+        k = te.reduce_axis((0, size), name="k")
+        return te.sum(
+            readers[0](*out[:axis], k, *out[axis + 1 :]) * readers[1](out[axis], k), axis=k
+        )
+
+    return element
 
 
 HANDLERS: dict[str, Callable[[Call], Any]] = {
     "aten._cdist_forward.default": _distances,
+    "aten._upsample_bicubic2d_aa.default": _antialiased,
+    "aten._upsample_bilinear2d_aa.default": _antialiased,
     "aten.addmm.default": _addmm,
-    "aten.bmm.default": _bmm,
-    "aten.mm.default": _mm,
+    "aten.bmm.default": lambda call: _matmul(call, call["self"], call["mat2"]),
+    "aten.mm.default": lambda call: _product(call, call["self"], call["mat2"]),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from headgate.compile.front.graph import Value
@@ -17,21 +18,21 @@ def running(call: Call, kind: str, x: Value, axis: int, suffix: str = "") -> Val
     return call.node("scan", [x], x.shape, suffix=suffix, dtype=x.dtype, axis=axis, function=kind)
 
 
-def _running(kind: str) -> Callable[[Call], Value]:
-    def handler(call: Call) -> Value:
-        x = call["self"]
-        call["dtype"]
-        if x.dtype != call.dtype:
-            x = pointwise(call, lambda v: v, [x], suffix=".converted")
-        axis = int(call["dim"])
-        return running(call, kind, x, axis % len(x.shape)) if x.shape else x
-
-    return handler
+def _running(kind: str, call: Call) -> Value:
+    x = call["self"]
+    call["dtype"]
+    if x.dtype != call.dtype:
+        x = pointwise(call, lambda v: v, [x], suffix=".converted")
+    axis = int(call["dim"])
+    return running(call, kind, x, axis % len(x.shape)) if x.shape else x
 
 
-def _ordered(call: Call, x: Value, axis: int, descending: bool) -> tuple[Value, Value]:
-    """``x`` sorted along ``axis``, equal numbers in their order, and the places they had."""
-    last = len(x.shape) - 1
+def _ordered(call: Call, descending: bool) -> list[Value]:
+    """``self`` sorted along ``dim``, equal numbers in their order, and the places they had."""
+    x: Value = call["self"]
+    if not x.shape:
+        raise call.refused("for a single number", "leave it out")
+    axis, last = int(call["dim"]) % len(x.shape), len(x.shape) - 1
     # The kernel sorts rows: another dimension is exchanged with the last, before and after.
     rows = _exchanged(call, x, axis, last, ".rows")
     places = call.node(
@@ -43,7 +44,7 @@ def _ordered(call: Call, x: Value, axis: int, descending: bool) -> tuple[Value, 
         return readers[0](*out[:axis], readers[1](*out), *out[axis + 1 :])
 
     values = call.compute([x, order], element, x.shape, suffix=".sorted", dtype=x.dtype)
-    return values, order
+    return [values, order]
 
 
 def _exchanged(call: Call, x: Value, a: int, b: int, suffix: str) -> Value:
@@ -51,45 +52,30 @@ def _exchanged(call: Call, x: Value, a: int, b: int, suffix: str) -> Value:
     if a == b:
         return x
 
-    def exchanged(indices: Sequence[Any]) -> list[Any]:
+    def exchanged(*indices: Any) -> list[Any]:
         found = list(indices)
         found[a], found[b] = found[b], found[a]
         return found
 
-    return call.compute(
-        [x],
-        lambda readers, *out: readers[0](*exchanged(out)),
-        exchanged(x.shape),
-        suffix=suffix,
-        dtype=x.dtype,
-    )
+    return call.moved(x, exchanged, exchanged(*x.shape), suffix=suffix)
 
 
 def _sort(call: Call) -> list[Value]:
-    x, axis, descending = call["self"], int(call["dim"]), bool(call["descending"])
-    if not x.shape:
-        raise call.refused("for a single number", "leave it out")
     if call.has("stable"):
         call["stable"]  # it always is
-    return list(_ordered(call, x, axis % len(x.shape), descending))
+    return _ordered(call, bool(call["descending"]))
 
 
 def _topk(call: Call) -> list[Value]:
-    x = call["self"]
-    if not x.shape:
-        raise call.refused("for a single number", "leave it out")
-    axis = int(call["dim"]) % len(x.shape)
     call["k"], call["sorted"]  # the shape says how many; in order they are as good as in none
-    values, order = _ordered(call, x, axis, bool(call["largest"]))
-    return [
-        strided(call, values, axis, 0, 1, call.shape, ".top"),
-        strided(call, order, axis, 0, 1, call.shape, ".places"),
-    ]
+    found = zip(_ordered(call, bool(call["largest"])), (".top", ".places"), strict=True)
+    axis = int(call["dim"]) % len(call.shape)
+    return [strided(call, value, axis, 0, 1, call.shape, suffix) for value, suffix in found]
 
 
 HANDLERS: dict[str, Callable[[Call], Any]] = {
-    "aten.cumprod.default": _running("mul"),
-    "aten.cumsum.default": _running("add"),
+    "aten.cumprod.default": partial(_running, "mul"),
+    "aten.cumsum.default": partial(_running, "add"),
     "aten.sort.default": _sort,
     "aten.sort.stable": _sort,
     "aten.topk.default": _topk,

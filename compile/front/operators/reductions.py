@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,12 @@ from headgate.compile.front.reading import Call, axes
 
 Reduce = Callable[..., Expr]
 MULTIPLY = te.comm_reducer(lambda a, b: a * b, lambda t: tirx.const(1, t), name="product")
-LARGEST = te.comm_reducer(scalar.maximum, lambda t: scalar.lowest(str(t)), name="largest")
-SMALLEST = te.comm_reducer(scalar.minimum, lambda t: scalar.highest(str(t)), name="smallest")
+LARGEST = te.comm_reducer(
+    lambda a, b: scalar.maximum(a, b), lambda t: scalar.lowest(str(t)), name="largest"
+)
+SMALLEST = te.comm_reducer(
+    lambda a, b: scalar.minimum(a, b), lambda t: scalar.highest(str(t)), name="smallest"
+)
 
 
 def reduced(
@@ -27,12 +32,16 @@ def reduced(
     over: Sequence[int],
     keep: bool,
     *,
-    read: Callable[[Expr], Expr] = lambda v: v,
+    read: Callable[[Expr], Expr] | None = None,
     dtype: str | None = None,
-    operator: str = "",
     suffix: str = "",
 ) -> Value:
-    """``reduce`` of what ``read`` makes of the numbers along the dimensions ``over``."""
+    """``reduce`` of the numbers along the dimensions ``over``, or of what ``read`` makes of them.
+
+    The result is of the call's dtype unless one is given.
+    """
+    dtype = dtype or call.dtype
+    read = read or partial(scalar.cast, dtype=dtype)
     kept = [a for a in range(len(x.shape)) if a not in over]
     shape = [1 if a in over else n for a, n in enumerate(x.shape) if keep or a not in over]
 
@@ -42,17 +51,10 @@ def reduced(
         value = readers[0](*(inner.get(a, outer.get(a)) for a in range(len(x.shape))))
         return reduce(read(value), axis=list(inner.values()))
 
+    place: dict[str, Any] = {"shape": shape, "suffix": suffix, "dtype": dtype}
     if not over:
-        return pointwise(call, read, [x], x.dtype, shape, suffix=suffix, dtype=dtype or call.dtype)
-    return call.compute(
-        [x],
-        element,
-        shape,
-        reduces=True,
-        operator=operator,
-        suffix=suffix,
-        dtype=dtype or call.dtype,
-    )
+        return pointwise(call, read, [x], x.dtype, **place)
+    return call.compute([x], element, reduces=True, rereads=False, **place)
 
 
 def _over(call: Call, x: Value) -> tuple[tuple[int, ...], bool]:
@@ -62,23 +64,15 @@ def _over(call: Call, x: Value) -> tuple[tuple[int, ...], bool]:
     return axes(call["dim"], len(x.shape)), bool(call["keepdim"])
 
 
-def _sum(call: Call) -> Value:
-    x = call["self"]
-    over, keep = _over(call, x)
-    call["dtype"]
-    return total(call, x, over, keep)
-
-
-def total(call: Call, x: Value, over: Sequence[int], keep: bool, suffix: str = "") -> Value:
-    """The sum along the dimensions ``over``."""
-    dtype = call.dtype
-    return reduced(call, te.sum, x, over, keep, read=lambda v: scalar.cast(v, dtype), suffix=suffix)
+def _reduction(reduce: Reduce, call: Call) -> Value:
+    if call.has("dtype"):
+        call["dtype"]
+    return reduced(call, reduce, call["self"], *_over(call, call["self"]))
 
 
 def _mean(call: Call) -> Value:
-    x = call["self"]
     call["dtype"]
-    return mean(call, x, *_over(call, x))
+    return mean(call, call["self"], *_over(call, call["self"]))
 
 
 def mean(call: Call, x: Value, over: Sequence[int], keep: bool, suffix: str = "") -> Value:
@@ -88,17 +82,13 @@ def mean(call: Call, x: Value, over: Sequence[int], keep: bool, suffix: str = ""
         shape = (*x.shape[:2], 1, 1) if keep else x.shape[:2]
         return call.node("channel_mean", [x], shape, suffix=suffix, absolute=False)
     count = int(np.prod([x.shape[a] for a in over]))
-    whole = total(call, x, over, keep, f"{suffix}.sum")
+    whole = reduced(call, te.sum, x, over, keep, suffix=f"{suffix}.sum")
     place: dict[str, Any] = {"shape": whole.shape, "suffix": suffix, "operator": "mean"}
     return pointwise(call, lambda v: v * (1.0 / count), [whole], **place)
 
 
-def _variance(call: Call) -> Value:
-    """The mean square of what is left when the mean is taken away, in two passes."""
-    return _moments(call)[0]
-
-
 def _moments(call: Call) -> list[Value]:
+    """Variance and mean; the first is the mean square of the distance from the second."""
     x = call["self" if call.has("self") else "inp"]
     keep = bool(call["keepdim"]) if call.has("keepdim") else False
     over = axes(call["dim" if call.has("dim") else "dims"], len(x.shape))
@@ -111,7 +101,7 @@ def _moments(call: Call) -> list[Value]:
     square = pointwise(
         call, lambda v, m: (v - m) * (v - m), [x, middle], shape=x.shape, suffix=".square"
     )
-    whole = total(call, square, over, keep, ".squares")
+    whole = reduced(call, te.sum, square, over, keep, suffix=".squares")
     factor = 1.0 / divisor if divisor else np.inf
     variance = pointwise(call, lambda v: v * factor, [whole], shape=whole.shape)
     if keep or not over:
@@ -119,47 +109,28 @@ def _moments(call: Call) -> list[Value]:
     return [variance, call.reshape(middle, whole.shape, ".squeezed")]
 
 
-def _extreme(reduce: Reduce) -> Callable[[Call], Value]:
-    def handler(call: Call) -> Value:
-        x = call["self"]
-        over, keep = _over(call, x)
-        return reduced(call, reduce, x, over, keep)
-
-    return handler
-
-
-def _extreme_with_index(reduce: Reduce) -> Callable[[Call], list[Value]]:
+def _extreme_with_index(reduce: Reduce, call: Call) -> list[Value]:
     """max and min along one dimension: the numbers, and where the first of each is."""
-
-    def handler(call: Call) -> list[Value]:
-        x, keep = call["self"], bool(call["keepdim"])
-        x = x if x.shape else call.reshape(x, (1,), ".vector")
-        over = axes(call["dim"], len(x.shape))
-        values = reduced(call, reduce, x, over, True, suffix=".values")
-        index = _first_where_equal(call, x, values, over, keep, ".indices")
-        return [
-            call.reshape(values, call.shape, ".squeezed"),
-            call.reshape(index, call.shape, ".places"),
-        ]
-
-    return handler
+    x, keep = call["self"], bool(call["keepdim"])
+    x = x if x.shape else call.reshape(x, (1,), ".vector")
+    over = axes(call["dim"], len(x.shape))
+    values = reduced(call, reduce, x, over, True, suffix=".values")
+    index = _first_where_equal(call, x, values, over, keep, ".indices")
+    return [
+        call.reshape(values, call.shape, ".squeezed"),
+        call.reshape(index, call.shape, ".places"),
+    ]
 
 
-def _index_of(reduce: Reduce) -> Callable[[Call], Value]:
+def _index_of(reduce: Reduce, call: Call) -> Value:
     """argmax and argmin, of one dimension or of the whole tensor."""
-
-    def handler(call: Call) -> Value:
-        x, keep = call["self"], bool(call["keepdim"])
-        dim = call["dim"]
-        if dim is None:
-            x = call.reshape(x, (x.size,), ".flat")
-            dim = 0
-        over = axes(dim, len(x.shape))
-        extreme = reduced(call, reduce, x, over, True, dtype=x.dtype, suffix=".extreme")
-        index = _first_where_equal(call, x, extreme, over, keep, ".first")
-        return call.reshape(index, call.shape)
-
-    return handler
+    x, keep, dim = call["self"], bool(call["keepdim"]), call["dim"]
+    if dim is None:
+        x, dim = call.reshape(x, (x.size,), ".flat"), 0
+    over = axes(dim, len(x.shape))
+    extreme = reduced(call, reduce, x, over, True, dtype=x.dtype, suffix=".extreme")
+    index = _first_where_equal(call, x, extreme, over, keep, ".first")
+    return call.reshape(index, call.shape)
 
 
 def _first_where_equal(
@@ -169,24 +140,16 @@ def _first_where_equal(
     (axis,) = over
     shape = [1 if a == axis else n for a, n in enumerate(x.shape) if keep or a != axis]
     size = x.shape[axis]
+    place: dict[str, Any] = {"shape": shape, "suffix": suffix, "dtype": "int64"}
 
     def element(readers: Sequence[Any], *indices: Expr) -> Expr:
         k = te.reduce_axis((0, size), name="k")
-        before = list(indices[:axis])
-        after = list(indices[axis + 1 if keep else axis :])
+        before, after = indices[:axis], indices[axis + 1 if keep else axis :]
         same = tirx.EQ(readers[0](*before, k, *after), readers[1](*before, 0, *after))
         place = tirx.Select(same, scalar.cast(k, "int64"), tirx.const(size - 1, "int64"))
         return te.min(place, axis=k)
 
-    return call.compute(
-        [x, values],
-        element,
-        shape,
-        reduces=True,
-        rereads=True,
-        suffix=suffix,
-        dtype="int64",
-    )
+    return call.compute([x, values], element, reduces=True, **place)
 
 
 def _any(call: Call) -> Value:
@@ -194,44 +157,31 @@ def _any(call: Call) -> Value:
     over, keep = _over(call, x)
     if call.has("dim") and call["dim"] == []:
         over = ()
-    hit = reduced(
-        call,
-        te.max,
-        x,
-        over,
-        keep,
-        read=lambda v: scalar.cast(scalar.truth(v), "int32"),
-        dtype="int32",
-        suffix=".hit",
-    )
-    return pointwise(call, lambda v: scalar.truth(v), [hit], "int32")
+    hit = reduced(call, te.max, x, over, keep, read=_one_if_true, dtype="int32", suffix=".hit")
+    return pointwise(call, scalar.truth, [hit], "int32")
 
 
-def _product(call: Call) -> Value:
-    x = call["self"]
-    call["dtype"]
-    over, keep = _over(call, x)
-    dtype = call.dtype
-    return reduced(call, MULTIPLY, x, over, keep, read=lambda v: scalar.cast(v, dtype))
+def _one_if_true(value: Expr) -> Expr:
+    return scalar.cast(scalar.truth(value), "int32")
 
 
 HANDLERS: dict[str, Callable[[Call], Any]] = {
-    "aten.amax.default": _extreme(LARGEST),
-    "aten.amin.default": _extreme(SMALLEST),
+    "aten.amax.default": partial(_reduction, LARGEST),
+    "aten.amin.default": partial(_reduction, SMALLEST),
     "aten.any.default": _any,
     "aten.any.dim": _any,
     "aten.any.dims": _any,
-    "aten.argmax.default": _index_of(LARGEST),
-    "aten.argmin.default": _index_of(SMALLEST),
-    "aten.max.dim": _extreme_with_index(LARGEST),
+    "aten.argmax.default": partial(_index_of, LARGEST),
+    "aten.argmin.default": partial(_index_of, SMALLEST),
+    "aten.max.dim": partial(_extreme_with_index, LARGEST),
     "aten.mean.default": _mean,
     "aten.mean.dim": _mean,
-    "aten.min.dim": _extreme_with_index(SMALLEST),
-    "aten.prod.default": _product,
-    "aten.prod.dim_int": _product,
-    "aten.sum.default": _sum,
-    "aten.sum.dim_IntList": _sum,
-    "aten.var.correction": _variance,
+    "aten.min.dim": partial(_extreme_with_index, SMALLEST),
+    "aten.prod.default": partial(_reduction, MULTIPLY),
+    "aten.prod.dim_int": partial(_reduction, MULTIPLY),
+    "aten.sum.default": partial(_reduction, te.sum),
+    "aten.sum.dim_IntList": partial(_reduction, te.sum),
+    "aten.var.correction": lambda call: _moments(call)[0],
     "aten.var_mean.correction": _moments,
-    "prims.var.default": _variance,
+    "prims.var.default": lambda call: _moments(call)[0],
 }

@@ -7,14 +7,15 @@ for, and every target has it.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
-from functools import reduce
 from typing import Any
 
 from tvm import ir, tirx
 
 Expr = Any
 """A TIR expression."""
+Function = Callable[..., Expr]
 
 
 def type_of(value: Expr) -> str:
@@ -44,7 +45,7 @@ def cast(value: Expr, dtype: str) -> Expr:
     return tirx.Cast(dtype, value)
 
 
-def bound(function: Callable[..., Expr], values: list[Expr]) -> Expr:
+def bound(function: Function, values: list[Expr]) -> Expr:
     """``function`` of values that are computed once, however often it uses them."""
     names, taken = [], []
     for value in values:
@@ -64,6 +65,11 @@ def every(conditions: Sequence[Expr]) -> Expr:
     return tirx.all(*conditions) if len(conditions) > 1 else conditions[0]
 
 
+def within(conditions: Sequence[Expr], a: Expr, b: Expr) -> Expr:
+    """``a`` where all conditions hold, of which there may be none, else ``b``."""
+    return guarded(every(conditions), a, b) if conditions else a
+
+
 def truth(value: Expr) -> Expr:
     """Whether ``value`` is not zero."""
     return value if type_of(value) == "bool" else tirx.NE(value, immediate(0, type_of(value)))
@@ -80,7 +86,7 @@ def guarded(condition: Expr, a: Expr, b: Expr) -> Expr:
     return tirx.if_then_else(condition, a, b)
 
 
-def _library(name: str) -> Callable[..., Expr]:
+def _library(name: str) -> Function:
     def call(*values: Expr) -> Expr:
         dtype = type_of(values[0])
         return tirx.call_pure_extern(dtype, name + ("f" if dtype == "float32" else ""), *values)
@@ -88,32 +94,35 @@ def _library(name: str) -> Callable[..., Expr]:
     return call
 
 
+def _by_type(floats: Function, integers: Function, truths: Function | None = None) -> Function:
+    """A function that is one of these by the type of its first operand.
+
+    Without ``truths`` those are taken for integers.
+    """
+
+    def function(*values: Expr) -> Expr:
+        dtype = type_of(values[0])
+        if dtype == "bool" and truths is not None:
+            return truths(*values)
+        return (floats if dtype.startswith("float") else integers)(*values)
+
+    return function
+
+
 acos, asin, atan, atan2 = (_library(n) for n in ("acos", "asin", "atan", "atan2"))
 acosh, asinh, atanh = (_library(n) for n in ("acosh", "asinh", "atanh"))
 cosh, sinh, tan, tanh = (_library(n) for n in ("cosh", "sinh", "tan", "tanh"))
 erf, exp2, expm1, log1p = (_library(n) for n in ("erf", "exp2", "expm1", "log1p"))
-_fmod, _pow = _library("fmod"), _library("pow")
-ceil, cos, exp, floor, sin, sqrt = tirx.ceil, tirx.cos, tirx.exp, tirx.floor, tirx.sin, tirx.sqrt
-log, log10, log2, trunc = tirx.log, _library("log10"), _library("log2"), tirx.trunc
-round_half_even = tirx.nearbyint
-
-
-def _of_integers_too(function: Callable[[Expr], Expr]) -> Callable[[Expr], Expr]:
-    """A rounding, which leaves integers alone."""
-    return lambda v: function(v) if _is_float(v) else v
-
-
+cos, exp, sin, sqrt = tirx.cos, tirx.exp, tirx.sin, tirx.sqrt
+log, log10, log2 = tirx.log, _library("log10"), _library("log2")
+absolute = tirx.abs
 ceil, floor, trunc, round_half_even = (
-    _of_integers_too(f) for f in (ceil, floor, trunc, round_half_even)
+    _by_type(rounded, integers=lambda v: v)
+    for rounded in (tirx.ceil, tirx.floor, tirx.trunc, tirx.nearbyint)
 )
-
-
-def _is_float(value: Expr) -> bool:
-    return type_of(value).startswith("float")
-
-
-def absolute(v: Expr) -> Expr:
-    return tirx.abs(v)
+isnan, isinf = (
+    _by_type(test, integers=lambda _: immediate(False, "bool")) for test in (tirx.isnan, tirx.isinf)
+)
 
 
 def sigmoid(v: Expr) -> Expr:
@@ -141,37 +150,22 @@ def sign(v: Expr) -> Expr:
     return tirx.Select(v > zero, one, tirx.Select(v < zero, zero - one, zero))
 
 
-def isnan(v: Expr) -> Expr:
-    return tirx.isnan(v) if _is_float(v) else immediate(False, "bool")
-
-
-def isinf(v: Expr) -> Expr:
-    return tirx.isinf(v) if _is_float(v) else immediate(False, "bool")
-
-
-def unequal(a: Expr, b: Expr) -> Expr:
-    """``a != b``; LLVM compares no truth values."""
-    if type_of(a) != "bool":
-        return tirx.NE(a, b)
+def _xor(a: Expr, b: Expr) -> Expr:
     return tirx.any(tirx.all(a, tirx.Not(b)), tirx.all(tirx.Not(a), b))
 
 
-def equal(a: Expr, b: Expr) -> Expr:
-    return tirx.Not(unequal(a, b)) if type_of(a) == "bool" else tirx.EQ(a, b)
-
-
-def maximum(a: Expr, b: Expr) -> Expr:
-    """The larger number; NaN if one of them is."""
-    if type_of(a) == "bool":
-        return tirx.any(a, b)
-    return tirx.Select(tirx.any(a > b, isnan(a)), a, b) if _is_float(a) else tirx.Max(a, b)
-
-
-def minimum(a: Expr, b: Expr) -> Expr:
-    """The smaller number; NaN if one of them is."""
-    if type_of(a) == "bool":
-        return tirx.all(a, b)
-    return tirx.Select(tirx.any(a < b, isnan(a)), a, b) if _is_float(a) else tirx.Min(a, b)
+# LLVM compares no truth values.
+unequal = _by_type(tirx.NE, tirx.NE, truths=_xor)
+equal = _by_type(tirx.EQ, tirx.EQ, truths=lambda a, b: tirx.Not(_xor(a, b)))
+maximum = _by_type(
+    # NaN if one of them is.
+    lambda a, b: tirx.Select(tirx.any(a > b, isnan(a)), a, b),
+    tirx.Max,
+    truths=tirx.any,
+)
+minimum = _by_type(
+    lambda a, b: tirx.Select(tirx.any(a < b, isnan(a)), a, b), tirx.Min, truths=tirx.all
+)
 
 
 def lowest(dtype: str) -> Expr:
@@ -184,84 +178,50 @@ def highest(dtype: str) -> Expr:
     return tirx.const(math.inf, dtype) if dtype.startswith("float") else tirx.max_value(dtype)
 
 
-def product(values: list[Expr]) -> Expr:
-    return reduce(lambda a, b: a * b, values)
+def _other_side(rest: Expr, b: Expr) -> Expr:
+    """Whether a remainder lies on the other side of zero than the divisor."""
+    zero = immediate(0, type_of(rest))
+    return tirx.all(tirx.NE(rest, zero), unequal(rest < zero, b < zero))
 
 
-def power(a: Expr, b: Expr) -> Expr:
-    if _is_float(a):
-        return _pow(a, b)
-    return tirx.Cast(type_of(a), _pow(tirx.Cast("float64", a), tirx.Cast("float64", b)))
-
-
-def fmod(a: Expr, b: Expr) -> Expr:
-    """The remainder with the sign of ``a``."""
-    return _fmod(a, b) if _is_float(a) else tirx.truncmod(a, b)
-
-
-def remainder(a: Expr, b: Expr) -> Expr:
-    """The remainder with the sign of ``b``, as Python's ``%``."""
-    if not _is_float(a):
-        return tirx.floormod(a, b)
+def _remainder(a: Expr, b: Expr) -> Expr:
     rest = _fmod(a, b)
-    zero = immediate(0, type_of(a))
-    other_side = tirx.all(tirx.NE(rest, zero), unequal(rest < zero, b < zero))
-    return tirx.Select(other_side, rest + b, rest)
+    return tirx.Select(_other_side(rest, b), rest + b, rest)
 
 
-def floor_divide(a: Expr, b: Expr) -> Expr:
-    """The quotient rounded down: of the exact quotient, not of the rounded one."""
-    if not _is_float(a):
-        return tirx.floordiv(a, b)
-    dtype = type_of(a)
+def _floor_divide(a: Expr, b: Expr) -> Expr:
+    """Of the exact quotient, not of the rounded one."""
     rest = _fmod(a, b)
-    zero = immediate(0, dtype)
-    other_side = tirx.all(tirx.NE(rest, zero), unequal(rest < zero, b < zero))
-    quotient = (a - rest) / b - tirx.Select(other_side, immediate(1, dtype), zero)
+    zero, half, one = (immediate(n, type_of(a)) for n in (0, 0.5, 1))
+    quotient = (a - rest) / b - tirx.Select(_other_side(rest, b), one, zero)
     down = tirx.floor(quotient)
-    down = tirx.Select(quotient - down > immediate(0.5, dtype), down + immediate(1, dtype), down)
+    down = tirx.Select(quotient - down > half, down + one, down)
     return tirx.Select(tirx.EQ(b, zero), a / b, down)
 
 
-def truncated_divide(a: Expr, b: Expr) -> Expr:
-    return trunc(a / b) if _is_float(a) else tirx.truncdiv(a, b)
+def _integer_power(a: Expr, b: Expr) -> Expr:
+    return tirx.Cast(type_of(a), _pow(tirx.Cast("float64", a), tirx.Cast("float64", b)))
 
 
-def bitwise_and(a: Expr, b: Expr) -> Expr:
-    return tirx.all(a, b) if type_of(a) == "bool" else a & b
+_fmod, _pow = _library("fmod"), _library("pow")
+power = _by_type(_pow, _integer_power)
+fmod = _by_type(_fmod, tirx.truncmod)
+"""The remainder with the sign of the first operand."""
+remainder = _by_type(_remainder, tirx.floormod)
+"""The remainder with the sign of the second, as Python's ``%``."""
+floor_divide = _by_type(_floor_divide, tirx.floordiv)
+truncated_divide = _by_type(lambda a, b: trunc(a / b), tirx.truncdiv)
 
+bitwise_and = _by_type(operator.and_, operator.and_, truths=tirx.all)
+bitwise_or = _by_type(operator.or_, operator.or_, truths=tirx.any)
+bitwise_xor = _by_type(operator.xor, operator.xor, truths=_xor)
+bitwise_not = _by_type(operator.invert, operator.invert, truths=tirx.Not)
 
-def bitwise_or(a: Expr, b: Expr) -> Expr:
-    return tirx.any(a, b) if type_of(a) == "bool" else a | b
-
-
-def bitwise_xor(a: Expr, b: Expr) -> Expr:
-    return unequal(a, b) if type_of(a) == "bool" else a ^ b
-
-
-def bitwise_not(a: Expr) -> Expr:
-    return tirx.Not(a) if type_of(a) == "bool" else ~a
-
-
-logical_and, logical_or, logical_not = tirx.all, tirx.any, tirx.Not
-logical_xor = bitwise_xor
-
-
-def _divide(a: Expr, b: Expr) -> Expr:
-    return a / b if _is_float(a) else tirx.Cast("float32", a) / tirx.Cast("float32", b)
-
-
-def _add(a: Expr, b: Expr) -> Expr:
-    return tirx.any(a, b) if type_of(a) == "bool" else a + b
-
-
-def _multiply(a: Expr, b: Expr) -> Expr:
-    return tirx.all(a, b) if type_of(a) == "bool" else a * b
-
-
-ARITHMETIC: dict[str, Callable[[Expr, Expr], Expr]] = {
-    "add": _add,
-    "sub": lambda a, b: a - b,
-    "mul": _multiply,
-    "div": _divide,
+ARITHMETIC: dict[str, Function] = {
+    "add": _by_type(operator.add, operator.add, truths=tirx.any),
+    "sub": operator.sub,
+    "mul": _by_type(operator.mul, operator.mul, truths=tirx.all),
+    "div": _by_type(
+        operator.truediv, lambda a, b: tirx.Cast("float32", a) / tirx.Cast("float32", b)
+    ),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from tvm import te, tirx
 
 from headgate.compile.front.graph import Value
 from headgate.compile.front.operators import scalar
-from headgate.compile.front.operators.indexing import checked, entry
+from headgate.compile.front.operators.indexing import checked, chosen, entry, given_indices, is_mask
 from headgate.compile.front.operators.ordering import running
 from headgate.compile.front.operators.pointwise import broadcast, pointwise
 from headgate.compile.front.operators.reductions import LARGEST, MULTIPLY, SMALLEST
@@ -37,8 +37,8 @@ class _Scatter:
         read: Callable[[Expr, Expr], Expr],
         missing: Any,
         dtype: str,
+        suffix: str,
         source: Value | None = None,
-        suffix: str = "",
     ) -> Value:
         """``reduce`` of ``read(k, source)`` over the entries k that name a place."""
         index, axis, size = self.index, self.axis, self.x.shape[self.axis]
@@ -53,26 +53,18 @@ class _Scatter:
             given = read(k, None if source is None else readers[1](*at))
             nothing = scalar.immediate(missing, dtype)
             value = scalar.guarded(named, scalar.cast(given, dtype), nothing)
-            if inside:
-                value = scalar.guarded(scalar.every(inside), value, nothing)
-            return reduce(value, axis=k)
+            return reduce(scalar.within(inside, value, nothing), axis=k)
 
-        return self.call.compute(
-            [index, *([] if source is None else [source])],
-            element,
-            self.x.shape,
-            reduces=True,
-            rereads=True,
-            suffix=suffix,
-            dtype=dtype,
-        )
+        inputs = [index] if source is None else [index, source]
+        place: dict[str, Any] = {"shape": self.x.shape, "suffix": suffix, "dtype": dtype}
+        return self.call.compute(inputs, element, reduces=True, **place)
 
     def last(self) -> Value:
         """The last entry that names a place, or -1."""
-        return self.over(te.max, lambda k, _: k, _MISSING, "int32", suffix=".writer")
+        return self.over(te.max, lambda k, _: k, _MISSING, "int32", ".writer")
 
     def count(self) -> Value:
-        return self.over(te.sum, lambda k, _: 1, 0, "int32", suffix=".count")
+        return self.over(te.sum, lambda k, _: 1, 0, "int32", ".count")
 
 
 def _scatter_source(call: Call) -> Value:
@@ -80,7 +72,7 @@ def _scatter_source(call: Call) -> Value:
 
     def element(readers: Sequence[Any], *out: Expr) -> Expr:
         writer = readers[1](*out)
-        at = [writer if a == scatter.axis else i for a, i in enumerate(out)]
+        at = [*out[: scatter.axis], writer, *out[scatter.axis + 1 :]]
         return scalar.guarded(writer >= 0, readers[2](*at), readers[0](*out))
 
     return call.compute([scatter.x, scatter.last(), source], element, rereads=True)
@@ -98,7 +90,7 @@ def _scatter_value(call: Call) -> Value:
 
 def _scatter_add(call: Call) -> Value:
     scatter = _Scatter(call)
-    total = scatter.over(te.sum, lambda _, v: v, 0, call.dtype, call["src"], ".total")
+    total = scatter.over(te.sum, lambda _, v: v, 0, call.dtype, ".total", call["src"])
     return pointwise(call, lambda a, b: a + b, [scatter.x, total])
 
 
@@ -116,7 +108,7 @@ def _scatter_reduce(call: Call) -> Value:
     if not call.dtype.startswith("float"):
         raise call.refused(f"for numbers of type {call.dtype}")
     reduce, missing, combine = _REDUCTIONS[kind]
-    value = scatter.over(reduce, lambda _, v: v, missing, call.dtype, call["src"], ".reduced")
+    value = scatter.over(reduce, lambda _, v: v, missing, call.dtype, ".reduced", call["src"])
     count = scatter.count()
 
     def element(readers: Sequence[Any], *out: Expr) -> Expr:
@@ -130,18 +122,12 @@ def _scatter_reduce(call: Call) -> Value:
 
 
 def _index_put(call: Call) -> Value:
-    x, given, values = call["self"], call["indices"], call["values"]
-    given = [*given, *[None] * (len(x.shape) - len(given))]
-    axes = [a for a, v in enumerate(given) if v is not None]
-    if any(given[a].dtype in ("bool", "uint8") for a in axes):
+    x, values, given = call["self"], call["values"], given_indices(call)
+    if any(is_mask(v) for v in given.values()):
         return _masked_put(call, x, given, values)
-    indices = [checked(call, given[a], x.shape[a]) for a in axes]
-    shape = np.broadcast_shapes(*(v.shape for v in indices))
+    by_axis, shape, first = chosen(call, given)
+    axes, indices = list(by_axis), list(by_axis.values())
     count = int(np.prod(shape))
-    named = [x.shape[a] for a in axes]
-    beside = axes == list(range(axes[0], axes[-1] + 1))
-    first = axes[0] if beside else 0
-    accumulate = bool(call["accumulate"])
 
     def entries(k: Expr) -> list[Expr]:
         """The index of entry k of the flattened indices."""
@@ -162,7 +148,7 @@ def _index_put(call: Call) -> Value:
         others = [o for a, o in enumerate(out) if a not in axes]
         return reader(*broadcast([*others[:first], *at, *others[first:]], values.shape))
 
-    if accumulate:
+    if call["accumulate"]:
 
         def added(readers: Sequence[Any], *out: Expr) -> Expr:
             k = te.reduce_axis((0, count), name="k")
@@ -172,7 +158,7 @@ def _index_put(call: Call) -> Value:
             value = scalar.cast(value_at(readers[0], at, out), call.dtype)
             return te.sum(scalar.guarded(condition, value, zero), axis=k)
 
-        total = call.compute([values, *indices], added, reduces=True, rereads=True, suffix=".total")
+        total = call.compute([values, *indices], added, reduces=True, suffix=".total")
         return pointwise(call, lambda a, b: a + b, [x, total])
 
     def last(readers: Sequence[Any], *out: Expr) -> Expr:
@@ -180,9 +166,8 @@ def _index_put(call: Call) -> Value:
         missing = tirx.const(_MISSING, "int32")
         return te.max(scalar.guarded(hit(readers, entries(k), out), k, missing), axis=k)
 
-    writer = call.compute(
-        indices, last, named, reduces=True, rereads=True, suffix=".writer", dtype="int32"
-    )
+    named = [x.shape[a] for a in axes]
+    writer = call.compute(indices, last, named, reduces=True, suffix=".writer", dtype="int32")
 
     def put(readers: Sequence[Any], *out: Expr) -> Expr:
         k = readers[1](*(out[a] for a in axes))
@@ -192,10 +177,10 @@ def _index_put(call: Call) -> Value:
     return call.compute([x, writer, values], put, rereads=True)
 
 
-def _masked_put(call: Call, x: Value, given: Sequence[Value | None], values: Value) -> Value:
+def _masked_put(call: Call, x: Value, given: Mapping[int, Value], values: Value) -> Value:
     """``x[mask] = value``: of one number, whose result has the shape of ``x``."""
-    mask = given[0]
-    if mask is None or any(v is not None for v in given[1:]) or values.size != 1:
+    mask = given.get(0)
+    if mask is None or len(given) > 1 or values.size != 1:
         raise call.refused("with this mask, whose numbers have no fixed place", "use torch.where")
     if call["accumulate"]:
         raise call.refused("with a mask and accumulate=True", "use torch.where")

@@ -1,0 +1,48 @@
+"""Linking by the clang in the ziglang package, which knows every target."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from headgate.device import runtime_sources
+from headgate.device.targets import Target
+from headgate.errors import CompileError, ToolMissing
+
+# Without -fno-sanitize zig makes undefined behaviour a trap; without a build id and symbols the
+# same input gives the same bytes.
+_FLAGS = ("-std=c11", "-O2", "-g0", "-s", "-fno-sanitize=all", "-Wl,--build-id=none")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file of machine code in a bundle."""
+
+    member: str
+    abi: str
+    """What the target's triple ends with."""
+    sources: tuple[Path, ...]
+    """C of the runtime that is linked in."""
+    flags: tuple[str, ...]
+
+    def link(self, folder: Path, target: Target) -> bytes:
+        """The file, made of the ``network.c`` and ``kernels.o`` in ``folder``.
+
+        Raises:
+            ToolMissing: ziglang is not installed.
+            CompileError: it refuses a file.
+        """
+        if importlib.util.find_spec("ziglang") is None:
+            raise ToolMissing("The C compiler is missing; run: pip install 'headgate[compile]'")
+        triple, output = f"{target.triple}-{self.abi}", folder / Path(self.member).name
+        inputs = [folder / "network.c", *self.sources, folder / "kernels.o"]
+        command = [sys.executable, "-m", "ziglang", "cc", "-target", triple, *_FLAGS, *self.flags]
+        command += [f"-I{runtime_sources('core')}", *map(str, inputs), "-lm", "-o", str(output)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+        if done.returncode:
+            reason = next((x for x in done.stderr.splitlines() if "error" in x), done.stderr[-300:])
+            raise CompileError(f"Linking {output.name} for {triple} failed: {reason.strip()}")
+        return output.read_bytes()
