@@ -16,7 +16,7 @@ from headgate.compile.front.fuse import fuse
 from headgate.compile.front.graph import Graph
 from headgate.compile.front.prepare import prepare
 from headgate.compile.front.quantize import find_ranges, quantize
-from headgate.compile.front.quantize.reference import OPERATORS
+from headgate.compile.front.quantize.reference import is_defined
 from headgate.compile.isa import isa_for
 from headgate.compile.verify.check import Checked
 from headgate.compile.verify.check import check as run_check
@@ -149,7 +149,7 @@ def _check_dtype(target: Target, dtype: str, calibration: Inputs | None) -> None
 
 def _float_layers(graph: Graph) -> list[str]:
     """What a network of codes computes in float32, as no kernel of codes does it."""
-    others = (node for node in graph.nodes if node.kind not in OPERATORS)
+    others = (node for node in graph.nodes if not is_defined(node))
     return [f"{node.name} ({node.attributes.get('operator', node.kind)})" for node in others]
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from tvm.tirx import PrimFunc
 
-from headgate.compile.isa import Isa
 from headgate.compile.kernels import tir
 from headgate.device.tensor_type import TensorType
 
@@ -21,7 +20,7 @@ class Kernel(ABC):
     """Code for one kind of step; a frozen dataclass, and equal kernels share one C function."""
 
     @classmethod
-    def of(cls, isa: Isa, *args: Any, **asked: Any) -> Kernel:
+    def of(cls, isa: Any, *args: Any, **asked: Any) -> Kernel:
         """The kernel for what is asked: with the widest vectors, unless a class knows better.
 
         Kernels of codes are asked for ``dtypes`` too: those of the operands, then the result's.

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from headgate.compile.front.graph import Graph, Node, Value
-from headgate.compile.front.quantize.reference import OPERATORS, Known, evaluate, result_of
+from headgate.compile.front.quantize.reference import Known, evaluate, is_defined, result_of
 from headgate.compile.verify.check import REPORT, Checked, how_many, on_machine
 from headgate.compile.verify.layerwise import Layers, Trace
 from headgate.device import Bundle
@@ -33,7 +33,7 @@ class Reference:
     @property
     def exact(self) -> bool:
         """Whether every operator is defined to the bit."""
-        return all(node.kind in OPERATORS for node in self._graph.nodes)
+        return all(is_defined(node) for node in self._graph.nodes)
 
     @property
     def tolerance(self) -> float:
@@ -111,7 +111,7 @@ def _look_for_fault(
     values = _traced(bundle, graph, target, sample)
     for node in graph.nodes:
         got, wanted = values[node.output], reference.result(node, values)
-        if node.kind in OPERATORS:
+        if is_defined(node):
             wrong = not np.array_equal(got, wanted)
         else:
             scale = float(np.abs(wanted).max()) or 1.0

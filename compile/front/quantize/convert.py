@@ -69,9 +69,8 @@ class _Converter:
         """``value`` as codes."""
         own = self._codes[value]
         if value.data is not None:
-            return self._once(
-                value, lambda: Value(value.name, own.type(value.shape), own.of(value.data))
-            )
+            data = value.data
+            return self._once(value, lambda: Value(value.name, own.type(value.shape), own.of(data)))
         made = self._new[value]
         if made.dtype != FLOAT32:
             return made
@@ -179,7 +178,7 @@ class _Groups:
 def _coded_nodes(graph: Graph, ranges: Mapping[Value, Range]) -> set[Node]:
     """Nodes that compute with codes."""
     found: set[Node] = set()
-    coded: set[Value] = set()
+    coded: set[Value] = {value for value in graph.inputs if value in ranges}
     for node in graph.nodes:
         operands = _operands(node)
         known = all(v in ranges or _is_constant(v) for v in (*operands, node.output))

@@ -35,11 +35,20 @@ def evaluate(graph: Graph, inputs: Arrays, other: Other | None = None) -> Known:
 def result_of(node: Node, values: Known, other: Other | None = None) -> np.ndarray:
     """One node's result from the values before it."""
     read = [values[v] if v.data is None else v.data for v in node.inputs]
-    if node.kind in OPERATORS or other is None:
+    if other is None or is_defined(node):
         result = OPERATORS[node.kind](node, read)
     else:
         result = other(node, values)
     return np.ascontiguousarray(result, node.output.dtype).reshape(node.output.shape)
+
+
+_OF_ANY_TYPE = ("keep_top_k", "concat", "reshape")
+
+
+def is_defined(node: Node) -> bool:
+    """Whether the result of ``node`` is defined to the bit; else it is some layer of float32."""
+    coded = any(v.type.quantization is not None for v in (*node.inputs, node.output))
+    return node.kind in OPERATORS and (coded or node.kind in _OF_ANY_TYPE)
 
 
 def code(values: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:

@@ -57,7 +57,7 @@ class ConvKernel(Kernel):
     """Of the input, of the residual where there is one, and of the result."""
 
     @classmethod
-    def of(cls, isa: DotIsa, *, request: ConvRequest, dtypes: tuple[str, ...]) -> ConvKernel:
+    def of(cls, isa: DotIsa, *_: Any, request: ConvRequest, dtypes: tuple[str, ...]) -> ConvKernel:
         shape, epilogue = request.shape, request.epilogue
         words = _words(shape, isa.lanes)
         tiling = choose_tiling(
@@ -255,10 +255,9 @@ class ConvEmitter(ConvLoops):
         words = chunk.inputs.count
         accumulate(isa, acc, at, bases, lanes, words, weights, chunk.pixels, dtype)
         places = [self.place(u + v, chunk.first) for v in range(count)]
-        corrections = self.buffers.get("corrections")
 
         def more(i: int) -> Expr:
-            return corrections[rows[i][0]]
+            return self.buffers["corrections"][rows[i][0]]
 
         needed = gated_in and correction(isa, self.dtype)
         self.finish.end(acc, channels, self.shape.pixels, places, lanes, more if needed else None)

@@ -45,7 +45,9 @@ class ChannelMean(Kernel):
     absolute: bool = False
 
     @classmethod
-    def of(cls, isa: DotIsa, *, pixels: int, sums: int | None = None, **asked: Any) -> ChannelMean:
+    def of(
+        cls, isa: DotIsa, *_: Any, pixels: int, sums: int | None = None, **asked: Any
+    ) -> ChannelMean:
         """``sums``: how many partial sums ``x`` holds of each channel; None: its pixels."""
         lanes = sums or min(isa.lanes, 1 << (pixels.bit_length() - 1))
         return cls(isa, pixels=pixels, lanes=lanes, from_sums=sums is not None, **asked)

@@ -55,7 +55,7 @@ class Linear(Kernel):
     run: int = 1
 
     @classmethod
-    def of(cls, isa: DotIsa, **asked: Any) -> Linear:
+    def of(cls, isa: DotIsa, *_: Any, **asked: Any) -> Linear:
         return cls(isa, **asked)
 
     @property

@@ -119,8 +119,8 @@ class Finish:
     factor: Buffer
     gate: Buffer | None = None
     shift: Buffer | None = None
-    residual: Buffer | None = None
-    residual_factor: Buffer | None = None
+    residual: Buffer = None
+    residual_factor: Buffer = None
     sums: Buffer | None = None
 
     @classmethod

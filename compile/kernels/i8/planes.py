@@ -39,7 +39,7 @@ class Quantize(Kernel):
     clamp: Bounds
 
     @classmethod
-    def of(cls, isa: DotIsa, **asked: Any) -> Quantize:
+    def of(cls, isa: DotIsa, *_: Any, **asked: Any) -> Quantize:
         return cls(isa, **asked)
 
     def parameters(self) -> list[Parameter]:
@@ -65,7 +65,7 @@ class Dequantize(Kernel):
     dtypes: tuple[str, str]
 
     @classmethod
-    def of(cls, isa: DotIsa, **asked: Any) -> Dequantize:
+    def of(cls, isa: DotIsa, *_: Any, **asked: Any) -> Dequantize:
         return cls(isa, **asked)
 
     def parameters(self) -> list[Parameter]:
@@ -92,7 +92,7 @@ class ClearInactive(Kernel):
     dtypes: tuple[str, ...]
 
     @classmethod
-    def of(cls, isa: DotIsa, **asked: Any) -> ClearInactive:
+    def of(cls, isa: DotIsa, *_: Any, **asked: Any) -> ClearInactive:
         return cls(isa, **asked)
 
     def parameters(self) -> list[Parameter]:
@@ -119,7 +119,7 @@ class Combine(Kernel):
     gated: bool = False
 
     @classmethod
-    def of(cls, isa: DotIsa, **asked: Any) -> Combine:
+    def of(cls, isa: DotIsa, *_: Any, **asked: Any) -> Combine:
         return cls(isa, **asked)
 
     def parameters(self) -> list[Parameter]:
@@ -170,7 +170,7 @@ class CopyPlanes(Kernel):
     gated: bool = False
 
     @classmethod
-    def of(cls, isa: DotIsa, **asked: Any) -> CopyPlanes:
+    def of(cls, isa: DotIsa, *_: Any, **asked: Any) -> CopyPlanes:
         return cls(isa, **asked)
 
     def parameters(self) -> list[Parameter]:

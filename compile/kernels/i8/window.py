@@ -100,7 +100,7 @@ class Pool(Kernel):
     clamp: Bounds
 
     @classmethod
-    def of(cls, isa: DotIsa, *, shape: ConvShape, **asked: Any) -> Pool:
+    def of(cls, isa: DotIsa, *_: Any, shape: ConvShape, **asked: Any) -> Pool:
         return cls(isa, shape=shape, lanes=isa.lanes_within(shape.out_width), **asked)
 
     def parameters(self) -> list[Parameter]:
@@ -177,7 +177,7 @@ class Depthwise(Kernel):
     """Of the input, of the residual where there is one, and of the result."""
 
     @classmethod
-    def of(cls, isa: DotIsa, *, request: ConvRequest, dtypes: tuple[str, ...]) -> Depthwise:
+    def of(cls, isa: DotIsa, *_: Any, request: ConvRequest, dtypes: tuple[str, ...]) -> Depthwise:
         lanes = isa.lanes_within(request.shape.out_width)
         return cls(isa, request.shape, lanes, request.epilogue, dtypes)
 
@@ -265,6 +265,8 @@ class Depthwise(Kernel):
             for q in range(CODES_PER_WORD)
         ]
         read = load(scratch, at, self._read)
-        words = read_as(INT32, self.lanes, tir.T.Shuffle([read], places))
+        # A shuffle has no more results than operands; what is named twice costs nothing.
+        operands = [read] * -(-len(places) // self._read)
+        words = read_as(INT32, self.lanes, tir.T.Shuffle(operands, places))
         flip = flip_word(self.isa, dtype)
         return words ^ splat(flip, self.lanes, INT32) if flip else words

@@ -7,6 +7,7 @@ from tvm import tirx
 from headgate.compile.isa.base import DotIsa
 from headgate.compile.isa.vector import intrinsic, named
 from headgate.compile.kernels import tir
+from headgate.compile.kernels.convolution import Clamp
 from headgate.compile.kernels.kernel import Parameter
 from headgate.compile.kernels.tir import Buffer, Expr, load, splat, store
 from headgate.device.tensor_type import FLOAT32, INT8, INT32, UINT8
@@ -55,9 +56,12 @@ def apart(value: Expr, lanes: int) -> Expr:
     return intrinsic(named(FLOAT32, lanes), "arithmetic.fence", value)
 
 
-def code(isa: DotIsa, value: Expr, bounds: Bounds, lanes: int) -> Expr:
+def code(isa: DotIsa, value: Expr, bounds: Clamp, lanes: int) -> Expr:
     """The code (int32) nearest to a float32, half to even, within ``bounds``."""
-    low, high = (splat(float(bound), lanes, FLOAT32) for bound in bounds)
+    least, greatest = bounds
+    assert least is not None
+    assert greatest is not None
+    low, high = splat(float(least), lanes, FLOAT32), splat(float(greatest), lanes, FLOAT32)
     return isa.rounded(tir.minimum(tir.maximum(value, low), high), lanes)
 
 
