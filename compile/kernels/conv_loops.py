@@ -310,8 +310,8 @@ def store_vector(buffer: Buffer, value: Expr, start: Expr, place: Place, lanes: 
         store(buffer, offset, value, lanes)
 
 
-def masked(value: Expr, real: Expr, lanes: int) -> Expr:
+def masked(value: Expr, real: Expr, lanes: int, dtype: str) -> Expr:
     """Zero in the lanes outside the image."""
     lane = tir.T.ramp(0, 1, lanes)
-    zero = tir.splat(0, lanes, value.dtype.split("x")[0] if lanes > 1 else value.dtype)
+    zero = tir.splat(0, lanes, dtype)
     return tir.tirx.Select(lane < tir.T.broadcast(real, lanes), value, zero)

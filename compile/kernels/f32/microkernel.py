@@ -21,6 +21,7 @@ from headgate.compile.kernels.tir import (
     loop,
     store,
 )
+from headgate.device.tensor_type import FLOAT32
 
 MAX_UNROLLED_TAPS = 25
 """With more, the rows of the kernel become a loop: a 7x7 tile would overflow the first cache."""
@@ -141,7 +142,9 @@ class Finish:
                 value = let(clamped(value, epilogue.clamp, lanes))
                 store(acc, cell, value, lanes)
                 if epilogue.means:
-                    counted = value if place.real is None else masked(value, place.real, lanes)
+                    counted = (
+                        value if place.real is None else masked(value, place.real, lanes, FLOAT32)
+                    )
                     total = counted if total is None else total + counted
             if epilogue.means:
                 totals.append(let(load(self.sums, channel * lanes, lanes) + total))

@@ -181,7 +181,9 @@ class Finish:
                 value = let(self.code(value, lanes))
                 store(acc, at, value, lanes)
                 if epilogue.means:
-                    counted = value if place.real is None else masked(value, place.real, lanes)
+                    counted = (
+                        value if place.real is None else masked(value, place.real, lanes, INT32)
+                    )
                     total = counted if total is None else total + counted
             if epilogue.means:
                 totals.append(let(load(self.sums, channel * lanes, lanes) + total))
