@@ -397,8 +397,10 @@ def test_any_network_is_kept_or_refused(net: Any, seed: int, method: str) -> Non
         ), error
         return
     assert_equal(state(net), before)
-    # In float64, as a norm of a nearly constant channel enlarges rounding.
-    assert distance(gated.double(), net.double(), x.double()) < 1e-4
+    # A norm of a nearly constant channel enlarges rounding, in the network itself too.
+    with torch.no_grad():
+        rounding = (copy.deepcopy(net).double()(x.double()) - net(x)).abs().max()
+    assert distance(gated, net, x) < 1e-4 + 10 * rounding
     following = [p for p, m in gated.named_modules() if isinstance(m, FollowingConv2d)]
     assert following == [p for p, c in found.items() if c.follows in gates(gated)]
     half = gate(net, method, 0.5).eval()
