@@ -379,8 +379,6 @@ def test_any_network_is_kept_or_refused(net: Any, seed: int, method: str) -> Non
     torch.manual_seed(seed)
     x = torch.randn(3, 3, 7) if net.flat else torch.randn(3, 3, 6, 5)
     for part in net.modules():
-        if isinstance(part, nn.Conv1d | nn.Conv2d):
-            part.reset_parameters()  # from this seed, so that an example can be drawn again
         if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d | nn.GroupNorm):
             nn.init.normal_(part.weight, std=0.5)
             nn.init.normal_(part.bias)
@@ -397,10 +395,7 @@ def test_any_network_is_kept_or_refused(net: Any, seed: int, method: str) -> Non
         ), error
         return
     assert_equal(state(net), before)
-    # A norm of a nearly constant channel enlarges rounding, in the network itself too.
-    with torch.no_grad():
-        rounding = (copy.deepcopy(net).double()(x.double()) - net(x)).abs().max()
-    assert distance(gated, net, x) < 1e-4 + 10 * rounding
+    assert distance(gated, net, x) < 1e-4
     following = [p for p, m in gated.named_modules() if isinstance(m, FollowingConv2d)]
     assert following == [p for p, c in found.items() if c.follows in gates(gated)]
     half = gate(net, method, 0.5).eval()
