@@ -29,6 +29,7 @@ class Cifar:
     A file is a row of records: label bytes, then the red, green and blue plane of an image.
 
     Attributes:
+        title: what messages call it.
         name: what recipes, `headgate data` and the file that it is kept in call it.
         url: the published archive, .tar.gz.
         md5: its checksum, as published beside it.
@@ -228,7 +229,7 @@ CIFAR10: Cifar = Cifar(
 )
 
 # The fine labels, in the order of fine_label_names.txt, which is the alphabet's.
-_FINE = """
+_NAMES = """
 apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
 camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup
 dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower
@@ -238,6 +239,7 @@ road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirr
 sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
 wardrobe whale willow_tree wolf woman worm
 """
+_FINE = tuple(_NAMES.split())
 # Images of each class. The publisher's checksum is of the archive only, so of a user's own files
 # this is what can be known.
 COUNTS = {"training": 500, "test": 100}
@@ -245,7 +247,7 @@ COUNTS = {"training": 500, "test": 100}
 
 def _check_counts(dataset: Dataset) -> str | None:
     """The first class that has not as many images as one of CIFAR-100's should."""
-    classes = len(CIFAR100.classes)
+    classes = len(_FINE)
     for side, labels in (("training", dataset.train_labels), ("test", dataset.test_labels)):
         counts = np.bincount(labels, minlength=classes)
         if len(counts) > classes:
@@ -265,7 +267,7 @@ CIFAR100: Cifar = Cifar(
     test="test.bin",
     images=50_000,
     label_bytes=2,  # the coarse label, then the fine one
-    classes=tuple(_FINE.split()),
+    classes=_FINE,
     preprocess=Preprocess(mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762)),
     check=_check_counts,
     sources=(lambda folder: CIFAR100.from_publisher(folder),),

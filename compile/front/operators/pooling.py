@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from typing import Any
@@ -17,7 +18,7 @@ from headgate.compile.front.operators.scalar import Expr
 from headgate.compile.front.reading import Call, numbers
 
 
-class _Windows:
+class _Windows(ABC):
     """Windows of at most ``kernel`` numbers in the last ``rank`` dimensions of a call's input."""
 
     kernel: tuple[int, ...]
@@ -27,9 +28,9 @@ class _Windows:
         self.x: Value = call["self"]
         self.sizes, self.out = self.x.shape[-rank:], call.shape[-rank:]
 
+    @abstractmethod
     def place(self, axis: int, output: Expr, tap: Expr) -> tuple[Expr, list[Expr]]:
         """The input's index, and the conditions that it is one."""
-        raise NotImplementedError
 
     def over(self, reduce: Reduce, missing: Expr, suffix: str = "") -> Value:
         """``reduce`` of every window's numbers; ``missing`` stands for those outside."""
