@@ -15,16 +15,26 @@ from headgate.compile.front.example import Inputs, read_example, read_vectors
 from headgate.compile.front.fuse import fuse
 from headgate.compile.front.graph import Graph
 from headgate.compile.front.prepare import prepare
+from headgate.compile.front.quantize import find_ranges, quantize
+from headgate.compile.front.quantize.reference import is_defined
+from headgate.compile.isa import isa_for
 from headgate.compile.verify.check import Checked
 from headgate.compile.verify.check import check as run_check
+from headgate.compile.verify.codes import Reference
+from headgate.compile.verify.codes import check as check_codes
 from headgate.compile.verify.reference import answer
 from headgate.device import Bundle
 from headgate.device.manifest import NAMED, VECTORS
-from headgate.device.targets import get_target
+from headgate.device.targets import Target, get_target
+from headgate.device.tensor_type import FLOAT32, INT8
+from headgate.errors import UsageError, suggest
 
 TOLERANCE = 1e-4
 """Largest error allowed on a device, as a share of the largest output."""
 _TOOLS = ("headgate", "torch", "apache-tvm", "ziglang", "numpy")
+_CALIBRATION = "calibration images"
+DTYPES = (FLOAT32, INT8)
+"""What a network may compute with."""
 _LEFT_OUT = Checked(None, "left out, as was asked for")
 
 
@@ -38,6 +48,8 @@ def compile_module(
     preprocess: Any = None,
     classes: Sequence[str] | None = None,
     check: bool = True,
+    dtype: str = FLOAT32,
+    calibration: Inputs | None = None,
 ) -> Bundle:
     """Compiles a network, gated or not, to machine code for ``target``, and checks the code.
 
@@ -58,6 +70,11 @@ def compile_module(
         classes: names of the outputs, recorded in the bundle.
         check: run what was compiled on ``vectors``, on this machine or in the target's emulator
             where that is installed, and compare; the manifest's ``checked`` says how it went.
+        dtype: what the network computes with, float32 or int8. The results of int8 are those of
+            the reference in ``compile/front/quantize/reference.py``, to the bit, and are what
+            ``vectors`` are stored with.
+        calibration: for int8, real inputs (N, ...) as ``example_inputs``, preprocessed, on which
+            the range of every tensor is found; a hundred or more.
 
     Raises:
         CompileError: the network cannot be traced, or its C parts cannot be linked; it is not
@@ -73,14 +90,21 @@ def compile_module(
         bundle.save("model.hgb")
     """
     row = get_target(target)
+    _check_dtype(row, dtype, calibration)
     own = prepare(module)
     name = name or type(own).__name__.lower()
     example = read_example(own, example_inputs)
     inputs = read_vectors(vectors, example)
+    samples = [] if calibration is None else read_vectors(calibration, example, _CALIBRATION)
     own, reference = answer(own, example, inputs)
     outputs = list(reference.outputs.values())
     graph = capture(own, example.samples)
     fuse(graph)
+    tolerance = TOLERANCE
+    if dtype == INT8:
+        graph = quantize(graph, find_ranges(graph, samples))
+        codes = Reference(graph)
+        outputs, tolerance = codes.answers(inputs), codes.tolerance
     results = tuple(reference.outputs)
     about_code, members = build(graph, row, name, example.names, results)
     manifest = {
@@ -96,15 +120,37 @@ def compile_module(
         if preprocess is None
         else {"mean": list(preprocess.mean), "std": list(preprocess.std)},
         "classes": list(classes) if classes is not None else None,
-        "tolerance": TOLERANCE,
+        "tolerance": tolerance,
+        **({"dtype": dtype, "float_layers": _float_layers(graph)} if dtype == INT8 else {}),
     }
     bundle = Bundle(manifest, {**members, VECTORS: save_vectors(inputs, outputs)})
-    found = run_check(bundle, graph, row) if check else _LEFT_OUT
+    compare = check_codes if dtype == INT8 else run_check
+    found = compare(bundle, graph, row) if check else _LEFT_OUT
     for tensor, scale in zip(manifest["outputs"], found.scales, strict=False):
         tensor["scale"] = scale
     kept = [index for index in range(len(inputs[0])) if index not in found.excused]
     left = save_vectors([a[kept] for a in inputs], [a[kept] for a in outputs])
     return Bundle({**manifest, "checked": found.manifest()}, {**members, VECTORS: left})
+
+
+def _check_dtype(target: Target, dtype: str, calibration: Inputs | None) -> None:
+    if dtype not in DTYPES:
+        raise UsageError(f"Unknown dtype {dtype!r}.{suggest(dtype, DTYPES)}")
+    if dtype == INT8:
+        isa_for(target, dtype)
+        if calibration is None:
+            raise UsageError(
+                "dtype='int8' needs calibration: some hundred real inputs, preprocessed as the "
+                "network takes them, to find the range of every tensor on"
+            )
+    elif calibration is not None:
+        raise UsageError("calibration is for dtype='int8'; float32 needs no ranges")
+
+
+def _float_layers(graph: Graph) -> list[str]:
+    """What a network of codes computes in float32, as no kernel of codes does it."""
+    others = (node for node in graph.nodes if not is_defined(node))
+    return [f"{node.name} ({node.attributes.get('operator', node.kind)})" for node in others]
 
 
 def _model_hash(module: nn.Module, graph: Graph) -> str:

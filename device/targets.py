@@ -42,6 +42,10 @@ class Target:
     qemu: str | None = None
     """The CPU that QEMU has to be, None: it is not emulated."""
 
+    def has(self, feature: str) -> bool:
+        """Whether its code may use an instruction set, by LLVM's name of it."""
+        return feature in _implied(self.cpu) or f"+{feature}" in self.features
+
     def llvm(self) -> dict[str, Any]:
         """The TVM target."""
         triple = f"{self.triple}-gnu"

@@ -9,6 +9,8 @@ import numpy as np
 
 FLOAT32 = "float32"
 INT32 = "int32"
+INT8 = "int8"
+UINT8 = "uint8"
 
 
 @dataclass(frozen=True)

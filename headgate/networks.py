@@ -102,8 +102,16 @@ def find_network(
     )
 
 
-def compile_network(network: Network, target: str, *, check: bool = True) -> Bundle:
+def compile_network(
+    network: Network,
+    target: str,
+    *,
+    check: bool = True,
+    calibration: NDArray[np.float32] | None = None,
+) -> Bundle:
     """The bundle of ``network`` for ``target``; ``check`` as for ``compile_module``.
+
+    It is of int8 where there is ``calibration``, [N, C, H, W].
 
     Raises:
         CompileError: it cannot be traced, lowered or linked; WrongResult: it is not right.
@@ -119,6 +127,8 @@ def compile_network(network: Network, target: str, *, check: bool = True) -> Bun
         preprocess=network.preprocess,
         classes=network.classes,
         check=check,
+        dtype="float32" if calibration is None else "int8",
+        calibration=calibration,
     )
 
 

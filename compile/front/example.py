@@ -82,8 +82,12 @@ def _names(module: nn.Module, /, *given: Any, **named: Any) -> list[str]:
     return names
 
 
-def read_vectors(vectors: Inputs | None, example: Example) -> list[np.ndarray]:
-    """Test inputs (N, ...) float32, an array of its own for each input; None: random ones.
+def read_vectors(
+    vectors: Inputs | None, example: Example, what: str = "test vectors"
+) -> list[np.ndarray]:
+    """Inputs (N, ...) float32, an array of its own for each input; None: random ones.
+
+    ``what`` they are is said in messages.
 
     Raises:
         InputError: they do not fit the example, there are none, or one is not finite.
@@ -95,25 +99,25 @@ def read_vectors(vectors: Inputs | None, example: Example) -> list[np.ndarray]:
             for s in example.samples
         ]
     empty = isinstance(vectors, Sequence) and not len(vectors)
-    arrays = [] if empty else _arrays(vectors, example)
+    arrays = [] if empty else _arrays(vectors, example, what)
     if not arrays or not all(array.size for array in arrays):
-        raise InputError("There are no test vectors (N is 0); give some, or vectors=None.")
+        raise InputError(f"There are no {what} (N is 0); give some.")
     for name, array, sample in zip(example.names, arrays, example.samples, strict=True):
         if array.shape[1:] != sample.shape[1:] or not array.ndim:
             raise InputError(
-                f"Test vectors have shape {array.shape}, the network's input {name!r} "
+                f"{what.capitalize()} have shape {array.shape}, the network's input {name!r} "
                 f"{tuple(sample.shape)}; give N arrays of {tuple(sample.shape[1:])}."
             )
         bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
         if bad.any():
             raise InputError(
-                f"Test vector {int(bad.argmax())} of input {name!r} holds NaN or infinity, of "
-                "which no right answer follows; give finite numbers."
+                f"{what.capitalize()[:-1]} {int(bad.argmax())} of input {name!r} holds NaN or "
+                "infinity, of which no right answer follows; give finite numbers."
             )
     if len({len(array) for array in arrays}) > 1:
         raise InputError(
-            f"Test vectors of unequal number: {[len(array) for array in arrays]}; give each input "
-            "as many."
+            f"{what.capitalize()} of unequal number: {[len(array) for array in arrays]}; give each "
+            "input as many."
         )
     return arrays
 
@@ -142,36 +146,36 @@ def _sample(name: str, value: Any) -> Tensor:
     return tensor[:1].detach().to("cpu", torch.float32, copy=True)
 
 
-def _arrays(vectors: Inputs, example: Example) -> list[np.ndarray]:
+def _arrays(vectors: Inputs, example: Example, what: str) -> list[np.ndarray]:
     names = example.names
     if isinstance(vectors, Mapping):
         if set(vectors) != set(names):
             raise InputError(
-                f"Test vectors are given for {', '.join(map(str, vectors)) or 'no input'}, the "
-                f"network's inputs are {', '.join(names)}."
+                f"{what.capitalize()} are given for {', '.join(map(str, vectors)) or 'no input'}, "
+                f"the network's inputs are {', '.join(names)}."
             )
-        return [_array(vectors[name], name) for name in names]
+        return [_array(vectors[name], name, what) for name in names]
     if len(names) == 1:
-        whole = _array(vectors, names[0])
+        whole = _array(vectors, names[0], what)
         # One array in a list, as for several inputs.
         once = whole.ndim > example.samples[0].ndim and len(whole) == 1
         return [whole[0] if once else whole]
     if len(vectors) != len(names):
         raise InputError(
-            f"{len(vectors)} arrays of test vectors are given, the network has {len(names)} "
+            f"{len(vectors)} arrays of {what} are given, the network has {len(names)} "
             f"inputs: {', '.join(names)}."
         )
-    return [_array(vector, name) for vector, name in zip(vectors, names, strict=True)]
+    return [_array(vector, name, what) for vector, name in zip(vectors, names, strict=True)]
 
 
-def _array(values: Any, name: str) -> np.ndarray:
+def _array(values: Any, name: str, what: str) -> np.ndarray:
     """A float32 array of its own: nothing that is done to it reaches the caller's."""
     try:
         if isinstance(values, Tensor):
             values = values.detach().cpu()
             values = (values.float() if values.is_floating_point() else values).numpy()
         elif isinstance(values, list | tuple) and not np.isscalar(values[0]):
-            values = np.stack([_array(value, name) for value in values])
+            values = np.stack([_array(value, name, what) for value in values])
         array = np.asarray(values)
         if array.dtype.kind not in "fiub":
             raise TypeError(f"they are of type {array.dtype}")
@@ -179,6 +183,6 @@ def _array(values: Any, name: str) -> np.ndarray:
             return np.array(array, np.float32, order="C")
     except (TypeError, ValueError, IndexError) as error:
         raise InputError(
-            f"Test vectors for input {name!r} are no array of numbers ({why(error)}); give "
+            f"{what.capitalize()} for input {name!r} are no array of numbers ({why(error)}); give "
             "a NumPy array (N, ...)."
         ) from error

@@ -5,12 +5,13 @@ Nothing else of the compiler reads a target's vectors and caches.
 
 from __future__ import annotations
 
-from headgate.compile.isa import avx2, avx512, neon
-from headgate.compile.isa.base import Isa
+from headgate.compile.isa import avx2, avx512, madd, neon, sdot, smull, vnni
+from headgate.compile.isa.base import DotIsa, Isa
 from headgate.device.targets import Target
 from headgate.errors import CompileError
 
-_ALL = (avx512, avx2, neon)
+_ALL = (avx512, avx2, neon, vnni, madd, sdot, smull)
+"""The first that a target has for a dtype is taken."""
 
 
 def isa_for(target: Target, dtype: str) -> Isa:
@@ -26,4 +27,4 @@ def isa_for(target: Target, dtype: str) -> Isa:
     raise CompileError(f"Target {target.name!r} has no instructions for {dtype} that are known.")
 
 
-__all__ = ["Isa", "isa_for"]
+__all__ = ["DotIsa", "Isa", "isa_for"]

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from headgate.device.tensor_type import TensorType
+
+Expr = Any
+"""A vector in TIR."""
+Pair = tuple[Expr, Expr]
+"""Vectors of words that are multiplied: activations and weights, int32 each."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,11 @@ class Isa:
     """Lanes of the narrowest vector there is."""
 
     @property
+    def grain(self) -> int:
+        """Numbers that are multiplied together and cannot be skipped apart."""
+        return 1
+
+    @property
     def lanes(self) -> int:
         """Lanes of the widest vector."""
         return max(self.mac_cycles)
@@ -44,3 +56,58 @@ class Isa:
         """The narrowest vector that holds ``length`` numbers, or the widest there is."""
         widths = sorted({*self.mac_cycles, self.narrowest})
         return next((lanes for lanes in widths if lanes >= length), widths[-1])
+
+
+class DotIsa(Isa, ABC):
+    """Instructions for int8, which work on *words*: four numbers in the 32 bits of a lane.
+
+    A word holds four inputs of one pixel, or the weights that those meet in one output.
+    """
+
+    rows: ClassVar[int] = 8
+    """Output channels of a register tile."""
+    partials: ClassVar[int] = 1
+    """Sums that :meth:`dot` keeps for each lane."""
+    depth: ClassVar[int] = 1
+    """Pairs of words that one :meth:`dot` takes best."""
+    tables: ClassVar[tuple[int, ...]]
+    """Sizes in bytes, ascending, of what :meth:`permute` chooses among."""
+    choices: ClassVar[int]
+    """The bytes that :meth:`permute` chooses."""
+
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of one word."""
+        return 4
+
+    @property
+    def grain(self) -> int:
+        return 4
+
+    def operand(self, dtype: str) -> str:
+        """The dtype, uint8 or int8, as which activations of ``dtype`` meet weights."""
+        return dtype
+
+    @abstractmethod
+    def dot(self, total: Expr, pairs: Sequence[Pair], lanes: int, dtype: str) -> Expr:
+        """``total`` (int32, lanes x partials) and the products of all pairs.
+
+        Activations are numbers of ``dtype``, weights int8 within -127..127.
+        """
+
+    def sums(self, total: Expr, lanes: int) -> Expr:
+        """The sums (int32, lanes) of what :meth:`dot` has kept."""
+        return total
+
+    @abstractmethod
+    def permute(self, table: Expr, choice: Expr, size: int) -> Expr:
+        """Bytes of ``table`` as ``choice`` says, zero where that is 255.
+
+        Args:
+            table: int32 vector of ``size`` bytes, one of ``tables``.
+            choice: uint8 vector of ``choices`` bytes; so is the result.
+        """
+
+    @abstractmethod
+    def rounded(self, value: Expr, lanes: int) -> Expr:
+        """float32 to the nearest int32, ties to even."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 Clamp = tuple[float | None, float | None]
 """The bounds of an activation, lower and upper; None: there is none."""
@@ -56,6 +60,15 @@ class ConvShape:
     def macs_per_pair(self) -> int:
         """Multiplications for one input channel seen by one output channel."""
         return self.taps * self.pixels
+
+
+def by_channel(attributes: Mapping[str, Any], numbers: np.ndarray) -> np.ndarray:
+    """One number for each channel of a convolution's result, of one for each output."""
+    if "placed" not in attributes:
+        return numbers
+    found = np.zeros(len(attributes["constant"]), numbers.dtype)
+    found[list(attributes["placed"])] = numbers
+    return found
 
 
 @dataclass(frozen=True)

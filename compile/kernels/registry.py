@@ -17,8 +17,9 @@ from headgate.compile.kernels.f32.matmul import Matmul
 from headgate.compile.kernels.f32.pixel_gated import PixelGatedConv
 from headgate.compile.kernels.f32.planes import ClearInactive, Combine, CopyPlanes
 from headgate.compile.kernels.f32.window import Depthwise, Pool
+from headgate.compile.kernels.i8 import conv2d, gating, linear, planes, window
 from headgate.compile.kernels.kernel import Kernel
-from headgate.device.tensor_type import FLOAT32
+from headgate.device.tensor_type import FLOAT32, INT8
 from headgate.errors import CompileError
 
 
@@ -52,6 +53,16 @@ KERNELS = (
     Entry("channel_mean", FLOAT32, ChannelMean),
     Entry("keep_top_k", FLOAT32, KeepTopK),
     Entry("list_active", FLOAT32, ListActive),
+    Entry("conv2d", INT8, conv2d.ConvKernel),
+    Entry("depthwise_conv2d", INT8, window.Depthwise),
+    Entry("pool2d", INT8, window.Pool),
+    Entry("linear", INT8, linear.Linear),
+    Entry("combine", INT8, planes.Combine),
+    Entry("copy_planes", INT8, planes.CopyPlanes),
+    Entry("clear_inactive", INT8, planes.ClearInactive),
+    Entry("channel_mean", INT8, gating.ChannelMean),
+    Entry("quantize", INT8, planes.Quantize),
+    Entry("dequantize", INT8, planes.Dequantize),
 )
 """The first that fits is taken, so what is written for one instruction set stands in front."""
 

@@ -136,15 +136,19 @@ def choose_tiling(
     gated_out: bool = False,
     rows: int = REGISTER_ROWS,
     run_pixels: int | None = None,
+    packed: bool = False,
 ) -> Tiling:
     """The tiling that the cost model ranks first.
 
     With ``run_pixels`` neither a vector nor a chunk ends inside a run of so many pixels of the
-    flattened image, wherever one begins at a multiple of it.
+    flattened image, wherever one begins at a multiple of it. ``packed``: what is multiplied is
+    always a copy, also in a 1x1 convolution.
     """
     density = (ASSUMED_DENSITY if gated_in else 1.0, ASSUMED_DENSITY if gated_out else 1.0)
-    modes = ["direct"] if shape.pointwise else ["columns"]
-    if shape.stride == (1, 1) and not shape.pointwise:
+    modes = ["columns"]
+    if shape.pointwise:
+        modes = ["padded"] if packed else ["direct"]
+    elif shape.stride == (1, 1):
         modes.append("padded")
     weights_bytes = isa.item_bytes * shape.group_in * shape.group_out * shape.taps
     best: tuple[float, Tiling] | None = None

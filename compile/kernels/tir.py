@@ -132,6 +132,16 @@ def minimum(left: Expr, right: Expr) -> Expr:
     return tirx.Min(left, right)
 
 
+def lane_sum(vector: Expr, lanes: int) -> Expr:
+    """The sum of a vector's lanes."""
+    while lanes > 1:
+        lanes //= 2
+        low = [int32(i) for i in range(lanes)]
+        high = [int32(lanes + i) for i in range(lanes)]
+        vector = let(T.Shuffle([vector], low) + T.Shuffle([vector], high))
+    return vector
+
+
 def copy(source: Buffer, start: Expr, target: Buffer, into: Expr, count: int, lanes: int) -> None:
     """Copies ``count`` (a constant) contiguous numbers, vectors first, then one by one."""
     whole = count // lanes

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from headgate.compile.front.graph import Graph, Node, Value
-from headgate.compile.isa import isa_for
+from headgate.compile.isa import Isa, isa_for
 from headgate.compile.kernels.kernel import Kernel
 from headgate.compile.kernels.lists import MergeLists
 from headgate.compile.kernels.registry import find_kernel
@@ -32,7 +32,7 @@ from headgate.compile.plan.steps import (
     Step,
 )
 from headgate.device.targets import Target
-from headgate.device.tensor_type import FLOAT32, INT32, TensorType
+from headgate.device.tensor_type import FLOAT32, INT8, INT32, UINT8, TensorType
 
 Arguments = dict[str, Buffer | Constant]
 
@@ -67,10 +67,24 @@ class Workspace:
         self.gate_nodes = gate_nodes(graph)
         self._constants: dict[str, np.ndarray] = {}
 
-    def kernel(self, operator: str, dtype: str = FLOAT32, *, gated: bool = False) -> Any:
-        """The function that makes the kernel of ``operator`` for numbers of ``dtype``."""
-        isa = isa_for(self._target, dtype)
-        return partial(find_kernel(operator, isa, gated=gated).of, isa)
+    def isa(self, *dtypes: str) -> Isa:
+        """The instructions for operands and results of these types; codes of any kind are int8."""
+        coded = any(dtype in (INT8, UINT8) for dtype in dtypes)
+        return isa_for(self._target, INT8 if coded else dtypes[0])
+
+    def kernel(self, operator: str, *dtypes: str, gated: bool = False) -> Any:
+        """The function that makes the kernel of ``operator``.
+
+        ``dtypes`` are those of its operands, then the result's; one is enough for float32.
+        """
+        isa = self.isa(*dtypes)
+        make = partial(find_kernel(operator, isa, gated=gated).of, isa)
+        return partial(make, dtypes=dtypes) if isa.dtype == INT8 else make
+
+    def constants(self, node: Node, kernel: Kernel) -> Arguments:
+        """The arguments that are weights of ``node``, as its kernel takes them."""
+        found = kernel.constants(node.attributes)
+        return {name: self.constant(node, name, a, str(a.dtype)) for name, a in found.items()}
 
     # Memory
 
@@ -88,7 +102,7 @@ class Workspace:
         if value not in self.storage and value.data is not None:
             words = _words(value.data)
             storage = Storage(Buffer(value.name, TensorType.of(words)))
-            kernel = self.kernel("copy_planes")(channels=1, pixels=words.size)
+            kernel = self.kernel("copy_planes", FLOAT32)(channels=1, pixels=words.size)
             x = Constant(value.name, words)
             self.add("", "constant", kernel, {"x": x, "y": storage.buffer})
             self.storage[value] = storage

@@ -26,7 +26,7 @@ EMULATED_MACS = 250_000_000
 """An emulator runs so many vectors that they have this many multiply-accumulates, at least one."""
 _MANY_TIMES = 10
 """What is within so many of PyTorch's own rounding errors is right."""
-_REPORT = "This is a fault of headgate: please report it; check=False or --no-check compiles anyway"
+REPORT = "This is a fault of headgate: please report it; check=False or --no-check compiles anyway"
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,12 @@ def check(bundle: Bundle, graph: Graph, target: Target) -> Checked:
         StorageError: there is no room for the program in the temporary folder.
     """
     try:
-        program = _on_machine(bundle)
+        program = on_machine(bundle)
     except (BundleError, ToolMissing) as error:
         return Checked(None, str(error))
     inputs, expected = bundle.vectors()
     search = _Search(bundle, graph, target)
-    first = _first(bundle, program.machine, len(inputs[0]))
+    first = how_many(bundle, program.machine, len(inputs[0]))
     with program:
         try:
             errors, outputs = _run(program, inputs, expected, first)
@@ -98,7 +98,7 @@ def check(bundle: Bundle, graph: Graph, target: Target) -> Checked:
     return Checked(program.machine, "", int(right.sum()), float(errors[right].max()), tuple(wrong))
 
 
-def _on_machine(bundle: Bundle) -> Program:
+def on_machine(bundle: Bundle) -> Program:
     """The bundle's runner in a process of its own, which may crash.
 
     Raises:
@@ -116,7 +116,7 @@ def _on_machine(bundle: Bundle) -> Program:
     return RunnerProgram(bundle, Host.name, [], None)
 
 
-def _first(bundle: Bundle, machine: str, vectors: int) -> int:
+def how_many(bundle: Bundle, machine: str, vectors: int) -> int:
     """How many vectors are run if all goes well."""
     macs = sum(layer["dense_macs"] for layer in bundle.manifest["layers"])
     return vectors if machine == Host.name else min(vectors, max(1, EMULATED_MACS // max(1, macs)))
@@ -215,12 +215,12 @@ class _Search:
 
     def _compare(self, index: int) -> tuple[list[Difference], list[np.ndarray]]:
         inputs = [array[index : index + 1] for array in self._inputs]
-        with _on_machine(self._trace.bundle) as program:
+        with on_machine(self._trace.bundle) as program:
             layers, results = self._trace.split(program.outputs(inputs)[0])
         return layer_differences(self._graph, inputs, layers), results
 
     def _error(self, what: str) -> WrongResult:
-        return WrongResult(f"What was compiled of {self._bundle.name!r} {what}. {_REPORT}.")
+        return WrongResult(f"What was compiled of {self._bundle.name!r} {what}. {REPORT}.")
 
 
 class _InDouble(fx.Interpreter):

@@ -77,7 +77,7 @@ def layer_differences(
         for value, array in given.items()
         if value in graph.origins
     }
-    layers = _Layers(graph.module)
+    layers = Layers(graph.module)
     found = []
     for node in graph.nodes:
         value = node.output
@@ -96,7 +96,7 @@ def layer_differences(
 def _pixel_gated_error(
     node: Node,
     got: np.ndarray,
-    layers: _Layers,
+    layers: Layers,
     wanted: fx.Node,
     known: Mapping[fx.Node, Tensor],
 ) -> float:
@@ -115,7 +115,7 @@ def _pixel_gated_error(
     return _error(got, torch.where((array - on).abs() < (array - off).abs(), on, off))
 
 
-class _Layers(fx.Interpreter):
+class Layers(fx.Interpreter):
     """Computes one node of a graph from the nearest values that are known."""
 
     def __init__(self, module: fx.GraphModule) -> None:

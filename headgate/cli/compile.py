@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from headgate.networks import Network
 
 QUANTIZATIONS = ("int8",)
+DTYPES = ("float32", "int8")
 
 
 def compile_(
@@ -39,6 +40,12 @@ def compile_(
             "Runtime and ncnn, which know no gates and run on every target."
         ),
     ] = "headgate",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            metavar="TYPE", help="What the bundle computes with: float32, or int8, with gates too."
+        ),
+    ] = "float32",
     quantize: Annotated[
         str | None,
         typer.Option(metavar="TYPE", help="With --backend tflite: int8; fp32 by default."),
@@ -78,14 +85,18 @@ def compile_(
 ) -> None:
     """Compile a network for headgate's own runtime, or for LiteRT, ONNX Runtime or ncnn."""
     # What can be wrong is looked at first: loading TVM or TensorFlow takes seconds.
-    exporter = _check(backend, target, quantize, calibrate)
+    if dtype == "int8":
+        calibrate = calibrate or "sample"
+    exporter = _check(backend, target, dtype, quantize, calibrate)
     if exporter is not None and not check:
         raise UsageError("--no-check is for --backend headgate; of other files nothing is checked")
     from headgate.networks import find_network
 
     network = find_network(model, random_weights=random_weights, method=method, density=density)
     if exporter is None:
-        figures, following = _bundle(network, target or "host", output, check)
+        figures, following = _bundle(
+            network, target or "host", output, check, calibrate if dtype == "int8" else None
+        )
     else:
         _refuse_gates(network, model, backend)
         figures = _file(network, exporter, quantize, calibrate or "sample", output)
@@ -104,14 +115,20 @@ def compile_(
 
 
 def _check(
-    backend: str, target: str | None, quantize: str | None, calibrate: str | None
+    backend: str, target: str | None, dtype: str, quantize: str | None, calibrate: str | None
 ) -> Exporter | None:
     """What writes the file, None for a bundle."""
     from headgate.compile.export import get_exporter
     from headgate.device.targets import get_target
 
-    if backend != "tflite" and (quantize or calibrate):
-        raise UsageError("--quantize and --calibrate are for --backend tflite")
+    if dtype not in DTYPES:
+        raise UsageError(f"unknown --dtype {dtype!r}.{suggest(dtype, DTYPES)}")
+    if backend != "headgate" and dtype != "float32":
+        raise UsageError(f"--dtype is for --backend headgate; --backend {backend} has its own")
+    if backend != "tflite" and quantize:
+        raise UsageError("--quantize is for --backend tflite; a bundle takes --dtype int8")
+    if backend != "tflite" and calibrate and dtype == "float32":
+        raise UsageError("--calibrate is for --dtype int8; float32 needs no ranges")
     if backend == "headgate":
         get_target(target or "host")
         return None
@@ -139,13 +156,16 @@ def _refuse_gates(network: Network, model: str, backend: str) -> None:
 
 
 def _bundle(
-    network: Network, target: str, output: Path | None, check: bool
+    network: Network, target: str, output: Path | None, check: bool, calibrate: str | None
 ) -> tuple[dict[str, Any], str]:
+    from headgate.calibration import calibration_images
     from headgate.networks import compile_network
 
-    path = output or Path(f"{network.name}-{target}.hgb")
+    kind = f"{target}-int8" if calibrate else target
+    path = output or Path(f"{network.name}-{kind}.hgb")
     with working(f"compiling {network.name} for {target}"):
-        bundle = compile_network(network, target, check=check)
+        images = calibration_images(network, calibrate) if calibrate else None
+        bundle = compile_network(network, target, check=check, calibration=images)
     bundle.save(path)
     machine = "host" if target == "host" else f"qemu:{target}"
     return _figures(path, bundle.manifest), on_machine(f"headgate validate {path}", machine)
@@ -189,6 +209,12 @@ def _figures(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
         "bundle_bytes": path.stat().st_size,
         "sha256": _digest(path),
         "target": manifest["target"]["name"],
+        "dtype": manifest.get("dtype", "float32"),
+        **(
+            {"float_layers": ", ".join(manifest["float_layers"])}
+            if manifest.get("float_layers")
+            else {}
+        ),
         "layers": len(manifest["layers"]),
         "gates": len(manifest["gates"]),
         "dense_macs": dense_macs(manifest["layers"]),

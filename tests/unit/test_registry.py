@@ -11,15 +11,15 @@ import pytest
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
 from headgate.compile import isa as instructions
-from headgate.compile.isa import Isa, isa_for
+from headgate.compile.isa import DotIsa, Isa, isa_for
 from headgate.compile.kernels import registry
 from headgate.compile.kernels.f32.conv2d import ConvKernel
 from headgate.compile.kernels.registry import Entry, find_kernel
 from headgate.device.targets import TARGET_NAMES, get_target
-from headgate.device.tensor_type import FLOAT32
+from headgate.device.tensor_type import FLOAT32, INT8
 from headgate.errors import CompileError
 
-DOT = Isa("dot", "int8", {16: 0.5}, {16: 0.5}, 1 << 20, weight_lanes=4, narrowest=16)
+DOT = Isa("dot", "float16", {16: 0.5}, {16: 0.5}, 1 << 20, weight_lanes=4, narrowest=16)
 
 
 class DotConv(ConvKernel):
@@ -31,7 +31,7 @@ def with_dot_products(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One more ISA and one more row, as somebody would add them."""
     file: Any = SimpleNamespace(find=lambda target: DOT if target.name == "rpi5" else None)
     monkeypatch.setattr(instructions, "_ALL", (*instructions._ALL, file))
-    row = Entry("conv2d", "int8", DotConv, isa="dot", gated=False)
+    row = Entry("conv2d", "float16", DotConv, isa="dot", gated=False)
     monkeypatch.setattr(registry, "KERNELS", (row, *registry.KERNELS))
     yield
 
@@ -43,18 +43,29 @@ def test_every_target_computes_float32(name: str) -> None:
     assert isa.lanes_over(1) == isa.lanes_within(1) == isa.narrowest
     assert isa.lanes_over(1000) == isa.lanes_within(1000) == isa.lanes
     for entry in registry.KERNELS:
-        assert find_kernel(entry.operator, isa) is entry.kernel
+        if entry.dtype == FLOAT32:
+            assert find_kernel(entry.operator, isa) is entry.kernel
+
+
+@pytest.mark.parametrize("name", TARGET_NAMES)
+def test_every_target_computes_int8(name: str) -> None:
+    isa = isa_for(get_target(name), INT8)
+    assert isinstance(isa, DotIsa)
+    assert isa.grain == isa.item_bytes == 4
+    for entry in registry.KERNELS:
+        if entry.dtype == INT8:
+            assert find_kernel(entry.operator, isa) is entry.kernel
 
 
 @pytest.mark.usefixtures("with_dot_products")
 def test_a_kernel_of_another_dtype_is_one_row() -> None:
-    dot = isa_for(get_target("rpi5"), "int8")
+    dot = isa_for(get_target("rpi5"), "float16")
     assert find_kernel("conv2d", dot) is DotConv
     assert find_kernel("conv2d", isa_for(get_target("rpi5"), FLOAT32)) is ConvKernel
-    with pytest.raises(CompileError, match="no kernel for conv2d of int8 with dot"):
+    with pytest.raises(CompileError, match="no kernel for conv2d of float16 with dot"):
         find_kernel("conv2d", dot, gated=True)
 
 
 def test_what_a_target_cannot_compute_is_refused() -> None:
-    with pytest.raises(CompileError, match="'rpi4' has no instructions for int8"):
-        isa_for(get_target("rpi4"), "int8")
+    with pytest.raises(CompileError, match="'rpi4' has no instructions for float16"):
+        isa_for(get_target("rpi4"), "float16")

@@ -206,8 +206,8 @@ def test_no_interpreter_at_all(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> N
     [
         (["--backend", "tflight"], "unknown backend 'tflight'. Did you mean 'tflite'?"),
         (["--backend", "tflite", "--quantize", "int7"], "unknown --quantize 'int7'"),
-        (["--quantize", "int8"], "--quantize and --calibrate are for --backend tflite"),
-        (["--backend", "onnx", "--quantize", "int8"], "are for --backend tflite"),
+        (["--quantize", "int8"], "--quantize is for --backend tflite; a bundle takes --dtype int8"),
+        (["--backend", "onnx", "--quantize", "int8"], "--quantize is for --backend tflite"),
         (["--backend", "tflite", "--calibrate", "sample"], "--calibrate is for --quantize int8"),
         (["--backend", "tflite", "-t", "rpi4"], "same for every target; leave --target rpi4 away"),
     ],

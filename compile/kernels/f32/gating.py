@@ -18,16 +18,6 @@ from headgate.device.tensor_type import INT32
 _SMALLEST = -(1 << 31)
 
 
-def lane_sum(vector: Expr, lanes: int) -> Expr:
-    """The sum of a vector's lanes."""
-    while lanes > 1:
-        lanes //= 2
-        low = [int32(i) for i in range(lanes)]
-        high = [int32(lanes + i) for i in range(lanes)]
-        vector = let(tir.T.Shuffle([vector], low) + tir.T.Shuffle([vector], high))
-    return vector
-
-
 def _floor_power(number: int) -> int:
     """The largest power of two up to ``number``."""
     return 1 << (max(1, number).bit_length() - 1)
@@ -71,7 +61,7 @@ class ChannelMean(Kernel):
                 with loop(count // lanes) as i:
                     value = self._value(load(x, start + i * lanes, lanes))
                     store(acc, 0, load(acc, 0, lanes) + value, lanes)
-            total = lane_sum(load(acc, 0, lanes), lanes)
+            total = tir.lane_sum(load(acc, 0, lanes), lanes)
             for i in range(count - count % lanes, count):
                 total = let(total + self._value(x[start + i]))
             store(y, channel, total * splat(1.0 / self.pixels, 1))
@@ -122,7 +112,7 @@ class KeepTopK(Kernel):
                 hit = load(keys, v * lanes, lanes) >= tir.T.broadcast(candidate, lanes)
                 one = tirx.Select(hit, tir.T.broadcast(int32(1), lanes), wide)
                 store(found, 0, load(found, 0, lanes) + one, lanes)
-            total = lane_sum(load(found, 0, lanes), lanes)
+            total = tir.lane_sum(load(found, 0, lanes), lanes)
             with tir.when(total >= self.keep + 1):
                 store(prefix, 0, candidate)
         with loop(self.channels) as c:

@@ -7,6 +7,7 @@ pixels is a run of inputs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,9 @@ class Linear(Kernel):
         padded[: self.outputs] = weight
         blocks = padded.reshape(self.blocks, self.block, self.inputs)
         return np.ascontiguousarray(blocks.transpose(0, 2, 1))
+
+    def constants(self, attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        return {"weight": self.pack(attributes["weight"]), "bias": self.pad(attributes["bias"])}
 
     def pad(self, bias: np.ndarray) -> np.ndarray:
         """Biases (outputs,) of whole blocks, padded with zeros."""

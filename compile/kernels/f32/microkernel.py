@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from headgate.compile.kernels import tir
+from headgate.compile.kernels.conv_loops import Pixels, Place, masked, store_vector
 from headgate.compile.kernels.convolution import Epilogue
 from headgate.compile.kernels.f32.words import clamped, splat
 from headgate.compile.kernels.tir import (
@@ -20,25 +20,11 @@ from headgate.compile.kernels.tir import (
     load,
     loop,
     store,
-    store_part,
-    when,
 )
+from headgate.device.tensor_type import FLOAT32
 
 MAX_UNROLLED_TAPS = 25
 """With more, the rows of the kernel become a loop: a 7x7 tile would overflow the first cache."""
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """Where the pixels of a tile come from.
-
-    The vector ``u`` of input ``j`` at tap (r, s) starts at ``vector(u) + plane(j) + tap(r, s)``.
-    """
-
-    buffer: Buffer
-    vector: Callable[[Expr], Expr]
-    plane: Callable[[Expr], Expr]
-    tap: Callable[[Expr, int], Expr]
 
 
 @dataclass(frozen=True)
@@ -53,20 +39,6 @@ class Weights:
     kernel: tuple[int, int]
     contiguous: bool
     lanes: int
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a vector of results goes in its plane.
-
-    ``partial`` is the condition under which only ``valid`` lanes may be written, None where all
-    always may. ``real`` is the number of lanes inside the image, None where all always are.
-    """
-
-    offset: Expr
-    partial: Expr | None
-    valid: int
-    real: Expr | None
 
 
 def accumulate(
@@ -170,7 +142,9 @@ class Finish:
                 value = let(clamped(value, epilogue.clamp, lanes))
                 store(acc, cell, value, lanes)
                 if epilogue.means:
-                    counted = value if place.real is None else _masked(value, place.real, lanes)
+                    counted = (
+                        value if place.real is None else masked(value, place.real, lanes, FLOAT32)
+                    )
                     total = counted if total is None else total + counted
             if epilogue.means:
                 totals.append(let(load(self.sums, channel * lanes, lanes) + total))
@@ -179,16 +153,4 @@ class Finish:
                 store(self.sums, channel * lanes, totals[i], lanes)
             for v, place in enumerate(places):
                 value = load(acc, (i * len(places) + v) * lanes, lanes)
-                offset = let(channel * plane + place.offset)
-                if place.partial is None:
-                    store(self.result, offset, value, lanes)
-                    continue
-                with when(place.partial):
-                    store_part(self.result, offset, value, lanes, place.valid)
-                with when(tir.tirx.Not(place.partial)):
-                    store(self.result, offset, value, lanes)
-
-
-def _masked(value: Expr, real: Expr, lanes: int) -> Expr:
-    lane = tir.T.ramp(0, 1, lanes)
-    return tir.tirx.Select(lane < tir.T.broadcast(real, lanes), value, splat(0, lanes))
+                store_vector(self.result, value, channel * plane, place, lanes)

@@ -15,10 +15,10 @@ from tvm import tirx
 
 from headgate.compile.isa import Isa
 from headgate.compile.kernels import tir
+from headgate.compile.kernels.conv_loops import Chunk, Pixels
 from headgate.compile.kernels.convolution import ConvRequest
-from headgate.compile.kernels.f32.conv2d import Chunk, ConvEmitter, ConvKernel
-from headgate.compile.kernels.f32.gating import lane_sum
-from headgate.compile.kernels.f32.microkernel import Pixels, Weights, accumulate
+from headgate.compile.kernels.f32.conv2d import ConvEmitter, ConvKernel
+from headgate.compile.kernels.f32.microkernel import Weights, accumulate
 from headgate.compile.kernels.f32.words import floats, local, splat, tensor
 from headgate.compile.kernels.kernel import Kernel, Parameter
 from headgate.compile.kernels.split import share
@@ -190,7 +190,7 @@ class _Emitter(ConvEmitter):
                 return j + each
             return j + tirx.Select(j >= start, int32(each), int32(0))
 
-        weights, pixels = chunk.weights, chunk.pixels
+        weights, pixels = chunk.inputs.weights, chunk.pixels
         return _Path(
             each if base else self.shape.in_channels - each,
             replace(
@@ -287,7 +287,7 @@ class _Emitter(ConvEmitter):
             lane = tir.T.ramp(v * lanes, 1, lanes)
             counted = tirx.Select(lane < tir.T.broadcast(real, lanes), value, splat(0, lanes))
             store(acc, 0, load(acc, 0, lanes) + counted, lanes)
-        return lane_sum(load(acc, 0, lanes), lanes)
+        return tir.lane_sum(load(acc, 0, lanes), lanes)
 
     def affine(self, name: str, channel: Expr, value: Expr) -> Expr:
         """A folded batch norm: ``name_scale[channel] * value + name_bias[channel]``."""

@@ -6,17 +6,21 @@ Both copy a channel's plane with its border once and then work on vectors of out
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from headgate.compile.isa import Isa
 from headgate.compile.kernels import tir
+from headgate.compile.kernels.conv_loops import Place
 from headgate.compile.kernels.convolution import Clamp, ConvRequest, ConvShape, Epilogue
-from headgate.compile.kernels.f32.microkernel import Finish, Place
-from headgate.compile.kernels.f32.packing import clear_border, pad_rows
+from headgate.compile.kernels.f32.microkernel import Finish
 from headgate.compile.kernels.f32.words import clamped, floats, local, splat, tensor
 from headgate.compile.kernels.kernel import Kernel, Parameter
 from headgate.compile.kernels.lists import list_parameters, visited
+from headgate.compile.kernels.packing import clear_border, pad_rows
 from headgate.compile.kernels.split import PART, share
 from headgate.compile.kernels.tiling import Tiling
 from headgate.compile.kernels.tir import Buffer, Expr, let, load, loop, store
@@ -126,6 +130,9 @@ class Depthwise(Kernel):
 
     def scratch(self) -> dict[str, TensorType]:
         return _scratch(self.shape, self.lanes)
+
+    def constants(self, attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        return {"weight": attributes["weight"], "bias": attributes["bias"]}
 
     def _body(self, **buffers: Buffer) -> None:
         shape = _single(self.shape)

@@ -48,4 +48,6 @@ _SELECT: dict[str, Callable[[Workspace, Node], None]] = {
     "scan": plain.scan,
     "sort": plain.sort,
     "compute": plain.compute,
+    "quantize": plain.quantize,
+    "dequantize": plain.quantize,
 }

@@ -74,9 +74,10 @@ def decide(work: Workspace, node: Node) -> Convolution:
         clamp_inactive=placed or (gated and _clamp_inactive(work, node, residual)),
         placed=node.output.channels if placed else 0,
     )
+    operands = [node.inputs[0], *([node.inputs[-1]] if residual else []), node.output]
     make = work.kernel(
         "depthwise_conv2d" if depthwise else "conv2d",
-        node.output.dtype,
+        *(value.dtype for value in operands),
         gated=gated or request.gated_in,
     )
     return Convolution(make(request=request), shape, epilogue, gated, listed, _macs(node, shape))
@@ -98,8 +99,7 @@ def allocate(work: Workspace, node: Node, decided: Convolution) -> Places:
     )
     arguments: Arguments = {
         "x": x.buffer,
-        "weight": work.constant(node, "weight", node["weight"]),
-        "bias": work.constant(node, "bias", _bias(node)),
+        **work.constants(node, decided.kernel),
         "y": storage.buffer,
         **list_arguments(x.active),
         **list_arguments(out_list, "out"),
@@ -144,21 +144,14 @@ def _clamp_inactive(work: Workspace, node: Node, residual: str | None) -> bool:
     """Whether a gated sum owes the channels it does not visit the activation of the residual."""
     if residual is None:
         return False
+    if node.output.type.quantization is not None:
+        return True  # their codes stand for other numbers than the residual's
     low, high = node["clamp"]
     known = work.storage.get(node.inputs[-1])
     at_least = known.at_least if known is not None else None
     bounded = at_least is not None and low is not None and at_least >= low
     unchanged = high is None and (low is None or bounded)
     return not (residual == "in_place" and unchanged)
-
-
-def _bias(node: Node) -> np.ndarray:
-    """One number for each channel of the result."""
-    if "placed" not in node.attributes:
-        return node["bias"]
-    bias = np.zeros(node.output.channels, node["bias"].dtype)
-    bias[list(node["placed"])] = node["bias"]
-    return bias
 
 
 def _placed_first(node: Node) -> np.ndarray:

@@ -18,14 +18,22 @@ def channel_mean(work: Workspace, node: Node) -> None:
     storage = work.new(node, at_least=x.at_least, active=active)
     absolute = node["absolute"] and not (x.at_least is not None and x.at_least >= 0)
     sums = None if absolute else x.sums
-    kernel = work.kernel("channel_mean", value.dtype, gated=x.active is not None)(
+    more = {} if node.output.type.quantization is None else {"clamp": node["clamp"]}
+    make = work.kernel("channel_mean", value.dtype, node.output.dtype, gated=x.active is not None)
+    kernel = make(
         channels=value.channels,
         pixels=value.pixels,
         gated=x.active is not None,
         absolute=absolute,
         sums=sums and sums.type.shape[1],
+        **more,
     )
-    arguments = {"x": sums or x.buffer, "y": storage.buffer, **list_arguments(x.active)}
+    arguments = {
+        "x": sums or x.buffer,
+        "y": storage.buffer,
+        **work.constants(node, kernel),
+        **list_arguments(x.active),
+    }
     repeat = each_image(x=value, y=node.output)
     work.add(node.name, work.label(node), kernel, arguments, repeat=repeat)
 

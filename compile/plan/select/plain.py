@@ -28,25 +28,31 @@ def pool(work: Workspace, node: Node) -> None:
     at_least = node["clamp"][0] if node["clamp"][0] is not None else x.at_least
     storage = work.new(node, active=x.active, cleared=x.active is None, at_least=at_least)
     gated, kind = x.active is not None, node.kind.removesuffix("_pool2d")
-    make = work.kernel("pool2d", node.output.dtype, gated=gated)
+    make = work.kernel("pool2d", node.inputs[0].dtype, node.output.dtype, gated=gated)
     kernel = make(shape=shape, kind=kind, gated=gated, clamp=node["clamp"])
-    arguments = {"x": x.buffer, "y": storage.buffer, **list_arguments(x.active)}
+    arguments = {
+        "x": x.buffer,
+        "y": storage.buffer,
+        **work.constants(node, kernel),
+        **list_arguments(x.active),
+    }
     repeat = each_image(x=node.inputs[0], y=node.output)
     work.add(node.name, work.label(node), kernel, arguments, repeat=repeat)
 
 
 def linear(work: Workspace, node: Node) -> None:
-    x = work.of(node.inputs[0])
+    x, dtypes = work.of(node.inputs[0]), (node.inputs[0].dtype, node.output.dtype)
+    if x.active is not None and x.run % work.isa(*dtypes).grain:
+        x = replace(work.dense(node.inputs[0]), active=None, run=1)
     outputs, inputs = node["weight"].shape
     storage = work.new(node, at_least=node["clamp"][0])
     gated = x.active is not None
-    make = work.kernel("linear", node.output.dtype, gated=gated)
+    make = work.kernel("linear", *dtypes, gated=gated)
     asked = {"inputs": inputs, "outputs": outputs, "run": x.run, "clamp": node["clamp"]}
     kernel = make(gated=gated, **asked)
     arguments = {
         "x": x.buffer,
-        "weight": work.constant(node, "weight", kernel.pack(node["weight"])),
-        "bias": work.constant(node, "bias", kernel.pad(node["bias"])),
+        **work.constants(node, kernel),
         "y": storage.buffer,
         **list_arguments(x.active),
     }
@@ -81,7 +87,8 @@ def _combine(work: Workspace, node: Node, clamp: Clamp) -> None:
     }
     channels = active.channels if active else value.channels
     gated = active is not None
-    make = work.kernel("combine", value.dtype, gated=gated)
+    dtypes = (*(v.dtype for v in node.inputs), value.dtype)
+    make = work.kernel("combine", *dtypes, gated=gated)
     kernel = make(
         channels=channels,
         pixels=value.size // channels,
@@ -89,6 +96,7 @@ def _combine(work: Workspace, node: Node, clamp: Clamp) -> None:
         gated=gated,
         clamp=clamp,
     )
+    arguments |= work.constants(node, kernel)
     work.add(node.name, work.label(node), kernel, arguments)
     if len(sources) == 2:
         listed = all(s.active is not None and s.run == storage.run for s in sources)
@@ -106,7 +114,9 @@ def concat(work: Workspace, node: Node) -> None:
     for value in node.inputs:
         size = value.bytes // before
         repeat = Repeat(before, {"x": size, "y": whole}, {"y": done})
-        kernel = work.kernel("copy_planes", value.dtype)(channels=1, pixels=value.size // before)
+        kernel = work.kernel("copy_planes", value.dtype, value.dtype)(
+            channels=1, pixels=value.size // before
+        )
         x = work.dense(value).buffer
         work.add(node.name, work.label(node), kernel, {"x": x, "y": storage.buffer}, repeat=repeat)
         done += size
@@ -124,7 +134,7 @@ def _concat_channels(work: Workspace, node: Node) -> None:
     for value, size, offset in zip(node.inputs, sizes, offsets, strict=True):
         x = work.of(value) if listed else replace(work.dense(value), active=None)
         gated = x.active is not None
-        make = work.kernel("copy_planes", value.dtype, gated=gated)
+        make = work.kernel("copy_planes", value.dtype, value.dtype, gated=gated)
         kernel = make(channels=size, pixels=value.size // size, offset=offset, gated=gated)
         arguments = {"x": x.buffer, "y": storage.buffer, **list_arguments(x.active)}
         work.add(node.name, work.label(node), kernel, arguments)
@@ -149,6 +159,15 @@ def reshape(work: Workspace, node: Node) -> None:
         else:
             storage = replace(work.dense(value), active=None, sums=None, run=1)
     work.storage[output] = storage
+
+
+def quantize(work: Workspace, node: Node) -> None:
+    x = work.dense(node.inputs[0]).buffer
+    dtypes = (node.inputs[0].dtype, node.output.dtype)
+    bounds = {"clamp": node["clamp"]} if node.kind == "quantize" else {}
+    kernel = work.kernel(node.kind, *dtypes)(size=node.output.size, **bounds)
+    arguments = {"x": x, "y": work.new(node).buffer, **work.constants(node, kernel)}
+    work.add(node.name, work.label(node), kernel, arguments)
 
 
 def matmul(work: Workspace, node: Node) -> None:

@@ -11,9 +11,8 @@ from math import ceil
 
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import ConvShape
-from headgate.compile.kernels.f32.words import fill, splat
 from headgate.compile.kernels.tiling import Tiling
-from headgate.compile.kernels.tir import Buffer, Expr, let, load, loop, store, when
+from headgate.compile.kernels.tir import Buffer, Expr, fill, let, load, loop, splat, store, when
 
 
 def clear_border(
@@ -28,9 +27,9 @@ def clear_border(
     with loop(inputs) as j, loop(rows) as r:
         start = (j * rows + r) * pitch
         for i in range(left):
-            store(padded, start + i, splat(border, 1))
+            store(padded, start + i, splat(border, 1, padded.dtype))
         for i in range(right):
-            store(padded, start + left + shape.width + i, splat(border, 1))
+            store(padded, start + left + shape.width + i, splat(border, 1, padded.dtype))
 
 
 def pad_rows(
@@ -59,7 +58,7 @@ def pad_rows(
             if shape.padding[0] or shape.padding[2] or shape.out_height % tiling.chunk_rows:
                 inside = tir.tirx.all(row >= 0, row < shape.height)
                 with when(tir.tirx.Not(inside)):
-                    fill(padded, into, border, shape.width, tiling.lanes)
+                    fill(padded, into, border, shape.width, tiling.lanes, padded.dtype)
             with when(inside):
                 start = let(channel + row * shape.width)
                 tir.copy(source, start, padded, into, shape.width, tiling.lanes)

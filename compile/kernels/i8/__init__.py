@@ -1,0 +1,1 @@
+"""Kernels for int8."""

@@ -1,0 +1,202 @@
+"""The register tile of int8: dot products of words, requantisation, store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from headgate.compile.isa.base import DotIsa
+from headgate.compile.isa.vector import picked, read_as
+from headgate.compile.kernels import tir
+from headgate.compile.kernels.conv_loops import Pixels, Place, masked, store_vector
+from headgate.compile.kernels.convolution import Epilogue
+from headgate.compile.kernels.i8.words import apart, code, wide
+from headgate.compile.kernels.tir import Buffer, Expr, let, load, loop, splat, store, when
+from headgate.device.tensor_type import FLOAT32, INT32
+
+MAX_UNROLLED_TAPS = 25
+"""With more, the rows of the kernel become a loop."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Rows of words ``[output][tap][word]``; ``pitch``: words from one tap to the next."""
+
+    buffer: Buffer
+    pitch: int
+    kernel: tuple[int, int]
+
+    @property
+    def row(self) -> int:
+        """Words from one output to the next."""
+        return self.pitch * self.kernel[0] * self.kernel[1]
+
+
+def accumulate(
+    isa: DotIsa,
+    acc: Buffer,
+    rows: list[Expr],
+    bases: list[Expr],
+    lanes: int,
+    words: Expr,
+    weights: Weights,
+    pixels: Pixels,
+    dtype: str,
+) -> None:
+    """``acc[row][vector] += weights . pixels`` over the active words and all taps.
+
+    ``rows`` are the offsets of the rows of weights, ``bases`` those of the vectors of pixels;
+    ``dtype`` is that of the activations as they are multiplied.
+    """
+    cell = lanes * isa.partials
+    height, width = weights.kernel
+    whole = height * width <= MAX_UNROLLED_TAPS
+
+    def taps(j: Expr, count: int) -> None:
+        """Words ``j`` to ``j + count`` at all taps."""
+        planes = [let(pixels.plane(j + q)) for q in range(count)]
+        with loop(1 if whole else height) as r0:
+            for r in range(height if whole else 1):
+                for s in range(width):
+                    tap = ((r0 + r) * width + s) * weights.pitch + j
+                    step([row + tap for row in rows], [p + pixels.tap(r0 + r, s) for p in planes])
+
+    def step(at: list[Expr], planes: list[Expr]) -> None:
+        by_element = isa.weight_lanes > 1
+        if by_element:
+            loaded = [let(load(weights.buffer, one, isa.weight_lanes)) for one in at]
+        for first in range(0, len(planes), isa.depth):
+            some = range(first, min(first + isa.depth, len(planes)))
+            vectors = [
+                [let(load(pixels.buffer, base + planes[q], lanes)) for base in bases] for q in some
+            ]
+            for i, one in enumerate(at):
+                factors = [
+                    picked(loaded[i], [q] * lanes)
+                    if by_element
+                    else splat(weights.buffer[one + q], lanes, INT32)
+                    for q in some
+                ]
+                for v in range(len(bases)):
+                    place = (i * len(bases) + v) * cell
+                    pairs = [(vectors[k][v], factor) for k, factor in enumerate(factors)]
+                    store(acc, place, isa.dot(load(acc, place, cell), pairs, lanes, dtype), cell)
+
+    block = max(isa.weight_lanes, isa.depth)
+    with loop(_quotient(words, block)) as index:
+        taps(let(index * block), block)
+    if block == 1:
+        return
+    if isinstance(words, int):
+        if words % block:
+            taps(words - words % block, words % block)
+        return
+    rest = let(tir.T.floormod(words, block))
+    for count in range(1, block):
+        with when(rest == count):
+            taps(let(words - count), count)
+
+
+def _quotient(count: Expr, size: int) -> Expr:
+    return count // size if isinstance(count, int) else tir.T.floordiv(count, size)
+
+
+@dataclass(frozen=True)
+class Finish:
+    """From sums to codes: what an epilogue reads and writes; what it does not use is None.
+
+    A result is ``factor x sum``, then ``+ shift`` behind a gate, then ``+ residual_factor x
+    residual``, each rounded to float32, then the nearest code within the epilogue's ``clamp``.
+    """
+
+    isa: DotIsa
+    epilogue: Epilogue
+    residual_dtype: str
+    result: Buffer
+    bias: Buffer
+    factor: Buffer
+    gate: Buffer | None = None
+    shift: Buffer | None = None
+    residual: Buffer = None
+    residual_factor: Buffer = None
+    sums: Buffer | None = None
+
+    @classmethod
+    def of(
+        cls, isa: DotIsa, epilogue: Epilogue, dtypes: Sequence[str], buffers: dict[str, Buffer]
+    ) -> Finish:
+        """Among a kernel's arguments by name; ``dtypes``: as :class:`ConvKernel` has them."""
+        own = (buffers[name] for name in ("y", "bias", "factor"))
+        extra = ("gate", "shift", "residual", "residual_factor", "sums")
+        return cls(isa, epilogue, dtypes[-2], *own, *map(buffers.get, extra))
+
+    def added(self, value: Expr, at: Expr, lanes: int) -> Expr:
+        """``value`` and the residual at ``at``."""
+        source = self.result if self.epilogue.residual == "in_place" else self.residual
+        factor = splat(self.residual_factor[0], lanes, FLOAT32)
+        # Where the result goes there lie codes of the residual, which may have the other sign.
+        own = read_as(self.residual_dtype, lanes, load(source, at, lanes))
+        other = apart(wide(own, lanes, FLOAT32) * factor, lanes)
+        return other if value is None else value + other
+
+    def code(self, value: Expr, lanes: int) -> Expr:
+        """The code of a result, int32."""
+        return code(self.isa, value, self.epilogue.clamp, lanes)
+
+    def end(
+        self,
+        acc: Buffer,
+        channels: list[Expr],
+        plane: int,
+        places: list[Place],
+        lanes: int,
+        more: Callable[[int], Expr] | None = None,
+    ) -> None:
+        """Finishes and stores a tile.
+
+        ``more(i)`` is added to the sums of the i-th channel. Everything is read before anything
+        is written: rows beyond the last active channel repeat it, and must find the residual and
+        the sums as they were.
+        """
+        cell, epilogue = lanes * self.isa.partials, self.epilogue
+        totals = []
+        for i, channel in enumerate(channels):
+            factor = self.factor[channel]
+            if self.gate is not None:
+                factor = factor * self.gate[channel]
+            bias = self.bias[channel] if more is None else self.bias[channel] + more(i)
+            factor, bias = let(splat(let(factor), lanes, FLOAT32)), let(splat(bias, lanes, INT32))
+            shift = None if self.shift is None else splat(self.shift[channel], lanes, FLOAT32)
+            total: Expr = None
+            for v, place in enumerate(places):
+                at = (i * len(places) + v) * cell
+                summed = self.isa.sums(load(acc, at, cell), lanes) + bias
+                value = apart(wide(summed, lanes, FLOAT32) * factor, lanes)
+                if shift is not None:
+                    value = value + shift
+                if epilogue.residual:
+                    value = self.added(value, channel * plane + place.offset, lanes)
+                value = let(self.code(value, lanes))
+                store(acc, at, value, lanes)
+                if epilogue.means:
+                    counted = (
+                        value if place.real is None else masked(value, place.real, lanes, INT32)
+                    )
+                    total = counted if total is None else total + counted
+            if epilogue.means:
+                totals.append(let(load(self.sums, channel * lanes, lanes) + total))
+        for i, channel in enumerate(channels):
+            if epilogue.means:
+                store(self.sums, channel * lanes, totals[i], lanes)
+            for v, place in enumerate(places):
+                value = load(acc, (i * len(places) + v) * cell, lanes)
+                value = wide(value, lanes, self.result.dtype)
+                store_vector(self.result, value, channel * plane, place, lanes)
+
+
+def zero(acc: Buffer, size: int, lanes: int) -> None:
+    """Sums begin at zero; the bias is added at the end, once for all that :meth:`dot` keeps."""
+    for at in range(0, size, lanes):
+        store(acc, at, tirx.Broadcast(tirx.IntImm(INT32, 0), lanes), lanes)

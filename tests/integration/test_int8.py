@@ -1,0 +1,163 @@
+"""int8 networks: the same bits on every instruction set, which are the reference's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
+
+from headgate.compile import compile_module
+from headgate.compile import module as compiler
+from headgate.device import Bundle, load
+from headgate.device.targets import Target, get_target, host
+from headgate.errors import InputError, UsageError
+from headgate.train.checkpoints import load_checkpoint
+from headgate.train.data import PREPROCESS, sample_images
+from headgate.train.gates import gate
+from headgate.train.models import create_model
+from tests.oracle import machine_of
+
+EXPLORE = (Phase.explicit, Phase.generate)
+"""Compiling takes a second: a failing example is reported as it was drawn."""
+NAMES = ("resnet8", "resnet8-fbs-0.5", "resnet8-dcp-0.5", "resnet8-cgnet-1.35x", "resnet8-frs-1.9x")
+
+
+def images_of_cifar(count: int) -> Tensor:
+    return torch.from_numpy(PREPROCESS(sample_images()[0][:count]))
+
+
+def avx2() -> Target:
+    """This machine without AVX-512."""
+    return replace(host(), cpu="haswell", features=(), vector_fma_cycles={8: 0.5})
+
+
+def compiled(module: nn.Module, images: Tensor, target: str, samples: int = 16) -> Bundle:
+    return compile_module(
+        module,
+        images[:1],
+        target=target,
+        vectors=images[:4],
+        dtype="int8",
+        calibration=images[:samples],
+        check=False,
+    )
+
+
+def check(bundle: Bundle, machine: str) -> np.ndarray:
+    """Holds what ``bundle`` computes against its reference; its executed MACs."""
+    inputs, expected = bundle.vectors()
+    with load(bundle, machine) as program:
+        outputs = program.outputs(inputs)
+        executed = program.executed_macs()
+    np.testing.assert_array_equal(outputs[0], expected[0])
+    return executed
+
+
+@pytest.fixture
+def without_avx512(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = avx2()
+    monkeypatch.setattr(
+        compiler, "get_target", lambda name: narrow if name == "host" else get_target(name)
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_checkpoints_on_the_host(name: str) -> None:
+    check(compiled(load_checkpoint(name).module.eval(), images_of_cifar(16), "host"), "host")
+
+
+@pytest.mark.parametrize("name", NAMES[:2])
+@pytest.mark.usefixtures("without_avx512")
+def test_checkpoints_with_avx2(name: str) -> None:
+    check(compiled(load_checkpoint(name).module.eval(), images_of_cifar(16), "host"), "host")
+
+
+@pytest.mark.parametrize("target", ["rpi4", "rpi5"])
+@pytest.mark.parametrize("name", NAMES[:2])
+def test_checkpoints_under_qemu(name: str, target: str, qemu_aarch64: str) -> None:
+    module, images = load_checkpoint(name).module.eval(), images_of_cifar(16)
+    here = check(compiled(module, images, "host"), "host")
+    there = check(compiled(module, images, target), machine_of(target))
+    np.testing.assert_array_equal(here, there)
+
+
+class Mixed(nn.Module):
+    """Depthwise, grouped, dilated and 1x1 convolutions, a concatenation, pools, odd channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 13, 3, stride=2, padding=1)
+        self.depthwise = nn.Conv2d(13, 13, 3, padding=1, groups=13)
+        self.wide = nn.Conv2d(13, 13, 5, padding=2, groups=13, bias=False)
+        self.point = nn.Conv2d(13, 22, 1)
+        self.grouped = nn.Conv2d(22, 10, 3, padding=2, dilation=2, groups=2)
+        self.fc = nn.Linear(32, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        x = torch.nn.functional.relu6(self.depthwise(x)) + torch.relu(self.wide(x))
+        x = self.point(x)
+        y = self.grouped(torch.nn.functional.max_pool2d(x, 3, 1, 1))
+        x = torch.nn.functional.avg_pool2d(torch.cat([x, y], 1), 2)
+        return self.fc(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("target", ["host", "rpi4", "rpi5"])
+def test_other_layers(target: str, qemu_aarch64: str) -> None:
+    torch.manual_seed(0)
+    check(compiled(Mixed().eval(), torch.randn(8, 3, 19, 23), target, 8), machine_of(target))
+
+
+@pytest.mark.usefixtures("without_avx512")
+def test_other_layers_with_avx2() -> None:
+    torch.manual_seed(0)
+    check(compiled(Mixed().eval(), torch.randn(8, 3, 19, 23), "host", 8), "host")
+
+
+@pytest.mark.parametrize("density", [0.001, 0.3, 1.0])
+def test_gates_at_their_limits(density: float) -> None:
+    torch.manual_seed(0)
+    module = gate(create_model("resnet8"), density=density).eval()
+    check(compiled(module, images_of_cifar(16), "host"), "host")
+
+
+@settings(max_examples=12, deadline=None, phases=EXPLORE, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_convolutions_of_any_shape(data: st.DataObject) -> None:
+    draw = data.draw
+    groups = draw(st.sampled_from([1, 1, 2, 3]))
+    inputs, outputs = groups * draw(st.integers(1, 9)), groups * draw(st.integers(1, 20))
+    kernel, stride = draw(st.sampled_from([1, 2, 3, 5])), draw(st.integers(1, 2))
+    dilation, padding = draw(st.integers(1, 2)), draw(st.integers(0, 3))
+    height, width = draw(st.integers(10, 24)), draw(st.integers(10, 24))
+    torch.manual_seed(draw(st.integers(0, 99)))
+    first = nn.Conv2d(3, inputs, 1)
+    second = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups)
+    between = draw(st.sampled_from([nn.ReLU(), nn.Identity()]))
+    module = nn.Sequential(first, between, second).eval()
+    images = torch.randn(4, 3, height, width)
+    check(compiled(module, images, "host", 4), "host")
+
+
+def test_what_cannot_be_calibrated_is_refused_in_a_line() -> None:
+    module, images = create_model("resnet8").eval(), images_of_cifar(2)
+    with pytest.raises(UsageError, match="needs calibration"):
+        compile_module(module, images[:1], dtype="int8")
+    with pytest.raises(UsageError, match="calibration is for dtype='int8'"):
+        compile_module(module, images[:1], calibration=images)
+    with pytest.raises(UsageError, match="Unknown dtype 'int4'"):
+        compile_module(module, images[:1], dtype="int4")
+    for wrong, message in (
+        (images[:0], "no calibration images"),
+        (images[:, :, :16], "Calibration images have shape"),
+        (images * torch.nan, "Calibration image 0 of input 'x' holds NaN"),
+    ):
+        with pytest.raises(InputError, match=message):
+            compile_module(module, images[:1], dtype="int8", calibration=wrong)
