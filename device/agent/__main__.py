@@ -19,7 +19,7 @@ from .errors import AgentError, SensorError, UsageError, describe
 from .report import write
 from .sensors import AUTO, Sensor, choose, probe_all
 from .session import Session
-from .settings import Settings, add_options
+from .settings import Plan, add_options
 from .system import System
 
 _OF_SENSOR = ("sensor", "shunt_uohm", "column")
@@ -115,9 +115,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _profile(options: argparse.Namespace) -> int:
-    settings = Settings.of(options)
-    plan = settings.latency_plan()
-    plan.check()
+    plan = Plan.of(options)
     chosen = _sensor_or_reason(options)
     with Session(options) as session:
         session.check()
@@ -125,7 +123,7 @@ def _profile(options: argparse.Namespace) -> int:
         if isinstance(chosen, NotMeasured):
             session.energy = chosen
             return session.finish()
-        return session.measure_energy(chosen, settings.energy_plan())
+        return session.measure_energy(chosen, plan)
 
 
 def _sensor_or_reason(options: argparse.Namespace) -> Sensor | NotMeasured:
@@ -141,10 +139,10 @@ def _sensor_or_reason(options: argparse.Namespace) -> Sensor | NotMeasured:
 
 
 def _energy(options: argparse.Namespace) -> int:
-    chosen = _choose(options)
+    plan, chosen = Plan.of(options), _choose(options)
     with Session(options) as session:
         session.check()
-        return session.measure_energy(chosen, Settings.of(options).energy_plan())
+        return session.measure_energy(chosen, plan)
 
 
 def _context(options: argparse.Namespace) -> int:
@@ -194,7 +192,6 @@ def _facts(system: System, sensor: Sensor) -> dict[str, Any]:
 
 def _choose(options: argparse.Namespace) -> Sensor:
     """The sensor, looked for before anything is measured: its absence costs no time."""
-    Settings.of(options).energy_plan().check()
     sensor = options.sensor or AUTO
     return choose(System(options.root), sensor, options.shunt_uohm, options.column)
 

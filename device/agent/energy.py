@@ -13,42 +13,24 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil, inf
+from math import ceil
 from typing import Protocol
 
 from .absent import NotMeasured
-from .errors import SensorError, UsageError
+from .errors import SensorError
 from .recording import Recording, record, thin
 from .sensors.base import Sensor
+from .settings import Plan
 from .system import System
 
-MIN_WINDOW_S = 10.0
-MIN_INFERENCES = 10
-WINDOWS = 5
+_FEWEST_INFERENCES = 10
 _TRIES = 3
 _MOST_GAP_SHARE = 0.1
 _FEWEST_SAMPLES = 10
 _LEAST_CPU_SHARE = 0.9
 _MOST_POLLING_SHARE = 0.05
+_BY_THE_RULES = Plan()
 _NOISE = 0.02  # of a power sensor, from one ten seconds to the next
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How much to measure; less than the defaults is not MLPerf Tiny's method any more."""
-
-    window_s: float = MIN_WINDOW_S
-    idle_s: float = MIN_WINDOW_S
-    windows: int = WINDOWS
-
-    def check(self) -> None:
-        """Refuse numbers that are out of range."""
-        lengths = (self.window_s, self.idle_s)
-        if not all(0 < length_s < inf for length_s in lengths) or self.windows < 1:
-            raise UsageError(
-                f"window={self.window_s} s, idle={self.idle_s} s, windows={self.windows}: numbers "
-                "above 0 are needed"
-            )
 
 
 @dataclass(frozen=True)
@@ -147,11 +129,9 @@ class Energy:
 
 
 def measure_energy(
-    load: Load, samples: int, sensor: Sensor, system: System, plan: Plan | None = None
+    load: Load, samples: int, sensor: Sensor, system: System, plan: Plan = _BY_THE_RULES
 ) -> Energy:
     """Measure the idle board, then the windows; by MLPerf Tiny's rules if there is no plan."""
-    plan = plan or Plan()
-    plan.check()
     recording = Recording(sensor)
     inputs = [index % samples for index in range(plan.windows)]
     calibrated = {sample: load.inference_s(sample) for sample in dict.fromkeys(inputs)}
@@ -215,7 +195,7 @@ def _long_enough(
     """A burst of at least the window's length, and its samples in the recording."""
     margin = 1.02
     for _ in range(_TRIES):
-        inferences = max(MIN_INFERENCES, ceil(plan.window_s * margin / max(inference_s, 1e-9)))
+        inferences = max(_FEWEST_INFERENCES, ceil(plan.window_s * margin / max(inference_s, 1e-9)))
         # Without this sample the window's first moments would belong to a gap.
         recording.poll(system.monotonic_ns())
         burst = load.burst(
@@ -305,10 +285,10 @@ def _warnings(
     sensor: Sensor, plan: Plan, samples: int, recording: Recording, polling_share: float
 ) -> list[str]:
     found = list(sensor.warnings)
-    if plan.window_s < MIN_WINDOW_S or plan.windows < WINDOWS:
+    if plan.window_s < Plan.window_s or plan.windows < Plan.windows:
         found.append(
-            f"{plan.windows} windows of {plan.window_s:g} s; MLPerf Tiny asks for {WINDOWS} of "
-            f"{MIN_WINDOW_S:g} s"
+            f"{plan.windows} windows of {plan.window_s:g} s; MLPerf Tiny asks for {Plan.windows} "
+            f"of {Plan.window_s:g} s"
         )
     if samples < plan.windows:
         found.append(f"the bundle has {samples} inputs for {plan.windows} windows; some are reused")

@@ -8,7 +8,6 @@ times of the whole.
 from __future__ import annotations
 
 import dataclasses
-import math
 import statistics
 from dataclasses import dataclass
 from typing import Any
@@ -17,40 +16,16 @@ from ..protocol import Request
 from .absent import NotMeasured
 from .cpus import cpu_share
 from .definitions import dense_macs, executed_macs, is_gate
-from .errors import UsageError
 from .percentiles import Summary, summarize
 from .recording import thin
 from .runner import Execution, Network
+from .settings import Plan
 from .watch import Watch
 
 _FEWEST_ROUNDS = 3
 _MOST_REPEATS = 1000
 _LEAST_CPU_SHARE = 0.95
 EMULATED = NotMeasured("the wall time of an emulator says nothing about a device")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How much to measure."""
-
-    rounds: int = 10
-    """Fewer, but not below three, where so many would not fit ``budget_s``."""
-    repeat: int | None = None
-    """Runs of each input in a round; as many as fit ``budget_s`` if None."""
-    warmup: int = 2
-    """Runs of each input before, in every round."""
-    budget_s: float = 10.0
-    """For times of the whole, and the same again for layers."""
-
-    def check(self) -> None:
-        """Refuse numbers that are out of range."""
-        if self.rounds < 1 or self.warmup < 0 or not 0 < self.budget_s < math.inf:
-            raise UsageError(
-                f"rounds={self.rounds}, warmup={self.warmup}, budget={self.budget_s}: "
-                "at least 1, at least 0, and a number of seconds above 0 are needed"
-            )
-        if self.repeat is not None and self.repeat < 1:
-            raise UsageError(f"repeat={self.repeat}: at least 1 is needed")
 
 
 @dataclass(frozen=True)
@@ -136,7 +111,6 @@ class Latency:
 
 def measure_latency(network: Network, plan: Plan, watch: Watch) -> Latency:
     """Time a network on the bundle's test vectors, and count its MACs; under an emulator, count."""
-    plan.check()
     if network.emulator:
         return _untimed(network, network.run())
     first = network.run(Request(warmup=1, times=True))

@@ -12,20 +12,19 @@ from typing import Any
 
 from ..protocol import Request
 from . import VERSION
-from . import energy as energies
-from . import latency as latencies
 from .absent import NotMeasured
 from .bundle import Bundle, open_bundle
 from .check import Check, check_outputs
 from .context import context_warnings, read_context
 from .cpus import choose_cpus, cpu_share, parse_cpus
-from .energy import Burst, Energy
+from .energy import Burst, Energy, measure_energy
 from .errors import SensorError, UsageError
 from .frequency import governor
 from .latency import Latency, active_channels, measure_latency
 from .report import SCHEMA, Circumstances, Report, gist, invalid_because, measured, write
 from .runner import Execution, Network
 from .sensors import Sensor
+from .settings import Plan
 from .system import System
 from .watch import Watch
 
@@ -80,20 +79,18 @@ class Session:
         self.gates = active_channels(self.network, done)
         return done
 
-    def measure_latency(self, plan: latencies.Plan) -> None:
+    def measure_latency(self, plan: Plan) -> None:
         """Time the network, whole and by layer; count its work."""
         if not self.network.emulator:
             self.say(f"latency: {2 * plan.budget_s:.0f} s or more")
         self.latency = measure_latency(self.network, plan, self.watch)
 
-    def measure_energy(self, sensor: Sensor, plan: energies.Plan) -> int:
+    def measure_energy(self, sensor: Sensor, plan: Plan) -> int:
         """Measure it, and write the report even if that fails; as :meth:`finish`."""
         self.say(f"energy: {plan.idle_s + 1.1 * plan.windows * plan.window_s:.0f} s or more")
         load = NetworkLoad(self.network, self.watch)
         try:
-            self.energy = energies.measure_energy(
-                load, self.bundle.samples, sensor, self.system, plan
-            )
+            self.energy = measure_energy(load, self.bundle.samples, sensor, self.system, plan)
         except SensorError as error:
             self.energy = NotMeasured(str(error))
             self.finish(f"energy: {self.energy}")
