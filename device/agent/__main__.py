@@ -1,7 +1,4 @@
-"""The agent's command line; ``--help`` shows it.
-
-Exit codes: 0 done; 1 failed; 2 a wrong option; 3 energy was asked for and cannot be measured.
-"""
+"""The agent's command line; README.md in this folder has its exit codes."""
 
 from __future__ import annotations
 
@@ -27,7 +24,6 @@ _OF_WINDOWS = ("window_s", "idle_s", "windows")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; errors are one line on stderr."""
     # A lost ssh connection must not leave a runner behind, unless nohup wants it to go on.
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:
@@ -127,7 +123,6 @@ def _profile(options: argparse.Namespace) -> int:
 
 
 def _sensor_or_reason(options: argparse.Namespace) -> Sensor | NotMeasured:
-    """What to measure energy with, or why it is not measured."""
     if not (options.energy or options.energy_if_any or options.sensor is not None):
         return NotMeasured("not asked for; --energy measures it")
     try:
@@ -139,6 +134,7 @@ def _sensor_or_reason(options: argparse.Namespace) -> Sensor | NotMeasured:
 
 
 def _energy(options: argparse.Namespace) -> int:
+    # Looked for before anything is measured: its absence costs no time.
     plan, chosen = Plan.of(options), _choose(options)
     with Session(options) as session:
         session.check()
@@ -191,7 +187,6 @@ def _facts(system: System, sensor: Sensor) -> dict[str, Any]:
 
 
 def _choose(options: argparse.Namespace) -> Sensor:
-    """The sensor, looked for before anything is measured: its absence costs no time."""
     sensor = options.sensor or AUTO
     return choose(System(options.root), sensor, options.shunt_uohm, options.column)
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .absent import NotMeasured, to_json
-from .bundle import Bundle
-from .check import Check
+from .bundle import Bundle, Check
 from .context import Context, invalid_reasons
 from .energy import Energy
 from .errors import AgentError, describe

@@ -13,8 +13,7 @@ from typing import Any
 from ..protocol import Request
 from . import VERSION
 from .absent import NotMeasured
-from .bundle import Bundle, open_bundle
-from .check import Check, check_outputs
+from .bundle import Bundle, Check, check_outputs, open_bundle
 from .context import context_warnings, read_context
 from .cpus import choose_cpus, cpu_share, parse_cpus
 from .energy import Burst, Energy, measure_energy

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from headgate.device import Bundle
-from headgate.device.agent.check import Check
+from headgate.device.agent.bundle import Check
 from headgate.device.agent.latency import Latency
 from headgate.device.agent.report import Report
 from headgate.device.agent_archive import write_agent

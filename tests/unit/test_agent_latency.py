@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.device.agent.absent import NotMeasured
-from headgate.device.agent.bundle import open_bundle
-from headgate.device.agent.check import Check, check_outputs
+from headgate.device.agent.bundle import Check, check_outputs, open_bundle
 from headgate.device.agent.errors import AgentError, UsageError
 from headgate.device.agent.latency import measure_latency
 from headgate.device.agent.percentiles import _student, percentile, summarize
