@@ -1,11 +1,6 @@
-"""Energy of an inference, by the method of MLPerf Tiny.
+"""Energy of an inference, by the method of MLPerf Tiny; README.md in this folder has it.
 
-A window is one input, inferred again and again for at least 10 s and at least 10 times. There
-are five windows, one input each, and the medians over them are the result. Before them the idle
-board is measured for as long: net energy is what is above that. Windows lie inside what the C
-runner timed, so starting it and loading the weights are outside.
-
-Energy is never measured in the same run as latency, because sampling a sensor costs time.
+Never measured in the same run as latency, because sampling a sensor costs time.
 """
 
 from __future__ import annotations
@@ -18,7 +13,7 @@ from typing import Protocol
 
 from .absent import NotMeasured
 from .errors import SensorError
-from .recording import Recording, record, thin
+from .recording import Recording, integrate, record, thin
 from .sensors.base import Sensor
 from .settings import Plan
 from .system import System
@@ -40,10 +35,9 @@ class Burst:
     start_ns: int
     end_ns: int
     inferences: int
-    inference_s: float
-    """All of them together, by the C runner's clock."""
+    inference_s: float  # all of them together, by the C runner's clock
     cpu_share: float = 1.0
-    """Share of that time the runner held a CPU."""
+    """Of that time, how much the runner held a CPU."""
 
 
 class Load(Protocol):
@@ -60,10 +54,9 @@ class Load(Protocol):
 
 @dataclass(frozen=True)
 class Stretch:
-    """A part of the trace."""
+    """A part of the trace, in seconds from its start."""
 
     start_s: float
-    """From the start of the trace, as ``end_s``."""
     end_s: float
     average_power_mw: float
     rails_mw: dict[str, float]
@@ -80,14 +73,12 @@ class Window(Stretch):
     inferences: int
     latency_ms: float
     energy_mj: float
-    """Of the window, gross."""
     energy_per_inference_mj: float
     net_energy_per_inference_mj: float
-    """Above the idle board."""
+    """Above the idle board; the others are gross."""
     energy_delay_mj_ms: float
-    """Gross energy times latency of one inference."""
     cpu_share: float
-    """Of the time, how much of it the network had a CPU for; the rest was other programs'."""
+    """Of the time, how much the network had a CPU for; the rest was other programs'."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +90,11 @@ class Energy:
     scope: str
     total: list[str]
     channels: dict[str, str]
-    """Channel -> where it was read."""
     rate_hz: float
-    """As achieved: samples of the total over the time of the trace."""
+    """As achieved."""
     polling_share: float
-    """Share of that time spent reading the sensor. It is in gross energy, and in idle too,
-    so that net energy is free of it."""
+    """Share of the time spent reading the sensor: it is in gross and idle energy, not in net."""
     idle: Stretch
-    """The board before the inferences."""
     windows: list[Window]
     average_power_mw: float
     energy_per_inference_mj: float
@@ -114,9 +102,9 @@ class Energy:
     latency_ms: float
     energy_delay_mj_ms: float
     oddities: dict[str, int]
-    """Counts of failed reads, duplicates, wraps and the like over the whole trace."""
+    """Counts of failed reads, duplicates, wraps and the like."""
     trace: list[tuple[float, float]]
-    """Seconds and milliwatts, for drawing; evenly thinned where there are thousands."""
+    """Seconds and milliwatts; evenly thinned where there are thousands."""
     invalid_because: list[str]
     warnings: list[str]
 
@@ -131,7 +119,7 @@ class Energy:
 def measure_energy(
     load: Load, samples: int, sensor: Sensor, system: System, plan: Plan = _BY_THE_RULES
 ) -> Energy:
-    """Measure the idle board, then the windows; by MLPerf Tiny's rules if there is no plan."""
+    """Measure the idle board, then the windows."""
     recording = Recording(sensor)
     inputs = [index % samples for index in range(plan.windows)]
     calibrated = {sample: load.inference_s(sample) for sample in dict.fromkeys(inputs)}
@@ -174,7 +162,10 @@ def measure_energy(
         latency_ms=median("latency_ms"),
         energy_delay_mj_ms=median("energy_delay_mj_ms"),
         oddities=recording.oddities(),
-        trace=_thinned_trace(recording, idle_start),
+        trace=[
+            (round((time - idle_start) / 1e9, 4), round(power, 3))
+            for time, power in thin(recording.total.power_mw())
+        ],
         invalid_because=_invalid_because(recording, idle, windows),
         warnings=_warnings(sensor, plan, samples, recording, polling_share),
     )
@@ -192,7 +183,7 @@ def _until(system: System, end_ns: int) -> Callable[[float], bool]:
 def _long_enough(
     load: Load, sample: int, inference_s: float, plan: Plan, recording: Recording, system: System
 ) -> Burst:
-    """A burst of at least the window's length, and its samples in the recording."""
+    """A burst of at least the window's length; its samples are in the recording."""
     margin = 1.02
     for _ in range(_TRIES):
         inferences = max(_FEWEST_INFERENCES, ceil(plan.window_s * margin / max(inference_s, 1e-9)))
@@ -215,7 +206,7 @@ def _long_enough(
 
 
 def _stretch(recording: Recording, start_ns: int, end_ns: int, origin_ns: int) -> Stretch:
-    integral = recording.integrate(start_ns, end_ns)
+    integral = integrate(recording.total, start_ns, end_ns)
     assert integral is not None  # there are two samples
     return Stretch(
         start_s=(start_ns - origin_ns) / 1e9,
@@ -247,13 +238,7 @@ def _window(
     )
 
 
-def _thinned_trace(recording: Recording, origin_ns: int) -> list[tuple[float, float]]:
-    points = thin(recording.total.power_mw())
-    return [(round((time - origin_ns) / 1e9, 4), round(power, 3)) for time, power in points]
-
-
 def _invalid_because(recording: Recording, idle: Stretch, windows: list[Window]) -> list[str]:
-    """Why the figures do not count."""
     reasons = []
     numbered = {f"window {number}": window for number, window in enumerate(windows, 1)}
     for name, span in [("idle", idle), *numbered.items()]:

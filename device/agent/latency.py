@@ -35,26 +35,21 @@ class LayerTime:
     name: str
     operator: str
     median_us: float | NotMeasured
-    """Over all runs of all inputs."""
     median_us_per_input: list[float] | NotMeasured
     dense_macs: int
     executed_macs: list[int]
-    """Executed."""
     channels: int | None
-    """That its gate decides on (of a pixel gate: numbers); None where no gate does."""
+    """That its gate decides on (of a pixel gate: numbers); None where none does."""
     active_inputs: list[int] | None
-    """Active channels that the layer read; None where no gate decides on them."""
+    """Active channels that it read, as ``active_outputs``; None where no gate decides."""
     active_outputs: list[int] | None
-    """Active channels of its output; None where no gate decides on them."""
 
     @property
     def is_gate(self) -> bool:
-        """Whether it exists only because of gating."""
         return is_gate(self.operator)
 
     @property
     def mean_macs(self) -> float:
-        """Executed MACs, mean over the inputs."""
         return statistics.fmean(self.executed_macs)
 
 
@@ -70,7 +65,6 @@ class Latency:
     threads: int
     latency_us: Summary | NotMeasured
     median_us_per_input: list[float] | NotMeasured
-    """Gated networks do not take the same time for every input."""
     latencies_us: list[float]
     """In the order taken; evenly thinned where there are thousands."""
     cpu_share: float | NotMeasured
@@ -81,17 +75,13 @@ class Latency:
     gates: dict[str, list[int]]
     """Gate -> active channels for each input."""
     executed_macs: list[int]
-    """Executed for each input, gates included."""
     dense_macs: int
-    """Of the network without gates."""
 
     @property
     def mean_macs(self) -> float:
-        """Executed MACs, mean over the inputs."""
         return statistics.fmean(self.executed_macs)
 
     def warnings(self) -> list[str]:
-        """What makes the figures less certain."""
         found = []
         if isinstance(self.latency_us, Summary) and self.latency_us.drifted:
             found.append(
@@ -110,7 +100,7 @@ class Latency:
 
 
 def measure_latency(network: Network, plan: Plan, watch: Watch) -> Latency:
-    """Time a network on the bundle's test vectors, and count its MACs; under an emulator, count."""
+    """Time a network on its inputs, and count its MACs; under an emulator, only count."""
     if network.emulator:
         return _untimed(network, network.run())
     first = network.run(Request(warmup=1, times=True))
@@ -165,7 +155,7 @@ def measure_latency(network: Network, plan: Plan, watch: Watch) -> Latency:
 
 
 def _untimed(network: Network, first: Execution) -> Latency:
-    """What one run of all inputs tells: MACs and active channels."""
+    """What one run of all inputs tells."""
     layers = [_layer(network, layer, first) for layer in network.layers]
     inputs = network.bundle.samples
     return Latency(
@@ -190,7 +180,6 @@ def _untimed(network: Network, first: Execution) -> Latency:
 
 
 def _layer(network: Network, layer: dict[str, Any], first: Execution) -> LayerTime:
-    """One layer of the manifest, without its time."""
     active_inputs, active_outputs = (
         None if gate is None else [counts[gate] for counts in first.counts]
         for gate in (layer["in_gate"], layer["out_gate"])
@@ -225,7 +214,6 @@ def active_channels(network: Network, done: Execution) -> dict[str, list[int]]:
 
 
 def _fitting(first: Execution, plan: Plan, inputs: int) -> tuple[int, int]:
-    """Rounds and repeats that take about the budget."""
     if plan.repeat is not None:
         return plan.rounds, plan.repeat
     one_s = statistics.median(ns for times in first.times_ns for ns in times) / 1e9

@@ -4,17 +4,13 @@ Runs of one round resemble each other (same heat, same neighbours), so it is rou
 far a figure can be trusted: sectioning (Asmussen & Glynn, *Stochastic Simulation*, 2007, III.5a;
 of quantiles: Nakayama, ACM TOMACS 24(4), 2014). Around the percentile of all runs lies Student's t
 times the deviations of each round's own percentile from it, in logarithms, because what differs
-between rounds, such as the clock, is a factor. Two or three rounds know little, so their intervals
-are wide; resampling so few (the bootstrap) cannot reach beyond them, and is far too sure of itself.
-
-One round does not say how rounds differ. Its interval is the distribution-free one between two
-order statistics, by the binomial distribution (Thompson, Ann. Math. Statist. 7, 1936; David &
-Nagaraja, *Order Statistics*, 2003, 7.1): right for runs that do not resemble each other, else too
-sure of itself.
+between rounds, such as the clock, is a factor. Resampling so few rounds (the bootstrap) is far too
+sure of itself. One round has the distribution-free interval between two order statistics
+(Thompson, Ann. Math. Statist. 7, 1936; David & Nagaraja, *Order Statistics*, 2003, 7.1), too sure
+of itself where runs resemble each other.
 
 In simulations with 2 to 10 rounds intervals hold the true median in 92 to 97 of 100 cases, and the
-95th percentile in about 90. The tail of few rounds, or of rounds of few runs, is less certain than
-any interval from them can tell.
+95th percentile in about 90.
 """
 
 from __future__ import annotations
@@ -63,12 +59,10 @@ class Summary:
 
     @property
     def median(self) -> float:
-        """The 50th percentile."""
         return self.middle.value
 
     @property
     def p95(self) -> float:
-        """The 95th percentile."""
         return self.percentiles["p95"].value
 
 

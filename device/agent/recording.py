@@ -1,8 +1,7 @@
 """Polling a sensor, its samples of power or energy, and the energy between two moments.
 
-Power is integrated by the trapezoid rule. Counters of energy are differenced, with wraps undone.
-Times are nanoseconds of the board's monotonic clock. Whatever is odd about the samples is
-counted, never smoothed over: see :class:`Integral`.
+Times are nanoseconds of the board's monotonic clock. Whatever is odd about the samples is counted,
+never smoothed over.
 """
 
 from __future__ import annotations
@@ -27,30 +26,25 @@ _GAP_FACTOR = 3
 
 @dataclass
 class Series:
-    """One channel: milliwatts, or millijoules of a counter.
+    """One channel: milliwatts, or millijoules of a counter, unwrapped from 0 at the first sample.
 
-    A sample that is not later than the one before it says nothing new about power, so it is
-    dropped and counted.
+    A sample that is not later than the one before it is dropped and counted.
     """
 
     counter: bool
     wraps_at_mj: float | None = None
-    """Largest value of a counter; after it comes 0."""
+    """Largest value of a counter, after which comes 0."""
     times_ns: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
-    """Of a counter: unwrapped, from 0 at the first sample."""
     duplicates: int = 0
-    """Samples with the same time as the one before."""
     backward: int = 0
-    """Samples with an earlier time than the one before."""
     wraps: int = 0
     resets: int = 0
-    """Times that a counter went back without a known largest value; that interval is a gap."""
+    """Times that a counter without a known largest value went back; a gap each."""
     reset_ends_ns: list[int] = field(default_factory=list)
     _last_raw: float = 0.0
 
     def add(self, time_ns: int, value: float) -> None:
-        """Append a sample."""
         if self.times_ns and time_ns <= self.times_ns[-1]:
             if time_ns == self.times_ns[-1]:
                 self.duplicates += 1
@@ -100,19 +94,17 @@ class Series:
 
 @dataclass(frozen=True)
 class Integral:
-    """Energy between two moments and what it rests on."""
+    """Energy between two moments; ``samples`` are inside of it, as is ``gap_s``."""
 
     energy_mj: float
     samples: int
-    """Inside the window."""
     gaps: int
     """Intervals more than three times the usual one; bridged by a straight line."""
     gap_s: float
-    """Their time inside the window."""
 
 
 def integrate(series: Series, start_ns: int, end_ns: int) -> Integral | None:
-    """Energy from ``start_ns`` to ``end_ns``; None without a sample on either side or inside.
+    """Energy by the trapezoid rule; None where there are no two samples.
 
     Before the first sample and after the last, power is taken to be what they say, and the time
     counts as a gap if it is one.
@@ -163,7 +155,6 @@ class Recording:
     failed_reads: int = 0
     last_failure: str = ""
     busy_ns: int = 0
-    """Time that reading took."""
     _resets_passed_on: int = 0
 
     def __post_init__(self) -> None:
@@ -210,12 +201,7 @@ class Recording:
             return sum(values[name] for name in names)
         return sum(self.channels[name].values[-1] for name in names)
 
-    def integrate(self, start_ns: int, end_ns: int) -> Integral | None:
-        """Energy of the total between two moments."""
-        return integrate(self.total, start_ns, end_ns)
-
     def rails_mw(self, start_ns: int, end_ns: int) -> dict[str, float]:
-        """Mean power of every channel between two moments."""
         seconds = (end_ns - start_ns) / 1e9
         found = {}
         for name, series in self.channels.items():
@@ -225,7 +211,6 @@ class Recording:
         return found
 
     def oddities(self) -> dict[str, int]:
-        """What was odd about the samples, all of them counts."""
         odd = {
             "failed_reads": self.failed_reads,
             "duplicates": self.total.duplicates,
@@ -242,11 +227,8 @@ def record(
 ) -> None:
     """Poll at the sensor's rate until ``wait`` says that it is over, and once more after that.
 
-    Args:
-        recording: gets the samples.
-        system: its clock.
-        wait: sleeps for some seconds, or until what is measured has ended; True if it has.
-        settle_s: how long to go on afterwards, for sensors that send late.
+    ``wait`` sleeps for some seconds, or until what is measured has ended; True if it has. For
+    sensors that send late, one more poll comes ``settle_s`` later.
     """
     period_ns = round(1e9 / recording.sensor.rate_hz)
     next_ns = system.monotonic_ns()

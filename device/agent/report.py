@@ -45,7 +45,6 @@ class Measured:
     model_sha256: str
     target: Target
     tools: dict[str, str]
-    """What compiled it -> version."""
     samples: int
 
 
@@ -60,13 +59,12 @@ class Circumstances:
 
 @dataclass(frozen=True)
 class InstructionCount:
-    """Instructions of one inference of one image, which emulators count."""
+    """Instructions of one inference of one image, and its MACs, gates included."""
 
     instructions: int
     start_up: int
-    """Instructions outside inference: loading, reading, writing."""
+    """Those outside inference: loading, reading, writing."""
     executed_macs: int
-    """MACs executed for this image, gates included."""
     dense_macs: int
     exact: bool
     """Two differences of repeat counts agreed to the last instruction."""
@@ -76,7 +74,6 @@ class InstructionCount:
 
     @property
     def per_mac(self) -> float:
-        """Instructions per executed MAC."""
         return self.instructions / self.executed_macs
 
 
@@ -89,19 +86,17 @@ class Report:
 
     schema: int
     agent: str
-    """Its version."""
     verb: str
     arguments: list[str]
     valid: bool
     invalid_because: list[str]
-    """Why the figures do not count; empty if they do."""
+    """Why the figures do not count."""
     warnings: list[str]
     """What makes the figures less certain."""
     bundle: Measured
     context: Circumstances
     outputs: Check | NotMeasured
     gates: dict[str, list[int]] | NotMeasured
-    """Gate -> active channels for each input."""
     latency: Latency | NotMeasured
     energy: Energy | NotMeasured
     instructions: InstructionCount | NotMeasured = NOT_COUNTED
@@ -109,12 +104,11 @@ class Report:
     """What `headgate profile --on` called the machine; None where its agent was called there."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; a value that is missing is ``{"not_measured": reason}``."""
+        """Plain data."""
         return dict(to_json(self))
 
 
 def measured(bundle: Bundle) -> Measured:
-    """What a report says of a bundle."""
     manifest = bundle.manifest
     known = {one.name for one in dataclasses.fields(Target)}
     return Measured(
@@ -131,7 +125,6 @@ def measured(bundle: Bundle) -> Measured:
 def invalid_because(
     context: Circumstances, outputs: Check | NotMeasured, energy: Energy | NotMeasured
 ) -> list[str]:
-    """Why the figures do not count; empty if they do."""
     reasons = invalid_reasons(context.before, context.after, context.during)
     if isinstance(energy, Energy):
         reasons += [f"energy: {reason}" for reason in energy.invalid_because]
@@ -166,7 +159,6 @@ def gist(report: Report) -> str:
 
 
 def dump(data: Any) -> str:
-    """JSON text of plain data."""
     return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -174,9 +166,6 @@ def write(data: Any, path: str | None) -> None:
     """Write plain data as JSON to a file, whole or not at all, or to stdout.
 
     What is there and is no regular file, such as a pipe, is written to and stays what it is.
-
-    Raises:
-        AgentError: the file cannot be written; an earlier one is as it was.
     """
     text = dump(data)
     if path is None:

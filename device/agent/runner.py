@@ -1,7 +1,6 @@
 """Running a network: the bundle's static runner as a process on chosen CPUs.
 
-All times are taken by the C code inside it (``runtime/linux/timing.c``); nothing of Python's is in
-them. It talks through files of raw little-endian numbers.
+All times are taken by the C code inside it; nothing of Python's is in them.
 """
 
 from __future__ import annotations
@@ -33,33 +32,26 @@ _CODES = {"int32": "i", "uint64": "Q"}  # of the module array
 
 @dataclass(frozen=True)
 class Execution:
-    """What one process of the runner brought back, for S samples."""
+    """What one process of the runner brought back, for S samples; times only if asked for."""
 
     outputs: list[bytes]
-    """One for each output of the network, samples one after the other."""
     counts: list[list[int]]
     """(S, gates) active channels."""
     times_ns: list[list[int]]
-    """(S, repeat); empty if they were not asked for."""
+    """(S, repeat)"""
     layer_times_ns: list[list[list[int]]]
-    """(S, repeat, layers); empty if they were not asked for."""
+    """(S, repeat, layers)"""
     ended_ns: int
     """After the process had gone, by the board's monotonic clock."""
     cpu_s: float
-    """Time that it had the CPU, all threads together."""
     waited_share: float | None
-    """Share of runnable time its threads spent waiting for a CPU; None for one thread, and where
-    it is not known."""
+    """Of the time in which its threads could run; None for one thread, or where it is not known."""
 
 
 class Network:
     """A bundle's runner and weights in a temporary folder; use it in a ``with`` statement.
 
-    Args:
-        bundle: what to run.
-        cpus: where it may run; everywhere if empty.
-        threads: given to the runner if it is more than one.
-        emulator: the command line in front of the runner, where another machine is emulated.
+    It runs on ``cpus``, everywhere if there are none, behind the words of ``emulator``.
     """
 
     def __init__(
@@ -85,7 +77,6 @@ class Network:
             raise
 
     def close(self) -> None:
-        """Remove the folder."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Network:
@@ -95,16 +86,15 @@ class Network:
         self.close()
 
     def run(self, request: Request = _ONCE, samples: Sequence[int] | None = None) -> Execution:
-        """Run some of the bundle's test vectors, by number; all if None.
+        """Run some of the bundle's samples, by number; all if None.
 
-        Times of the whole and of layers are not to be requested together: a clock around each
-        layer disturbs the whole.
+        Times of the whole and of layers are not to be requested together: a clock around each layer
+        disturbs the whole.
         """
         with self.start(request, samples) as run:
             return run.result()
 
     def start(self, request: Request, samples: Sequence[int] | None = None) -> Running:
-        """Start what :meth:`run` runs, to measure something else meanwhile."""
         chosen = list(range(self.bundle.samples)) if samples is None else list(samples)
         folder = _new_folder(self._folder)
         request = dataclasses.replace(
@@ -129,7 +119,7 @@ class Network:
 
 
 class Running:
-    """A runner at work; use it in a ``with`` statement, so that it never outlives that."""
+    """A runner at work, ended with its ``with`` statement."""
 
     def __init__(
         self, network: Network, request: Request, command: list[str], folder: Path, samples: int
@@ -182,7 +172,6 @@ class Running:
         return self._over.wait(seconds)
 
     def result(self) -> Execution:
-        """Wait for its end and read what it wrote."""
         self._join()
         if self._process.returncode:
             raise AgentError(self._complaint(self._process.returncode))

@@ -67,7 +67,6 @@ class Session:
         self._undo.close()
 
     def say(self, text: str) -> None:
-        """Tell somebody at a terminal what takes so long."""
         if sys.stderr.isatty():
             print(text, file=sys.stderr)
 
@@ -79,7 +78,6 @@ class Session:
         return done
 
     def measure_latency(self, plan: Plan) -> None:
-        """Time the network, whole and by layer; count its work."""
         if not self.network.emulator:
             self.say(f"latency: {2 * plan.budget_s:.0f} s or more")
         self.latency = measure_latency(self.network, plan, self.watch)
@@ -138,7 +136,6 @@ class NetworkLoad:
         self._watch = watch
 
     def inference_s(self, sample: int) -> float:
-        """Median of a few."""
         request = Request(warmup=1, repeat=_CALIBRATION_RUNS, times=True)
         done = self._network.run(request, [sample])
         return statistics.median(done.times_ns[0]) / 1e9
@@ -146,7 +143,6 @@ class NetworkLoad:
     def burst(
         self, sample: int, inferences: int, during: Callable[[Callable[[float], bool]], None]
     ) -> Burst:
-        """Infer so often in a process whose end is awaited by ``during``."""
         request = Request(warmup=1, repeat=inferences, times=True)
         running = self._network.start(request, [sample])
         with self._watch.watch() as ended, running:

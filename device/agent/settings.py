@@ -102,12 +102,10 @@ class Plan:
 
 
 def option(name: str) -> str:
-    """A setting as it is written on a command line."""
     return "--" + name.replace("_", "-")
 
 
 def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Give a verb of the agent some of the settings."""
     for name in names:
         about = OPTIONS[name]
         default = Settings.__dataclass_fields__[name].default

@@ -16,9 +16,6 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
 
     Until then, and after an exception, an earlier file of that name stays as it was. A symbolic
     link is followed.
-
-    Raises:
-        OSError: it cannot be written.
     """
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")

@@ -1,8 +1,8 @@
 """Lines of CSV from a meter: which columns are time and power, and what their figures mean.
 
-Columns are separated by commas, semicolons or tabs. Power is a column whose name ends in ``_uw``,
-``_mw`` or ``_w``; else one of volts times one of amperes. Where several would do, one has to be
-named: a meter's first column may be one rail of many.
+Power is a column whose name ends in ``_uw``, ``_mw`` or ``_w``; else one of volts times one of
+amperes. Where several would do, one has to be named: a meter's first column may be one rail of
+many.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _POINTS_THEN_COMMA = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+,\d+")
 
 
 def separator_of(line: str) -> str:
-    """What is between the cells of a line: tabs, else semicolons, else commas."""
+    """Tabs, else semicolons, else commas."""
     outside = _QUOTED.sub("", line)
     return next((one for one in _SEPARATORS if one in outside), ",")
 
@@ -51,12 +51,9 @@ def cells_of(line: str, separator: str) -> list[str]:
 
 
 def figure(cell: str, separator: str = ",") -> float:
-    """A number, with a decimal point or a decimal comma.
+    """A number, with a decimal point or a decimal comma; a ValueError if it is none, or may be two.
 
     Between semicolons a comma is a decimal one. Elsewhere ``1,234`` may be meant either way.
-
-    Raises:
-        ValueError: it is none, or it may be two.
     """
     if "," not in cell:
         return float(cell)
@@ -83,10 +80,7 @@ def is_header(line: str) -> bool:
 
 
 def may_name(header: str, line: str) -> bool:
-    """Whether a first line may be the header of a line of figures.
-
-    Otherwise it is the rest of a line (``,987.6`` or ``e-05,9.1``), or noise.
-    """
+    """Whether a first line may be a header, and is not the rest of a line, or noise."""
     lengths = [len(cells_of(one, separator_of(one))) for one in (header, line)]
     return _WORD.search(header) is not None and lengths[0] == lengths[1]
 
@@ -113,10 +107,8 @@ class Columns:
     def of(cls, header: str, wanted: str | None = None) -> Columns:
         """Find them by name.
 
-        Args:
-            header: a line that names them.
-            wanted: what ``--column`` says: a column with power, one of several with volts or
-                amperes, or one of each with a comma between.
+        ``wanted`` is what ``--column`` says: a column with power, one of several with volts or
+        amperes, or one of each with a comma between.
         """
         separator = separator_of(header)
         names = tuple(name.lower() for name in cells_of(header, separator))
@@ -156,11 +148,7 @@ class Columns:
         return cls.of(separator.join(DEFAULT_HEADER[-count:]), wanted)
 
     def read(self, line: str) -> tuple[int | None, float]:
-        """Nanoseconds of the meter's clock, if it has one, and milliwatts.
-
-        Raises:
-            ValueError: the line is cut off or holds no numbers.
-        """
+        """Nanoseconds of the meter's clock, if it has one, and milliwatts; may raise ValueError."""
         cells = cells_of(line, self.separator)
         if len(cells) != len(self.names):
             fault = f"{line[:60]!r} has {len(cells)} columns, not {len(self.names)}"

@@ -1,8 +1,8 @@
 """Power rails of NVIDIA's Jetson boards.
 
 JetPack 4 shows them as iio devices of the driver ``ina3221x`` (milliwatts, channels from 0),
-JetPack 5 and later as hwmon devices of ``ina3221`` (millivolts and milliamperes, channels from
-1). Which rails make up the board is a table, never a guess from their names: some overlap.
+JetPack 5 and later as hwmon devices of ``ina3221`` (millivolts and milliamperes, from 1). Which
+rails make up the board is a table, never a guess from their names: some overlap.
 """
 
 from __future__ import annotations
@@ -106,7 +106,6 @@ _SCOPE_WITH_CARRIER = "module and carrier board"
 
 
 def is_jetson(system: System) -> bool:
-    """Whether the device tree names one of NVIDIA's systems on chip."""
     return any(name.startswith("nvidia,tegra") for name in _compatible(system)) or system.exists(
         "etc/nv_tegra_release"
     )

@@ -1,7 +1,7 @@
-"""Joulescope JS110 and JS220, through their own Python package, which is asked for when used.
+"""Joulescope JS110 and JS220, through their own Python package.
 
-The instrument adds up energy by itself; its statistics bring the sum twenty times a second, from
-a JS110 twice, and its own time with it.
+The instrument adds up energy by itself; its statistics bring the sum twenty times a second, from a
+JS110 twice, and its own time with it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ _FIRST_S = 5.0
 
 
 def open_sensor(system: System, argument: str, column: str | None) -> Sensor:
-    """The one Joulescope that is plugged in."""
     try:
         package = importlib.import_module("joulescope")
     except ImportError as error:
@@ -48,7 +47,6 @@ class Joulescope(Meter):
     _device: Any = None
 
     def start(self) -> None:
-        """Open the instrument and wait for its first statistics."""
         try:
             self._device = self.package.scan_require_one(config="auto")
             self._device.open()
@@ -65,7 +63,7 @@ class Joulescope(Meter):
             raise SensorError(f"joulescope: no statistics within {self.first_s:g} s; replug it")
 
     def stop(self) -> None:
-        """Let go of the instrument; it goes on feeding the board."""
+        """It goes on feeding the board."""
         if self._device is not None:
             # What was measured counts even if it was unplugged since.
             with contextlib.suppress(Exception):

@@ -1,7 +1,7 @@
 """The Raspberry Pi 5's power chip: twelve rails, read through the firmware.
 
-The firmware is asked by one ioctl on its mailbox, as vcgencmd does it, without starting a
-process for each sample; where the mailbox is closed to us, vcgencmd itself is started.
+It is asked by one ioctl on its mailbox, as vcgencmd does it, without starting a process for each
+sample; where the mailbox is closed to us, vcgencmd itself is started.
 """
 
 from __future__ import annotations
@@ -43,10 +43,8 @@ _ESTIMATED = "board_estimate"
 def probe(system: System, *, estimate: bool = False) -> Probe:
     """The power chip of a Raspberry Pi 5 or CM5.
 
-    Args:
-        system: the board.
-        estimate: add the channel ``board_estimate``, a fit to what the whole board draws, and
-            make it the total.
+    ``estimate`` adds the channel ``board_estimate``, a fit to what the whole board draws, and makes
+    it the total.
     """
     ask, rails, reason = _find_way(system)
     if ask is None:
@@ -91,11 +89,7 @@ class PowerChip(Sensor):
 
 
 def parse(text: str) -> dict[str, float]:
-    """Milliwatts of each rail that has a current and a voltage.
-
-    Raises:
-        ValueError: there is none: the text is cut off or an error.
-    """
+    """Milliwatts of each rail that has a current and a voltage; a ValueError if none has."""
     whole = {rail: one for rail, one in _readings(text).items() if len(one) == 2}
     if not whole:
         raise ValueError(f"no rails in {text.strip()[:60]!r}")
@@ -105,8 +99,7 @@ def parse(text: str) -> dict[str, float]:
 def rails_of(text: str) -> list[str]:
     """The rails of a first answer, which is what the sensor has from then on.
 
-    Raises:
-        ValueError: there is none, or one of them is there in part or not at all.
+    A ValueError: one of them is there in part or not at all.
     """
     whole, readings = list(parse(text)), _readings(text)
     missing = {rail for rail, reading in readings.items() if len(reading) < 2} - _VOLTS_ONLY
@@ -158,7 +151,7 @@ def _find_way(system: System) -> tuple[Callable[[], str] | None, list[str], str]
 
 
 def _rails(way: Callable[[], str], text: str) -> list[str]:
-    """The rails of an answer; of a later one while it is incomplete."""
+    """Those of an answer; of a later one while it is incomplete."""
     for _ in range(_TRIES - 1):
         try:
             return rails_of(text)
@@ -168,12 +161,7 @@ def _rails(way: Callable[[], str], text: str) -> list[str]:
 
 
 def _ask_mailbox(system: System, device: str) -> str:
-    """vcgencmd's call: size, request, tag, room, length, error, text, end tag.
-
-    Raises:
-        OSError: no such device, or no permission.
-        AgentError: the firmware says that the command failed.
-    """
+    """vcgencmd's call: size, request, tag, room, length, error, text, end tag."""
     words = struct.pack("<6I", 28 + _TEXT_BYTES, 0, _GET_GENCMD_RESULT, _TEXT_BYTES, 0, 0)
     command = COMMAND.encode()
     buffer = bytearray(words + command.ljust(_TEXT_BYTES, b"\0") + bytes(4))

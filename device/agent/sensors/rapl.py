@@ -1,7 +1,7 @@
 """RAPL, the energy counters of x86 CPUs, for hosts.
 
-Only packages and their memory are added up: ``core`` and ``uncore`` lie inside a package, and
-``psys`` contains the packages.
+``core`` and ``uncore`` lie inside a package, and ``psys`` contains the packages: they are not
+added.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ _ZONES = "sys/class/powercap/intel-rapl:*"
 
 
 def probe(system: System) -> Probe:
-    """The counters of this host's CPU packages."""
     rails, total, reasons, missing = [], [], [], []
     for folder in system.glob(_ZONES):
         zone = folder.rpartition("/")[2]
@@ -50,7 +49,6 @@ def probe(system: System) -> Probe:
 
 
 def _problem(rail: Rail, system: System) -> str | None:
-    """Why a counter cannot be read."""
     try:
         rail.read(system)
     except PermissionError:
