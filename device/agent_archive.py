@@ -37,7 +37,6 @@ def on_board_archive() -> bytes:
 
 
 def _pack(program: str, module: str, sources: list[Path]) -> bytes:
-    """An archive of modules of this package that runs ``main`` of one of them."""
     main = _MAIN.format(program=program, package=_PACKAGE, module=module)
     contents = {"__main__.py": main.encode()}
     for path in sources:
@@ -50,11 +49,7 @@ def _pack(program: str, module: str, sources: list[Path]) -> bytes:
 
 
 def write_agent(path: str | Path) -> None:
-    """Write the archive, executable, whole or not at all.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
+    """Write the archive, executable, whole or not at all."""
     data = agent_archive()
     with atomic_write(path) as file:
         file.write(data)

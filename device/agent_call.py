@@ -57,11 +57,7 @@ def measure_here(
 
 
 def agent_result(name: str, status: int, output: bytes, stderr: str) -> Report:
-    """The report that an agent printed, or the error that it ended with.
-
-    Raises:
-        UsageError, DeviceError: as :func:`measure_here`.
-    """
+    """The report that an agent printed, or the error, as :func:`measure_here`."""
     if status == 0 or (status == 1 and output):  # 1: the outputs are wrong, which the report says
         try:
             return dataclasses.replace(read_agent_report(output), machine=name)

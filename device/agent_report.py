@@ -1,7 +1,6 @@
 """The agent's report, read back on this side of the wire and checked before anything trusts it.
 
-What a report must contain is not written down a second time: it is decoded into the agent's own
-dataclasses (``agent/report.py``), field by field.
+It is decoded into the agent's own dataclasses (``agent/report.py``), field by field.
 """
 
 from __future__ import annotations
@@ -26,9 +25,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def read_agent_report(source: bytes | Path, name: str = "the agent's report") -> Report:
-    """Read a report of ``headgate-agent run``, ``profile`` or ``energy``.
-
-    Keys that this version does not know are ignored.
+    """Read a report of ``headgate-agent run``, ``profile`` or ``energy``; unknown keys are ignored.
 
     Args:
         source: The JSON text, or the file that holds it.
@@ -52,11 +49,7 @@ def read_agent_report(source: bytes | Path, name: str = "the agent's report") ->
 
 
 def decode_agent_report(document: Any, name: str) -> Report:
-    """The report that JSON stands for.
-
-    Raises:
-        DeviceError: It is no report, or one that contradicts itself.
-    """
+    """The report that JSON stands for, as :func:`read_agent_report`."""
     if not looks_like_agent_report(document):
         raise DeviceError(
             f"{name} is no report of the agent's; `headgate-agent profile BUNDLE -o FILE` makes one"
@@ -93,7 +86,6 @@ def _refuse_constant(text: str) -> NoReturn:
 
 
 def _check_sense(report: Report) -> None:
-    """What annotations cannot say."""
     for key in ("sha256", "model_sha256"):
         if not _SHA256.fullmatch(value := getattr(report.bundle, key)):
             raise Mismatch(f"bundle.{key} is {value!r}, not a SHA-256")

@@ -28,7 +28,7 @@ _ADVICE = {
 
 
 def storage_error(action: str, path: str | Path, error: OSError) -> StorageError:
-    """The :class:`StorageError` that tells in one line why reading or writing failed."""
+    """What tells in one line why reading or writing failed."""
     reason = _ADVICE.get(error.errno or 0) or why(error)
     return StorageError(f"cannot {action} {path}: {reason}")
 
