@@ -157,7 +157,6 @@ class Manifest:
     """None in bundles that were compiled before there was a check."""
 
     def __post_init__(self) -> None:
-        """Offsets and indices lie inside their tables."""
         for key in ("inputs", "outputs"):
             if not getattr(self, key):
                 raise Mismatch(f"it has no {key}")
@@ -184,8 +183,6 @@ class Manifest:
 
 def check_manifest(manifest: Any) -> Manifest:
     """The manifest, every required key, its type, offsets and indices checked.
-
-    Keys that this version does not know are left alone.
 
     Raises:
         BundleError: the first thing that is wrong, with its place in the manifest.

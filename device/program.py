@@ -1,7 +1,6 @@
 """A loaded network: run it, time it, and see which channels it computed.
 
-The arithmetic of arrays, batches and counts is here; how one sample reaches the machine is the
-business of the subclasses in host.py and runner.py.
+How one sample reaches the machine is the business of the subclasses in ``machines/``.
 """
 
 from __future__ import annotations
@@ -46,13 +45,9 @@ class Execution:
         contents: Callable[[str], bytes],
         machine: str,
     ) -> Execution:
-        """What a runner answered.
+        """What a runner answered; a DeviceError if a result is not there, or of another size.
 
-        Args:
-            contents: gives the bytes of a result by its name; an OSError or KeyError if it cannot.
-
-        Raises:
-            DeviceError: a result is not there, or of another size.
+        ``contents`` gives the bytes of a result by its name, an OSError or KeyError if it cannot.
         """
         arrays = {}
         for name, (dtype, shape) in request.results(manifest, samples).items():
@@ -97,7 +92,7 @@ class Program(ABC):
         """Give back memory, files and connections."""
 
     def close(self) -> None:
-        """Free what the program holds. It cannot run any more; closing twice is harmless."""
+        """Free what it holds. It cannot run any more; closing twice is harmless."""
         if not self._closed:
             self._closed = True
             self._free()
@@ -110,12 +105,11 @@ class Program(ABC):
 
     @property
     def name(self) -> str:
-        """Name of the network."""
         return self.bundle.name
 
     @property
     def layers(self) -> list[dict[str, Any]]:
-        """The manifest's layer table, in the order of :meth:`profile`'s columns."""
+        """The manifest's layer table."""
         return self.bundle.manifest["layers"]
 
     def run(self, inputs: Arrays) -> Any:
@@ -140,15 +134,11 @@ class Program(ABC):
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def outputs(self, inputs: Arrays) -> list[np.ndarray]:
-        """As :meth:`run`, all outputs in order, also of a network that has one or names them."""
+        """As :meth:`run`, but always a list: all outputs in order."""
         return self._run(inputs, Request()).outputs
 
     def scores(self, inputs: Arrays) -> np.ndarray:
-        """As :meth:`run` of a network that has one output.
-
-        Raises:
-            InputError: it has several.
-        """
+        """As :meth:`run` of a network that has one output; an InputError if it has several."""
         names = [tensor["name"] for tensor in self.bundle.manifest["outputs"]]
         if len(names) > 1:
             raise InputError(
@@ -158,25 +148,20 @@ class Program(ABC):
         return self.outputs(inputs)[0]
 
     def time(self, inputs: Arrays, repeat: int = 100, warmup: int = 10) -> np.ndarray:
-        """Latency of each inference in microseconds, timed one by one inside C.
+        """Latency of each inference in microseconds, (N * repeat,) float64, timed one by one in C.
 
-        The N samples are taken in turn, each ``warmup`` times unmeasured and then ``repeat``
-        times. Under QEMU this is the emulator's time and says nothing about a device.
-
-        Returns:
-            (N * repeat,) float64, sample by sample.
+        The N samples are taken in turn, each ``warmup`` times unmeasured and then ``repeat`` times.
+        Under QEMU this is the emulator's time and says nothing about a device.
         """
         execution = self._run(inputs, Request(repeat=repeat, warmup=warmup, times=True))
         assert execution.times_ns is not None
         return execution.times_ns.reshape(-1) / 1e3
 
     def profile(self, inputs: Arrays, repeat: int = 100, warmup: int = 10) -> np.ndarray:
-        """Time spent in each layer in microseconds, measured as in :meth:`time`.
+        """Microseconds in each layer, (N * repeat, layers) float64, columns as :attr:`layers`.
 
-        Reading the clock around every layer adds some tens of nanoseconds to each.
-
-        Returns:
-            (N * repeat, layers) float64, columns as :attr:`layers`.
+        Measured as in :meth:`time`. Reading the clock around every layer adds some tens of
+        nanoseconds to each.
         """
         execution = self._run(inputs, Request(repeat=repeat, warmup=warmup, layers=True))
         assert execution.layer_times_ns is not None
@@ -186,22 +171,15 @@ class Program(ABC):
     def active_counts(self) -> dict[str, np.ndarray]:
         """Active channels of each gate in the last run: name -> (N,) int32.
 
-        Of a pixel gate, the numbers of its tensor that were computed from all inputs.
-
-        Raises:
-            UsageError: nothing was run yet.
+        Of a pixel gate, the numbers of its tensor that were computed from all inputs. A UsageError
+        if nothing was run yet.
         """
         counts = self._last_counts()
         gates = self.bundle.manifest["gates"]
         return {gate["name"]: counts[:, index] for index, gate in enumerate(gates)}
 
     def layer_macs(self) -> np.ndarray:
-        """Multiply-accumulates each layer executed in the last run, (N, layers) int64.
-
-        A layer's MACs are its ``macs_per_pair`` x active inputs x active outputs; a side
-        without a gate is active in all its channels. A pixel gate counts numbers instead of
-        channels, and its layer has ``base_macs`` that are always done.
-        """
+        """Multiply-accumulates each layer executed in the last run, (N, layers) int64."""
         counts = self._last_counts().astype(np.int64)
         macs = np.empty((len(counts), len(self.layers)), np.int64)
         for index, layer in enumerate(self.layers):
@@ -250,7 +228,7 @@ class Program(ABC):
 
 
 def little_endian(array: np.ndarray) -> np.ndarray:
-    """The array in the byte order of a runner's files, itself where it has that."""
+    """In the byte order of a runner's files."""
     return array.astype(array.dtype.newbyteorder("<"), copy=False)
 
 

@@ -1,10 +1,8 @@
 """What a runner is asked for, and what it answers: its command line and files are known here only.
 
-A runner is a bundle's network as a program (``runtime/linux/runner.c``). Whoever starts one
-writes the input files that a :class:`Request` names and reads the results that it names. Files
-hold raw little-endian numbers in C order, samples one after the other.
-
-Boards run this too: Python 3.8, the standard library, nothing else of headgate.
+A runner is a bundle's network as a program (``runtime/linux/runner.c``). Files hold raw
+little-endian numbers in C order, samples one after the other. Boards run this too: Python 3.8, the
+standard library, nothing else of headgate.
 """
 
 from __future__ import annotations
@@ -41,7 +39,7 @@ class Request:
 
     @property
     def found(self) -> list[str]:
-        """Names of the output files, in the order of the network's outputs."""
+        """Likewise of the output files."""
         return [f"output{index}" for index in range(self.outputs)]
 
     @property
@@ -67,11 +65,7 @@ class Request:
     def results(
         self, manifest: Mapping[str, Any], samples: int
     ) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Type and shape of the numbers in each result of so many samples of a bundle's network.
-
-        Returns:
-            Name of the file -> NumPy's name of the type, and (samples, ...).
-        """
+        """Name of each result's file -> NumPy's name of its numbers' type, and its shape."""
         gates, layers = len(manifest["gates"]), len(manifest["layers"])
         others = {
             COUNTS: ("int32", (samples, gates)),

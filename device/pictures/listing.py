@@ -1,8 +1,8 @@
 """Lists the images in a folder.
 
-Hidden files and folders do not count (``.ipynb_checkpoints``, a Mac's ``._x.jpg``), nor folders
-that systems make for themselves, nor files that are no images (``Thumbs.db``, a ``readme.txt``).
-An image that would silently be left out is a DataError, as is a folder that cannot be read.
+Hidden files and folders do not count, nor folders that systems make for themselves, nor files that
+are no images (``Thumbs.db``). An image that would silently be left out is a DataError, as is a
+folder that cannot be read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ _OF_SYSTEMS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"
 
 
 def subfolders(folder: Path) -> list[str]:
-    """The sorted names of the folders in ``folder``."""
     return sorted(entry.name for entry in _entries(folder) if _holds(entry.is_dir))
 
 
@@ -34,7 +33,6 @@ def images_in(folder: Path) -> list[str]:
 
 
 def images_beside_folders(folder: Path) -> list[str]:
-    """The sorted names of the images in ``folder`` itself."""
     entries = [entry for entry in _entries(folder) if not _holds(entry.is_dir)]
     return sorted(entry.name for entry in entries if _counts(entry))
 
@@ -42,11 +40,8 @@ def images_beside_folders(folder: Path) -> list[str]:
 def find_images(folder: Path) -> list[str]:
     """The images in ``folder`` and the folders in it: sorted paths relative to ``folder``.
 
-    Links are followed.
-
-    Raises:
-        DataError: a folder that cannot be read or leads back to itself, a link to nothing, an
-            image that is neither JPEG nor PNG by its name.
+    Links are followed. A folder that leads back to itself, a link to nothing and an image that is
+    neither JPEG nor PNG by its name are DataErrors, too.
     """
     found: list[str] = []
     _collect(folder, "", set(), found)
