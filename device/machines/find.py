@@ -18,11 +18,7 @@ _KINDS: tuple[type[Machine], ...] = (Host, Qemu, SshMachine)
 def find_machine(name: str) -> Machine:
     """The machine called ``name``: one of :func:`list_machines`, or a board that ssh reaches.
 
-    A board is one of the user's inventory (:mod:`headgate.device.boards`), or ``USER@HOST``. It
-    is not connected to before it is used.
-
-    Raises:
-        UsageError: no machine has that name, or the inventory cannot be used.
+    It is not connected to before it is used. A UsageError if no machine has that name.
     """
     for kind in _KINDS:
         if (machine := kind.named(name)) is not None:

@@ -1,8 +1,7 @@
 """One connection to a board, shared by all that is done over it.
 
-It is OpenSSH as a program, so the user's configuration, keys, agent and jump hosts work, and host
-keys are checked by ssh itself. The first ``ssh`` stays as the master that the others go through.
-It lives no longer than this process: it runs ``cat`` on the board, whose input ends with us.
+It is OpenSSH as a program. The first ``ssh`` stays as the master that the others go through. It
+lives no longer than this process: it runs ``cat`` on the board, whose input ends with us.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ _LONGEST_FOLDER = 60
 
 @dataclass(frozen=True)
 class Answer:
-    """How a script on the board ended: its exit status and what it printed."""
+    """How a script on the board ended."""
 
     status: int
     output: bytes
@@ -135,11 +134,11 @@ class Connection:
 
     @property
     def alive(self) -> bool:
-        """Whether there still is a connection, as far as ssh has noticed."""
+        """As far as ssh has noticed."""
         return self._stop.alive and self._master.poll() is None
 
     def close(self) -> None:
-        """End the connection; closing twice is harmless."""
+        """Closing twice is harmless."""
         self._stop()
 
     def __enter__(self) -> Connection:
@@ -199,9 +198,7 @@ class Connection:
     def checked(self, action: str, script: str, *arguments: str) -> bytes:
         """What a script prints; ``action`` says in messages what it does ("look at the disk").
 
-        Raises:
-            DeviceError: the connection is lost, or the script failed.
-            StorageError: it failed because the board's disk is full, or cannot be written.
+        Its failure is an error, too: a StorageError if the disk is full, or cannot be written.
         """
         answer = self.call(script, *arguments)
         if answer.status:
@@ -217,8 +214,7 @@ def _words(options: Mapping[str, str]) -> list[str]:
 def _newer_options(program: str) -> list[str]:
     """Words for what this ssh knows of the newer options: all or none.
 
-    Asked of ssh, as `IgnoreUnknown` would take the place of the user's own, and with it whatever
-    that lets pass.
+    Asked of ssh, as ``IgnoreUnknown`` would take the place of the user's own.
     """
     words = _words(_NEWER_OPTIONS)
     asked = subprocess.run(

@@ -80,23 +80,18 @@ class SshMachine(Machine):
         self._facts: Facts | None = None
 
     def connection(self) -> Connection:
-        """The connection: one for all that is done with this machine, made when needed.
-
-        Raises:
-            ToolMissing: OpenSSH is not installed.
-            DeviceError: the board cannot be reached.
-        """
+        """One for all that is done with this machine, made when needed."""
         if self._connection is None or not self._connection.alive:
             self._connection = Connection(self.name, self.board.address)
         return self._connection
 
     def close(self) -> None:
-        """End the connection; what needs it makes a new one."""
+        """What needs the connection makes a new one."""
         if self._connection is not None:
             self._connection.close()
 
     def facts(self) -> Facts:
-        """Architecture, cores, model and CPU, asked once."""
+        """Asked once."""
         if self._facts is None:
             answer = self.connection().checked("look at the CPU", _LOOK).decode(errors="replace")
             try:
@@ -107,7 +102,6 @@ class SshMachine(Machine):
         return self._facts
 
     def check(self, bundle: Bundle) -> None:
-        """Compare architecture and CPU features with what the board says it has."""
         facts, target = self.facts(), bundle.target
         wanted = self.board.target_of(facts.model)
         remedy = f"recompile it with --target {wanted or 'one of `headgate targets`'}"
@@ -138,10 +132,7 @@ class SshMachine(Machine):
         settings: Settings | None = None,
         inputs: Sequence[Path] = (),
     ) -> Report:
-        """Measure a bundle there: latency, layers, active channels, and energy if wanted.
-
-        Sensor, shunt and column are those of the inventory unless the settings name others.
-        """
+        """Sensor, shunt and column are those of the inventory unless the settings name others."""
         if inputs:
             raise UsageError(
                 f"{self.name} measures on the bundle's own test vectors; give no inputs"

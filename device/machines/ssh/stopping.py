@@ -26,7 +26,6 @@ class Stopper:
         )
 
     def check(self, name: str) -> None:
-        """Let nothing begin any more on the board called ``name``."""
         if self._stopped:
             raise DeviceError(f"{name}: stopped; nothing more is done there")
 
@@ -39,7 +38,7 @@ class Stopper:
             _end(process, group)
 
     def stop(self) -> None:
-        """End all processes, and let none begin; stopping twice is harmless."""
+        """Stopping twice is harmless."""
         with self._lock:
             self._stopped = True
             processes = list(self._processes.items())
