@@ -112,10 +112,7 @@ def find_board(name: str) -> Board:
     return boards[name]
 
 
-def _targets() -> set[str]:
-    return {kind.target for kind in kinds().values()}
-
-
+_Target = Annotated[str, Choice(lambda: {kind.target for kind in kinds().values()})]
 _SensorKind = Annotated[str, Choice(lambda: KINDS)]
 
 
@@ -126,7 +123,7 @@ class _Entry:
     board: Annotated[str, Choice(kinds)]
     host: str
     port: Annotated[int, at_least(1)] | None = None
-    target: Annotated[str, Choice(_targets)] | None = None
+    target: _Target | None = None
     cores: Annotated[int, at_least(1)] | None = None
     sensors: list[_SensorKind] | None = None
     sensor: str | None = None

@@ -28,7 +28,7 @@ from headgate.device.manifest import (
     Signature,
     check_manifest,
 )
-from headgate.device.protocol import RUNNER, WEIGHTS
+from headgate.device.protocol import RUNNER, WEIGHTS, vector_names
 from headgate.errors import BundleError, MissingFile, why
 
 MANIFEST = "manifest.json"
@@ -153,8 +153,8 @@ class Bundle:
         tensors = _read_tensors(self.members[VECTORS])
         groups = []
         for key, wanted in (("inputs", self.facts.inputs), ("outputs", self.facts.outputs)):
-            names = [key] if len(wanted) == 1 else [f"{key[:-1]}{i}" for i in range(len(wanted))]
-            groups.append([_vector(tensors, *pair) for pair in zip(names, wanted, strict=True)])
+            names = zip(vector_names(key, len(wanted)), wanted, strict=True)
+            groups.append([_vector(tensors, *pair) for pair in names])
         samples = {len(array) for group in groups for array in group}
         if len(samples) != 1 or 0 in samples:
             raise BundleError(f"{VECTORS} has unequal samples or none; recompile the bundle")

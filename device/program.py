@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -210,14 +210,7 @@ class Program(ABC):
             inputs = _in_order(manifest["inputs"], inputs)
         arrays = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
         checked = _check_inputs(manifest["inputs"], arrays)
-        request = replace(
-            request,
-            inputs=len(checked),
-            outputs=len(manifest["outputs"]),
-            threads=self.threads,
-            counts=True,
-        )
-        execution = self._execute(checked, request)
+        execution = self._execute(checked, request.of(manifest, self.threads))
         self._counts = execution.counts
         return execution
 

@@ -8,12 +8,17 @@ standard library, nothing else of headgate.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 RUNNER, WEIGHTS = "code/runner", "weights.safetensors"
 """Members of a bundle: the program, and what it is given with ``--weights``."""
 COUNTS, TIMES, LAYERS = "counts", "times", "layers"
+
+
+def vector_names(key: str, count: int) -> list[str]:
+    """Of a bundle's test vectors, which are its ``inputs`` and ``outputs``."""
+    return [key] if count == 1 else [f"{key[:-1]}{index}" for index in range(count)]
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,11 @@ class Request:
         """Names of the other results, which are the runner's options for them as well."""
         chosen = {COUNTS: self.counts, TIMES: self.times, LAYERS: self.layers}
         return [name for name, wanted in chosen.items() if wanted]
+
+    def of(self, manifest: Mapping[str, Any], threads: int) -> Request:
+        """The same of a bundle's network, with its active counts."""
+        inputs, outputs = len(manifest["inputs"]), len(manifest["outputs"])
+        return replace(self, inputs=inputs, outputs=outputs, threads=threads, counts=True)
 
     def command(self, runner: str, weights: str, given: str = "", found: str = "") -> list[str]:
         """The command line, of the paths of the runner and its weights.

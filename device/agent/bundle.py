@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from ..protocol import RUNNER, WEIGHTS
+from ..protocol import RUNNER, WEIGHTS, vector_names
 from .absent import NotMeasured
 from .errors import AgentError, describe
 
@@ -110,7 +110,7 @@ def open_bundle(path: str | Path) -> Bundle:
     try:
         tensors = _tensors(vectors)
         inputs, expected = (
-            [tensors[name] for name in _vector_names(key, len(manifest[key]))]
+            [tensors[name] for name in vector_names(key, len(manifest[key]))]
             for key in ("inputs", "outputs")
         )
         bundle = Bundle(str(path), sha256, manifest, inputs, expected)
@@ -131,10 +131,6 @@ def _sha256(file: IO[bytes]) -> str:
     for chunk in iter(lambda: file.read(_CHUNK_BYTES), b""):
         digest.update(chunk)
     return digest.hexdigest()
-
-
-def _vector_names(key: str, count: int) -> list[str]:
-    return [key] if count == 1 else [f"{key[:-1]}{index}" for index in range(count)]
 
 
 def _tensors(data: bytes) -> dict[str, bytes]:

@@ -6,7 +6,6 @@ All times are taken by the C code inside it; nothing of Python's is in them.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import shutil
 import signal
@@ -97,13 +96,7 @@ class Network:
     def start(self, request: Request, samples: Sequence[int] | None = None) -> Running:
         chosen = list(range(self.bundle.samples)) if samples is None else list(samples)
         folder = _new_folder(self._folder)
-        request = dataclasses.replace(
-            request,
-            inputs=len(self.bundle.inputs),
-            outputs=self.bundle.outputs,
-            threads=self.threads,
-            counts=True,
-        )
+        request = request.of(self.bundle.manifest, self.threads)
         sizes = self.bundle.sample_bytes("inputs")
         for name, data, size in zip(request.given, self.bundle.inputs, sizes):
             path = folder / name

@@ -27,78 +27,32 @@ from .rails import (
 
 @dataclass(frozen=True)
 class Board:
-    """Rails of one board by address, and which add up to it without overlap."""
+    """A board, and which of its rails add up to it without overlap."""
 
     title: str
     modules: tuple[str, ...]
     """NVIDIA's numbers for it, as the device tree's ``compatible`` has them."""
     model: str
     """A pattern for the device tree's ``model``, where the carrier is somebody else's."""
-    rails: dict[int, tuple[str, ...]]
     total: tuple[str, ...]
     carrier: tuple[str, ...] = ()
     """Rails beside the module's that belong to the total where the carrier board has them."""
 
 
-# From NVIDIA's developer guides and device trees, as energymon collected them. The first row that
-# fits counts.
+_SIX = ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V")
+# VIN_SYS_5V0 feeds its fourth rail, VDDQ_VDD2_1V8AO.
+_ORIN = ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0")
+# From NVIDIA's developer guides and device trees, as energymon collected them (JETSON.md has all
+# rails). The first row that fits counts. Thor's supply is on an ina238 of its own.
 BOARDS = (
-    Board(
-        "Jetson Nano",
-        ("p3448", "p3450"),
-        r"Jetson Nano\b",
-        {0x40: ("POM_5V_IN", "POM_5V_GPU", "POM_5V_CPU")},
-        ("POM_5V_IN",),
-    ),
-    Board(
-        "Jetson TX2 NX",
-        ("p3636",),
-        r"TX2 NX|^lanai",
-        {0x40: ("VDD_IN", "VDD_CPU_GPU", "VDD_SOC")},
-        ("VDD_IN",),
-    ),
-    Board(
-        "Jetson TX2",
-        ("p3310", "p3489"),
-        r"TX2|^quill$",
-        {
-            0x40: ("VDD_SYS_GPU", "VDD_SYS_SOC", "VDD_4V0_WIFI"),
-            0x41: ("VDD_IN", "VDD_SYS_CPU", "VDD_SYS_DDR"),
-        },
-        ("VDD_IN",),
-        ("VDD_MUX",),
-    ),
-    Board(
-        "Jetson Xavier NX",
-        ("p3668",),
-        r"Xavier NX",
-        {0x40: ("VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC")},
-        ("VDD_IN",),
-    ),
-    Board(
-        "Jetson AGX Xavier",
-        ("p2888", "p2972"),
-        r"AGX Xavier|^Jetson-AGX$",
-        {0x40: ("GPU", "CPU", "SOC"), 0x41: ("CV", "VDDRQ", "SYS5V")},
-        ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),
-    ),
-    Board(
-        "Jetson Orin Nano or NX",
-        ("p3767",),
-        r"Orin (Nano|NX)",
-        {0x40: ("VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC")},
-        ("VDD_IN",),
-    ),
-    Board(
-        "Jetson AGX Orin",
-        ("p3701",),
-        r"AGX Orin",
-        # VIN_SYS_5V0 feeds VDDQ_VDD2_1V8AO.
-        {0x40: ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"), 0x41: ("VDDQ_VDD2_1V8AO",)},
-        ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),
-    ),
-    # Its supply is on an ina238 of its own.
-    Board("Jetson AGX Thor", ("p3834",), r"AGX Thor", {}, ("VIN",)),
+    Board("Jetson Nano", ("p3448", "p3450"), r"Jetson Nano\b", ("POM_5V_IN",)),
+    Board("Jetson TX2 NX", ("p3636",), r"TX2 NX|^lanai", ("VDD_IN",)),
+    Board("Jetson TX2", ("p3310", "p3489"), r"TX2|^quill$", ("VDD_IN",), ("VDD_MUX",)),
+    Board("Jetson Xavier NX", ("p3668",), r"Xavier NX", ("VDD_IN",)),
+    Board("Jetson AGX Xavier", ("p2888", "p2972"), r"AGX Xavier|^Jetson-AGX$", _SIX),
+    Board("Jetson Orin Nano or NX", ("p3767",), r"Orin (Nano|NX)", ("VDD_IN",)),
+    Board("Jetson AGX Orin", ("p3701",), r"AGX Orin", _ORIN),
+    Board("Jetson AGX Thor", ("p3834",), r"AGX Thor", ("VIN",)),
 )
 _WITHOUT_SENSOR = ("p3448-0003", "p3541")
 _SCOPE = "module with its memory, not what else the carrier board feeds"

@@ -141,12 +141,6 @@ class Connection:
         """Closing twice is harmless."""
         self._stop()
 
-    def __enter__(self) -> Connection:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def call(
         self,
         script: str,

@@ -85,11 +85,6 @@ class SshMachine(Machine):
             self._connection = Connection(self.name, self.board.address)
         return self._connection
 
-    def close(self) -> None:
-        """What needs the connection makes a new one."""
-        if self._connection is not None:
-            self._connection.close()
-
     def facts(self) -> Facts:
         """Asked once."""
         if self._facts is None:
