@@ -69,9 +69,7 @@ def kinds() -> dict[str, Kind]:
 def inventory() -> dict[str, Board]:
     """The user's boards by name; none where there is no inventory.
 
-    Raises:
-        UsageError: a file is no inventory; the message names the place.
-        StorageError: it cannot be read.
+    A file that is none is a UsageError, one that cannot be read a StorageError.
     """
     boards: dict[str, Board] = {}
     home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"

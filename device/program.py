@@ -67,13 +67,7 @@ class Execution:
 class Program(ABC):
     """A network on a machine, ready to run. Made by :func:`headgate.device.load`.
 
-    One thread at a time; load it once more for another thread.
-
-    Example::
-
-        with load("resnet8-fbs-0.5.hgb") as program:
-            scores = program.run(images)          # (N, 3, 32, 32) float32 -> (N, 10)
-            program.active_counts["stage1.conv1"]  # (N,) channels computed for each image
+    One thread at a time; load it once more for another thread. README.md has an example.
     """
 
     def __init__(self, bundle: Bundle, machine: str, threads: int = 1) -> None:
@@ -116,8 +110,7 @@ class Program(ABC):
         """Compute the network's outputs for N samples, one after another.
 
         Args:
-            inputs: (N, ...) float32; a sequence of such arrays, or a table of them by name, if
-                the network has several inputs.
+            inputs: (N, ...) float32; of several, a sequence of such arrays, or a table by name.
 
         Returns:
             (N, ...) float32, a tuple of such arrays if the network has several outputs, or a
@@ -160,8 +153,7 @@ class Program(ABC):
     def profile(self, inputs: Arrays, repeat: int = 100, warmup: int = 10) -> np.ndarray:
         """Microseconds in each layer, (N * repeat, layers) float64, columns as :attr:`layers`.
 
-        Measured as in :meth:`time`. Reading the clock around every layer adds some tens of
-        nanoseconds to each.
+        As :meth:`time`; reading the clock around every layer adds some tens of nanoseconds to each.
         """
         execution = self._run(inputs, Request(repeat=repeat, warmup=warmup, layers=True))
         assert execution.layer_times_ns is not None
@@ -171,8 +163,8 @@ class Program(ABC):
     def active_counts(self) -> dict[str, np.ndarray]:
         """Active channels of each gate in the last run: name -> (N,) int32.
 
-        Of a pixel gate, the numbers of its tensor that were computed from all inputs. A UsageError
-        if nothing was run yet.
+        Of a pixel gate, the numbers that were computed from all inputs. A UsageError before any
+        run.
         """
         counts = self._last_counts()
         gates = self.bundle.manifest["gates"]

@@ -1,8 +1,7 @@
 """What a runner is asked for, and what it answers: its command line and files are known here only.
 
 A runner is a bundle's network as a program (``runtime/linux/runner.c``). Files hold raw
-little-endian numbers in C order, samples one after the other. Boards run this too: Python 3.8, the
-standard library, nothing else of headgate.
+little-endian numbers in C order. Boards run this too: Python 3.8, the standard library.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """A bundle without NumPy, on a board that may have less memory than the bundle has bytes.
 
-Every member is checked against the manifest's SHA-256 before anything of it is used or started.
-Only the test vectors are kept in memory.
+Every member is checked by its SHA-256 first; only the test vectors are kept in memory.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """How long an inference takes, as the C runner measured it, and where the time goes.
 
 Inputs are taken in turn, in rounds, each a process of its own: what differs between rounds (heat,
-clock, where memory lies) shows in the intervals. Times of layers come from other processes than
-times of the whole.
+clock, where memory lies) shows in the intervals. Layers are timed in processes of their own.
 """
 
 from __future__ import annotations

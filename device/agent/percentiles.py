@@ -1,11 +1,10 @@
 """Percentiles of latencies with 95 % intervals, without NumPy.
 
-Runs of one round resemble each other (same heat, same neighbours), so it is rounds that say how
-far a figure can be trusted: sectioning (Asmussen & Glynn, *Stochastic Simulation*, 2007, III.5a;
-of quantiles: Nakayama, ACM TOMACS 24(4), 2014). Around the percentile of all runs lies Student's t
-times the deviations of each round's own percentile from it, in logarithms, because what differs
-between rounds, such as the clock, is a factor. Resampling so few rounds (the bootstrap) is far too
-sure of itself. One round has the distribution-free interval between two order statistics
+Runs of one round resemble each other, so it is rounds that say how far a figure can be trusted:
+sectioning (Asmussen & Glynn, *Stochastic Simulation*, 2007, III.5a; of quantiles: Nakayama, ACM
+TOMACS 24(4), 2014). Around the percentile of all runs lies Student's t times the deviations of each
+round's own percentile from it, in logarithms, because what differs between rounds, such as the
+clock, is a factor. One round has the distribution-free interval between two order statistics
 (Thompson, Ann. Math. Statist. 7, 1936; David & Nagaraja, *Order Statistics*, 2003, 7.1), too sure
 of itself where runs resemble each other.
 

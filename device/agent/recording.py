@@ -1,7 +1,6 @@
 """Polling a sensor, its samples of power or energy, and the energy between two moments.
 
-Times are nanoseconds of the board's monotonic clock. Whatever is odd about the samples is counted,
-never smoothed over.
+Times are the board's monotonic clock in ns. What is odd about samples is counted, never smoothed.
 """
 
 from __future__ import annotations

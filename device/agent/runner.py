@@ -87,8 +87,7 @@ class Network:
     def run(self, request: Request = _ONCE, samples: Sequence[int] | None = None) -> Execution:
         """Run some of the bundle's samples, by number; all if None.
 
-        Times of the whole and of layers are not to be requested together: a clock around each layer
-        disturbs the whole.
+        Request times of the whole apart from those of layers, whose clocks disturb the whole.
         """
         with self.start(request, samples) as run:
             return run.result()

@@ -1,8 +1,7 @@
 """Lists the images in a folder.
 
-Hidden files and folders do not count, nor folders that systems make for themselves, nor files that
-are no images (``Thumbs.db``). An image that would silently be left out is a DataError, as is a
-folder that cannot be read.
+Hidden files, what systems make for themselves and what is no image (``Thumbs.db``) do not count. An
+image that would silently be left out, and a folder that cannot be read, are DataErrors.
 """
 
 from __future__ import annotations

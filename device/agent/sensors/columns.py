@@ -1,8 +1,7 @@
 """Lines of CSV from a meter: which columns are time and power, and what their figures mean.
 
 Power is a column whose name ends in ``_uw``, ``_mw`` or ``_w``; else one of volts times one of
-amperes. Where several would do, one has to be named: a meter's first column may be one rail of
-many.
+amperes. Where several would do, one has to be named: the first may be one rail of many.
 """
 
 from __future__ import annotations

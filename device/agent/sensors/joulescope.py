@@ -1,7 +1,6 @@
 """Joulescope JS110 and JS220, through their own Python package.
 
-The instrument adds up energy by itself; its statistics bring the sum twenty times a second, from a
-JS110 twice, and its own time with it.
+Statistics bring the sum of energy twenty times a second, a JS110's twice, and its own time.
 """
 
 from __future__ import annotations

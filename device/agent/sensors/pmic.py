@@ -43,8 +43,7 @@ _ESTIMATED = "board_estimate"
 def probe(system: System, *, estimate: bool = False) -> Probe:
     """The power chip of a Raspberry Pi 5 or CM5.
 
-    ``estimate`` adds the channel ``board_estimate``, a fit to what the whole board draws, and makes
-    it the total.
+    ``estimate`` makes ``board_estimate``, a fit to what the whole board draws, the total.
     """
     ask, rails, reason = _find_way(system)
     if ask is None:
@@ -97,10 +96,7 @@ def parse(text: str) -> dict[str, float]:
 
 
 def rails_of(text: str) -> list[str]:
-    """The rails of a first answer, which is what the sensor has from then on.
-
-    A ValueError: one of them is there in part or not at all.
-    """
+    """The rails of a first answer, and so of the sensor; a ValueError if one is not complete."""
     whole, readings = list(parse(text)), _readings(text)
     missing = {rail for rail, reading in readings.items() if len(reading) < 2} - _VOLTS_ONLY
     if _RAILS & readings.keys():

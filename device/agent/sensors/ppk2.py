@@ -1,9 +1,8 @@
 """Nordic's Power Profiler Kit II as an ampere meter, through the package ppk2-api.
 
-It measures current only: power is current times the voltage that you say the supply has. It sends
-100,000 samples a second, which a thread of the package's takes from the port. Decoding them all in
-Python would take more than a small board has, so that of each tenth of a second a few bursts are
-decoded.
+Power is current times the voltage that you say the supply has. It sends 100,000 samples a second;
+as decoding them all would take more than a small board has, a few bursts of each tenth of a second
+are decoded.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """RAPL, the energy counters of x86 CPUs, for hosts.
 
-``core`` and ``uncore`` lie inside a package, and ``psys`` contains the packages: they are not
-added.
+``core`` and ``uncore`` lie inside a package, ``psys`` contains the packages: none is added.
 """
 
 from __future__ import annotations

@@ -63,10 +63,6 @@ def deploy(bundle: str | Path, machine: SshMachine, progress: Progress | None = 
         MissingFile, BundleError: there is no such bundle, it is damaged or for another CPU.
         StorageError: the board's disk has no space, or is not ours to write.
         DeviceError: the board cannot be reached, or dropped off.
-
-    Example::
-
-        deploy("resnet8-rpi4.hgb", SshMachine(find_board("pi@kitchen.local")))
     """
     path = Path(bundle)
     opened = Bundle.open(path)

@@ -1,8 +1,7 @@
 """Files on a board, kept under their SHA-256 in ``~/.cache/headgate``.
 
-A file has that name only when its contents were verified on the board. What is on its way is in
-``NAME.part``; ``NAME.lock`` is a link to the number of the process that appends to it, as two must
-not.
+A file has that name only when it was verified on the board. What is on its way is in ``NAME.part``;
+``NAME.lock`` is a link to the number of the one process that appends to it.
 """
 
 from __future__ import annotations
