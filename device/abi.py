@@ -17,8 +17,6 @@ RunFunction = ctypes.CFUNCTYPE(
 
 
 class Tensor(ctypes.Structure):
-    """headgate_tensor."""
-
     _fields_ = (
         ("name", c_char_p),
         ("rank", c_int32),
@@ -28,20 +26,14 @@ class Tensor(ctypes.Structure):
 
 
 class Layer(ctypes.Structure):
-    """headgate_layer."""
-
     _fields_ = (("name", c_char_p), ("operator_name", c_char_p))
 
 
 class Gate(ctypes.Structure):
-    """headgate_gate."""
-
     _fields_ = (("name", c_char_p), ("channels", c_int32), ("count_offset", c_size_t))
 
 
 class Network(ctypes.Structure):
-    """headgate_network."""
-
     _fields_ = (
         ("abi", c_uint32),
         ("name", c_char_p),

@@ -37,8 +37,6 @@ _COPY_AGAIN = "copy or compile it again"
 # All that zipfile is known to raise for a damaged archive.
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
-    zipfile.LargeZipFile,
-    NotImplementedError,
     RuntimeError,
     EOFError,
     KeyError,
@@ -58,11 +56,6 @@ class Bundle:
 
     Raises:
         BundleError: the manifest lacks a key or contradicts the members.
-
-    Example::
-
-        bundle = Bundle.open("resnet8-rpi4.hgb")
-        print(bundle.target["name"], bundle.manifest["arena_bytes"])
     """
 
     def __init__(self, manifest: Mapping[str, Any], members: Mapping[str, bytes]) -> None:

@@ -55,11 +55,6 @@ def stored_archive(
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     """As :func:`headgate.device.agent.whole_file.whole_file`, with errors of headgate's.
 
-    Example::
-
-        with atomic_write("report.json") as file:
-            file.write(data)
-
     Raises:
         StorageError: the block or the writing raised an OSError (a full disk, no permission),
             or ``path`` is a folder or a device.

@@ -50,8 +50,6 @@ Shape = Annotated[
 
 @dataclass(frozen=True)
 class Target:
-    """What the code is for."""
-
     name: str
     triple: str
     cpu: str
@@ -123,8 +121,6 @@ class Checked:
 
 @dataclass(frozen=True)
 class Member:
-    """A file of the archive."""
-
     sha256: Annotated[str, SHA256]
     bytes: Amount
 

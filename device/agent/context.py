@@ -25,8 +25,6 @@ _UNSYNCHRONISED_US = 16_000_000
 
 @dataclass(frozen=True)
 class Memory:
-    """Of the whole machine, in MiB."""
-
     total_mib: int
     available_mib: int
     swap_used_mib: int

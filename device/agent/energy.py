@@ -9,11 +9,11 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
-from typing import Protocol
 
 from .absent import NotMeasured
 from .errors import SensorError
 from .recording import Recording, integrate, record, thin
+from .runner import Burst, NetworkLoad
 from .sensors.base import Sensor
 from .settings import Plan
 from .system import System
@@ -26,30 +26,6 @@ _LEAST_CPU_SHARE = 0.9
 _MOST_POLLING_SHARE = 0.05
 _BY_THE_RULES = Plan()
 _NOISE = 0.02  # of a power sensor, from one ten seconds to the next
-
-
-@dataclass(frozen=True)
-class Burst:
-    """Inferences that were done back to back."""
-
-    start_ns: int
-    end_ns: int
-    inferences: int
-    inference_s: float  # all of them together, by the C runner's clock
-    cpu_share: float = 1.0
-    """Of that time, how much the runner held a CPU."""
-
-
-class Load(Protocol):
-    """What is measured: bursts of inferences of one input."""
-
-    def inference_s(self, sample: int) -> float:
-        """About how long one takes."""
-
-    def burst(
-        self, sample: int, inferences: int, during: Callable[[Callable[[float], bool]], None]
-    ) -> Burst:
-        """Infer so often, calling ``during`` with a function that waits for the end."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +93,7 @@ class Energy:
 
 
 def measure_energy(
-    load: Load, samples: int, sensor: Sensor, system: System, plan: Plan = _BY_THE_RULES
+    load: NetworkLoad, samples: int, sensor: Sensor, system: System, plan: Plan = _BY_THE_RULES
 ) -> Energy:
     """Measure the idle board, then the windows."""
     recording = Recording(sensor)
@@ -181,7 +157,12 @@ def _until(system: System, end_ns: int) -> Callable[[float], bool]:
 
 
 def _long_enough(
-    load: Load, sample: int, inference_s: float, plan: Plan, recording: Recording, system: System
+    load: NetworkLoad,
+    sample: int,
+    inference_s: float,
+    plan: Plan,
+    recording: Recording,
+    system: System,
 ) -> Burst:
     """A burst of at least the window's length; its samples are in the recording."""
     margin = 1.02

@@ -187,18 +187,15 @@ class Recording:
 
     def _add_total(self, time_ns: int, names: list[str], values: dict[str, float]) -> None:
         samples = len(self.total.times_ns)
-        self.total.add(time_ns, self._sum(names, values))
+        if self.sensor.kind == COUNTER:
+            values = {name: self.channels[name].values[-1] for name in names}
+        self.total.add(time_ns, sum(values[name] for name in names))
         resets = sum(self.channels[name].resets for name in names)
         # Rails are unwrapped before they are added, so the sum itself never goes back; what is
         # missing in one of them is missing here. A sample that was dropped ends no interval.
         if resets > self._resets_passed_on and len(self.total.times_ns) > samples:
             self.total.reset_ends_ns.append(time_ns)
             self._resets_passed_on = resets
-
-    def _sum(self, names: list[str], values: dict[str, float]) -> float:
-        if self.sensor.kind != COUNTER:
-            return sum(values[name] for name in names)
-        return sum(self.channels[name].values[-1] for name in names)
 
     def rails_mw(self, start_ns: int, end_ns: int) -> dict[str, float]:
         seconds = (end_ns - start_ns) / 1e9

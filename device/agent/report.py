@@ -26,8 +26,6 @@ NOT_COUNTED = NotMeasured("counted for emulated machines only, for example qemu:
 
 @dataclass(frozen=True)
 class Target:
-    """What a bundle was compiled for."""
-
     name: str
     arch: str
     cpu: str
@@ -37,8 +35,6 @@ class Target:
 
 @dataclass(frozen=True)
 class Measured:
-    """The bundle that was measured."""
-
     name: str
     path: str
     sha256: str
@@ -50,8 +46,6 @@ class Measured:
 
 @dataclass(frozen=True)
 class Circumstances:
-    """The machine before, during and after the runs."""
-
     before: Context
     during: Watched | NotMeasured
     after: Context

@@ -9,12 +9,13 @@ import contextlib
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import tempfile
 import threading
 import time
 from array import array
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -22,10 +23,12 @@ from typing import Any
 
 from ..protocol import COUNTS, LAYERS, RUNNER, TIMES, WEIGHTS, Request
 from .bundle import Bundle
-from .cpus import Queue, pinned
+from .cpus import Queue, cpu_share, pinned
 from .errors import AgentError, describe, last_words
+from .watch import Watch
 
 _ONCE = Request()
+_CALIBRATION_RUNS = 5
 _CODES = {"int32": "i", "uint64": "Q"}  # of the module array
 
 
@@ -223,6 +226,47 @@ class Running:
         stderr = self._read("stderr")
         said = "" if stderr.strip() else "the runner failed: "
         return f"{bundle.path}: {said}{last_words(code, stderr)}"
+
+
+@dataclass(frozen=True)
+class Burst:
+    """Inferences that were done back to back."""
+
+    start_ns: int
+    end_ns: int
+    inferences: int
+    inference_s: float  # all of them together, by the C runner's clock
+    cpu_share: float = 1.0
+    """Of that time, how much the runner held a CPU."""
+
+
+class NetworkLoad:
+    """Bursts of inferences of one of the bundle's test vectors, one process each."""
+
+    def __init__(self, network: Network, watch: Watch) -> None:
+        self._network = network
+        self._watch = watch
+
+    def inference_s(self, sample: int) -> float:
+        request = Request(warmup=1, repeat=_CALIBRATION_RUNS, times=True)
+        done = self._network.run(request, [sample])
+        return statistics.median(done.times_ns[0]) / 1e9
+
+    def burst(
+        self, sample: int, inferences: int, during: Callable[[Callable[[float], bool]], None]
+    ) -> Burst:
+        """Infer so often, while ``during`` is called with a function that waits for the end."""
+        request = Request(warmup=1, repeat=inferences, times=True)
+        running = self._network.start(request, [sample])
+        with self._watch.watch() as ended, running:
+            during(running.wait)
+            done = running.result()
+            ended(done.ended_ns)
+        total_ns = sum(done.times_ns[0])
+        # The process ends right after the last inference, and loading lies before the first.
+        inference_s = total_ns / 1e9
+        share = cpu_share(done.cpu_s, inference_s, [done.waited_share])
+        return Burst(done.ended_ns - total_ns, done.ended_ns, inferences, inference_s, share)
 
 
 def _roomy_folder() -> str | None:

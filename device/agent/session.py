@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import shlex
-import statistics
 import sys
 from argparse import Namespace
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from ..protocol import Request
 from . import VERSION
 from .absent import NotMeasured
 from .bundle import Bundle, Check, check_outputs, open_bundle
 from .context import context_warnings, read_context
-from .cpus import choose_cpus, cpu_share, parse_cpus
-from .energy import Burst, Energy, measure_energy
+from .cpus import choose_cpus, parse_cpus
+from .energy import Energy, measure_energy
 from .errors import SensorError, UsageError
 from .frequency import governor
 from .latency import Latency, active_channels, measure_latency
 from .report import SCHEMA, Circumstances, Report, gist, invalid_because, measured, write
-from .runner import Execution, Network
+from .runner import Execution, Network, NetworkLoad
 from .sensors import Sensor
 from .settings import Plan
 from .system import System
 from .watch import Watch
 
 _NOT_ASKED = NotMeasured("not asked for")
-_CALIBRATION_RUNS = 5
 
 
 class Session:
@@ -126,31 +122,3 @@ class Session:
             latency=self.latency,
             energy=self.energy,
         )
-
-
-class NetworkLoad:
-    """Bursts of inferences of one of the bundle's test vectors, one process each."""
-
-    def __init__(self, network: Network, watch: Watch) -> None:
-        self._network = network
-        self._watch = watch
-
-    def inference_s(self, sample: int) -> float:
-        request = Request(warmup=1, repeat=_CALIBRATION_RUNS, times=True)
-        done = self._network.run(request, [sample])
-        return statistics.median(done.times_ns[0]) / 1e9
-
-    def burst(
-        self, sample: int, inferences: int, during: Callable[[Callable[[float], bool]], None]
-    ) -> Burst:
-        request = Request(warmup=1, repeat=inferences, times=True)
-        running = self._network.start(request, [sample])
-        with self._watch.watch() as ended, running:
-            during(running.wait)
-            done = running.result()
-            ended(done.ended_ns)
-        total_ns = sum(done.times_ns[0])
-        # The process ends right after the last inference, and loading lies before the first.
-        inference_s = total_ns / 1e9
-        share = cpu_share(done.cpu_s, inference_s, [done.waited_share])
-        return Burst(done.ended_ns - total_ns, done.ended_ns, inferences, inference_s, share)

@@ -97,10 +97,9 @@ class Target:
         status = os.fstat(descriptor)
         if not stat.S_ISBLK(status.st_mode):
             raise DeviceError(f"{self.path} is no disk any more; plug it in again, and try again")
-        found = [other for other in list_disks(self.root) if other.name == disk.name]
-        if not found:
+        now = next((one for one in list_disks(self.root) if one.name == disk.name), None)
+        if now is None:
             raise DeviceError(f"{self.path} {_GONE}")
-        now = found[0]
         number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
         length = os.lseek(descriptor, 0, os.SEEK_END)
         for fact, before, after in (

@@ -40,7 +40,7 @@ def load(bundle: Bundle | str | Path, machine: str = "host", threads: int = 1) -
 
     Args:
         bundle: a bundle or its path; a file is verified first.
-        machine: one of :func:`headgate.device.list_machines`.
+        machine: one of :func:`headgate.device.list_machines`, or a board.
         threads: how many share the work of each layer; results are the same bits for any number.
 
     Raises:
@@ -49,10 +49,6 @@ def load(bundle: Bundle | str | Path, machine: str = "host", threads: int = 1) -
         BundleError: it is damaged, or for another target than the machine.
         ToolMissing: the emulator is not installed.
         DeviceError: the machine refuses it.
-
-    Example::
-
-        program = load("resnet8-fbs-0.5.hgb", machine="qemu:rpi4")
     """
     if not 1 <= threads <= MAX_THREADS:
         raise UsageError(f"threads={threads}: 1 to {MAX_THREADS} can share a network")

@@ -18,8 +18,7 @@ from headgate.device.agent.bundle import Check, check_outputs, open_bundle
 from headgate.device.agent.errors import AgentError, UsageError
 from headgate.device.agent.latency import measure_latency
 from headgate.device.agent.percentiles import _student, percentile, summarize
-from headgate.device.agent.runner import Network
-from headgate.device.agent.session import NetworkLoad
+from headgate.device.agent.runner import Network, NetworkLoad
 from headgate.device.agent.settings import Plan
 from headgate.device.agent.system import System
 from headgate.device.agent.watch import Watch

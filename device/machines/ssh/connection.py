@@ -53,8 +53,6 @@ _LONGEST_FOLDER = 60
 
 @dataclass(frozen=True)
 class Answer:
-    """How a script on the board ended."""
-
     status: int
     output: bytes
     stderr: str

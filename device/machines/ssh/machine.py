@@ -52,8 +52,6 @@ _NO_PYTHON = 127
 
 @dataclass(frozen=True)
 class Facts:
-    """What a board says about itself."""
-
     arch: str
     cores: int
     model: str
