@@ -6,7 +6,6 @@ It is decoded into the agent's own dataclasses (``agent/report.py``), field by f
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,13 +14,12 @@ from headgate.device.agent.energy import Energy, Stretch
 from headgate.device.agent.latency import Latency
 from headgate.device.agent.percentiles import Summary
 from headgate.device.agent.report import SCHEMA, Report
-from headgate.device.schema import Mismatch, decode
+from headgate.device.schema import SHA256, Mismatch, decode
 from headgate.errors import DeviceError, MissingFile, why
 
 PERCENTILES = ("p50", "p90", "p95", "p99")
 
 _MOST_BYTES = 64 << 20
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def read_agent_report(source: bytes | Path, name: str = "the agent's report") -> Report:
@@ -87,7 +85,7 @@ def _refuse_constant(text: str) -> NoReturn:
 
 def _check_sense(report: Report) -> None:
     for key in ("sha256", "model_sha256"):
-        if not _SHA256.fullmatch(value := getattr(report.bundle, key)):
+        if not SHA256.holds(value := getattr(report.bundle, key)):
             raise Mismatch(f"bundle.{key} is {value!r}, not a SHA-256")
     if report.valid == bool(report.invalid_because):
         raise Mismatch("valid and invalid_because contradict each other")

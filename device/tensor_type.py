@@ -63,4 +63,3 @@ C_TYPES = {
     "float64": "double",
     **{f"{kind}{bits}": f"{kind}{bits}_t" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
 }
-"""The C type of each dtype."""

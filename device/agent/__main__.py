@@ -150,19 +150,18 @@ def _sensors(options: argparse.Namespace) -> int:
     """What there is, or, of one that was named, what it reads."""
     system = System(options.root)
     if (options.sensor or AUTO) == AUTO:
-        found = {
+        found: dict[str, Any] = {
             kind: [_facts(system, sensor) for sensor in probe.sensors] or NotMeasured(probe.absent)
             for kind, probe in probe_all(system, options.shunt_uohm).items()
         }
-        write(to_json(found), options.report)
     else:
         sensor = choose(system, options.sensor, options.shunt_uohm, options.column)
         sensor.start()
         try:
-            facts = _facts(system, sensor)
+            found = _facts(system, sensor)
         finally:
             sensor.stop()
-        write(to_json(facts), options.report)
+    write(to_json(found), options.report)
     return 0
 
 

@@ -67,7 +67,6 @@ class Energy:
     total: list[str]
     channels: dict[str, str]
     rate_hz: float
-    """As achieved."""
     polling_share: float
     """Share of the time spent reading the sensor: it is in gross and idle energy, not in net."""
     idle: Stretch
@@ -78,7 +77,6 @@ class Energy:
     latency_ms: float
     energy_delay_mj_ms: float
     oddities: dict[str, int]
-    """Counts of failed reads, duplicates, wraps and the like."""
     trace: list[tuple[float, float]]
     """Seconds and milliwatts; evenly thinned where there are thousands."""
     invalid_because: list[str]

@@ -45,7 +45,6 @@ class Summary:
     minimum: float
     maximum: float
     percentiles: dict[str, Percentile]
-    """``p50``, ``p90``, ``p95``, ``p99``."""
     drift: float
     """Median of the last third of the rounds over that of the first third, minus one."""
     drifted: bool

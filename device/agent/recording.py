@@ -71,13 +71,10 @@ class Series:
 
     def usual_interval_ns(self) -> float:
         """Median distance of samples; 0 if there are fewer than two."""
-        if len(self.times_ns) < 2:
+        times = self.times_ns
+        if len(times) < 2:
             return 0.0
-        return float(
-            statistics.median(
-                later - earlier for earlier, later in zip(self.times_ns, self.times_ns[1:])
-            )
-        )
+        return float(statistics.median(later - earlier for earlier, later in zip(times, times[1:])))
 
     def power_mw(self) -> list[tuple[int, float]]:
         """Time and power of each sample; of a counter, the mean since the sample before."""

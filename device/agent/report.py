@@ -84,9 +84,7 @@ class Report:
     arguments: list[str]
     valid: bool
     invalid_because: list[str]
-    """Why the figures do not count."""
     warnings: list[str]
-    """What makes the figures less certain."""
     bundle: Measured
     context: Circumstances
     outputs: Check | NotMeasured
@@ -152,16 +150,12 @@ def gist(report: Report) -> str:
     return "\n".join(lines)
 
 
-def dump(data: Any) -> str:
-    return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
 def write(data: Any, path: str | None) -> None:
     """Write plain data as JSON to a file, whole or not at all, or to stdout.
 
     What is there and is no regular file, such as a pipe, is written to and stays what it is.
     """
-    text = dump(data)
+    text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if path is None:
         try:
             sys.stdout.write(text)

@@ -34,15 +34,16 @@ _CODES = {"int32": "i", "uint64": "Q"}  # of the module array
 
 @dataclass(frozen=True)
 class Execution:
-    """What one process of the runner brought back, for S samples; times only if asked for."""
+    """What one process of the runner brought back, for S samples; times only if asked for.
+
+    ``counts`` are (S, gates) active channels, ``times_ns`` (S, repeat), ``layer_times_ns`` (S,
+    repeat, layers).
+    """
 
     outputs: list[bytes]
     counts: list[list[int]]
-    """(S, gates) active channels."""
     times_ns: list[list[int]]
-    """(S, repeat)"""
     layer_times_ns: list[list[list[int]]]
-    """(S, repeat, layers)"""
     ended_ns: int
     """After the process had gone, by the board's monotonic clock."""
     cpu_s: float

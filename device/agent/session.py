@@ -92,12 +92,6 @@ class Session:
 
     def finish(self, *problems: str) -> int:
         """Write the report, with more reasons why it does not count; 1 if the outputs are wrong."""
-        report = self._report(problems)
-        write(report.to_json(), self._options.report)
-        print(gist(report), file=sys.stderr if self._options.report is None else sys.stdout)
-        return 1 if isinstance(self.outputs, Check) and not self.outputs.passed else 0
-
-    def _report(self, problems: tuple[str, ...]) -> Report:
         context = Circumstances(self._before, self.watch.result(), read_context(self.system))
         reasons = [*invalid_because(context, self.outputs, self.energy), *problems]
         # An emulator's figures are the same on a machine that is busy.
@@ -107,7 +101,7 @@ class Session:
             warnings += self.latency.warnings()
         if isinstance(self.energy, Energy):
             warnings += [f"energy: {warning}" for warning in self.energy.warnings]
-        return Report(
+        report = Report(
             schema=SCHEMA,
             agent=VERSION,
             verb=self._options.verb,
@@ -122,3 +116,6 @@ class Session:
             latency=self.latency,
             energy=self.energy,
         )
+        write(report.to_json(), self._options.report)
+        print(gist(report), file=sys.stderr if self._options.report is None else sys.stdout)
+        return 1 if isinstance(self.outputs, Check) and not self.outputs.passed else 0

@@ -23,20 +23,15 @@ _CPU_COOLER = re.compile(r"cpu|processor|balanced", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Throttle:
-    """What the witnesses say at one moment."""
+    """What the witnesses say at one moment; events are counted since boot."""
 
     firmware_bits: int | NotMeasured
-    """Of a Raspberry Pi."""
     undervoltage_alarm: bool | NotMeasured
-    """Of a Raspberry Pi's ``rpi_volt``."""
     overcurrent_events: dict[str, int] | NotMeasured
-    """Of a Jetson, since boot."""
     core_throttle_events: int | NotMeasured
-    """Of an x86 CPU, since boot, all cores."""
     cpu_cooling_states: dict[str, int]
     """Cooling device of the CPU -> its state; 0 is no cooling."""
     frequency_limits_khz: dict[str, int]
-    """cpufreq policy -> ``scaling_max_freq``."""
 
 
 def read_throttle(system: System) -> Throttle:

@@ -28,18 +28,15 @@ _FIRMWARE_PERIOD_NS = 1_000_000_000
 
 @dataclass(frozen=True)
 class Watched:
-    """What was seen during all runs."""
+    """What was seen during all runs: bits and alarm if set at some time, of states the highest."""
 
     clock: ClockRange | NotMeasured
     """Of all together, which may differ without changing."""
     hottest_celsius: float | NotMeasured
     firmware_bits: int | NotMeasured
-    """All that were set at some time."""
     clocks: dict[str, ClockRange] = field(default_factory=dict)
     undervoltage_alarm: bool | NotMeasured = NOT_LOOKED
-    """Whether it was raised at some time."""
     cpu_cooling_states: dict[str, int] = field(default_factory=dict)
-    """The highest of each device."""
 
 
 class Watch:

@@ -29,7 +29,6 @@ _ON_REQUEST: dict[str, Callable[[System, str, str | None], Sensor]] = {
 }
 KINDS = (*_PROBES, *_ON_REQUEST)
 AUTO = "auto"
-"""The first kind of which the board has one."""
 
 
 def kind_of(wanted: str) -> str:

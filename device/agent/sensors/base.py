@@ -21,7 +21,6 @@ class Channel:
     scope: str
     """``board``, ``module``, ``rail``, ``cpu``, ``memory`` or ``external``."""
     source: str
-    """The file, program or port."""
     wraps_at_mj: float | None = None
 
 
@@ -44,7 +43,6 @@ class Sensor(ABC):
     """The channels whose sum is what it measures as a whole, which ``scope`` has in words."""
     scope: str
     rate_hz: float
-    """How often polling it is worth while."""
     warnings: list[str] = field(default_factory=list)
     system: System = field(default_factory=System)
 

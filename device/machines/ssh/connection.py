@@ -75,12 +75,9 @@ class Connection:
         if program is None:
             raise ToolMissing(f"board {name} needs OpenSSH: sudo apt install openssh-client")
         # Private: mkdtemp makes it 0700, and who can use the socket is on the board.
-        parent = tempfile.gettempdir()
-        self._folder = Path(
-            tempfile.mkdtemp(
-                prefix="headgate-", dir=parent if len(parent) <= _LONGEST_FOLDER else "/tmp"
-            )
-        )
+        usual = tempfile.gettempdir()
+        parent = usual if len(usual) <= _LONGEST_FOLDER else "/tmp"
+        self._folder = Path(tempfile.mkdtemp(prefix="headgate-", dir=parent))
         options = [*_words(_OPTIONS), *_newer_options(program)]
         port = [] if address.port is None else ["-p", str(address.port)]
         # ssh expands per cent signs in this path.

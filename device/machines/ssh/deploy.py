@@ -41,11 +41,10 @@ done
 
 @dataclass(frozen=True)
 class Deployment:
-    """A bundle on a board, and the agent that measures it there."""
+    """A bundle (``path``, ``bytes``) on a board, and the agent that measures it there."""
 
     board: str
     path: str
-    """Of the bundle, as ``bytes``."""
     agent: str
     bytes: int
     copied_bytes: int

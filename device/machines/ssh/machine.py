@@ -120,10 +120,7 @@ class SshMachine(Machine):
         return RemoteProgram(bundle, self.name, self.connection(), threads)
 
     def measure(
-        self,
-        bundle: Bundle | str | Path,
-        settings: Settings | None = None,
-        inputs: Sequence[Path] = (),
+        self, bundle: Bundle | str | Path, settings: Settings, inputs: Sequence[Path] = ()
     ) -> Report:
         """Sensor, shunt and column are those of the inventory unless the settings name others."""
         if inputs:
@@ -131,7 +128,7 @@ class SshMachine(Machine):
                 f"{self.name} measures on the bundle's own test vectors; give no inputs"
             )
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        settings, board = settings or Settings(), self.board
+        board = self.board
         settings = replace(
             settings,
             sensor=settings.sensor or board.sensor,
