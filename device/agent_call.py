@@ -13,8 +13,9 @@ from pathlib import Path
 
 from headgate.device.agent.report import Report
 from headgate.device.agent.settings import Settings
-from headgate.device.agent_archive import FILE_NAME, write_agent
+from headgate.device.agent_archive import FILE_NAME, agent_archive
 from headgate.device.agent_report import read_agent_report
+from headgate.device.files import atomic_write
 from headgate.errors import DeviceError, HeadgateError, UsageError
 
 _WRONG_USAGE, _NO_SENSOR = 2, 3
@@ -43,7 +44,8 @@ def measure_here(
     """
     with tempfile.TemporaryDirectory(prefix="headgate-") as folder:
         agent = Path(folder) / FILE_NAME
-        write_agent(agent)
+        with atomic_write(agent) as file:
+            file.write(agent_archive())
         command = [sys.executable, "-I", str(agent), "profile", str(bundle)]
         command += [word for path in inputs for word in ("--input", str(path))]
         command += ["--emulator", shlex.join(emulator)] if emulator else []

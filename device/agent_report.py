@@ -25,9 +25,7 @@ _MOST_BYTES = 64 << 20
 def read_agent_report(source: bytes | Path, name: str = "the agent's report") -> Report:
     """Read a report of ``headgate-agent run``, ``profile`` or ``energy``; unknown keys are ignored.
 
-    Args:
-        source: The JSON text, or the file that holds it.
-        name: What errors call the text; a file has its own name.
+    ``source`` is the JSON text, ``name`` what errors call it, or the file that holds it.
 
     Raises:
         MissingFile: There is no such file.

@@ -59,19 +59,14 @@ SHA256 = Demand("a SHA-256", lambda text: re.fullmatch("[0-9a-f]{64}", text) is 
 
 
 def decode(kind: type[T], data: Any, place: str = "", *, strict: bool = False) -> T:
-    """The ``kind``, a dataclass, that plain data stands for.
+    """The ``kind``, a dataclass, that plain data stands for, as a JSON or TOML reader returned it.
 
     Args:
-        data: what a JSON or TOML reader returned.
         place: where the data lies, put before the names of its keys.
         strict: refuse keys that no field has; without it they are left alone.
 
     Raises:
         Mismatch: the first thing that is not as annotated.
-
-    Example:
-        >>> decode(Board, {"host": "pi", "prot": 22}, strict=True)
-        Mismatch: unknown key 'prot'. Did you mean 'port'?
     """
     decoded: T = _decode(kind, data, place, strict)
     return decoded
