@@ -32,10 +32,8 @@ def measure_here(
 ) -> Report:
     """Measure a bundle on this machine with the agent, as a board would.
 
-    Args:
-        machine: what to call this machine, or the emulated one.
-        inputs: a file of raw float32 samples for each input; the test vectors if none.
-        emulator: the command line in front of the runner, where a machine is emulated.
+    ``machine`` is what to call it, ``inputs`` a file of raw float32 samples for each input (the
+    test vectors if none), ``emulator`` the command line in front of the runner.
 
     Raises:
         UsageError: the agent does not know an option, or a value of one.

@@ -178,11 +178,7 @@ class Manifest:
 
 
 def check_manifest(manifest: Any) -> Manifest:
-    """The manifest, every required key, its type, offsets and indices checked.
-
-    Raises:
-        BundleError: the first thing that is wrong, with its place in the manifest.
-    """
+    """The manifest, decoded; a BundleError names the first thing that is wrong, and its place."""
     if isinstance(manifest, dict) and manifest.get("schema") != SCHEMA:
         raise BundleError(
             f"the bundle has schema {manifest.get('schema')!r}, this headgate reads {SCHEMA}; "

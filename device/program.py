@@ -103,7 +103,7 @@ class Program(ABC):
 
     @property
     def layers(self) -> list[dict[str, Any]]:
-        """The manifest's layer table."""
+        """The manifest's layer table, in the order of :meth:`profile`'s columns."""
         return self.bundle.manifest["layers"]
 
     def run(self, inputs: Arrays) -> Any:
@@ -213,7 +213,7 @@ class Program(ABC):
 
 
 def little_endian(array: np.ndarray) -> np.ndarray:
-    """In the byte order of a runner's files."""
+    """The array in the byte order of a runner's files."""
     return array.astype(array.dtype.newbyteorder("<"), copy=False)
 
 

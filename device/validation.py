@@ -32,7 +32,7 @@ class Validation:
 
     @property
     def passed(self) -> bool:
-        """NaN is not within the tolerance."""
+        """Within the tolerance (NaN is not), and the same top-1 as often as it must be."""
         return self.max_error <= self.tolerance and self.top1_agreement >= self.agreement
 
 

@@ -155,7 +155,7 @@ def board_model(system: System) -> str | NotMeasured:
 
 
 def cpu_model(system: System) -> str | NotMeasured:
-    """Of the first core, where they differ."""
+    """Name of the CPU; of the first core, where they differ."""
     facts = _facts(system, "proc/cpuinfo", ":")
     if isinstance(facts, NotMeasured):
         return facts

@@ -39,12 +39,12 @@ def executed_macs(layer: Mapping[str, Any], active_inputs: Any, active_outputs: 
 
 
 def macs_saved(executed: float, baseline_dense: float) -> float:
-    """Share of the baseline's dense MACs; negative where more were executed."""
+    """Share of the baseline's dense MACs that was not executed; negative where more was."""
     return 1 - executed / baseline_dense
 
 
 def time_saved(speedup: float) -> float:
-    """Negative where it took longer."""
+    """Share of the baseline's time; negative where it took longer."""
     return 1 - 1 / speedup
 
 

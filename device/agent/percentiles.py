@@ -65,11 +65,7 @@ class Summary:
 
 
 def summarize(rounds: Sequence[Sequence[float]]) -> Summary:
-    """Describe runs that were taken in rounds, given in the order taken.
-
-    Raises:
-        ValueError: there are no values, or one is not finite.
-    """
+    """Describe runs of rounds, in the order taken; a ValueError if there are none, or not finite."""
     values = sorted(value for run in rounds for value in run)
     if not values:
         raise ValueError("no values to summarize")

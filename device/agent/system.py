@@ -20,7 +20,7 @@ _PROGRAM_FOLDERS = ("usr/local/bin", "usr/bin", "bin", "usr/sbin", "sbin")
 
 
 class System:
-    """File names are given without the leading slash."""
+    """The machine whose ``/`` is ``root``. File names are given without the leading slash."""
 
     def __init__(self, root: str | Path = "/") -> None:
         self.root = Path(root)

@@ -68,7 +68,7 @@ class BootPartition:
         return [line.removeprefix("::/") for line in lines if not line.endswith("/")]
 
     def make_folder(self, name: str) -> None:
-        """Unless it is there."""
+        """Create a folder unless it is there."""
         done = self._mtools("mmd", "-D", "s", f"::{name}")
         listed = self._mtools("mdir", "-b", f"::{name}")
         if listed.returncode:

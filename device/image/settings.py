@@ -60,7 +60,7 @@ class Wifi:
 
     @classmethod
     def from_password(cls, ssid: str, password: str | None, country: str) -> Wifi:
-        """With the key that WPA derives from the password, which is not on the card."""
+        """The network, with the key that WPA derives: the password is not on the card."""
         try:
             octets = ssid.encode()
         except UnicodeEncodeError as error:

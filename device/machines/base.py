@@ -24,16 +24,12 @@ class Machine(ABC):
     @classmethod
     @abstractmethod
     def names(cls) -> list[str]:
-        """Of the machines of this kind that are known here."""
+        """Names of the machines of this kind that are known here."""
 
     @classmethod
     @abstractmethod
     def named(cls, name: str) -> Machine | None:
-        """The machine of this kind that has the name, None if there is none.
-
-        Raises:
-            UsageError: the user's inventory cannot be used.
-        """
+        """The machine of this kind that has the name, None if there is none."""
 
     @abstractmethod
     def check(self, bundle: Bundle) -> None:

@@ -35,13 +35,14 @@ _POINTS_THEN_COMMA = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+,\d+")
 
 
 def separator_of(line: str) -> str:
-    """Tabs, else semicolons, else commas."""
+    """What is between the cells of a line: tabs, else semicolons, else commas."""
     outside = _QUOTED.sub("", line)
     return next((one for one in _SEPARATORS if one in outside), ",")
 
 
-def cells_of(line: str, separator: str) -> list[str]:
+def cells_of(line: str, separator: str | None = None) -> list[str]:
     """The cells of a line without quotation marks and the white space around them."""
+    separator = separator or separator_of(line)
     try:
         (row,) = csv.reader([line], delimiter=separator, skipinitialspace=True)
     except csv.Error:
@@ -69,9 +70,8 @@ def figure(cell: str, separator: str = ",") -> float:
 
 def is_header(line: str) -> bool:
     """Whether a line names columns instead of filling them."""
-    separator = separator_of(line)
     # Whatever its comma means, it is a figure.
-    cells = (cell.replace(",", "") for cell in cells_of(line, separator))
+    cells = (cell.replace(",", "") for cell in cells_of(line))
     try:
         return not [float(cell) for cell in cells]
     except ValueError:
@@ -80,13 +80,13 @@ def is_header(line: str) -> bool:
 
 def may_name(header: str, line: str) -> bool:
     """Whether a first line may be a header, and is not the rest of a line, or noise."""
-    lengths = [len(cells_of(one, separator_of(one))) for one in (header, line)]
+    lengths = [len(cells_of(one)) for one in (header, line)]
     return _WORD.search(header) is not None and lengths[0] == lengths[1]
 
 
 def is_cut_off(header: str) -> bool:
     """Whether a header's first name is a unit only, so that the rest of it came too early."""
-    name = cells_of(header, separator_of(header))[0].lower()
+    name = cells_of(header)[0].lower()
     return f"_{name}" in {**_POWER, **_VOLTS, **_AMPERES}
 
 

@@ -62,7 +62,7 @@ class Joulescope(Meter):
             raise SensorError(f"joulescope: no statistics within {self.first_s:g} s; replug it")
 
     def stop(self) -> None:
-        """It goes on feeding the board."""
+        """Let go of the instrument; it goes on feeding the board."""
         if self._device is not None:
             # What was measured counts even if it was unplugged since.
             with contextlib.suppress(Exception):

@@ -101,7 +101,7 @@ class LineSensor(Meter):
         return "the meter sends no more"
 
     def interrupt(self) -> None:
-        """The thread may be about to wait for what is behind the stream."""
+        """Tell what is behind the stream to end; the thread may be about to wait for it."""
 
     def start(self) -> None:
         descriptor = self.open()

@@ -104,7 +104,7 @@ class PowerProfiler(Meter):
         return [Sample(end_ns - count * _SAMPLE_NS // 2, {"power": power_mw})]
 
     def stop(self) -> None:
-        """The power stays on."""
+        """Stop the stream; the power stays on."""
         if self._device is not None:
             # What was measured counts even if the kit was unplugged since.
             with contextlib.suppress(Exception):

@@ -43,7 +43,7 @@ class RailSensor(Sensor):
     rails: list[Rail] = field(default_factory=list)
 
     def poll(self, now_ns: int) -> list[Sample]:
-        """Stamped with the middle of the reading."""
+        """One sample, stamped with the middle of the reading."""
         values: dict[str, float] = {}
         failure: Exception | None = None
         started = self.system.monotonic_ns()

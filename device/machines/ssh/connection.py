@@ -129,11 +129,11 @@ class Connection:
 
     @property
     def alive(self) -> bool:
-        """As far as ssh has noticed."""
+        """Whether there still is a connection, as far as ssh has noticed."""
         return self._stop.alive and self._master.poll() is None
 
     def close(self) -> None:
-        """Closing twice is harmless."""
+        """End the connection; closing twice is harmless."""
         self._stop()
 
     def call(

@@ -78,13 +78,13 @@ class SshMachine(Machine):
         self._facts: Facts | None = None
 
     def connection(self) -> Connection:
-        """One for all that is done with this machine, made when needed."""
+        """One connection for all that is done with this machine, made when needed."""
         if self._connection is None or not self._connection.alive:
             self._connection = Connection(self.name, self.board.address)
         return self._connection
 
     def facts(self) -> Facts:
-        """Asked once."""
+        """What the board says of itself, asked once."""
         if self._facts is None:
             answer = self.connection().checked("look at the CPU", _LOOK).decode(errors="replace")
             try:

@@ -38,7 +38,7 @@ class Stopper:
             _end(process, group)
 
     def stop(self) -> None:
-        """Stopping twice is harmless."""
+        """End all processes, and let none begin; stopping twice is harmless."""
         with self._lock:
             self._stopped = True
             processes = list(self._processes.items())
