@@ -65,7 +65,7 @@ class Summary:
 
 
 def summarize(rounds: Sequence[Sequence[float]]) -> Summary:
-    """Describe runs of rounds, in the order taken; a ValueError if there are none, or not finite."""
+    """Describe runs of rounds, in the order taken; a ValueError if there are none, or no number."""
     values = sorted(value for run in rounds for value in run)
     if not values:
         raise ValueError("no values to summarize")
