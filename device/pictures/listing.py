@@ -7,7 +7,7 @@ image that would silently be left out, and a folder that cannot be read, are Dat
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from headgate.errors import DataError, why
@@ -42,25 +42,19 @@ def find_images(folder: Path) -> list[str]:
     Links are followed. A folder that leads back to itself, a link to nothing and an image that is
     neither JPEG nor PNG by its name are DataErrors, too.
     """
-    found: list[str] = []
-    _collect(folder, "", set(), found)
-    return sorted(found)
+    return sorted(_below(folder, "", set()))
 
 
-def _collect(folder: Path, above: str, on_the_way: set[tuple[int, int]], found: list[str]) -> None:
-    entries = _entries(folder)
-    folders = [entry for entry in entries if _holds(entry.is_dir)]
-    found += (
-        above + entry.name for entry in entries if not _holds(entry.is_dir) and _counts(entry)
-    )
-    if not folders:
-        return
-    status = folder.stat()
+def _below(folder: Path, above: str, on_the_way: set[tuple[int, int]]) -> Iterator[str]:
+    entries, status = _entries(folder), folder.stat()
     this = (status.st_dev, status.st_ino)
     if this in on_the_way:
         raise DataError(f"{folder} leads back to a folder that it lies in: remove that link")
-    for entry in folders:
-        _collect(Path(entry.path), f"{above}{entry.name}/", on_the_way | {this}, found)
+    for entry in entries:
+        if _holds(entry.is_dir):
+            yield from _below(Path(entry.path), f"{above}{entry.name}/", on_the_way | {this})
+        elif _counts(entry):
+            yield above + entry.name
 
 
 def _holds(question: Callable[[], bool]) -> bool:
