@@ -30,25 +30,19 @@ class MeterClock:
 
     def __init__(self) -> None:
         self.jumps = 0
-        self._earlier_ns: int | None = None
-        self._latest_ns: int | None = None
+        self._offsets_ns: deque[int] = deque(maxlen=2)
         self._since_ns = 0
 
     def to_monotonic(self, meter_ns: int, arrived_ns: int) -> int:
-        late = arrived_ns - meter_ns
-        known = [offset for offset in (self._earlier_ns, self._latest_ns) if offset is not None]
-        if known and abs(late - min(known)) > _CLOCK_JUMP_NS:
+        late, offsets = arrived_ns - meter_ns, self._offsets_ns
+        if offsets and abs(late - min(offsets)) > _CLOCK_JUMP_NS:
             self.jumps += 1
-            self._earlier_ns = self._latest_ns = None
-            known = []
-        if not known or arrived_ns - self._since_ns > _OFFSET_AGE_NS:
-            self._earlier_ns, self._latest_ns = self._latest_ns, late
+            offsets.clear()
+        if not offsets or arrived_ns - self._since_ns > _OFFSET_AGE_NS:
+            offsets.append(late)  # and forgets the one before the last
             self._since_ns = arrived_ns
-        assert self._latest_ns is not None
-        self._latest_ns = min(self._latest_ns, late)
-        if self._earlier_ns is None:
-            return meter_ns + self._latest_ns
-        return meter_ns + min(self._earlier_ns, self._latest_ns)
+        offsets[-1] = min(offsets[-1], late)
+        return meter_ns + min(offsets)
 
 
 @dataclass
