@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from ..errors import AgentError, describe
+from ..errors import AgentError, SensorError, describe
 from ..system import System
 from .base import SAMPLED, Channel, Probe, Sample, Sensor
 
@@ -45,9 +45,10 @@ def probe(system: System, *, estimate: bool = False) -> Probe:
 
     ``estimate`` makes ``board_estimate``, a fit to what the whole board draws, the total.
     """
-    ask, rails, reason = _find_way(system)
-    if ask is None:
-        return Probe(absent=reason)
+    try:
+        ask, rails = _find_way(system)
+    except SensorError as error:
+        return Probe(absent=str(error))
     channels = [Channel(name, "rail", f"vcgencmd {COMMAND}") for name in rails]
     total = list(rails)
     scope, warnings = "the rails of the power chip; not USB, HATs and conversion losses", []
@@ -120,30 +121,29 @@ def _readings(text: str) -> dict[str, dict[str, float]]:
     return readings
 
 
-def _find_way(system: System) -> tuple[Callable[[], str] | None, list[str], str]:
-    """A function that asks the power chip, and its rails; or why there is none."""
+def _find_way(system: System) -> tuple[Callable[[], str], list[str]]:
+    """A function that asks the power chip, and its rails; a SensorError says why there is none."""
     ways = [partial(_ask_mailbox, system, device) for device in _DEVICES]
     ways.append(partial(system.run, "vcgencmd", COMMAND))
     reasons = []
     for way in ways:
         try:
             text = way()
+        except FileNotFoundError:
+            continue
         except OSError as error:
-            if not isinstance(error, FileNotFoundError):
-                reasons.append(
-                    f"{error.filename or 'mailbox'}: {describe(error)}; be in group video"
-                )
+            reasons.append(f"{error.filename or 'mailbox'}: {describe(error)}; be in group video")
             continue
         except AgentError as error:
             reasons.append(str(error))
             continue
         if "not registered" in text:
-            return None, [], "only the Raspberry Pi 5 and CM5 measure their power"
+            raise SensorError("only the Raspberry Pi 5 and CM5 measure their power")
         try:
-            return way, _rails(way, text), ""
+            return way, _rails(way, text)
         except (OSError, AgentError, ValueError) as error:
             reasons.append(f"vcgencmd {COMMAND}: {describe(error)}")
-    return None, [], "; ".join(reasons)
+    raise SensorError("; ".join(reasons))
 
 
 def _rails(way: Callable[[], str], text: str) -> list[str]:
