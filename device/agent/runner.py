@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..protocol import COUNTS, LAYERS, RUNNER, TIMES, WEIGHTS, Request
 from .bundle import Bundle
@@ -29,7 +29,7 @@ from .watch import Watch
 
 _ONCE = Request()
 _CALIBRATION_RUNS = 5
-_CODES = {"int32": "i", "uint64": "Q"}  # of the module struct
+_CODES: dict[str, Literal["i", "Q"]] = {"int32": "i", "uint64": "Q"}  # of the module struct
 
 
 @dataclass(frozen=True)
