@@ -8,6 +8,7 @@ rails make up the board is a table, never a guess from their names: some overlap
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..absent import NotMeasured
@@ -86,18 +87,18 @@ def probe(system: System) -> Probe:
     if not is_jetson(system):
         return Probe(absent="not a Jetson")
     board = find_board(system)
-    in_iio, in_hwmon = _iio_rails(system), _hwmon_rails(system)
-    found = [*in_iio[0], *in_hwmon[0]]
-    rails, warnings = readable(_with_names_once(found), system)
+    found = [*_iio_rails(system), *_hwmon_rails(system)]
+    # A device may be reached by several links; the first one counts.
+    once = {rail.channel.name: rail for rail, _ in reversed(found)}
+    rails, warnings = readable([*reversed(once.values())], system)
     if not rails:
         if isinstance(board, NotMeasured):
             return Probe(absent=board.reason)
         return Probe(absent="; ".join(warnings) or f"{board.title}: no ina3221 in /sys/bus/i2c")
-    names, present = ({rail.channel.name for rail in some} for some in (rails, found))
-    total, scope = _total(board, names, present), _SCOPE
+    total, scope = _total(board, {rail.channel.name for rail in rails}, set(once)), _SCOPE
     if isinstance(board, Board) and isinstance(total, list) and set(board.carrier) & set(total):
         scope = _SCOPE_WITH_CARRIER
-    rate_hz = polling_rate_hz([*in_iio[1], *in_hwmon[1]])
+    rate_hz = polling_rate_hz(interval_ms for _, interval_ms in found)
     return Probe([rail_sensor(system, "jetson", rails, total, scope, warnings, rate_hz=rate_hz)])
 
 
@@ -122,38 +123,28 @@ def _compatible(system: System) -> list[str]:
     return text.split("\0") if isinstance(text, str) else []
 
 
-def _with_names_once(rails: list[Rail]) -> list[Rail]:
-    """A device may be reached by several links; the first one counts."""
-    return list({rail.channel.name: rail for rail in reversed(rails)}.values())[::-1]
-
-
-def _iio_rails(system: System) -> tuple[list[Rail], list[int | NotMeasured]]:
-    """JetPack 4: ``rail_name_N`` and ``in_powerN_input`` in milliwatts."""
-    rails: list[Rail] = []
-    delays: list[int | NotMeasured] = []
+def _iio_rails(system: System) -> Iterator[tuple[Rail, int]]:
+    """JetPack 4: ``rail_name_N`` and ``in_powerN_input`` in milliwatts; how long it averages."""
     for path in system.glob("sys/bus/i2c/drivers/ina3221x/*/iio:device*/rail_name_*"):
         folder, _, file = path.rpartition("/")
         number, name = file.rpartition("_")[2], system.text(path)
         if isinstance(name, str) and connected(name):
             power = f"{folder}/in_power{number}_input"
-            rails.append(Rail(Channel(name, "rail", f"/{power}"), power_file=power))
             # It reads "0 ms" on JetPack 4, which says nothing.
             text = system.text(f"{folder}/polling_delay_{number}")
-            words = text.split() if isinstance(text, str) else []
-            delays += [int(word) for word in words[:1] if word.isdigit()]
-    return rails, delays
+            delay = text.partition(" ")[0] if isinstance(text, str) else ""
+            rail = Rail(Channel(name, "rail", f"/{power}"), power_file=power)
+            yield rail, int(delay) if delay.isdigit() else 0
 
 
-def _hwmon_rails(system: System) -> tuple[list[Rail], list[int | NotMeasured]]:
+def _hwmon_rails(system: System) -> Iterator[tuple[Rail, int | NotMeasured]]:
     """JetPack 5 and later: mainline's drivers; Thor has its supply on an ina238 beside them."""
-    rails, intervals = [], []
     for path in system.glob("sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*/in[123]_label"):
         folder, _, file = path.rpartition("/")
         number, name = int(file[2]), system.text(path)
         if isinstance(name, str) and connected(name):
-            rails.append(volts_and_amperes(folder, number, name))
-            intervals.append(system.number(f"{folder}/update_interval"))
+            interval_ms = system.number(f"{folder}/update_interval")
+            yield volts_and_amperes(folder, number, name), interval_ms
     for path in system.glob("sys/bus/i2c/drivers/ina238/*/hwmon/hwmon*/power1_input"):
         folder = path.rpartition("/")[0]
-        rails.append(microwatts(path, label_of(system, f"{folder}/label", "VIN")))
-    return rails, intervals
+        yield microwatts(path, label_of(system, f"{folder}/label", "VIN")), 0
