@@ -47,7 +47,8 @@ class ImageSource:
             self.length = os.fstat(self._file.fileno()).st_size
             magic = self._file.read(6)
             is_xz, is_gzip = magic == _XZ, magic.startswith(_GZIP)
-            self._size = xz.unpacked_bytes(self._file) if is_xz else self.length
+            known = None if is_gzip else self.length
+            self._size = xz.unpacked_bytes(self._file) if is_xz else known
         except FileNotFoundError as error:
             raise MissingFile(f"there is no image {path}; check the path") from error
         except OSError as error:
@@ -59,8 +60,6 @@ class ImageSource:
                 f"{path} is compressed in a way that is not supported; unpack it first"
             )
         self.compressed = is_xz or is_gzip
-        if is_gzip:
-            self._size = None
         self.least_bytes = self._size or 0
         self._reader = _Counted(self._file, self._hash if self._wanted else None)
         raw = cast(BinaryIO, self._reader)
