@@ -66,6 +66,8 @@ class DotIsa(Isa, ABC):
 
     rows: ClassVar[int] = 8
     """Output channels of a register tile."""
+    registers: ClassVar[int] = 32
+    """Vectors that the core has registers for."""
     partials: ClassVar[int] = 1
     """Sums that :meth:`dot` keeps for each lane."""
     depth: ClassVar[int] = 1

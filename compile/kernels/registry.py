@@ -17,7 +17,7 @@ from headgate.compile.kernels.f32.matmul import Matmul
 from headgate.compile.kernels.f32.pixel_gated import PixelGatedConv
 from headgate.compile.kernels.f32.planes import ClearInactive, Combine, CopyPlanes
 from headgate.compile.kernels.f32.window import Depthwise, Pool
-from headgate.compile.kernels.i8 import conv2d, gating, linear, planes, window
+from headgate.compile.kernels.i8 import gating, inner, linear, planes, window
 from headgate.compile.kernels.kernel import Kernel
 from headgate.device.tensor_type import FLOAT32, INT8
 from headgate.errors import CompileError
@@ -53,7 +53,7 @@ KERNELS = (
     Entry("channel_mean", FLOAT32, ChannelMean),
     Entry("keep_top_k", FLOAT32, KeepTopK),
     Entry("list_active", FLOAT32, ListActive),
-    Entry("conv2d", INT8, conv2d.ConvKernel),
+    Entry("conv2d", INT8, inner.InnerConv),
     Entry("depthwise_conv2d", INT8, window.Depthwise),
     Entry("pool2d", INT8, window.Pool),
     Entry("linear", INT8, linear.Linear),
