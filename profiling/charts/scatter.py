@@ -1,7 +1,6 @@
 """Accuracy against a cost, one marker per network, with the Pareto front.
 
-Methods differ in shape and colour, programs in how the marker is filled, and every marker has its
-name beside it: nothing is told by colour alone.
+Nothing is told by colour alone: methods differ in shape, programs in how the marker is filled.
 """
 
 from __future__ import annotations
@@ -42,17 +41,14 @@ FILLS = ("solid", "hollow", "dotted")
 
 @dataclass(frozen=True)
 class Point:
-    """One network: what it costs, what it is worth, how it is drawn."""
+    """One network: its marker's shape and colour are those of its method, ``fill`` is of FILLS."""
 
     name: str
     cost: float
     value: float
     method: str
-    """Decides shape and colour: dense, fbs, dcp, cgnet, frs; a cross for any other."""
     fill: str
-    """One of FILLS."""
     title: str
-    """The tooltip."""
 
 
 def scatter(
@@ -63,11 +59,7 @@ def scatter(
     name_cost: Callable[[float], str],
     name_value: Callable[[float], str],
 ) -> Markup:
-    """The drawing; ``points`` must not be empty.
-
-    Points of the front are named in bold and joined by steps: a network left of and above the
-    line would be news.
-    """
+    """The points, of which there is at least one; the front is in bold and joined by steps."""
     costs = [point.cost for point in points]
     values = [point.value for point in points]
     across = svg.axis_around(costs, LEFT, WIDTH - RIGHT)
@@ -95,7 +87,7 @@ def scatter(
 
 
 def key_mark(method: str, fill: str = "solid") -> Markup:
-    """The marker of a method or a fill alone, for the legend."""
+    """A marker alone, for the legend."""
     return Markup(
         f'<svg class="key" viewBox="-9 -9 18 18" aria-hidden="true">{_mark(method, fill)}</svg>'
     )
@@ -129,7 +121,7 @@ def _named_mark(point: Point, centre: tuple[float, float], box: Box | None, best
 
 
 def _steps(front: Sequence[tuple[float, float]], frame: Box) -> list[tuple[float, float]]:
-    """Corners of a staircase through the front: the best that can be had at a given cost."""
+    """Corners of a staircase through the front."""
     x, y = front[0]
     corners = [(x, frame.y + frame.height), (x, y)]
     for x, next_y in front[1:]:

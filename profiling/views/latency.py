@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 from headgate.device.agent.absent import NotMeasured
 from headgate.device.agent.percentiles import Summary
-from headgate.profiling import charts, units
+from headgate.profiling import units
+from headgate.profiling.charts.cells import histogram, latency_bar
 from headgate.profiling.comparison import Comparison, Standing
 from headgate.profiling.machines import Board, Entry
 from headgate.profiling.missing import figure
@@ -35,7 +36,7 @@ def _bar(times: Summary | NotMeasured, kind: str, scale: float) -> Markup:
     ends = times.middle.low, times.middle.high
     interval = " to ".join(map(units.microseconds, ends))
     title = f"median {units.microseconds(times.median)}, 95 % interval {interval}"
-    return charts.latency_bar(times.median, *ends, times.p95, scale, kind, title)
+    return latency_bar(times.median, *ends, times.p95, scale, kind, title)
 
 
 def distributions(series: Sequence[tuple[str, str, Sequence[float]]]) -> dict[str, Any] | None:
@@ -56,7 +57,7 @@ def distributions(series: Sequence[tuple[str, str, Sequence[float]]]) -> dict[st
     rows = []
     for name, kind, values in series:
         median, title = float(np.median(values)), f"{len(values)} runs of {name}"
-        chart = charts.histogram(values, start, end, median, kind, title)
+        chart = histogram(values, start, end, median, kind, title)
         rows.append((name, kind, len(values), median, chart))
     return {"start": start, "end": end, "rows": rows}
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from headgate.device.agent.absent import NotMeasured
 from headgate.device.agent.latency import Latency, LayerTime
-from headgate.profiling import charts, units
+from headgate.profiling import units
+from headgate.profiling.charts.cells import activity_strip, paired_bars
 from headgate.profiling.machines import Board, Entry
 from headgate.profiling.missing import derive, figure
 
@@ -118,9 +119,7 @@ def _cells(
         "layer": layer,
         "before": before,
         "time_bar": "",
-        "macs_bar": charts.paired_bars(
-            done, dense if kind == "gated" else None, macs_scale, shade, title
-        ),
+        "macs_bar": paired_bars(done, dense if kind == "gated" else None, macs_scale, shade, title),
         "speedup": None if layer.is_gate else _ratio(before_us, time_us),
         "arithmetic": _ratio(dense, done),
         "active": "",
@@ -128,10 +127,10 @@ def _cells(
     }
     if not isinstance(time_us, NotMeasured):
         title = units.microseconds(time_us)
-        cells["time_bar"] = charts.paired_bars(time_us, before_us, us_scale, shade, title)
+        cells["time_bar"] = paired_bars(time_us, before_us, us_scale, shade, title)
     if layer.active_outputs is not None and layer.channels:
         cells["active"] = active_text(layer.active_outputs, layer.channels)
-        cells["strip"] = charts.activity_strip(layer.active_outputs, layer.channels)
+        cells["strip"] = activity_strip(layer.active_outputs, layer.channels)
     return cells
 
 

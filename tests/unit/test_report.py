@@ -15,8 +15,7 @@ from headgate.device.agent.latency import EMULATED, Latency
 from headgate.device.agent.report import InstructionCount, Report
 from headgate.errors import StorageError
 from headgate.profiling import Contestant, compare
-from headgate.profiling.charts import activity_strip, histogram
-from headgate.profiling.charts.cells import STRIP_COLUMNS
+from headgate.profiling.charts.cells import STRIP_COLUMNS, activity_strip, histogram
 from headgate.profiling.report import Page, build_report, read_page, render_html, write_report
 from headgate.profiling.report_csv import csv_tables
 from headgate.profiling.units import macs, microseconds, percent, times
