@@ -15,7 +15,7 @@ from headgate.profiling.effort import Effort, Hardness, LayerActivity
 
 
 def effort_view(effort: Effort) -> dict[str, Any]:
-    """What is drawn and said of one network; nothing where there is nothing to see."""
+    """What is drawn and said of one network, each empty where there is nothing to see."""
     hardness = effort.hardness
     return {
         "effort": effort,
@@ -27,7 +27,6 @@ def effort_view(effort: Effort) -> dict[str, Any]:
 
 
 def _verdict(effort: Effort) -> str:
-    """One sentence on whether harder images cost more."""
     macs = effort.macs
     if macs.minimum == macs.maximum:
         return f"Every image costs {units.macs(macs.mean)}: the gates choose which, not how many."

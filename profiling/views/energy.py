@@ -31,7 +31,6 @@ def _bar(energy: Energy, kind: str, scale: float) -> Markup:
 
 
 def traces(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """The power over time of every network that was measured, and what is odd about it."""
     measured = [(one, one.energy) for one in entries if isinstance(one.energy, Energy)]
     most = max((power for _, energy in measured for _, power in energy.trace), default=0.0)
     return [

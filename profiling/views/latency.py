@@ -40,9 +40,7 @@ def _bar(times: Summary | NotMeasured, kind: str, scale: float) -> Markup:
 
 
 def distributions(series: Sequence[tuple[str, str, Sequence[float]]]) -> dict[str, Any] | None:
-    """The axis, from the fastest run to the slowest 99th percentile, and a row per series.
-
-    The axis ends earlier where that is far out.
+    """The axis, from the fastest run to the slowest 99th percentile or less, and a row per series.
 
     Args:
         series: Name, kind (a CSS class) and latencies in microseconds; None for no series.
