@@ -1,8 +1,6 @@
-"""Several bundles and peers, timed in turn on the same machine in the same run.
+"""Several bundles and peers, timed in turn: in one process, on one thread, pinned to one CPU.
 
-Rounds interleave the contestants, and every round starts with another one, so that a machine that
-warms up or gets a neighbour slows all of them alike. Ratios are taken round by round and their
-median is reported. Everything runs in one process, on one thread, pinned to one CPU.
+Rounds interleave them, so that a machine that warms up or gets a neighbour slows all alike.
 """
 
 from __future__ import annotations

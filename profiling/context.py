@@ -17,7 +17,7 @@ _PACKAGES = ("headgate", "numpy")
 
 
 def read_context(packages: Iterable[str] = ()) -> Context:
-    """This machine now, with the versions of headgate, NumPy and some more packages."""
+    """This machine now, with the versions of headgate, NumPy and ``packages``."""
     versions = {}
     for package in [*_PACKAGES, *packages]:
         try:

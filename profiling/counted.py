@@ -1,7 +1,4 @@
-"""Several bundles and ``.tflite`` files on one emulated board: outputs and instruction counts.
-
-The counterpart of :mod:`headgate.profiling.compare` where there is no clock to believe.
-"""
+"""Several bundles and ``.tflite`` files on one emulated board: outputs and instruction counts."""
 
 from __future__ import annotations
 
@@ -85,9 +82,7 @@ def compare_counted(
     Args:
         files: Bundles (``.hgb``) for the board's target, and ``.tflite`` files.
         machine: Such as ``qemu:rpi4``.
-        images: Preprocessed input (N,C,H,W); the first bundle's test vectors when None.
-        labels: True classes of the images (N,), for the accuracy on them.
-        baseline: Name of the contestant that ratios refer to; the first dense bundle when None.
+        images, labels, baseline: As for :func:`headgate.profiling.compare`.
 
     Raises:
         UsageError: No files, two of the same name, an unknown baseline, a file of a peer that

@@ -1,8 +1,7 @@
 """Executed instructions per inference, counted exactly under QEMU user mode.
 
-A regression measure, not a time: emulation says nothing about a device's clock. The static runner
-is executed with one, two and three repeats, under an empty environment and at fixed addresses;
-differences between them leave start-up out, and equal differences prove that the count repeats.
+The static runner is executed with one, two and three repeats, under an empty environment and at
+fixed addresses: differences leave start-up out, and equal ones prove that the count repeats.
 """
 
 from __future__ import annotations
@@ -45,7 +44,6 @@ def count_instructions(
     Args:
         bundle: A bundle for an aarch64 target, or its path.
         image: One preprocessed input (1,C,H,W); the first test vector when None.
-        machine: The emulated machine; its CPU rejects instructions the real one lacks.
 
     Raises:
         ToolMissing: QEMU or its plugin support is not there.
@@ -74,14 +72,11 @@ def count_instructions(
             emulator, lambda n: Request(repeat=n).command("./runner", "weights"), folder, {}
         )
     return InstructionCount(
-        instructions=totals.instructions,
-        start_up=totals.start_up,
+        **vars(totals),
         executed_macs=executed_macs,
         dense_macs=definitions.dense_macs(opened.manifest["layers"]),
-        exact=totals.exact,
         machine=machine,
         cpu=emulator[emulator.index("-cpu") + 1],
-        tool=totals.tool,
     )
 
 
@@ -89,22 +84,12 @@ def count_instructions(
 class Totals:
     """What whole runs of a program with one, two and three repeats tell of one repeat."""
 
-    first: int
-    """Instructions that the second repeat added; ``second`` those of the third."""
-    second: int
+    instructions: int
+    """Those that the third repeat added; ``exact`` if the second added as many."""
+    exact: bool
     start_up: int
     """Instructions of everything but the repeats."""
     tool: str
-
-    @property
-    def instructions(self) -> int:
-        """Of one repeat."""
-        return self.second
-
-    @property
-    def exact(self) -> bool:
-        """The two differences agree to the last instruction."""
-        return self.first == self.second
 
 
 def count_totals(
@@ -128,7 +113,8 @@ def count_totals(
     counting = [*emulator, "-plugin", str(build_plugin()), "-d", "plugin", "-D", "log"]
     totals = [_run([*counting, *program(n)], folder, environment) for n in (1, 2, 3)]
     first, second = np.diff(totals)
-    return Totals(int(first), int(second), int(totals[0] - second), _version(emulator[0]))
+    start_up = int(totals[0] - second)
+    return Totals(int(second), bool(first == second), start_up, _version(emulator[0]))
 
 
 def build_plugin() -> Path:

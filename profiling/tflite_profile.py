@@ -22,8 +22,6 @@ from headgate.profiling.timing import time_in_turn
 
 @dataclass(frozen=True)
 class TFLiteProfile(Result):
-    """What :func:`profile_tflite` found out."""
-
     name: str
     machine: str
     sha256: str

@@ -1,8 +1,6 @@
-"""What can be timed, and how runs are taken: in bursts, one program after the other.
+"""How runs are taken: in bursts, one program after the other.
 
-Every contestant, ours or a peer, answers ``time(array, repeat, warmup)`` with one latency in
-microseconds per run. A burst discards its own first runs, so that what ran before it on the CPU
-leaves no trace in the numbers.
+A burst discards its own first run, so that what ran before it leaves no trace in the numbers.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ BURST_RUNS = 3
 
 
 class Timed(Protocol):
-    """Anything with a clock around its inference."""
+    """Anything with a clock around its inference: ``time`` has microseconds, one for each run."""
 
     def run(self, array: NDArray[np.float32]) -> NDArray[np.float32]: ...
 
@@ -26,7 +24,7 @@ class Timed(Protocol):
 
 
 def time_burst(program: Timed, image: NDArray[np.float32], runs: int) -> NDArray[np.float64]:
-    """Latencies in microseconds of ``runs`` inferences of one image (1,C,H,W), after a warm-up."""
+    """Latencies in microseconds of one image (1,C,H,W), after a warm-up."""
     latencies = program.time(image, repeat=runs, warmup=BURST_WARMUP)
     return np.asarray(latencies, dtype=np.float64).ravel()
 
@@ -36,8 +34,7 @@ def time_in_turn(
 ) -> list[list[list[float]]]:
     """Latencies in microseconds: of each program by rounds, in each a burst for every image.
 
-    Every round starts with another program. Where their number is not given, as many rounds are
-    run as fit ``budget_s`` for each program.
+    Every round starts with another program. As many as fit ``budget_s`` for each if None.
     """
     singles = [images[index : index + 1] for index in range(len(images))]
     if rounds is None:
