@@ -21,7 +21,7 @@ SCHEMA = 4
 
 @dataclass(frozen=True)
 class Page(Result):
-    """What :func:`build_report` put together. Its JSON stands beside the page."""
+    """What :func:`build_report` put together; its JSON stands beside the page."""
 
     schema: int
     title: str
@@ -48,9 +48,8 @@ def build_report(
 
     Args:
         title: Headline of the page.
-        comparison: Contestants timed in turn; the verdict table.
-        profiles: What ``profile`` or the agent measured, here, emulated or on boards; variants
-            of one network on one machine are held against the dense one.
+        comparison: Contestants timed in turn.
+        profiles: What ``profile`` or the agent measured, here, emulated or on boards.
         efforts: Work per image of the dynamic networks.
         methods: Rows of the table of methods.
         instructions: Counts by network, beside those that the profiles have.

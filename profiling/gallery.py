@@ -19,7 +19,7 @@ LARGEST = 96  # pixels on a side; larger pictures are thinned
 
 @dataclass(frozen=True)
 class Example:
-    """One image and what was spent on it."""
+    """One image and what was spent on it; ``picture`` is a data URI."""
 
     index: int
     macs: int
@@ -27,7 +27,6 @@ class Example:
     label: str | None
     """True class, None where it is not known."""
     picture: str
-    """A data URI."""
 
 
 def pick_examples(
@@ -61,8 +60,7 @@ def pick_examples(
 def pictures_of(
     images: NDArray[np.float32], preprocess: Mapping[str, Sequence[float]] | None
 ) -> NDArray[np.uint8] | None:
-    """Preprocessed images (N,C,H,W) back as pixels (N,H,W,C); None where no preprocessing is known
-    or the images have no one or three channels."""
+    """Preprocessed images (N,C,H,W) back as pixels (N,H,W,C); None where that cannot be done."""
     if preprocess is None or images.shape[1] not in (1, 3):
         return None
     mean, std = (np.asarray(preprocess[key], np.float32) for key in ("mean", "std"))

@@ -227,10 +227,7 @@ def _print_latency(report: Report, latency: Latency, machine: str) -> None:
     share = f" ({done / dense:.1%})" if dense else ""
     print_line(f"MACs executed: {done:,.0f} of {dense:,} dense{share}")
     if min(each) != max(each):
-        print_line(
-            f"per input: {min(each):,} at least, {done:,.0f} in the mean, "
-            f"{np.percentile(each, 95):,.0f} at the 95th percentile, {max(each):,} at most"
-        )
+        print_line(f"per input: {spread(each, '{:,.0f}'.format)}")
     count = report.instructions
     if not isinstance(count, NotMeasured):
         count_text = f"{count.instructions:,}, {count.per_mac:.2f} a MAC, {count.tool}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from operator import add
 from typing import Any
@@ -78,7 +78,7 @@ def _table(entry: Entry, latency: Latency) -> dict[str, Any]:
         "arithmetic": latency.dense_macs / done,
         "gate_macs": sum(one.mean_macs for one in gates) / done,
         "gate_time": _ratio(sum(map(_us, gates)), latency.layer_sum_us),
-        "macs_spread": _spread(latency.executed_macs),
+        "macs_spread": _macs_spread(latency.executed_macs),
         "hidden": len(every) - len(rows),
     }
 
@@ -95,15 +95,17 @@ def _ratio(over: float | NotMeasured | None, under: float | NotMeasured | None) 
     return over / under if under else None
 
 
-def _spread(macs: Sequence[int]) -> str:
-    """Least, mean, 95th percentile and most of the MACs executed for an input."""
-    mean = statistics.fmean(macs)
+def _macs_spread(macs: Sequence[int]) -> str:
     if min(macs) == max(macs):
-        return f"{units.macs(mean)} for every input"
-    p95 = float(np.percentile(macs, 95))
-    return (
-        f"{units.macs(min(macs))} at least, {units.macs(mean)} in the mean, "
-        f"{units.macs(p95)} at the 95th percentile, {units.macs(max(macs))} at most"
+        return f"{units.macs(macs[0])} for every input"
+    return spread(macs, units.macs)
+
+
+def spread(macs: Sequence[int], write: Callable[[float], str]) -> str:
+    """Least, mean, 95th percentile and most of the MACs executed for an input."""
+    ends = min(macs), statistics.fmean(macs), float(np.percentile(macs, 95)), max(macs)
+    return "{} at least, {} in the mean, {} at the 95th percentile, {} at most".format(
+        *map(write, ends)
     )
 
 
