@@ -13,9 +13,9 @@ from headgate.cli.options import Images, Json
 from headgate.cli.output import next_step, print_json, print_line, print_table, working
 from headgate.device.agent.absent import NotMeasured, is_measured
 from headgate.errors import UsageError
+from headgate.profiling.missing import derive, figure
 
 if TYPE_CHECKING:
-    from headgate.images import Batch
     from headgate.profiling import Comparison, Standing
 
 
@@ -50,10 +50,7 @@ def compare(
     """Time several programs in turn on this machine, or count their instructions, and compare."""
     from headgate.profiling import compare as measure
 
-    batch = labelled_images(images, files)
-    array, labels = (
-        (batch.array, batch.labels if batch.labelled else None) if batch else (None,) * 2
-    )
+    array, labels = labelled_images(images, files)
     if machine != "host":
         _on_board(files, machine, array, labels, baseline, json)
         return
@@ -107,8 +104,10 @@ def _on_board(
         print_line(f"instructions: {reason}")
 
 
-def labelled_images(images: list[str] | None, files: list[Path]) -> Batch | None:
-    """What ``--images`` names, as the first of ``files`` that tells takes it; None if unset.
+def labelled_images(
+    images: list[str] | None, files: list[Path]
+) -> tuple[NDArray[np.float32] | None, NDArray[np.int64] | None]:
+    """What ``--images`` names, as the first of ``files`` that tells takes it, and the classes.
 
     Raises:
         UsageError: no file says how to preprocess them.
@@ -118,19 +117,22 @@ def labelled_images(images: list[str] | None, files: list[Path]) -> Batch | None
     from headgate.images import read_images
 
     if not images:
-        return None
+        return None, None
     for file in files:
+        told: Bundle | Description | None = None
         if file.suffix == ".hgb":
-            return read_images(images, Bundle.open(file))
-        if file.suffix == ".tflite" and file.is_file() and (told := Description.read(file)):
-            return read_images(images, told)
+            told = Bundle.open(file)
+        elif file.suffix == ".tflite" and file.is_file():
+            told = Description.read(file)
+        if told is not None:
+            batch = read_images(images, told)
+            return batch.array, batch.labels if batch.labelled else None
     raise UsageError(
         "--images needs a file of ours (.hgb or .tflite) that says how to preprocess them"
     )
 
 
 def print_comparison(result: Comparison) -> None:
-    """Prints the table of a comparison and its warnings."""
     print_table(
         f"Programs in turn, one thread, {result.rounds} rounds of {result.images} images",
         ["name", "us", "p95", "speed-up", "M MACs", "saved", "realised", "accuracy"],
@@ -142,21 +144,18 @@ def print_comparison(result: Comparison) -> None:
 
 
 def _row(one: Standing) -> tuple[object, ...]:
-    realised = one.realised if isinstance(one.realised, NotMeasured) else one.realised.median
     images, test = one.accuracy_on_images, one.accuracy
     return (
         one.name,
         f"{one.latency_us.median:.1f}",
         f"{one.latency_us.p95:.1f}",
         f"{one.speedup.median:.2f}x",
-        _show(one.executed_macs, "{:.2f}", 1e6),
+        _show(derive(lambda macs: macs / 1e6, one.executed_macs), "{:.2f}"),
         _show(one.macs_saved, "{:.1%}"),
-        _show(realised, "{:.2f}"),
+        _show(figure(one.realised, "median"), "{:.2f}"),
         _show(test if isinstance(images, NotMeasured) else images, "{:.1%}"),
     )
 
 
-def _show(value: float | NotMeasured, text: str, unit: float | None = None) -> str:
-    if isinstance(value, NotMeasured):
-        return ""
-    return text.format(value / unit if unit else value)
+def _show(value: float | NotMeasured, text: str) -> str:
+    return "" if isinstance(value, NotMeasured) else text.format(value)

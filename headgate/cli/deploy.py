@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headgate.cli.machines import on_machines
 from headgate.cli.options import Json
-from headgate.cli.output import next_step, print_json, print_line, working
-from headgate.cli.several import on_several
+from headgate.cli.output import next_step, print_line, working
 
 if TYPE_CHECKING:
     from headgate.device.machines.ssh.deploy import Deployment
@@ -37,26 +37,22 @@ def deploy(
     from headgate.device.machines.ssh.deploy import deploy as copy
     from headgate.device.machines.ssh.machine import SshMachine
 
-    names = names_of(boards)
-    machines = {name: SshMachine(find_board(name)) for name in names}
-    if len(names) > 1:
-        on_several(names, lambda name: copy(bundle, machines[name]), _COLUMNS, _row, vars, json)
-        return
-    (machine,) = machines.values()
-    with _progress(f"copying {bundle} to {machine.name}") as progress:
-        done = copy(bundle, machine, progress)
-    if json:
-        print_json(done)
-        return
-    print_line(f"{done.board}:{done.path}: {_copied(done)}")
-    next_step(f"headgate profile {bundle} --on {machine.name}")
+    machines = {name: SshMachine(find_board(name)) for name in names_of(boards)}
 
+    def work(name: str) -> Deployment:
+        if len(machines) > 1:
+            return copy(bundle, machines[name])
+        with _progress(f"copying {bundle} to {name}") as progress:
+            return copy(bundle, machines[name], progress)
 
-_COLUMNS = ["path", "copied"]
+    def show(done: Deployment) -> None:
+        print_line(f"{done.board}:{done.path}: {_copied(done)}")
+        next_step(f"headgate profile {bundle} --on {done.board}")
 
+    def row(done: Deployment) -> tuple[str, str]:
+        return done.path, _copied(done)
 
-def _row(done: Deployment) -> tuple[object, ...]:
-    return done.path, _copied(done)
+    on_machines(list(machines), work, show, ["path", "copied"], row, vars, json)
 
 
 def _copied(done: Deployment) -> str:

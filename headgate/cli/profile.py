@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from headgate.cli.options import BundleFile, Images, Json, Machines, Threads, check_cores, measuring
-from headgate.cli.output import (
-    next_step,
-    on_machine,
-    print_json,
-    print_line,
-    working,
-)
+from headgate.cli.machines import machines_of
+from headgate.cli.options import BundleFile, Images, Json, Machines, Threads, measuring
+from headgate.cli.output import next_step, on_machine, print_json, print_line, working
 from headgate.cli.profile_boards import (
     INVALID,
     check_writable,
     profile_machines,
+    time_text,
     write_or_print,
 )
-from headgate.device.agent.absent import NotMeasured
 from headgate.errors import UsageError
-
-if TYPE_CHECKING:
-    from headgate.device.agent.percentiles import Summary
 
 
 def profile(
@@ -62,8 +54,6 @@ def profile(
     """Measure one bundle, layer by layer: here, emulated, or on boards."""
     from headgate import Bundle
     from headgate.device.agent.settings import Settings
-    from headgate.device.machines.find import find_machine
-    from headgate.device.machines.fleet import names_of
     from headgate.images import read_images
 
     if column is not None and not (energy or sensor is not None):
@@ -80,10 +70,10 @@ def profile(
         sensor=sensor,
         column=column,
     )
-    names = names_of(machines)
-    check_cores(names, threads)
-    boards = [name for name in names if find_machine(name).is_board]
-    emulated = [name for name in names if find_machine(name).emulated]
+    found = machines_of(machines, threads)
+    names = list(found)
+    boards = [name for name, machine in found.items() if machine.is_board]
+    emulated = [name for name, machine in found.items() if machine.emulated]
     if boards and images:
         raise UsageError(
             f"{boards[0]} measures on the bundle's own test vectors; leave --images out"
@@ -122,11 +112,11 @@ def _tflite(
     from headgate.cli.compare import labelled_images
     from headgate.profiling.tflite_profile import profile_tflite
 
-    batch = labelled_images(images, [path])
+    array, _ = labelled_images(images, [path])
     if output is not None:
         check_writable(output)
     with working(f"measuring {path} on {machine}"):
-        result = profile_tflite(path, machine, batch.array if batch else None, repeat)
+        result = profile_tflite(path, machine, array, repeat)
     if output is not None:
         write_or_print(output, result)
     if json:
@@ -134,7 +124,7 @@ def _tflite(
         return
     kind = result.quantization or "fp32"
     print_line(f"{path} ({kind}, {result.file_bytes:,} bytes) in LiteRT on {machine}")
-    print_line(f"time: {_time(result.latency_us)}")
+    print_line(f"time: {time_text(result.latency_us)}")
     macs, count = result.dense_macs, result.instructions
     if isinstance(macs, int):
         print_line(f"MACs: {macs:,}")
@@ -146,12 +136,3 @@ def _tflite(
     for warning in result.warnings:
         print_line(f"warning: {warning}")
     next_step(on_machine(f"headgate compare OTHER.hgb {path}", machine))
-
-
-def _time(latency: Summary | NotMeasured) -> str:
-    if isinstance(latency, NotMeasured):
-        return str(latency)
-    return (
-        f"{latency.median:.1f} us median ({latency.middle.low:.1f} to {latency.middle.high:.1f}) "
-        f"of {latency.count} runs, p95 {latency.p95:.1f}"
-    )

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import typer
 
-from headgate.cli.output import (
-    next_step,
-    print_json,
-    print_line,
-    print_table,
-    working,
-    write_json,
-)
-from headgate.cli.several import on_several
+from headgate.cli.machines import on_machines
+from headgate.cli.output import next_step, print_json, print_line, print_table, working, write_json
 from headgate.device.agent.absent import NotMeasured, to_json
+from headgate.device.agent.percentiles import Summary
 from headgate.device.files import atomic_write, storage_error
 from headgate.errors import StorageError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from headgate.device.agent.latency import Latency, LayerTime
@@ -46,46 +40,24 @@ def profile_machines(
     """Measure a bundle on machines, and print and write what the agent reports.
 
     Args:
-        bundle: its file.
         names: of the machines.
-        settings: what to measure.
         images: preprocessed, of one machine that is no board; its test vectors if None.
         output: where the report goes; of several machines, the folder for them.
-        json: whether to print the reports.
 
     Raises:
         StorageError: a report cannot be written; noticed later, the reports are printed.
-        typer.Exit: with status 1 if a machine failed.
+        typer.Exit: with status 1 if one of several machines failed.
     """
+    from headgate.profiling.profile import measure
+
     files = _files(names, output)
-    if len(names) > 1:
-        reports = _several(bundle, names, settings, files, json)
-    else:
-        with working(f"measuring {bundle} on {names[0]}"):
-            reports = [_measure(bundle, names[0], settings, images)]
-        if output is not None:
-            write_or_print(output, reports[0])
-        if json:
-            print_json(reports[0])
-        else:
-            _print(reports[0], names[0])
-    if not json:
-        next_step(_next(bundle, names, output))
-    return reports
-
-
-def _several(
-    bundle: Path,
-    names: Sequence[str],
-    settings: Settings,
-    files: Mapping[str, Path],
-    json: bool,
-) -> list[Report]:
+    alone = len(names) == 1
     unwritten: dict[str, Report] = {}
     problems: list[str] = []
 
     def work(name: str) -> Report:
-        report = _measure(bundle, name, settings)
+        with working(f"measuring {bundle} on {name}") if alone else nullcontext():
+            report = measure(bundle, name, settings, images)
         if name in files:
             try:
                 write_json(files[name], report)
@@ -94,19 +66,25 @@ def _several(
                 problems.append(str(error))
         return report
 
+    def show(report: Report) -> None:
+        if not unwritten:
+            _print(report, names[0])
+
     def rescue() -> None:
         """Print what could not be written, as :func:`write_or_print` does."""
         if unwritten and not json:
-            print_json(unwritten)
+            print_json(unwritten[names[0]] if alone else unwritten)
         if problems:
             raise StorageError("; ".join(problems))
 
     try:
-        reports = on_several(names, work, _COLUMNS, _row, to_json, json, _notes)
+        reports = on_machines(names, work, show, _COLUMNS, _row, to_json, json, _notes)
     except typer.Exit:  # A machine failed as well, which was said.
         rescue()
         raise
     rescue()
+    if not json:
+        next_step(_next(bundle, names, output))
     return reports
 
 
@@ -116,7 +94,7 @@ def check_writable(path: Path) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    with contextlib.suppress(_NotYet), atomic_write(path):
+    with suppress(_NotYet), atomic_write(path):
         raise _NotYet
 
 
@@ -169,12 +147,6 @@ def _next(bundle: Path, names: Sequence[str], output: Path | None) -> str:
     return f"headgate report {files} -o report.html"
 
 
-def _measure(bundle: Path, name: str, settings: Settings, images: Images = None) -> Report:
-    from headgate.profiling.profile import measure
-
-    return measure(bundle, name, settings, images)
-
-
 def _file_name(machine: str) -> str:
     """A machine's name as one of a file: ``pi@[fe80::1]:22`` has characters that some refuse."""
     return "".join(one if one.isalnum() or one in "@._-" else "-" for one in machine)
@@ -184,7 +156,6 @@ _COLUMNS = ["", "board", "us", "p95", "M MACs", "mJ", "above idle"]
 
 
 def _row(report: Report) -> tuple[object, ...]:
-    """One machine of several."""
     latency, energy, board = report.latency, report.energy, report.context.before.board
     times: list[object] = ["", ""]
     macs: object = ""
@@ -209,6 +180,8 @@ def _print(report: Report, machine: str) -> None:
 
 
 def _print_latency(report: Report, latency: Latency, machine: str) -> None:
+    from headgate.profiling.views.layers import spread
+
     print_table(
         f"{report.bundle.name} ({report.bundle.target.name}) on {machine}, mean of "
         f"{latency.inputs} inputs",
@@ -222,7 +195,9 @@ def _print_latency(report: Report, latency: Latency, machine: str) -> None:
         share = f", {sum(times):.1f} us" if times else ""
         macs = sum(layer.mean_macs for layer in gates)
         print_line(f"gates: {len(gates)} steps, {macs:,.0f} MACs{share} (--json lists them)")
-    print_line(f"time: {_time(latency)}")
+    cpus = f", on CPU {', '.join(map(str, latency.cpus))}" if latency.cpus else ""
+    how = f", threads: {latency.threads}{cpus}" if isinstance(latency.latency_us, Summary) else ""
+    print_line(f"time: {time_text(latency.latency_us)}{how}")
     done, dense, each = latency.mean_macs, latency.dense_macs, latency.executed_macs
     share = f" ({done / dense:.1%})" if dense else ""
     print_line(f"MACs executed: {done:,.0f} of {dense:,} dense{share}")
@@ -236,22 +211,20 @@ def _print_latency(report: Report, latency: Latency, machine: str) -> None:
         print_line(f"instructions: {count}")
 
 
-def _time(latency: Latency) -> str:
-    times = latency.latency_us
+def time_text(times: Summary | NotMeasured) -> str:
+    """Median, interval and 95th percentile in words."""
     if isinstance(times, NotMeasured):
         return str(times)
-    cpus = f", on CPU {', '.join(map(str, latency.cpus))}" if latency.cpus else ""
     return (
         f"{times.median:.1f} us median ({times.middle.low:.1f} to {times.middle.high:.1f}) of "
-        f"{times.count} runs, p95 {times.p95:.1f}, threads: {latency.threads}{cpus}"
+        f"{times.count} runs, p95 {times.p95:.1f}"
     )
 
 
 def _notes(report: Report) -> list[str]:
     """Why a report does not count, and what makes it less certain."""
-    return [f"INVALID: {reason}" for reason in report.invalid_because] + [
-        f"warning: {warning}" for warning in report.warnings
-    ]
+    invalid = [f"INVALID: {reason}" for reason in report.invalid_because]
+    return [*invalid, *(f"warning: {warning}" for warning in report.warnings)]
 
 
 def _layer_row(layer: LayerTime) -> tuple[object, ...]:

@@ -62,7 +62,6 @@ def report(
 
 
 def _read(files: list[Path], title: str) -> Page:
-    """The data of an earlier page, or of a new one about what was reported."""
     from headgate.device.agent_report import read_agent_report
     from headgate.profiling.data import Page, build_report, read_page
 
@@ -81,9 +80,7 @@ def _measure(files: list[Path], title: str, images: list[str] | None) -> Page:
     from headgate.profiling.report import build_report
     from headgate.profiling.source import open_source
 
-    batch = labelled_images(images, files)
-    array = batch.array if batch else None
-    labels = batch.labels if batch and batch.labelled else None
+    array, labels = labelled_images(images, files)
     bundles = {file: Bundle.open(file) for file in files if file.suffix == ".hgb"}
     foreign = {
         file: bundle
@@ -122,7 +119,7 @@ def _efforts(
     images: NDArray[np.float32] | None,
     labels: NDArray[np.integer[Any]] | None,
 ) -> list[Effort]:
-    """Work per image of the dynamic networks among the bundles; by default on their vectors."""
+    """Of the dynamic networks among the bundles; on the vectors of the first if None."""
     from headgate.profiling.effort import measure_efforts
 
     gated = [name for name, source in sources.items() if source.manifest["gates"]]

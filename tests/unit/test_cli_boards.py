@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import stat
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -239,13 +240,14 @@ def test_of_several_boards_each_warning_is_said(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    measure = profile_boards._measure
+    module = import_module("headgate.profiling.profile")
+    measure = module.measure
 
-    def warned(bundle: Path, name: str, settings: Settings) -> Report:
-        report = measure(bundle, name, settings)
+    def warned(bundle: Path, name: str, settings: Settings, images: None) -> Report:
+        report = measure(bundle, name, settings, images)
         return dataclasses.replace(report, warnings=[f"it is warm in the {name}"])
 
-    monkeypatch.setattr(profile_boards, "_measure", warned)
+    monkeypatch.setattr(module, "measure", warned)
     assert main(["profile", str(model), "--on", "kitchen,attic", "--repeat", "1"]) == 0
     said = capsys.readouterr().out
     for name in ("kitchen", "attic"):
