@@ -1,7 +1,4 @@
-"""The whole path in a few minutes: shipped networks, compiled, checked, compared, reported.
-
-Dense ResNet-8 and the same network with FBS gates at two densities, all trained on CIFAR-10.
-"""
+"""The whole path in a few minutes: shipped networks, compiled, checked, compared, reported."""
 
 from __future__ import annotations
 
@@ -29,11 +26,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Built:
-    """One network, compiled for this machine and for the board, and checked on both.
-
-    ``on_board`` and ``instructions`` (of one image, emulated) are None where QEMU or its plugins
-    are missing.
-    """
+    """One network, compiled for this machine and the board, and checked on both, given QEMU."""
 
     network: Network
     host: Path
@@ -57,7 +50,7 @@ def demo(folder: Path, say: Say) -> Demo:
     """Compiles, checks and compares the shipped networks, and writes a report into ``folder``.
 
     Args:
-        folder: also gets the bundles; made if it is not there.
+        folder: made if it is not there.
         say: called with a line before each piece of work.
 
     Raises:

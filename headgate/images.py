@@ -1,7 +1,4 @@
-"""Images from files, made into what a network takes. NumPy and Pillow only.
-
-Pillow is imported when an image file is read, so that arrays do without it.
-"""
+"""Images from files, made into what a network takes. Arrays do without Pillow."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Described(Protocol):
-    """A bundle, a network or a ``.tflite`` file's description: it says what images must be like.
+    """A bundle, a network or a ``.tflite`` file's description.
 
     Its manifest has ``inputs``, the first with a ``shape`` [1, C, H, W], and ``preprocess``.
     """
@@ -43,11 +40,10 @@ class Batch:
 
     @property
     def labelled(self) -> bool:
-        """Whether the true class of every image is known."""
         return bool((self.labels >= 0).all())
 
     def accuracy(self, predicted: NDArray[np.int64]) -> float | None:
-        """Share of the images whose class was predicted; None where that is not known."""
+        """Share of the images whose class was predicted; None where classes are not known."""
         return float((predicted == self.labels).mean()) if self.labelled else None
 
 

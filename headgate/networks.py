@@ -70,8 +70,7 @@ def find_network(
     Args:
         model: a shipped checkpoint, a ``.safetensors`` file or run's folder that ``headgate
             train`` wrote, or, with ``random_weights``, the name of an architecture.
-        random_weights: initialise the architecture ``model`` with seed 0. Good for timing,
-            useless for predictions, so never done unasked.
+        random_weights: from seed 0: good for timing, useless for predictions.
         method: gate the convolutions with this method; the gates are untrained.
         density: share of the channels that are active; 0.5, or what was trained, if None.
 

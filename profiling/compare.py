@@ -50,14 +50,13 @@ def compare(
     """Time several programs in turn on this machine.
 
     Args:
-        entries: Bundles, paths of bundles (``.hgb``), files prepared for a peer (``.tflite``,
-            ``.onnx``, ``.ncnn.param``), or :class:`Contestant` objects.
+        entries: Bundles, their paths (``.hgb``), a peer's files (``.tflite``, ``.onnx``,
+            ``.ncnn.param``), or :class:`Contestant` objects.
         images: Preprocessed input (N,C,H,W); the first bundle's test vectors when None.
         labels: True classes of the images (N,), for the accuracy on them.
         baseline: Name of the contestant that ratios refer to; the first dense bundle when None.
         accuracies: Test accuracy (0..1) by contestant name.
-        names: What to call the entries; after their files when None (``resnet8``, ``resnet8 on
-            LiteRT``).
+        names: What to call the entries; after their files when None.
         rounds: Timed rounds; as many as take about ten seconds per contestant when None.
 
     Raises:
@@ -142,7 +141,6 @@ def _standing(
     times: Mapping[str, list[list[float]]],
     agreed: Mapping[str, Any],
 ) -> Standing:
-    """Of one contestant, by its executed MACs and everybody's times by round."""
     own, reference = (np.median(times[name], axis=1) for name in (one.name, base.name))
     speedup = ratio_of_rounds(reference / own)
     uncounted = NotMeasured("a peer counts no MACs")

@@ -35,11 +35,7 @@ def warnings_between(before: Context, after: Context) -> list[str]:
 
 @contextmanager
 def pinned() -> Iterator[list[int]]:
-    """Keep this process on the highest CPU allowed, so that nobody's thread pool helps.
-
-    Yields:
-        The CPU; none where the system has no affinity call.
-    """
+    """Keep this process on one CPU, which is yielded; on none where the system cannot do that."""
     cpus = agent_cpus.choose_cpus(1)
     with agent_cpus.pinned(cpus):
         yield sorted(cpus)

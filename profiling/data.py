@@ -82,8 +82,7 @@ def read_page(path: Path) -> Page | Report:
     """What a page's JSON, or a report of the agent, holds.
 
     Raises:
-        MissingFile: There is no such file.
-        InputError: It cannot be read, is of another version, or altered.
+        MissingFile, InputError: It is not there, cannot be read, or is of another version.
         DeviceError: A report in it is no report of the agent's.
     """
     try:

@@ -134,14 +134,7 @@ def measure_efforts(
     images: NDArray[np.float32],
     labels: NDArray[np.integer[Any]] | None = None,
 ) -> dict[str, Effort]:
-    """:func:`measure_effort` of several bundles for the same input; the first dense one is asked
-    how hard the images are.
-
-    Args:
-        sources: The bundles by what to call them.
-        images: Preprocessed, (N,C,H,W).
-        labels: True classes (N,).
-    """
+    """:func:`measure_effort` of several bundles by name; the first dense one says what is hard."""
     dense = next((one for one in sources.values() if not one.manifest["gates"]), None)
     reference = None if dense is None else dense.program.scores(images)
     pixels = None

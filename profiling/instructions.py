@@ -107,8 +107,7 @@ def count_totals(
         environment: All of it: its size changes how many instructions are executed.
 
     Raises:
-        ToolMissing: QEMU or its plugin support is not there.
-        DeviceError: The program failed under QEMU.
+        ToolMissing, DeviceError: As :func:`count_instructions`.
     """
     counting = [*emulator, "-plugin", str(build_plugin()), "-d", "plugin", "-D", "log"]
     totals = [_run([*counting, *program(n)], folder, environment) for n in (1, 2, 3)]
@@ -118,12 +117,7 @@ def count_totals(
 
 
 def build_plugin() -> Path:
-    """The counting plugin, compiled for this machine once and kept in the user's cache.
-
-    Raises:
-        ToolMissing: ziglang is not installed.
-        DeviceError: The plugin does not compile.
-    """
+    """The counting plugin, compiled for this machine once and kept in the user's cache."""
     source = files("headgate.profiling").joinpath("qemu/count.c").read_bytes()
     digest = hashlib.sha256(source).hexdigest()[:16]
     cache = cache_folder()
@@ -147,7 +141,6 @@ def build_plugin() -> Path:
 
 
 def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
-    """Instructions of a whole run."""
     libc = ctypes.CDLL(None)
     try:
         done = subprocess.run(

@@ -54,11 +54,7 @@ def distribution(values: Sequence[float] | NDArray[np.number]) -> Distribution:
 def rank_correlation(
     first: Sequence[float] | NDArray[np.number], second: Sequence[float] | NDArray[np.number]
 ) -> float | None:
-    """Spearman's rank correlation in -1..1, ties at their mean rank; None if one is constant.
-
-    Raises:
-        ValueError: A value is not finite.
-    """
+    """Spearman's, in -1..1, ties at their mean rank; None if one of the two is constant."""
     one, other = _ranks(first), _ranks(second)
     spread = float(one.std() * other.std())
     if spread == 0:

@@ -51,8 +51,7 @@ def profile_tflite(
         machine: ``host``, where it is timed, or an emulated board such as ``qemu:rpi4``, where
             instructions are counted.
         images: Preprocessed input (N,C,H,W); one random image when None.
-        repeat: Timed rounds over the images, three runs each; as many as take about two
-            seconds when None.
+        repeat: Timed rounds over the images; as many as take about two seconds when None.
 
     Raises:
         HeadgateError: As :func:`headgate.profiling.peers.open_tflite`.

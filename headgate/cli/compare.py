@@ -107,11 +107,7 @@ def _on_board(
 def labelled_images(
     images: list[str] | None, files: list[Path]
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.int64] | None]:
-    """What ``--images`` names, as the first of ``files`` that tells takes it, and the classes.
-
-    Raises:
-        UsageError: no file says how to preprocess them.
-    """
+    """What ``--images`` names, as the first of ``files`` that tells takes it, and the classes."""
     from headgate import Bundle
     from headgate.device.tflite_file import Description
     from headgate.images import read_images

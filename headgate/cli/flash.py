@@ -105,11 +105,6 @@ def _rehearse(source: ImageSource, target: Target, json: bool) -> None:
 
 
 def _confirm(target: Target) -> None:
-    """Everything on it is lost, so its name has to be typed.
-
-    Raises:
-        UsageError: something else was typed, or there is nobody to type.
-    """
     if not sys.stdin.isatty():
         raise UsageError(f"{target.path} would be overwritten; a script has to say --yes")
     standard_error().print(f"All of {_describe(target)} will be overwritten.", soft_wrap=True)

@@ -18,11 +18,7 @@ Result = TypeVar("Result")
 
 
 def machines_of(text: str, threads: int = 1) -> Mapping[str, Machine]:
-    """The machines that ``--on`` names; those known to have fewer cores than threads are refused.
-
-    Raises:
-        UsageError: a name is no machine's, or there are too many threads.
-    """
+    """The machines that ``--on`` names, all known to have as many cores as there are threads."""
     from headgate.device.machines.find import find_machine
     from headgate.device.machines.fleet import names_of
 
@@ -46,8 +42,7 @@ def on_machines(
 
     Args:
         show: prints the result of the only machine.
-        columns: of the table, behind the machine's name.
-        row: a result as cells of these columns.
+        columns: of the table, behind the machine's name; ``row`` is a result in them.
         figures: a result as JSON; of several it is name -> figures or error.
         notes: what is to be said of a result below the table.
 

@@ -45,8 +45,7 @@ def _json_text(payload: Any) -> str:
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Prints a table; columns whose cells are all numbers are aligned to the right.
 
-    Cells are never cut off: text is broken where it has to be, the first column and numbers are
-    not, so that a table can become wider than the screen.
+    Cells are never cut off: text is broken; where that is not enough, the table is too wide.
     """
     cells = [[_cell(value) for value in row] for row in rows]
     table = Table(
@@ -74,7 +73,6 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 
 
 def print_line(text: str) -> None:
-    """Prints a line of text as it is."""
     standard_output().print(text, soft_wrap=True)
 
 
@@ -95,12 +93,10 @@ def note(text: str) -> None:
 
 @contextmanager
 def working(text: str) -> Iterator[Callable[[str], None]]:
-    """Shows that something takes a while: a spinner on a terminal, one line elsewhere.
+    """Shows that something takes a while: a spinner on a terminal, a line elsewhere.
 
-    The line comes after a moment only, so that what fails at once prints its error alone.
-
-    Yields:
-        What says how far it is: beside the spinner, elsewhere a line if the first one was printed.
+    The line comes after a moment: what fails at once prints its error alone. Yields what says how
+    far it is, beside the spinner or below that line.
     """
     stderr = standard_error()
     if stderr.is_terminal:

@@ -89,21 +89,13 @@ def profile_machines(
 
 
 def check_writable(path: Path) -> None:
-    """Raise what writing this file would, before minutes of measuring; it stays as it is.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
+    """Raise what writing this file would, before minutes of measuring; it stays as it is."""
     with suppress(_NotYet), atomic_write(path):
         raise _NotYet
 
 
 def write_or_print(path: Path, payload: Any) -> None:
-    """Write what was measured; where that fails, after minutes, it is printed and not lost.
-
-    Raises:
-        StorageError: it could not be written.
-    """
+    """Write what was measured; where that fails, after minutes, it is printed and not lost."""
     try:
         write_json(path, payload)
     except StorageError:

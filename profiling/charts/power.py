@@ -65,10 +65,7 @@ def power_trace(
 
 
 def envelope(trace: Sequence[tuple[float, float]], columns: int) -> list[tuple[float, float]]:
-    """The lowest and highest point of each of so many equal spans of time, in their order.
-
-    A thinned line would lose the peaks, which is what people look for.
-    """
+    """The lowest and highest point of each of so many equal spans of time, in their order."""
     if len(trace) <= 2 * columns:
         return list(trace)
     start, end = trace[0][0], trace[-1][0]

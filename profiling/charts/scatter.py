@@ -1,7 +1,4 @@
-"""Accuracy against a cost, one marker per network, with the Pareto front.
-
-Nothing is told by colour alone: methods differ in shape, programs in how the marker is filled.
-"""
+"""Accuracy against a cost: a marker per network, of a shape per method, a fill per program."""
 
 from __future__ import annotations
 
@@ -139,8 +136,7 @@ def _boxes(corners: Sequence[tuple[float, float]]) -> list[Box]:
 
 
 def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
-    """Indices of the points than which no other costs less or is worth more, being no worse in the
-    other of the two; by rising cost."""
+    """Indices of the points that no other beats in one of the two, being no worse in the other."""
     order = sorted(range(len(costs)), key=lambda index: (costs[index], -values[index], index))
     front: list[int] = []
     for index in order:

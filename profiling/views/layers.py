@@ -31,8 +31,7 @@ def layer_tables(board: Board) -> list[dict[str, Any]]:
 def rows_of(layers: Sequence[LayerTime]) -> list[LayerTime]:
     """The layers, the steps of each gate as one where the first of them runs.
 
-    A gate is several small steps: means, predictor, selection, list. Their names are that of the
-    gated layer, or begin with it.
+    Their names are that of the gated layer, or begin with it.
     """
     gated = sorted({one.name for one in layers if not one.is_gate}, key=len, reverse=True)
     rows: dict[Any, LayerTime] = {}
