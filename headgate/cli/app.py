@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from headgate import __version__
-from headgate.cli.boards import boards
 from headgate.cli.compare import compare
 from headgate.cli.compile import compile_
 from headgate.cli.data import data
@@ -17,7 +16,7 @@ from headgate.cli.doctor import doctor
 from headgate.cli.fetch import fetch
 from headgate.cli.flash import flash
 from headgate.cli.image import image
-from headgate.cli.lists import checkpoints, models, targets
+from headgate.cli.lists import boards, checkpoints, models, targets
 from headgate.cli.profile import profile
 from headgate.cli.report import report
 from headgate.cli.run import run

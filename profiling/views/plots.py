@@ -14,15 +14,12 @@ from headgate.profiling.comparison import Comparison
 from headgate.profiling.data import Page
 from headgate.profiling.method_row import Row
 
+# Of methods that are called otherwise than they are written.
 METHOD_NAMES = {
-    "dense": "dense",
     "fbs": "FBS",
     "dcp": "DCP",
     "cgnet": "CGNet",
     "frs": "pruned by feature relevance",
-    "gated": "gated",
-    "pruned": "pruned",
-    "peer": "peer",
 }
 PROGRAM_FILLS = dict(zip(("headgate", "TFLite fp32", "TFLite int8"), FILLS, strict=True))
 # The cost, headline, what it shows, what its axis is, how numbers on it are written.
