@@ -52,7 +52,8 @@ class Entry:
         return None if isinstance(self.latency, NotMeasured) else self.latency.threads
 
     @property
-    def dense_macs(self) -> int | NotMeasured:
+    def dense_macs(self) -> Any:
+        """A number, or why there is none."""
         return figure(self.latency, "dense_macs")
 
     @property

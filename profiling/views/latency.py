@@ -14,7 +14,7 @@ from headgate.profiling import units
 from headgate.profiling.charts.cells import histogram, latency_bar
 from headgate.profiling.comparison import Comparison, Standing
 from headgate.profiling.machines import Board, Entry
-from headgate.profiling.missing import figure
+from headgate.profiling.missing import derive, figure
 from headgate.profiling.statistics import Ratio
 
 TAIL = 2.0  # latency axes end at this many times the longest median
@@ -91,10 +91,10 @@ def comparison_tiles(comparison: Comparison) -> list[Tile]:
     if not ranked:
         return []
     arithmetic, best = max(ranked, key=lambda one: one[0])
-    note = f"{units.macs(best.executed_macs)} MACs executed of {units.macs(best.dense_macs)}"
+    done, dense = (derive(units.macs, count) for count in (best.executed_macs, best.dense_macs))
     return [
         *_ratio_tile(best.speedup, "faster", f"{best.name} against {comparison.baseline}"),
-        (units.times(arithmetic), "less arithmetic", f"{note}, gates included"),
+        (units.times(arithmetic), "less arithmetic", f"{done} MACs executed of {dense}, gates included"),
         *_realised_tile(figure(best.realised, "median"), best.macs_saved),
     ]
 
