@@ -86,13 +86,13 @@ def _on_board(
         [
             (
                 one.name,
-                _show(one.instructions, "{:,}"),
-                _show(one.fewer, "{:.2f}x"),
-                _show(one.per_mac, "{:.3f}"),
+                one.instructions,
+                derive("{:.2f}x".format, one.fewer),
+                derive("{:.3f}".format, one.per_mac),
                 f"{one.executed_macs / 1e6:.2f}",
                 f"{one.macs_saved:.1%}",
                 f"{one.top1_agreement:.1%}",
-                _show(one.accuracy_on_images, "{:.1%}"),
+                derive("{:.1%}".format, one.accuracy_on_images),
             )
             for one in result.standings
         ],
@@ -146,12 +146,8 @@ def _row(one: Standing) -> tuple[object, ...]:
         f"{one.latency_us.median:.1f}",
         f"{one.latency_us.p95:.1f}",
         f"{one.speedup.median:.2f}x",
-        _show(derive(lambda macs: macs / 1e6, one.executed_macs), "{:.2f}"),
-        _show(one.macs_saved, "{:.1%}"),
-        _show(figure(one.realised, "median"), "{:.2f}"),
-        _show(test if isinstance(images, NotMeasured) else images, "{:.1%}"),
+        derive("{:.2f}".format, derive(lambda macs: macs / 1e6, one.executed_macs)),
+        derive("{:.1%}".format, one.macs_saved),
+        derive("{:.2f}".format, figure(one.realised, "median")),
+        derive("{:.1%}".format, test if isinstance(images, NotMeasured) else images),
     )
-
-
-def _show(value: float | NotMeasured, text: str) -> str:
-    return "" if isinstance(value, NotMeasured) else text.format(value)

@@ -30,7 +30,7 @@ def doctor(
                 (
                     "ok" if finding.found else "missing",
                     finding.name,
-                    finding.version or "",
+                    finding.version,
                     finding.purpose,
                     "" if finding.found else finding.remedy,
                 )

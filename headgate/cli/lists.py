@@ -55,7 +55,7 @@ def targets(json: Json = False) -> None:
     print_table(
         "targets",
         ["name", "architecture", "CPU", "fp32 peak of a core, GFLOP/s"],
-        [(row.name, row.arch, row.cpu, row.fma_peak_gflops or "") for row in rows],
+        [(row.name, row.arch, row.cpu, row.fma_peak_gflops) for row in rows],
     )
     next_step("headgate compile resnet8-fbs-0.5 --target rpi4")
 

@@ -16,7 +16,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from headgate.device.agent.absent import to_json
+from headgate.device.agent.absent import NotMeasured, to_json
 from headgate.device.files import atomic_write
 from headgate.screen import standard_error, standard_output
 
@@ -45,7 +45,7 @@ def _json_text(payload: Any) -> str:
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Prints a table; columns whose cells are all numbers are aligned to the right.
 
-    Cells are never cut off: text is broken; where that is not enough, the table is too wide.
+    What is missing stays blank. Cells are never cut off: text is broken, or the table gets wide.
     """
     cells = [[_cell(value) for value in row] for row in rows]
     table = Table(
@@ -112,6 +112,8 @@ def working(text: str) -> Iterator[Callable[[str], None]]:
 
 
 def _cell(value: object) -> str:
+    if value is None or isinstance(value, NotMeasured):
+        return ""
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)

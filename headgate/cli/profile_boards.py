@@ -15,6 +15,7 @@ from headgate.device.agent.absent import NotMeasured, to_json
 from headgate.device.agent.percentiles import Summary
 from headgate.device.files import atomic_write, storage_error
 from headgate.errors import StorageError
+from headgate.profiling.missing import derive, figure
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +41,6 @@ def profile_machines(
     """Measure a bundle on machines, and print and write what the agent reports.
 
     Args:
-        names: of the machines.
         images: preprocessed, of one machine that is no board; its test vectors if None.
         output: where the report goes; of several machines, the folder for them.
 
@@ -148,18 +148,16 @@ _COLUMNS = ["", "board", "us", "p95", "M MACs", "mJ", "above idle"]
 
 
 def _row(report: Report) -> tuple[object, ...]:
-    latency, energy, board = report.latency, report.energy, report.context.before.board
-    times: list[object] = ["", ""]
-    macs: object = ""
-    if not isinstance(latency, NotMeasured):
-        macs = latency.mean_macs / 1e6
-        if not isinstance(latency.latency_us, NotMeasured):
-            times = [latency.latency_us.median, latency.latency_us.p95]
-    energies: list[object] = ["", ""]
-    if not isinstance(energy, NotMeasured):
-        energies = [energy.energy_per_inference_mj, energy.net_energy_per_inference_mj]
-    word = "valid" if report.valid else "INVALID"
-    return word, board if isinstance(board, str) else "unknown", *times, macs, *energies
+    board = report.context.before.board
+    return (
+        "valid" if report.valid else "INVALID",
+        board if isinstance(board, str) else "unknown",
+        figure(report.latency, "latency_us.median"),
+        figure(report.latency, "latency_us.p95"),
+        derive(lambda macs: macs / 1e6, figure(report.latency, "mean_macs")),
+        figure(report.energy, "energy_per_inference_mj"),
+        figure(report.energy, "net_energy_per_inference_mj"),
+    )
 
 
 def _print(report: Report, machine: str) -> None:
@@ -226,7 +224,7 @@ def _layer_row(layer: LayerTime) -> tuple[object, ...]:
     return (
         layer.name,
         layer.operator,
-        layer.median_us if isinstance(layer.median_us, float) else "",
+        layer.median_us,
         "" if active is None or layer.channels is None else active_text(active, layer.channels),
         done,
         f"{done / dense:.0%}" if dense else "",

@@ -72,8 +72,8 @@ def _row(outcome: Outcome) -> tuple[object, ...]:
     accuracy, done = figures["accuracy"], figures.get("executed_macs")
     return (
         figures["images"],
-        "" if accuracy is None else f"{accuracy:.1%}",
-        float(np.mean(done)) if done else "",
+        accuracy if accuracy is None else f"{accuracy:.1%}",
+        float(np.mean(done)) if done else None,
     )
 
 
@@ -134,19 +134,15 @@ def _common(
 
 def _show(outcome: Outcome) -> None:
     figures, names, manifest, scores = outcome
-    classes = manifest["classes"]
-    done = figures.get("executed_macs")
-    rows = [
-        (name, classes[best] if classes else best, float(row.ravel()[best]), *macs)
-        for name, best, row, macs in zip(
-            names,
-            figures["predicted"],
-            scores,
-            [(count,) for count in done] if done else [()] * len(names),
-            strict=True,
-        )
+    classes, done = manifest["classes"], figures.get("executed_macs")
+    columns = ["image", "prediction", "score"]
+    rows: list[list[object]] = [
+        [name, classes[best] if classes else best, float(row.ravel()[best])]
+        for name, best, row in zip(names, figures["predicted"], scores, strict=True)
     ]
-    columns = ["image", "prediction", "score", *(["executed MACs"] if done else [])]
+    if done:
+        columns.append("executed MACs")
+        rows = [[*row, macs] for row, macs in zip(rows, done, strict=True)]
     print_table(f"{manifest['name']} on {figures['machine']}", columns, rows[:SHOWN_IMAGES])
     if len(rows) > SHOWN_IMAGES:
         print_line(f"... and {len(rows) - SHOWN_IMAGES} more images")

@@ -92,9 +92,10 @@ def comparison_tiles(comparison: Comparison) -> list[Tile]:
         return []
     arithmetic, best = max(ranked, key=lambda one: one[0])
     done, dense = (derive(units.macs, count) for count in (best.executed_macs, best.dense_macs))
+    note = f"{done} MACs executed of {dense}, gates included"
     return [
         *_ratio_tile(best.speedup, "faster", f"{best.name} against {comparison.baseline}"),
-        (units.times(arithmetic), "less arithmetic", f"{done} MACs executed of {dense}, gates included"),
+        (units.times(arithmetic), "less arithmetic", note),
         *_realised_tile(figure(best.realised, "median"), best.macs_saved),
     ]
 
