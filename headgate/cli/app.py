@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -54,23 +54,15 @@ def before_the_verb(
     settings["debug"] = settings.get("debug", False) or debug
 
 
-LOOK, MAKE, CHECK, MEASURE = "Look around", "Make", "Run and check", "Measure"
-
-app.command(rich_help_panel=LOOK)(demo)
-app.command(rich_help_panel=LOOK)(doctor)
-app.command(rich_help_panel=LOOK)(models)
-app.command(rich_help_panel=LOOK)(checkpoints)
-app.command(rich_help_panel=LOOK)(targets)
-app.command(rich_help_panel=LOOK)(boards)
-app.add_typer(data, name="data", rich_help_panel=MAKE)
-app.add_typer(fetch, name="fetch", rich_help_panel=CHECK)
-app.command(rich_help_panel=MAKE)(train)
-app.command("compile", rich_help_panel=MAKE)(compile_)
-app.command(rich_help_panel=MAKE)(image)
-app.command(rich_help_panel=MAKE)(flash)
-app.command(rich_help_panel=CHECK)(deploy)
-app.command(rich_help_panel=CHECK)(run)
-app.command(rich_help_panel=CHECK)(validate)
-app.command(rich_help_panel=MEASURE)(profile)
-app.command(rich_help_panel=MEASURE)(compare)
-app.command(rich_help_panel=MEASURE)(report)
+VERBS: dict[str, list[Any]] = {
+    "Look around": [demo, doctor, models, checkpoints, targets, boards],
+    "Make": [data, train, compile_, image, flash],
+    "Run and check": [fetch, deploy, run, validate],
+    "Measure": [profile, compare, report],
+}
+for panel, verbs in VERBS.items():
+    for verb in verbs:
+        if isinstance(verb, typer.Typer):
+            app.add_typer(verb, rich_help_panel=panel)
+        else:
+            app.command(verb.__name__.strip("_"), rich_help_panel=panel)(verb)

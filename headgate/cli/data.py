@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from headgate.train.data.cifar import Cifar
     from headgate.train.data.folders import ImageFolder
 
-data = typer.Typer(help="Fetch data sets, or check those you have.", no_args_is_help=True)
+data = typer.Typer(
+    name="data", help="Fetch data sets, or check those you have.", no_args_is_help=True
+)
 
 Kept = Annotated[
     Path | None,

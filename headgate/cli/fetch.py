@@ -7,7 +7,7 @@ import typer
 from headgate.cli.options import Json
 from headgate.cli.output import next_step, note, print_json, print_line
 
-fetch = typer.Typer(help="Fetch what emulated boards need.", no_args_is_help=True)
+fetch = typer.Typer(name="fetch", help="Fetch what emulated boards need.", no_args_is_help=True)
 
 
 @fetch.callback()
