@@ -27,11 +27,16 @@ from headgate.profiling.comparison import (
     agreement,
     choose,
 )
-from headgate.profiling.context import pinned, read_context, warnings_between
 from headgate.profiling.missing import derive
 from headgate.profiling.source import open_source
 from headgate.profiling.statistics import Ratio, ratio_of_rounds
-from headgate.profiling.timing import BURST_RUNS, time_in_turn
+from headgate.profiling.timing import (
+    BURST_RUNS,
+    pinned,
+    read_context,
+    time_in_turn,
+    warnings_between,
+)
 
 BUDGET_S = 10.0
 SAME_TOP1_OF_INTEGERS = 0.9

@@ -13,11 +13,10 @@ from headgate.device.agent.context import Context
 from headgate.device.agent.latency import EMULATED
 from headgate.device.agent.percentiles import Summary, summarize
 from headgate.device.agent.report import NOT_COUNTED
-from headgate.profiling.context import pinned, read_context, warnings_between
 from headgate.profiling.missing import Result, figure, unless_missing
 from headgate.profiling.peers import LiteRT, open_tflite
 from headgate.profiling.profile import BUDGET_S
-from headgate.profiling.timing import time_in_turn
+from headgate.profiling.timing import pinned, read_context, time_in_turn, warnings_between
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,24 @@
-"""How runs are taken: in bursts, one program after the other.
+"""How programs are timed in this process: in bursts, one after the other, on one CPU.
 
 A burst discards its own first run, so that what ran before it leaves no trace in the numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import importlib.metadata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from headgate.device.agent import context as agent
+from headgate.device.agent import cpus as agent_cpus
+from headgate.device.agent.absent import NotMeasured
+from headgate.device.agent.context import Context, context_warnings, invalid_reasons
+from headgate.device.agent.system import System
 
 BURST_WARMUP = 1
 BURST_RUNS = 3
@@ -53,3 +62,26 @@ def fitting_rounds(latency_us: float, runs_per_round: int, budget_s: float) -> i
     """Rounds that fit the time budget, at least 5 and at most 200."""
     round_s = max(latency_us, 1.0) * 1e-6 * (runs_per_round + BURST_WARMUP)
     return int(min(200, max(5, budget_s / round_s)))
+
+
+def read_context(packages: Iterable[str] = ()) -> Context:
+    """This machine now, with the versions of headgate, NumPy and ``packages``."""
+    versions = {}
+    for package in ("headgate", "numpy", *packages):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return dataclasses.replace(agent.read_context(System()), versions=versions)
+
+
+def warnings_between(before: Context, after: Context) -> list[str]:
+    """What makes the figures of runs between the two less certain, or spoils them."""
+    spoilt = invalid_reasons(before, after, NotMeasured("nobody watched"))
+    return [*spoilt, *context_warnings(before, after)]
+
+
+@contextmanager
+def pinned() -> Iterator[list[int]]:
+    """Keep this process on one CPU, which is yielded; on none where the system cannot do that."""
+    cpus = agent_cpus.choose_cpus(1)
+    with agent_cpus.pinned(cpus):
+        yield sorted(cpus)
