@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headgate.cli.compare import labelled_images
 from headgate.cli.machines import machines_of
 from headgate.cli.options import BundleFile, Images, Json, Machines, Threads, measuring
-from headgate.cli.output import next_step, on_machine, print_json, print_line, working
-from headgate.cli.profile_boards import (
-    INVALID,
-    check_writable,
-    profile_machines,
-    time_text,
-    write_or_print,
-)
+from headgate.cli.output import next_step, on_machine, print_line
+from headgate.cli.profile_boards import measure_on, next_of, print_report, time_text
 from headgate.errors import UsageError
+
+if TYPE_CHECKING:
+    from headgate.profiling.tflite_profile import TFLiteProfile
+
+INVALID = 3
 
 
 def profile(
@@ -55,6 +55,8 @@ def profile(
     from headgate import Bundle
     from headgate.device.agent.settings import Settings
     from headgate.images import read_images
+    from headgate.profiling.profile import measure
+    from headgate.profiling.tflite_profile import profile_tflite
 
     if column is not None and not (energy or sensor is not None):
         raise UsageError(f"--column {column}: for a meter's energy; give --energy or --sensor too")
@@ -92,40 +94,37 @@ def profile(
             raise UsageError(f"{names[0]} measures bundles (.hgb), not {bundle}")
         if threads > 1:
             raise UsageError("--threads is for bundles; a .tflite file runs in one thread")
-        _tflite(bundle, names[0], images, repeat, output, json)
+        array, _ = labelled_images(images, [bundle])
+        measure_on(
+            names,
+            bundle,
+            lambda name: profile_tflite(bundle, name, array, repeat),
+            lambda found: _print_tflite(found, bundle),
+            output,
+            json,
+        )
         return
     array = read_images(images, Bundle.open(bundle)).array if images else None
-    reports = profile_machines(bundle, names, settings, output, json, array)
+    reports = measure_on(
+        names,
+        bundle,
+        lambda name: measure(bundle, name, settings, array),
+        lambda report: print_report(report, names[0]),
+        output,
+        json,
+    )
+    if not json:
+        next_step(next_of(bundle, names, output))
     # On this machine clocks may change as its owner likes; what was asked to count must count.
     if (boards or settings.energy) and not all(report.valid for report in reports):
         raise typer.Exit(INVALID)
 
 
-def _tflite(
-    path: Path,
-    machine: str,
-    images: list[str] | None,
-    repeat: int | None,
-    output: Path | None,
-    json: bool,
-) -> None:
-    from headgate.cli.compare import labelled_images
-    from headgate.profiling.tflite_profile import profile_tflite
-
-    array, _ = labelled_images(images, [path])
-    if output is not None:
-        check_writable(output)
-    with working(f"measuring {path} on {machine}"):
-        result = profile_tflite(path, machine, array, repeat)
-    if output is not None:
-        write_or_print(output, result)
-    if json:
-        print_json(result)
-        return
-    kind = result.quantization or "fp32"
-    print_line(f"{path} ({kind}, {result.file_bytes:,} bytes) in LiteRT on {machine}")
-    print_line(f"time: {time_text(result.latency_us)}")
-    macs, count = result.dense_macs, result.instructions
+def _print_tflite(found: TFLiteProfile, path: Path) -> None:
+    kind = found.quantization or "fp32"
+    print_line(f"{path} ({kind}, {found.file_bytes:,} bytes) in LiteRT on {found.machine}")
+    print_line(f"time: {time_text(found.latency_us)}")
+    macs, count = found.dense_macs, found.instructions
     if isinstance(macs, int):
         print_line(f"MACs: {macs:,}")
     if isinstance(count, int):
@@ -133,6 +132,6 @@ def _tflite(
         print_line(f"instructions: {count:,}{share}")
     else:
         print_line(f"instructions: {count}")
-    for warning in result.warnings:
+    for warning in found.warnings:
         print_line(f"warning: {warning}")
-    next_step(on_machine(f"headgate compare OTHER.hgb {path}", machine))
+    next_step(on_machine(f"headgate compare OTHER.hgb {path}", found.machine))

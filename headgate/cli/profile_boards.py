@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from headgate.cli.machines import on_machines
-from headgate.cli.output import next_step, print_json, print_line, print_table, working, write_json
+from headgate.cli.output import print_json, print_line, print_table, working, write_json
 from headgate.device.agent.absent import NotMeasured, to_json
 from headgate.device.agent.percentiles import Summary
 from headgate.device.files import atomic_write, storage_error
@@ -18,89 +18,64 @@ from headgate.errors import StorageError
 from headgate.profiling.missing import derive, figure
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from headgate.device.agent.latency import Latency, LayerTime
     from headgate.device.agent.report import Report
-    from headgate.device.agent.settings import Settings
 
-    Images = NDArray[np.float32] | None
-
-INVALID = 3
+Result = TypeVar("Result")
 
 
-def profile_machines(
-    bundle: Path,
+def measure_on(
     names: Sequence[str],
-    settings: Settings,
+    file: Path,
+    measure: Callable[[str], Result],
+    show: Callable[[Result], None],
     output: Path | None,
     json: bool,
-    images: Images = None,
-) -> list[Report]:
-    """Measure a bundle on machines, and print and write what the agent reports.
+) -> list[Result]:
+    """Measure a file on machines, print what is found and write it.
 
     Args:
-        images: preprocessed, of one machine that is no board; its test vectors if None.
-        output: where the report goes; of several machines, the folder for them.
+        measure: on the machine of that name; of several it makes reports of the agent.
+        show: prints what is found on the only machine.
+        output: where it goes; of several machines, the folder for it.
 
     Raises:
-        StorageError: a report cannot be written; noticed later, the reports are printed.
+        StorageError: it cannot be written; noticed after minutes of measuring, it is printed.
         typer.Exit: with status 1 if one of several machines failed.
     """
-    from headgate.profiling.profile import measure
-
     files = _files(names, output)
     alone = len(names) == 1
-    unwritten: dict[str, Report] = {}
+    unwritten: dict[str, Result] = {}
     problems: list[str] = []
 
-    def work(name: str) -> Report:
-        with working(f"measuring {bundle} on {name}") if alone else nullcontext():
-            report = measure(bundle, name, settings, images)
+    def work(name: str) -> Result:
+        with working(f"measuring {file} on {name}") if alone else nullcontext():
+            found = measure(name)
         if name in files:
             try:
-                write_json(files[name], report)
+                write_json(files[name], found)
             except StorageError as error:
-                unwritten[name] = report
+                unwritten[name] = found
                 problems.append(str(error))
-        return report
-
-    def show(report: Report) -> None:
-        if not unwritten:
-            _print(report, names[0])
+        return found
 
     def rescue() -> None:
-        """Print what could not be written, as :func:`write_or_print` does."""
         if unwritten and not json:
             print_json(unwritten[names[0]] if alone else unwritten)
         if problems:
             raise StorageError("; ".join(problems))
 
+    def show_written(found: Result) -> None:
+        rescue()
+        show(found)
+
     try:
-        reports = on_machines(names, work, show, _COLUMNS, _row, to_json, json, _notes)
+        found = on_machines(names, work, show_written, _COLUMNS, _row, to_json, json, _notes)
     except typer.Exit:  # A machine failed as well, which was said.
         rescue()
         raise
     rescue()
-    if not json:
-        next_step(_next(bundle, names, output))
-    return reports
-
-
-def check_writable(path: Path) -> None:
-    """Raise what writing this file would, before minutes of measuring; it stays as it is."""
-    with suppress(_NotYet), atomic_write(path):
-        raise _NotYet
-
-
-def write_or_print(path: Path, payload: Any) -> None:
-    """Write what was measured; where that fails, after minutes, it is printed and not lost."""
-    try:
-        write_json(path, payload)
-    except StorageError:
-        print_json(payload)
-        raise
+    return found
 
 
 class _NotYet(Exception):
@@ -124,11 +99,14 @@ def _files(names: Sequence[str], output: Path | None) -> dict[str, Path]:
             raise storage_error("make the folder", output, error) from error
         files = {name: output / f"{_file_name(name)}.json" for name in names}
     for path in files.values():
-        check_writable(path)
+        # It raises what writing would, before minutes of measuring, and stays as it is.
+        with suppress(_NotYet), atomic_write(path):
+            raise _NotYet
     return files
 
 
-def _next(bundle: Path, names: Sequence[str], output: Path | None) -> str:
+def next_of(bundle: Path, names: Sequence[str], output: Path | None) -> str:
+    """The command that a user would try after measuring a bundle."""
     if output is None and list(names) == ["host"]:
         return f"headgate report {bundle} OTHER.hgb"
     if output is None:
@@ -147,7 +125,7 @@ def _file_name(machine: str) -> str:
 _COLUMNS = ["", "board", "us", "p95", "M MACs", "mJ", "above idle"]
 
 
-def _row(report: Report) -> tuple[object, ...]:
+def _row(report: Any) -> tuple[object, ...]:
     board = report.context.before.board
     return (
         "valid" if report.valid else "INVALID",
@@ -160,7 +138,8 @@ def _row(report: Report) -> tuple[object, ...]:
     )
 
 
-def _print(report: Report, machine: str) -> None:
+def print_report(report: Report, machine: str) -> None:
+    """Prints a report on one machine."""
     latency = report.latency
     if not isinstance(latency, NotMeasured):
         _print_latency(report, latency, machine)
@@ -211,7 +190,7 @@ def time_text(times: Summary | NotMeasured) -> str:
     )
 
 
-def _notes(report: Report) -> list[str]:
+def _notes(report: Any) -> list[str]:
     """Why a report does not count, and what makes it less certain."""
     invalid = [f"INVALID: {reason}" for reason in report.invalid_because]
     return [*invalid, *(f"warning: {warning}" for warning in report.warnings)]
