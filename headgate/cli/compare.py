@@ -121,8 +121,8 @@ def labelled_images(
         elif file.suffix == ".tflite" and file.is_file():
             told = Description.read(file)
         if told is not None:
-            batch = read_images(images, told)
-            return batch.array, batch.labels if batch.labelled else None
+            batch = read_images(images, told.manifest)
+            return batch.array, batch.labels
     raise UsageError(
         "--images needs a file of ours (.hgb or .tflite) that says how to preprocess them"
     )

@@ -9,13 +9,11 @@ import typer
 
 from headgate.cli.compare import print_comparison
 from headgate.cli.options import Json
-from headgate.cli.output import next_step, note, print_json, print_line, print_table
+from headgate.cli.output import BAD_RESULT, next_step, note, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from headgate.demo import Built
     from headgate.device import Validation
-
-NOT_VALID = 3
 
 
 def demo(
@@ -50,7 +48,7 @@ def demo(
         print_line(f"report: {result.report}")
         next_step("headgate compile resnet8-fbs-0.5 --target rpi5")
     if not valid:
-        raise typer.Exit(NOT_VALID)
+        raise typer.Exit(BAD_RESULT)
 
 
 def _row(built: Built) -> tuple[object, ...]:

@@ -20,6 +20,8 @@ from headgate.device.agent.absent import NotMeasured, to_json
 from headgate.device.files import atomic_write
 from headgate.screen import standard_error, standard_output
 
+BAD_RESULT = 3
+"""Exit code of what ran and found something bad."""
 NOTE_AFTER_S = 1.0
 # Columns of text are not made narrower than this.
 _NARROWEST = 12

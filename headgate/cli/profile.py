@@ -10,14 +10,12 @@ import typer
 from headgate.cli.compare import labelled_images
 from headgate.cli.machines import machines_of
 from headgate.cli.options import BundleFile, Images, Json, Machines, Threads, measuring
-from headgate.cli.output import next_step, on_machine, print_line
+from headgate.cli.output import BAD_RESULT, next_step, on_machine, print_line
 from headgate.cli.profile_boards import measure_on, next_of, print_report, time_text
 from headgate.errors import UsageError
 
 if TYPE_CHECKING:
     from headgate.profiling.tflite_profile import TFLiteProfile
-
-INVALID = 3
 
 
 def profile(
@@ -104,7 +102,7 @@ def profile(
             json,
         )
         return
-    array = read_images(images, Bundle.open(bundle)).array if images else None
+    array = read_images(images, Bundle.open(bundle).manifest).array if images else None
     reports = measure_on(
         names,
         bundle,
@@ -117,7 +115,7 @@ def profile(
         next_step(next_of(bundle, names, output))
     # On this machine clocks may change as its owner likes; what was asked to count must count.
     if (boards or settings.energy) and not all(report.valid for report in reports):
-        raise typer.Exit(INVALID)
+        raise typer.Exit(BAD_RESULT)
 
 
 def _print_tflite(found: TFLiteProfile, path: Path) -> None:

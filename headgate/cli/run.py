@@ -90,7 +90,7 @@ def _bundle(path: Path, machine: str, images: list[str] | None, threads: int) ->
             f"{path} has {len(outputs)} outputs ({', '.join(outputs)}), and `run` shows the scores "
             "of one; headgate.load in Python gives them all, `headgate validate` checks them"
         )
-    batch = read_images(images, opened) if images else vectors_of(opened)
+    batch = read_images(images, opened.manifest) if images else vectors_of(opened)
     with load(opened, machine, threads) as program:
         scores = program.scores(batch.array)
     figures = {
@@ -109,7 +109,7 @@ def _tflite(path: Path, machine: str, images: list[str] | None) -> Outcome:
     opened = open_tflite(path, machine)
     if not images:
         raise UsageError("a .tflite file carries no test vectors; add --images, say sample")
-    batch = read_images(images, opened)
+    batch = read_images(images, opened.manifest)
     scores = opened.run(batch.array)
     figures = {
         **_common("file", path, machine, batch, scores),

@@ -10,13 +10,12 @@ import typer
 
 from headgate.cli.machines import machines_of, on_machines
 from headgate.cli.options import BundleFile, Images, Json, Machines
-from headgate.cli.output import next_step, on_machine, print_line
+from headgate.cli.output import BAD_RESULT, next_step, on_machine, print_line
 from headgate.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from headgate.device import Validation
 
-FAILED = 3
 TFLITE_TOLERANCE = 1e-4
 """For fp32, as a bundle's."""
 INT8_BOUNDS = 0.1, 0.9
@@ -72,7 +71,7 @@ def validate(
 
     done = on_machines(names, work, show, _COLUMNS, _row, figures, json)
     if not all(result.passed for result in done):
-        raise typer.Exit(FAILED)
+        raise typer.Exit(BAD_RESULT)
 
 
 _COLUMNS = ["", "largest error", "allowed", "same top-1", "samples"]
@@ -104,7 +103,7 @@ def _on_images(path: Path, machine: str, images: list[str], model: str | None) -
             f"{path} has {len(outputs)} outputs, and networks that answer for images have one; "
             "leave --images out: the bundle's own vectors have the answers for all"
         )
-    array = read_images(images, bundle).array
+    array = read_images(images, bundle.manifest).array
     expected = pytorch_outputs(find_network(model or bundle.name), array)
     with load(bundle, machine) as program:
         scores = program.scores(array)
@@ -121,7 +120,7 @@ def _tflite(path: Path, machine: str, images: list[str] | None, model: str | Non
 
     opened = open_tflite(path, machine)
     network = find_network(model or opened.manifest["name"])
-    array = read_images(images, opened).array if images else test_vectors(network)
+    array = read_images(images, opened.manifest).array if images else test_vectors(network)
     tolerance, agreement = (
         (TFLITE_TOLERANCE, 1.0) if opened.manifest["quantization"] is None else INT8_BOUNDS
     )
