@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headgate.errors import InputError
-
 SHOWN = 8
 LARGEST = 96  # pixels on a side; larger pictures are thinned
 
@@ -72,17 +70,9 @@ def pictures_of(
 
 
 def data_uri(pixels: NDArray[np.uint8]) -> str:
-    """A picture (H, W, 3) or (H, W, 1) as ``data:image/png;base64,...``, 96 pixels a side at most.
-
-    Raises:
-        InputError: Another type or shape.
-    """
+    """A picture (H, W, 3) or (H, W, 1) as a PNG's data URI, 96 pixels a side at most."""
     from PIL import Image  # only where pictures are shown
 
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
-        raise InputError(
-            f"a picture is uint8 (H, W, 3) or (H, W, 1), not {pixels.dtype} {pixels.shape}"
-        )
     step = -(-max(pixels.shape[:2]) // LARGEST)
     thinned = pixels[::step, ::step]
     data = io.BytesIO()

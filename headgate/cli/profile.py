@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,7 +12,7 @@ from headgate.cli.compare import labelled_images
 from headgate.cli.machines import machines_of
 from headgate.cli.options import BundleFile, Images, Json, Machines, Threads, measuring
 from headgate.cli.output import BAD_RESULT, next_step, on_machine, print_line
-from headgate.cli.profile_boards import measure_on, next_of, print_report, time_text
+from headgate.cli.profile_boards import measure_on, print_report, time_text
 from headgate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,9 +51,7 @@ def profile(
     json: Json = False,
 ) -> None:
     """Measure one bundle, layer by layer: here, emulated, or on boards."""
-    from headgate import Bundle
     from headgate.device.agent.settings import Settings
-    from headgate.images import read_images
     from headgate.profiling.profile import measure
     from headgate.profiling.tflite_profile import profile_tflite
 
@@ -80,39 +79,34 @@ def profile(
         )
     if len(names) > 1 and len(boards) < len(names):
         raise UsageError("emulators and boards are measured apart; name one kind with --on")
-    if given and (emulated or bundle.suffix == ".tflite"):
+    tflite = bundle.suffix == ".tflite"
+    if given and (emulated or tflite):
         raise UsageError(
             f"{', '.join(given)}: for what the agent times, which is bundles on boards and on "
-            f"host; leave it out for {bundle if bundle.suffix == '.tflite' else emulated[0]}"
+            f"host; leave it out for {bundle if tflite else emulated[0]}"
         )
     if settings.energy and emulated:
         raise UsageError(f"{names[0]} is emulated: it has no energy to measure; leave --energy out")
-    if bundle.suffix == ".tflite":
-        if boards or settings.energy:
-            raise UsageError(f"{names[0]} measures bundles (.hgb), not {bundle}")
-        if threads > 1:
-            raise UsageError("--threads is for bundles; a .tflite file runs in one thread")
-        array, _ = labelled_images(images, [bundle])
-        measure_on(
-            names,
-            bundle,
-            lambda name: profile_tflite(bundle, name, array, repeat),
-            lambda found: _print_tflite(found, bundle),
-            output,
-            json,
-        )
-        return
-    array = read_images(images, Bundle.open(bundle).manifest).array if images else None
-    reports = measure_on(
-        names,
-        bundle,
-        lambda name: measure(bundle, name, settings, array),
-        lambda report: print_report(report, names[0]),
-        output,
-        json,
-    )
+    if tflite and (boards or settings.energy):
+        raise UsageError(f"{names[0]} measures bundles (.hgb), not {bundle}")
+    if tflite and threads > 1:
+        raise UsageError("--threads is for bundles; a .tflite file runs in one thread")
+    array, _ = labelled_images(images, [bundle])
+
+    def work(name: str) -> Any:
+        if tflite:
+            return profile_tflite(bundle, name, array, repeat)
+        return measure(bundle, name, settings, array)
+
+    def show(found: Any) -> None:
+        if tflite:
+            _print_tflite(found, bundle)
+        else:
+            print_report(found, names[0])
+
+    reports = measure_on(names, bundle, work, show, output, json)
     if not json:
-        next_step(next_of(bundle, names, output))
+        next_step(_next(bundle, names, output))
     # On this machine clocks may change as its owner likes; what was asked to count must count.
     if (boards or settings.energy) and not all(report.valid for report in reports):
         raise typer.Exit(BAD_RESULT)
@@ -132,4 +126,16 @@ def _print_tflite(found: TFLiteProfile, path: Path) -> None:
         print_line(f"instructions: {count}")
     for warning in found.warnings:
         print_line(f"warning: {warning}")
-    next_step(on_machine(f"headgate compare OTHER.hgb {path}", found.machine))
+
+
+def _next(bundle: Path, names: Sequence[str], output: Path | None) -> str:
+    if bundle.suffix == ".tflite":
+        return on_machine(f"headgate compare OTHER.hgb {bundle}", names[0])
+    if output is None and list(names) == ["host"]:
+        return f"headgate report {bundle} OTHER.hgb"
+    if output is None:
+        return f"headgate profile {bundle} --on {','.join(names)} -o " + (
+            "report.json" if len(names) == 1 else "reports"
+        )
+    files = output if len(names) == 1 else output / "*.json"
+    return f"headgate report {files} -o report.html"

@@ -105,18 +105,6 @@ def _files(names: Sequence[str], output: Path | None) -> dict[str, Path]:
     return files
 
 
-def next_of(bundle: Path, names: Sequence[str], output: Path | None) -> str:
-    """The command that a user would try after measuring a bundle."""
-    if output is None and list(names) == ["host"]:
-        return f"headgate report {bundle} OTHER.hgb"
-    if output is None:
-        return f"headgate profile {bundle} --on {','.join(names)} -o " + (
-            "report.json" if len(names) == 1 else "reports"
-        )
-    files = output if len(names) == 1 else output / "*.json"
-    return f"headgate report {files} -o report.html"
-
-
 def _file_name(machine: str) -> str:
     """A machine's name as one of a file: ``pi@[fe80::1]:22`` has characters that some refuse."""
     return "".join(one if one.isalnum() or one in "@._-" else "-" for one in machine)
