@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headgate.device.bundle import Bundle
 from headgate.device.files import storage_error
 from headgate.device.pictures import Preprocess, sample_images
 from headgate.device.pictures.listing import SUFFIXES, find_images
 from headgate.device.pictures.pixels import to_rgb
 from headgate.errors import InputError, MissingFile, why
-
-if TYPE_CHECKING:
-    from headgate.device.bundle import Bundle
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headgate.device import Bundle
 from headgate.device.pictures import Preprocess, sample_images
+from headgate.device.tflite_file import SCHEMA, Description
 from headgate.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from headgate.device import Bundle
 
 VECTORS = 8
 SAMPLE_SHAPE = (3, 32, 32)
@@ -146,7 +147,6 @@ def convert_to_tflite(
         CompileError: it cannot be translated; UnsupportedOperator names what, gates for one.
     """
     from headgate.compile.export.tflite import convert, tool_versions
-    from headgate.device.tflite_file import SCHEMA, Description
     from headgate.train.macs import count_macs
 
     model = convert(network.module, network.example(), calibration)

@@ -28,6 +28,7 @@ from headgate.profiling.comparison import (
     choose,
 )
 from headgate.profiling.missing import derive
+from headgate.profiling.peers import peer_for_file
 from headgate.profiling.source import open_source
 from headgate.profiling.statistics import Ratio, ratio_of_rounds
 from headgate.profiling.timing import (
@@ -112,8 +113,6 @@ def compare(
 
 def _contestant(entry: Any, name: str | None) -> tuple[Contestant, NDArray[np.float32] | None]:
     """The contestant behind an entry, and the test images it brings along, if any."""
-    from headgate.profiling.peers import peer_for_file
-
     if isinstance(entry, Contestant):
         return entry, None
     if isinstance(entry, (str, Path)) and (peer := peer_for_file(Path(entry))) is not None:

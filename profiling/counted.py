@@ -19,6 +19,7 @@ from headgate.errors import InputError, UsageError
 from headgate.profiling.comparison import Contestant, agreement, check_names, choose
 from headgate.profiling.instructions import Totals, count_instructions
 from headgate.profiling.missing import Result, derive, figure, unless_missing
+from headgate.profiling.peers.emulated import EmulatedLiteRT
 from headgate.profiling.source import open_source
 
 CONVENTION = (
@@ -131,8 +132,6 @@ def _name(path: Path) -> str:
 
 
 def _tflite(path: Path, name: str, machine: str) -> Contestant:
-    from headgate.profiling.peers.emulated import EmulatedLiteRT
-
     network = EmulatedLiteRT(path, machine)
     return Contestant(name, network, "peer", network.sha256, int(network.manifest["dense_macs"]))
 

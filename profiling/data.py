@@ -58,19 +58,17 @@ def build_report(
     Raises:
         InputError: A profile is given twice.
     """
-    seen: list[Report] = []
-    for report in profiles:
-        if report in seen:
+    for index, report in enumerate(profiles):
+        if report in profiles[:index]:
             raise InputError(
                 f"the report on {report.bundle.name} of {report.context.before.taken_utc} is "
                 "given twice; leave one out"
             )
-        seen.append(report)
     return Page(
         schema=SCHEMA,
         title=title,
         comparison=comparison,
-        reports=seen,
+        reports=list(profiles),
         efforts=list(efforts),
         methods=list(methods),
         instructions=dict(instructions or {}),

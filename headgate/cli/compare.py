@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 
 from headgate.cli.options import Images, Json
 from headgate.cli.output import next_step, print_json, print_line, print_table, working
+from headgate.device import Bundle
 from headgate.device.agent.absent import NotMeasured, is_measured
+from headgate.device.machines.find import find_machine
+from headgate.device.tflite_file import Description
 from headgate.errors import UsageError
+from headgate.images import read_images
+from headgate.profiling import Comparison, Standing, compare_counted
+from headgate.profiling import compare as measure
 from headgate.profiling.missing import derive, figure
-
-if TYPE_CHECKING:
-    from headgate.profiling import Comparison, Standing
 
 
 def compare(
@@ -48,8 +51,6 @@ def compare(
     json: Json = False,
 ) -> None:
     """Time several programs in turn on this machine, or count their instructions, and compare."""
-    from headgate.profiling import compare as measure
-
     array, labels = labelled_images(images, files)
     if machine != "host":
         _on_board(files, machine, array, labels, baseline, json)
@@ -71,9 +72,6 @@ def _on_board(
     baseline: str | None,
     json: bool,
 ) -> None:
-    from headgate.device.machines.find import find_machine
-    from headgate.profiling import compare_counted
-
     find_machine(machine)
     with working(f"running {len(files)} programs on {machine}"):
         result = compare_counted(files, machine, images=images, labels=labels, baseline=baseline)
@@ -108,9 +106,6 @@ def labelled_images(
     images: list[str] | None, files: list[Path]
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.int64] | None]:
     """What ``--images`` names, as the first of ``files`` that tells takes it, and the classes."""
-    from headgate import Bundle
-    from headgate.device.tflite_file import Description
-    from headgate.images import read_images
 
     if not images:
         return None, None

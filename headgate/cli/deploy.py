@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from headgate.cli.machines import on_machines
 from headgate.cli.options import Json
 from headgate.cli.output import next_step, print_line, working
-
-if TYPE_CHECKING:
-    from headgate.device.machines.ssh.deploy import Deployment
-    from headgate.device.machines.ssh.store import Progress
+from headgate.device.boards import find_board
+from headgate.device.machines.fleet import names_of
+from headgate.device.machines.ssh.deploy import Deployment
+from headgate.device.machines.ssh.deploy import deploy as copy
+from headgate.device.machines.ssh.machine import SshMachine
+from headgate.device.machines.ssh.store import Progress
+from headgate.screen import Bars, standard_error
 
 
 def deploy(
@@ -32,11 +35,6 @@ def deploy(
     json: Json = False,
 ) -> None:
     """Copy a bundle to ~/headgate of boards over ssh; repeat it to go on after a failure."""
-    from headgate.device.boards import find_board
-    from headgate.device.machines.fleet import names_of
-    from headgate.device.machines.ssh.deploy import deploy as copy
-    from headgate.device.machines.ssh.machine import SshMachine
-
     machines = {name: SshMachine(find_board(name)) for name in names_of(boards)}
 
     def work(name: str) -> Deployment:
@@ -65,8 +63,6 @@ def _copied(done: Deployment) -> str:
 def _progress(text: str) -> Iterator[Progress | None]:
     """A bar on a terminal, one line elsewhere."""
     from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
-
-    from headgate.screen import Bars, standard_error
 
     stderr = standard_error()
     if not stderr.is_terminal:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from headgate.cli.options import Json
 from headgate.cli.output import next_step, print_json, print_line, print_table
+from headgate.device.boards import INVENTORY, inventory, kinds
+from headgate.device.targets import TARGET_NAMES, get_target
 
 
 def models(json: Json = False) -> None:
@@ -46,8 +48,6 @@ def checkpoints(json: Json = False) -> None:
 
 def targets(json: Json = False) -> None:
     """List the machines that can be compiled for."""
-    from headgate.device.targets import TARGET_NAMES, get_target
-
     rows = [get_target(name) for name in TARGET_NAMES]
     if json:
         print_json(rows)
@@ -62,8 +62,6 @@ def targets(json: Json = False) -> None:
 
 def boards(json: Json = False) -> None:
     """List your boards.toml, and the kinds of boards that one can name."""
-    from headgate.device.boards import INVENTORY, inventory, kinds
-
     shipped, own = kinds(), inventory()
     if json:
         print_json({"kinds": shipped, "boards": own})

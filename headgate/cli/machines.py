@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import typer
 
 from headgate.cli.output import print_json, print_line, print_table, working
-
-if TYPE_CHECKING:
-    from headgate.device.machines.base import Machine
-    from headgate.device.machines.fleet import Outcome
+from headgate.device.machines.base import Machine
+from headgate.device.machines.find import find_machine
+from headgate.device.machines.fleet import Outcome, names_of, on_each
 
 Result = TypeVar("Result")
 
 
 def machines_of(text: str, threads: int = 1) -> Mapping[str, Machine]:
     """The machines that ``--on`` names, all known to have as many cores as there are threads."""
-    from headgate.device.machines.find import find_machine
-    from headgate.device.machines.fleet import names_of
-
     machines = {name: find_machine(name) for name in names_of(text)}
     for machine in machines.values():
         machine.check_threads(threads)
@@ -83,8 +79,6 @@ def on_machines(
 
 
 def _on_each(names: Sequence[str], work: Callable[[str], Result]) -> list[Outcome[Result]]:
-    from headgate.device.machines.fleet import on_each
-
     waiting = list(names)
     with working(f"working on {', '.join(names)}") as say:
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,10 +13,10 @@ from headgate.cli.machines import machines_of
 from headgate.cli.options import BundleFile, Images, Json, Machines, Threads, measuring
 from headgate.cli.output import BAD_RESULT, next_step, on_machine, print_line
 from headgate.cli.profile_boards import measure_on, print_report, time_text
+from headgate.device.agent.settings import Settings
 from headgate.errors import UsageError
-
-if TYPE_CHECKING:
-    from headgate.profiling.tflite_profile import TFLiteProfile
+from headgate.profiling.profile import measure
+from headgate.profiling.tflite_profile import TFLiteProfile, profile_tflite
 
 
 def profile(
@@ -51,10 +51,6 @@ def profile(
     json: Json = False,
 ) -> None:
     """Measure one bundle, layer by layer: here, emulated, or on boards."""
-    from headgate.device.agent.settings import Settings
-    from headgate.profiling.profile import measure
-    from headgate.profiling.tflite_profile import profile_tflite
-
     if column is not None and not (energy or sensor is not None):
         raise UsageError(f"--column {column}: for a meter's energy; give --energy or --sensor too")
     of_agent = {"--cpus": cpus, "--warmup": warmup, "--governor": governor}

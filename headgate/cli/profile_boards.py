@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import typer
 
 from headgate.cli.machines import on_machines
 from headgate.cli.output import print_json, print_line, print_table, working, write_json
 from headgate.device.agent.absent import NotMeasured, to_json
+from headgate.device.agent.latency import Latency, LayerTime
 from headgate.device.agent.percentiles import Summary
+from headgate.device.agent.report import Report
 from headgate.device.files import atomic_write, storage_error
 from headgate.errors import StorageError
 from headgate.profiling.missing import derive, figure
-
-if TYPE_CHECKING:
-    from headgate.device.agent.latency import Latency, LayerTime
-    from headgate.device.agent.report import Report
+from headgate.profiling.views.layers import active_text, spread
 
 Result = TypeVar("Result")
 
@@ -137,8 +136,6 @@ def print_report(report: Report, machine: str) -> None:
 
 
 def _print_latency(report: Report, latency: Latency, machine: str) -> None:
-    from headgate.profiling.views.layers import spread
-
     print_table(
         f"{report.bundle.name} ({report.bundle.target.name}) on {machine}, mean of "
         f"{latency.inputs} inputs",
@@ -185,8 +182,6 @@ def _notes(report: Any) -> list[str]:
 
 
 def _layer_row(layer: LayerTime) -> tuple[object, ...]:
-    from headgate.profiling.views.layers import active_text
-
     active, done, dense = layer.active_outputs, layer.mean_macs, layer.dense_macs
     return (
         layer.name,

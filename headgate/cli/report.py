@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from headgate.cli.compare import labelled_images
 from headgate.cli.options import Images, Json
 from headgate.cli.output import next_step, print_json, print_line, working
+from headgate.device import Bundle
+from headgate.device.agent_report import read_agent_report
+from headgate.device.targets import host_architecture
 from headgate.errors import UsageError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from headgate.profiling.data import Page
-    from headgate.profiling.effort import Effort
-    from headgate.profiling.source import Source
+from headgate.profiling import compare, count_instructions, profile
+from headgate.profiling.data import Page, build_report, read_page
+from headgate.profiling.effort import Effort, measure_efforts
+from headgate.profiling.report import write_report
+from headgate.profiling.source import Source, open_source
 
 
 def report(
@@ -40,8 +42,6 @@ def report(
     json: Json = False,
 ) -> None:
     """Measure programs, or take what boards measured, and write HTML, JSON and CSV."""
-    from headgate.profiling.report import write_report
-
     written_before = [file for file in files if file.suffix == ".json"]
     if not written_before:
         data = _measure(files, title, images)
@@ -62,9 +62,6 @@ def report(
 
 
 def _read(files: list[Path], title: str) -> Page:
-    from headgate.device.agent_report import read_agent_report
-    from headgate.profiling.data import Page, build_report, read_page
-
     first = read_page(files[0]) if len(files) == 1 else None
     if isinstance(first, Page):
         return first
@@ -74,11 +71,6 @@ def _read(files: list[Path], title: str) -> Page:
 
 
 def _measure(files: list[Path], title: str, images: list[str] | None) -> Page:
-    from headgate import Bundle
-    from headgate.device.targets import host_architecture
-    from headgate.profiling import compare, count_instructions, profile
-    from headgate.profiling.report import build_report
-    from headgate.profiling.source import open_source
 
     array, labels = labelled_images(images, files)
     bundles = {file: Bundle.open(file) for file in files if file.suffix == ".hgb"}
@@ -120,8 +112,6 @@ def _efforts(
     labels: NDArray[np.integer[Any]] | None,
 ) -> list[Effort]:
     """Of the dynamic networks among the bundles; on the vectors of the first if None."""
-    from headgate.profiling.effort import measure_efforts
-
     gated = [name for name, source in sources.items() if source.manifest["gates"]]
     if not gated:
         return []

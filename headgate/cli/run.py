@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from headgate.cli.machines import machines_of, on_machines
 from headgate.cli.options import BundleFile, Images, Json, Machines, Threads
 from headgate.cli.output import next_step, on_machine, print_line, print_table
+from headgate.device import Bundle, load
+from headgate.device.agent.definitions import dense_macs
+from headgate.device.files import atomic_write
 from headgate.errors import InputError, UsageError
-
-if TYPE_CHECKING:
-    from headgate.images import Batch
+from headgate.images import Batch, read_images, vectors_of
+from headgate.profiling.peers import open_tflite
 
 SHOWN_IMAGES = 12
 
@@ -33,8 +35,6 @@ def run(
     json: Json = False,
 ) -> None:
     """Run a bundle on images, or on its own test vectors, and show what it computed."""
-    from headgate.device.files import atomic_write
-
     tflite = bundle.suffix == ".tflite"
     if tflite and threads > 1:
         raise UsageError("--threads is for bundles; a .tflite file runs in one thread")
@@ -78,9 +78,6 @@ def _row(outcome: Outcome) -> tuple[object, ...]:
 
 
 def _bundle(path: Path, machine: str, images: list[str] | None, threads: int) -> Outcome:
-    from headgate import Bundle, load
-    from headgate.device.agent.definitions import dense_macs
-    from headgate.images import read_images, vectors_of
 
     opened = Bundle.open(path)
     # With several outputs, which one is the prediction is unknown.
@@ -103,9 +100,6 @@ def _bundle(path: Path, machine: str, images: list[str] | None, threads: int) ->
 
 
 def _tflite(path: Path, machine: str, images: list[str] | None) -> Outcome:
-    from headgate.images import read_images
-    from headgate.profiling.peers import open_tflite
-
     opened = open_tflite(path, machine)
     if not images:
         raise UsageError("a .tflite file carries no test vectors; add --images, say sample")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from headgate.cli.machines import machines_of, on_machines
 from headgate.cli.options import BundleFile, Images, Json, Machines
 from headgate.cli.output import BAD_RESULT, next_step, on_machine, print_line
+from headgate.device import Bundle, Validation, compare_outputs, load
+from headgate.device import validate as check
 from headgate.errors import InputError, UsageError
-
-if TYPE_CHECKING:
-    from headgate.device import Validation
+from headgate.images import read_images
+from headgate.networks import find_network, pytorch_outputs, test_vectors
+from headgate.profiling.peers import open_tflite
 
 TFLITE_TOLERANCE = 1e-4
 """For fp32, as a bundle's."""
@@ -38,8 +40,6 @@ def validate(
     json: Json = False,
 ) -> None:
     """Compare a bundle's outputs with PyTorch's: on the test vectors it carries, or on images."""
-    from headgate.device import validate as check
-
     if model is not None and not images and bundle.suffix != ".tflite":
         raise UsageError("--model needs --images: the bundle's own vectors carry the answers")
 
@@ -92,10 +92,6 @@ def _word(result: Validation) -> str:
 
 
 def _on_images(path: Path, machine: str, images: list[str], model: str | None) -> Validation:
-    from headgate.device import Bundle, compare_outputs, load
-    from headgate.images import read_images
-    from headgate.networks import find_network, pytorch_outputs
-
     bundle = Bundle.open(path)
     outputs = bundle.manifest["outputs"]
     if len(outputs) > 1:
@@ -113,11 +109,6 @@ def _on_images(path: Path, machine: str, images: list[str], model: str | None) -
 
 def _tflite(path: Path, machine: str, images: list[str] | None, model: str | None) -> Validation:
     """A ``.tflite`` file carries no vectors: PyTorch computes the answers here."""
-    from headgate.device import compare_outputs
-    from headgate.images import read_images
-    from headgate.networks import find_network, pytorch_outputs, test_vectors
-    from headgate.profiling.peers import open_tflite
-
     opened = open_tflite(path, machine)
     network = find_network(model or opened.manifest["name"])
     array = read_images(images, opened.manifest).array if images else test_vectors(network)

@@ -7,16 +7,9 @@ from collections.abc import Sequence
 
 from headgate.device.agent.report import Report
 
-# The agent's options that `headgate profile` has too: its name for them, and the default.
-_OPTIONS = {
-    "--threads": ("--threads", "1"),
-    "--rounds": ("--repeat", None),
-    "--sensor": ("--sensor", None),
-    "--column": ("--column", None),
-    "--cpus": ("--cpus", None),
-    "--warmup": ("--warmup", None),
-    "--governor": ("--governor", None),
-}
+# The agent's options that `headgate profile` has too, one under another name.
+_OPTIONS = ("--threads", "--rounds", "--sensor", "--column", "--cpus", "--warmup", "--governor")
+_OURS = {"--rounds": "--repeat"}
 
 
 def command(report: Report) -> str:
@@ -30,9 +23,9 @@ def command(report: Report) -> str:
         # The verb `energy` is the half of `profile --energy` that this leads to.
         energy = "--energy" in report.arguments or report.verb == "energy"
         words += ["--energy"] if energy and "--sensor" not in given else []
-        for option, (ours, default) in _OPTIONS.items():
-            if given.get(option, default) != default:
-                words += [ours, given[option]]
+        for option in _OPTIONS:
+            if option in given and (option, given[option]) != ("--threads", "1"):
+                words += [_OURS.get(option, option), given[option]]
     return f"{shlex.join(words)}  # the bundle's SHA-256: {bundle.sha256}"
 
 

@@ -6,14 +6,13 @@ import dataclasses
 import json
 import os
 import stat
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from headgate.cli import main, profile_boards
+from headgate.cli import main, profile, profile_boards
 from headgate.device import Bundle
 from headgate.device.agent.report import Report
 from headgate.device.agent.settings import Settings
@@ -240,14 +239,13 @@ def test_of_several_boards_each_warning_is_said(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    module = import_module("headgate.profiling.profile")
-    measure = module.measure
+    measure = profile.measure
 
     def warned(bundle: Path, name: str, settings: Settings, images: None) -> Report:
         report = measure(bundle, name, settings, images)
         return dataclasses.replace(report, warnings=[f"it is warm in the {name}"])
 
-    monkeypatch.setattr(module, "measure", warned)
+    monkeypatch.setattr(profile, "measure", warned)
     assert main(["profile", str(model), "--on", "kitchen,attic", "--repeat", "1"]) == 0
     said = capsys.readouterr().out
     for name in ("kitchen", "attic"):
