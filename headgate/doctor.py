@@ -1,7 +1,4 @@
-"""What this machine has of the programs and packages that headgate can use.
-
-A package's version is read from its metadata: nothing heavy is imported.
-"""
+"""What this machine has of the programs and packages that headgate can use."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Several bundles and peers, timed in turn: in one process, on one thread, pinned to one CPU.
-
-Rounds interleave them, so that a machine that warms up or gets a neighbour slows all alike.
-"""
+"""Several bundles and peers, timed in turn: in one process, on one thread, pinned to one CPU."""
 
 from __future__ import annotations
 

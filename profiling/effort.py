@@ -1,8 +1,4 @@
-"""What a network spends on each image, and whether it spends more on hard ones.
-
-How hard an image is is asked of the dense network: its loss (cross-entropy) where the class is
-known, and its confidence (the largest softmax output). Correlations are Spearman's.
-"""
+"""What a network spends on each image, and whether it spends more on hard ones."""
 
 from __future__ import annotations
 
@@ -42,10 +38,12 @@ class LayerActivity:
 
 @dataclass(frozen=True)
 class Hardness:
-    """Executed MACs against how hard the dense network finds an image."""
+    """Executed MACs against how hard the dense network finds an image; Spearman's correlations."""
 
     loss_correlation: float | NotMeasured
+    """With its cross-entropy."""
     confidence_correlation: float | NotMeasured
+    """With its largest softmax output."""
     macs_by_hardness: list[float]
     """Mean MACs in tenths of the images, from the easiest for the dense network on."""
     measure: str

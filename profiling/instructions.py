@@ -1,8 +1,4 @@
-"""Executed instructions per inference, counted exactly under QEMU user mode.
-
-The static runner is executed with one, two and three repeats, under an empty environment and at
-fixed addresses: differences leave start-up out, and equal ones prove that the count repeats.
-"""
+"""Executed instructions per inference, counted exactly under QEMU user mode."""
 
 from __future__ import annotations
 
@@ -134,8 +130,7 @@ def build_plugin() -> Path:
         if "No module named ziglang" in done.stderr:
             raise ToolMissing("ziglang is not installed; pip install 'headgate[compile]'")
         if done.returncode != 0 or not built.is_file():
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise DeviceError(f"the QEMU plugin did not compile: {last}")
+            raise DeviceError(f"the QEMU plugin did not compile: {_last_line(done.stderr.strip())}")
         built.replace(plugin)
     return plugin
 

@@ -1,7 +1,4 @@
-"""How programs are timed in this process: in bursts, one after the other, on one CPU.
-
-A burst discards its own first run, so that what ran before it leaves no trace in the numbers.
-"""
+"""How programs are timed in this process: in bursts, one after the other, on one CPU."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from headgate.device.agent.absent import NotMeasured
 from headgate.device.agent.context import Context, context_warnings, invalid_reasons
 from headgate.device.agent.system import System
 
-BURST_WARMUP = 1
+BURST_WARMUP = 1  # so that what ran before leaves no trace in the numbers
 BURST_RUNS = 3
 
 

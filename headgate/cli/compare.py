@@ -110,14 +110,14 @@ def labelled_images(
     if not images:
         return None, None
     for file in files:
-        told: Bundle | Description | None = None
         if file.suffix == ".hgb":
-            told = Bundle.open(file)
-        elif file.suffix == ".tflite" and file.is_file():
-            told = Description.read(file)
-        if told is not None:
-            batch = read_images(images, told.manifest)
-            return batch.array, batch.labels
+            manifest = Bundle.open(file).manifest
+        elif file.suffix == ".tflite" and file.is_file() and (told := Description.read(file)):
+            manifest = told.manifest
+        else:
+            continue
+        batch = read_images(images, manifest)
+        return batch.array, batch.labels
     raise UsageError(
         "--images needs a file of ours (.hgb or .tflite) that says how to preprocess them"
     )

@@ -15,10 +15,7 @@ BINS = 72
 
 
 def paired_bars(lower: float, upper: float | None, scale: float, kind: str, title: str) -> Markup:
-    """A bar of ``lower``, under a thin reference bar of ``upper`` where there is one.
-
-    ``scale`` fills the width; ``kind`` is the CSS class of the lower bar.
-    """
+    """A bar of CSS class ``kind``, under a thin reference bar if any; ``scale`` fills the width."""
     above = "" if upper is None else rect("reference", 0, 2, _along(upper, scale), 5, rx=1)
     bar = rect(kind, 0, 5 if upper is None else 8, _along(lower, scale), 8, rx=1)
     return _cell(above + bar, 18, title)
