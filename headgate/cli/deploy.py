@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from headgate.cli.machines import on_machines
+from headgate.cli.machines import work_on
 from headgate.cli.options import Json
 from headgate.cli.output import next_step, print_line, working
 from headgate.device.boards import find_board
@@ -50,7 +50,7 @@ def deploy(
     def row(done: Deployment) -> tuple[str, str]:
         return done.path, _copied(done)
 
-    on_machines(list(machines), work, show, ["path", "copied"], row, vars, json)
+    work_on(list(machines), work, show, ["path", "copied"], row, vars, json)
 
 
 def _copied(done: Deployment) -> str:

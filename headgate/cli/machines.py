@@ -24,7 +24,7 @@ def machines_of(text: str, threads: int = 1) -> Mapping[str, Machine]:
     return machines
 
 
-def on_machines(
+def work_on(
     names: Sequence[str],
     work: Callable[[str], Result],
     show: Callable[[Result], None],

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import typer
 
-from headgate.cli.machines import on_machines
+from headgate.cli.machines import work_on
 from headgate.cli.output import print_json, print_line, print_table, working, write_json
 from headgate.device.agent.absent import NotMeasured, to_json
 from headgate.device.agent.latency import Latency, LayerTime
@@ -69,7 +69,7 @@ def measure_on(
         show(found)
 
     try:
-        found = on_machines(names, work, show_written, _COLUMNS, _row, to_json, json, _notes)
+        found = work_on(names, work, show_written, _COLUMNS, _row, to_json, json, _notes)
     except typer.Exit:  # A machine failed as well, which was said.
         rescue()
         raise

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 
 from headgate.cli.compare import labelled_images
 from headgate.cli.options import Images, Json
@@ -19,9 +17,9 @@ from headgate.device.targets import host_architecture
 from headgate.errors import UsageError
 from headgate.profiling import compare, count_instructions, profile
 from headgate.profiling.data import Page, build_report, read_page
-from headgate.profiling.effort import Effort, measure_efforts
+from headgate.profiling.effort import measure_efforts
 from headgate.profiling.report import write_report
-from headgate.profiling.source import Source, open_source
+from headgate.profiling.source import open_source
 
 
 def report(
@@ -71,31 +69,33 @@ def _read(files: list[Path], title: str) -> Page:
 
 
 def _measure(files: list[Path], title: str, images: list[str] | None) -> Page:
-
     array, labels = labelled_images(images, files)
-    bundles = {file: Bundle.open(file) for file in files if file.suffix == ".hgb"}
-    foreign = {
-        file: bundle
-        for file, bundle in bundles.items()
-        if bundle.target["arch"] != host_architecture()
+    targets = {file: Bundle.open(file).target for file in files if file.suffix == ".hgb"}
+    emulators = {
+        file: f"qemu:{target['name']}"
+        for file, target in targets.items()
+        if target["arch"] != host_architecture()
     }
-    here = [file for file in files if file not in foreign]
+    here = [file for file in files if file not in emulators]
     comparison = None
     if here:
         with working(f"timing {len(here)} programs in turn"):
             comparison = compare(here, images=array, labels=labels)
     profiles, sources, counts = [], {}, {}
-    for file in bundles:
-        if file in foreign:
-            machine = f"qemu:{foreign[file].target['name']}"
+    for file in targets:
+        if machine := emulators.get(file):
             with working(f"counting instructions of {file} on {machine}"):
-                first = None if array is None else array[:1]
-                counts[file.stem] = count_instructions(file, first, machine=machine)
+                counts[file.stem] = count_instructions(file, array, machine=machine)
         else:
             with working(f"profiling {file}"):
                 profiles.append(profile(file, images=array))
             sources[file.stem] = open_source(file)
-    efforts = _efforts(sources, array, labels)
+    efforts = []
+    if gated := [name for name, source in sources.items() if source.manifest["gates"]]:
+        seen = sources[gated[0]].vectors() if array is None else array
+        with working(f"counting the work of {len(gated)} networks per image"):
+            found = measure_efforts(sources, seen, labels)
+        efforts = [found[name] for name in gated]
     return build_report(
         title,
         comparison=comparison,
@@ -104,18 +104,3 @@ def _measure(files: list[Path], title: str, images: list[str] | None) -> Page:
         instructions=counts,
         reproduce=[shlex.join(["headgate", "report", *map(str, files)])],
     )
-
-
-def _efforts(
-    sources: dict[str, Source],
-    images: NDArray[np.float32] | None,
-    labels: NDArray[np.integer[Any]] | None,
-) -> list[Effort]:
-    """Of the dynamic networks among the bundles; on the vectors of the first if None."""
-    gated = [name for name, source in sources.items() if source.manifest["gates"]]
-    if not gated:
-        return []
-    array = sources[gated[0]].vectors() if images is None else images
-    with working(f"counting the work of {len(gated)} networks per image"):
-        found = measure_efforts(sources, array, labels)
-    return [found[name] for name in gated]

@@ -10,7 +10,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from headgate.cli.machines import machines_of, on_machines
+from headgate.cli.machines import machines_of, work_on
 from headgate.cli.options import BundleFile, Images, Json, Machines, Threads
 from headgate.cli.output import next_step, on_machine, print_line, print_table
 from headgate.device import Bundle, load
@@ -52,7 +52,7 @@ def run(
                 np.save(file, done.scores)
         return done
 
-    on_machines(names, work, _show, _COLUMNS, _row, lambda done: done.figures, json)
+    work_on(names, work, _show, _COLUMNS, _row, lambda done: done.figures, json)
 
 
 class Outcome(NamedTuple):
@@ -78,7 +78,6 @@ def _row(outcome: Outcome) -> tuple[object, ...]:
 
 
 def _bundle(path: Path, machine: str, images: list[str] | None, threads: int) -> Outcome:
-
     opened = Bundle.open(path)
     # With several outputs, which one is the prediction is unknown.
     outputs = [one["name"] for one in opened.manifest["outputs"]]

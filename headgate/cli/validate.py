@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headgate.cli.machines import machines_of, on_machines
+from headgate.cli.machines import machines_of, work_on
 from headgate.cli.options import BundleFile, Images, Json, Machines
 from headgate.cli.output import BAD_RESULT, next_step, on_machine, print_line
 from headgate.device import Bundle, Validation, compare_outputs, load
@@ -69,7 +69,7 @@ def validate(
         if result.passed:
             next_step(on_machine(f"headgate profile {bundle}", names[0]))
 
-    done = on_machines(names, work, show, _COLUMNS, _row, figures, json)
+    done = work_on(names, work, show, _COLUMNS, _row, figures, json)
     if not all(result.passed for result in done):
         raise typer.Exit(BAD_RESULT)
 
