@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -111,7 +112,7 @@ def labelled_images(
         return None, None
     for file in files:
         if file.suffix == ".hgb":
-            manifest = Bundle.open(file).manifest
+            manifest: Mapping[str, Any] = Bundle.open(file).manifest
         elif file.suffix == ".tflite" and file.is_file() and (told := Description.read(file)):
             manifest = told.manifest
         else:
