@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from headgate.errors import ModelError
+from headgate.errors import ModelError, first_line
 
 WRAPPERS: tuple[tuple[type[nn.Module], str], ...] = (
     (nn.DataParallel, "pass its .module"),
@@ -59,12 +59,6 @@ def deep_copy(module: nn.Module) -> nn.Module:
         if tensor.grad_fn is not None
     }
     return copy.deepcopy(module, made)
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, or the error's name where it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _not_to_copy(part: nn.Module) -> str | None:

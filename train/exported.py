@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, fx, nn
 
-from headgate.errors import ModelError
-from headgate.train.copying import first_line
+from headgate.errors import ModelError, first_line
 
 
 def exported(module: nn.Module, example: Tensor, consequence: str) -> fx.GraphModule:

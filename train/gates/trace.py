@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from headgate.errors import ModelError
-from headgate.train.copying import copied, first_line, shared_state_kept, without_hooks
+from headgate.errors import ModelError, first_line
+from headgate.train.copying import copied, shared_state_kept, without_hooks
 from headgate.train.exported import module_path
 from headgate.train.gates.following import FollowingConv2d
 from headgate.train.gates.layer import GatedLayer
