@@ -18,7 +18,7 @@ from headgate.compile.kernels import tir
 from headgate.compile.kernels.conv_loops import Chunk, Inputs, Place, Rows
 from headgate.compile.kernels.convolution import ConvRequest, ConvShape
 from headgate.compile.kernels.i8.conv2d import ConvEmitter, ConvKernel
-from headgate.compile.kernels.i8.microkernel import zero
+from headgate.compile.kernels.i8.microkernel import Weights, zero
 from headgate.compile.kernels.i8.packing import each_word, interleaved, planes_of, runs
 from headgate.compile.kernels.i8.words import CODES_PER_WORD, correction
 from headgate.compile.kernels.tiling import ASSUMED_DENSITY, Tiling, estimate
@@ -168,7 +168,8 @@ class InnerEmitter(ConvEmitter):
         gated_in = self.kernel.gated_in
         buffer = self.buffers["chosen" if gated_in else "weight"]
         pitch = self.choosing.pitch if gated_in else self.pitch
-        starts = [let(row * (pitch * shape.taps)) for row, _ in rows]
+        weights = Weights(buffer, pitch, shape.kernel)
+        starts = [let(row * weights.row) for row, _ in rows]
         vectors = self.vectors_of(chunk.inputs.count)
         with loop(shape.kernel[0]) as r:
             row = let(y * shape.stride[0] - shape.padding[0] + r * shape.dilation[0])
@@ -188,12 +189,12 @@ class InnerEmitter(ConvEmitter):
                             for v, at in found.items()
                         }
                         for i, start in enumerate(starts):
-                            weights = let(load(buffer, start + (tap + move), lanes))
+                            own_weights = let(weights.words(start + (tap + move), lanes))
                             for v, pixels in own.items():
                                 at = (i * width + v) * lanes
                                 total = isa.dot(
                                     load(acc, at, lanes),
-                                    [(pixels, weights)],
+                                    [(pixels, own_weights)],
                                     lanes,
                                     isa.operand(self.dtype),
                                 )
