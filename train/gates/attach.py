@@ -22,6 +22,7 @@ from headgate.train.gates.following import FollowingConv2d
 from headgate.train.gates.layer import Conv, GatedLayer, gates
 from headgate.train.gates.norms import BatchNorm, Norm, fold_frozen, remainder
 from headgate.train.gates.trace import Example, Trace, tensors_of, trace
+from headgate.train.tracing import first_change
 
 METHODS: dict[str, type[GatedLayer]] = {"cgnet": CGNetConv2d, "dcp": DCPConv2d, "fbs": FBSConv2d}
 
@@ -150,9 +151,8 @@ def _check_that_gates_run(
     except ModelError as error:
         raise ModelError(f"{network}: its code does not take a gated layer: {error}") from error
     was, now = ([(n.op, str(n.target)) for n in t.graph.nodes] for t in (traced, after))
-    if was != now:
-        first = next((a[1] for a, b in zip(was, now, strict=False) if a != b), "its end")
-        raise ModelError(f"{network}: with gated layers its code does something else at {first!r}")
+    if change := first_change(was, now):
+        raise ModelError(f"{network}: with gated layers its code does something else at {change!r}")
 
 
 def _paths_run(gated: nn.Module, paths: list[str], example_input: Any) -> set[str]:

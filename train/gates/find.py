@@ -10,15 +10,16 @@ from collections import Counter
 from dataclasses import dataclass
 
 from torch import fx, nn
-from torch.nn.utils.parametrize import is_parametrized
 
 from headgate.errors import ModelError
+from headgate.train.copying import computes_its_own
 from headgate.train.gates.base import GatedConv2d
 from headgate.train.gates.following import FollowingConv2d
 from headgate.train.gates.layer import Conv, GatedLayer, symmetric_padding
 from headgate.train.gates.norms import BatchNorm, is_frozen, norm_obstacle, remainder
 from headgate.train.gates.trace import Example, Step, Trace, trace
 from headgate.train.gates.zeros import keeps_zero
+from headgate.train.tracing import own_tensors
 
 NO_LEADER = "it is depthwise and no gate is in front"
 
@@ -135,8 +136,8 @@ class _Reading:
         if reason is not None or norm_path is None:
             return reason
         norm = self._part(norm_path)
-        if kinds := self._hooks(norm):
-            return f"the norm behind it has {kinds}"
+        if hooks := self.trace.hooked.get(norm):
+            return f"the norm behind it has {hooks}"
         if self._is_read(norm):
             return "a tensor of the norm behind it is read by other code too, or shared"
         if isinstance(norm, BatchNorm) and self._training(norm_path) > self._training(path):
@@ -145,19 +146,8 @@ class _Reading:
 
     def _conv_obstacle(self, conv: Conv) -> str | None:
         stock = nn.Conv1d if isinstance(conv, nn.Conv1d) else nn.Conv2d
-        if is_parametrized(conv):
-            return "its weight is computed by a parametrization; remove it first"
-        kinds = self._hooks(conv)
-        if not {"weight", "bias"} <= set(conv._parameters):
-            return f"its weight is computed by {kinds or 'its class'}; remove that first"
-        if kinds:
-            return f"it has {kinds}"
-        if type(conv).forward is not stock.forward or (
-            type(conv)._conv_forward is not stock._conv_forward
-        ):
-            return f"its class {type(conv).__name__} computes something of its own"
-        if {"forward", "_conv_forward"} & set(conv.__dict__):
-            return "its forward was replaced by one of its own"
+        if reason := computes_its_own(conv, stock, self.trace.hooked.get(conv, "")):
+            return reason
         if conv.padding_mode != "zeros":
             return f"its padding mode is {conv.padding_mode!r}, not 'zeros'"
         if self._is_read(conv):
@@ -280,12 +270,8 @@ class _Reading:
 
     def _is_read(self, part: nn.Module) -> bool:
         """Whether other code than the module's own reads its tensors, or a module shares them."""
-        own = [t for t in (*part._parameters.values(), *part._buffers.values()) if t is not None]
-        return any(id(t) in self.trace.read or self.owners[id(t)] > 1 for t in own)
-
-    def _hooks(self, part: nn.Module) -> str:
-        """Says which hooks the module had."""
-        return " and ".join(f"a {kind} hook" for kind in self.trace.hooked.get(part, ()))
+        shared = any(self.owners[id(tensor)] > 1 for tensor in own_tensors(part))
+        return shared or self.trace.reads(part)
 
     def _training(self, path: str) -> bool:
         return self.module.get_submodule(path).training
@@ -298,7 +284,7 @@ class _Reading:
         return self.trace.steps[node]
 
     def _part(self, path: str) -> nn.Module:
-        return self.trace.network.get_submodule(path)
+        return self.trace.part(path)
 
 
 def _tensors(node: fx.Node) -> list[fx.Node]:
@@ -308,9 +294,4 @@ def _tensors(node: fx.Node) -> list[fx.Node]:
 
 def _owners(network: nn.Module) -> Counter[int]:
     """How many modules have each parameter and buffer, by id."""
-    return Counter(
-        id(tensor)
-        for part in network.modules()
-        for tensor in (*part._parameters.values(), *part._buffers.values())
-        if tensor is not None
-    )
+    return Counter(id(tensor) for part in network.modules() for tensor in own_tensors(part))

@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from headgate.errors import ModelError
-from headgate.train.copying import copied, first_line, shared_state_kept, without_hooks
-from headgate.train.exported import module_path
+from headgate.errors import ModelError, first_line
+from headgate.train import tracing
+from headgate.train.copying import copied, shared_state_kept, without_hooks
 from headgate.train.gates.following import FollowingConv2d
 from headgate.train.gates.layer import GatedLayer
 from headgate.train.gates.norms import BatchNorm, ImageNorm, Remainder, is_frozen
 from headgate.train.gates.zeros import ACTIVATIONS, keeps_zero, operation
-from headgate.train.tracing import Tracer
+from headgate.train.tracing import Tracer, module_path
 
-Hooked = dict[nn.Module, list[str]]
+Hooked = dict[nn.Module, str]
 Example = Tensor | Sequence[Tensor] | None
 
 CONVOLUTIONS = nn.Conv1d | nn.Conv2d | GatedLayer | FollowingConv2d
@@ -85,20 +85,16 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Trace:
-    """The graph of ``network``, a copy in evaluation mode without hooks.
+class Trace(tracing.Trace):
+    """The graph of a copy in evaluation mode, with the roles of its nodes.
 
-    ``hooked`` are its modules that had hooks, and of which kinds; ``symbolic`` says that the trace
-    is torch.fx's; ``read`` are the tensors of its convolutions and norms that its own code reads,
-    by id.
+    ``hooked`` are the modules that had hooks, and which; ``symbolic`` says that the trace is
+    torch.fx's.
     """
 
-    network: nn.Module
-    graph: fx.Graph
     steps: dict[fx.Node, Step]
-    hooked: dict[nn.Module, list[str]]
+    hooked: Hooked
     symbolic: bool
-    read: set[int] = field(default_factory=set)
 
 
 def trace(module: nn.Module, example_input: Example = None) -> Trace:
@@ -146,7 +142,7 @@ def _symbolic(network: nn.Module, hooked: Hooked, example_input: Example) -> Tra
         return _step(node, part, path, hooked)
 
     steps = {node: read(node) for node in graph.nodes}
-    return Trace(network, graph, steps, hooked, True, tracer.read)
+    return Trace(network, graph, tracer.read, steps, hooked, True)
 
 
 def _defaults(network: nn.Module, example_input: Example) -> dict[str, Any]:
@@ -239,7 +235,7 @@ def _export(network: nn.Module, hooked: Hooked, example_input: Example) -> Trace
         return _step(node, part if own else None, path if own else "")
 
     steps = {node: read(node) for node in program.graph.nodes}
-    found = Trace(network, program.graph, steps, hooked, False)
+    found = Trace(network, program.graph, set(), steps, hooked, False)
     for node in program.graph.nodes:
         if node.op == "placeholder" and node.name in owners:
             path, _, name = owners[node.name].rpartition(".")

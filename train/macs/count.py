@@ -14,10 +14,10 @@ from torch import Tensor, fx, nn
 
 from headgate.errors import InputError
 from headgate.train.evaluation_mode import evaluating
-from headgate.train.exported import exported, module_path, operator_name
 from headgate.train.macs import pixel_gates
 from headgate.train.macs.handlers import HANDLERS, Call, Handler, Masks
 from headgate.train.macs.result import MacCount, Row, convention
+from headgate.train.tracing import depending_on, exported, module_path, operator_name
 
 # Images per run of the graph: enough to be quick, few enough for vgg16 at 224x224.
 CHUNK = 16
@@ -86,7 +86,9 @@ class _Engine(fx.Interpreter):
         self.size = size
         self.handlers = handlers
         self.gate_of = _gate_nodes(program.graph)
-        self.varying = _varying_nodes(program.graph)
+        # What follows from weights alone is computed once.
+        inputs = {node for node in program.graph.nodes if node.op == "placeholder"}
+        self.varying = depending_on(program.graph, inputs)
         self.masks: dict[fx.Node, Masks] = {}
         self.dense: dict[fx.Node, int] = {}
         self.executed: dict[fx.Node, list[Tensor]] = {}
@@ -130,15 +132,6 @@ class _Engine(fx.Interpreter):
                 cost = torch.full((images,), dense, dtype=torch.int64)
                 rows.append(Row(module_path(served), "gate", 0, cost))
         return MacCount(tuple(rows), dict(self.unsupported), stated)
-
-
-def _varying_nodes(graph: fx.Graph) -> set[fx.Node]:
-    """The nodes that depend on the image; what follows from weights alone is computed once."""
-    varying: set[fx.Node] = set()
-    for node in graph.nodes:
-        if node.op == "placeholder" or not varying.isdisjoint(node.all_input_nodes):
-            varying.add(node)
-    return varying
 
 
 def _gate_nodes(graph: fx.Graph) -> dict[fx.Node, fx.Node]:

@@ -15,12 +15,14 @@ from fnmatch import fnmatchcase
 
 from torch import fx, nn
 
-from headgate.errors import ModelError, UsageError, suggest
+from headgate.errors import ModelError, UsageError, suggest, why
+from headgate.train.copying import computes_its_own, copied, hooks_of, without_hooks
 from headgate.train.gates.find import find_convolutions
 from headgate.train.gates.zeros import keeps_zero, operation
 from headgate.train.pruning.operators import PlaceChannels
-from headgate.train.pruning.trace import Trace, computes_its_own, trace
+from headgate.train.tracing import Trace, Tracer
 
+WHOLE = nn.Conv2d | nn.BatchNorm2d | nn.Linear | PlaceChannels
 POOLED_DIMENSIONS = ([2, 3], [-2, -1], [-1, -2])
 
 
@@ -43,6 +45,24 @@ class PrunableLayer:
     def inner(self) -> bool:
         """Whether removed channels contribute nothing."""
         return self.readers is not None
+
+
+def trace(module: nn.Module) -> Trace:
+    """The graph of ``module``, which is not changed.
+
+    Raises:
+        ModelError: ``torch.fx`` cannot trace it.
+    """
+    network = copied(module)
+    tracer = Tracer(WHOLE, without_hooks(network))
+    try:
+        graph = tracer.trace(network)
+    except Exception as error:  # whatever the network's own code raises on a proxy
+        raise ModelError(
+            f"{type(module).__name__} cannot be traced by torch.fx, so it cannot be pruned: "
+            f"{why(error)}"
+        ) from error
+    return Trace(network, graph, tracer.read)
 
 
 def find_prunable(module: nn.Module) -> dict[str, PrunableLayer]:
@@ -69,7 +89,7 @@ def find_layers(module: nn.Module) -> dict[str, PrunableLayer | str]:
         if obstacle or norm is None:
             found[path] = obstacle or "no batch norm reads it alone"
             continue
-        (node,) = traced.calls_of(norm)
+        (node,) = _calls(traced, norm)
         place = _placement(traced, node)
         readers = None if place else _readers(module, traced, node)
         found[path] = PrunableLayer(path, norm, readers, place)
@@ -85,9 +105,9 @@ def _obstacle(module: nn.Module, traced: Trace, path: str, norm_path: str | None
     norm = module.get_submodule(norm_path)
     if not isinstance(norm, nn.BatchNorm2d) or not norm.affine or norm.momentum is None:
         return f"the norm behind it, {norm_path!r}, is no batch norm with factors and a momentum"
-    if reason := computes_its_own(norm, nn.BatchNorm2d):
+    if reason := computes_its_own(norm, nn.BatchNorm2d, hooks_of(norm)):
         return f"of the batch norm behind it, {norm_path!r}: {reason}"
-    if traced.reads(path) or traced.reads(norm_path):
+    if traced.reads(traced.part(path)) or traced.reads(traced.part(norm_path)):
         return "the network's own code reads a tensor of it, or of the batch norm behind it, too"
     return None
 
@@ -174,8 +194,13 @@ def _readers(module: nn.Module, traced: Trace, norm: fx.Node) -> tuple[str, ...]
 def _can_be_sliced(module: nn.Module, traced: Trace, path: str) -> bool:
     part = module.get_submodule(path)
     stock = nn.Conv2d if isinstance(part, nn.Conv2d) else nn.Linear
-    plain = computes_its_own(part, stock) is None and getattr(part, "groups", 1) == 1
-    return plain and len(traced.calls_of(path)) == 1 and not traced.reads(path)
+    if computes_its_own(part, stock, hooks_of(part)) or getattr(part, "groups", 1) != 1:
+        return False
+    return len(_calls(traced, path)) == 1 and not traced.reads(traced.part(path))
+
+
+def _calls(traced: Trace, path: str) -> list[fx.Node]:
+    return [n for n in traced.graph.nodes if n.op == "call_module" and n.target == path]
 
 
 def _keeps_channels(node: fx.Node, part: nn.Module | None) -> bool:

@@ -15,8 +15,8 @@ from torch import Tensor, fx, nn
 
 from headgate.errors import ModelError
 from headgate.train.evaluation_mode import evaluating
-from headgate.train.exported import exported, module_path, operator_name
 from headgate.train.pruning.rules import RULES, Call, Rule
+from headgate.train.tracing import depending_on, exported, module_path, operator_name
 
 # The path that stands for the images themselves.
 IMAGES = ""
@@ -57,7 +57,7 @@ class Relevance:
         self._logits = _returned(program.graph)
         self._rules = {**RULES, **(rules or {})}
         self._wanted = _results(program.graph, paths, type(module).__name__)
-        self._on_the_way = _behind(program.graph, set(self._wanted.values()))
+        self._on_the_way = depending_on(program.graph, set(self._wanted.values()))
         self._check()
 
     def _check(self) -> None:
@@ -128,15 +128,6 @@ def _results(graph: fx.Graph, paths: Collection[str], network: str) -> dict[str,
         if path != IMAGES and path not in last:
             raise ModelError(f"{network} has no layer {path!r} in its exported graph")
         found[path] = placeholders[-1] if path == IMAGES else last[path]
-    return found
-
-
-def _behind(graph: fx.Graph, wanted: set[fx.Node]) -> set[fx.Node]:
-    """The nodes that depend on a wanted one, and these themselves."""
-    found = set(wanted)
-    for node in graph.nodes:
-        if any(source in found for source in node.all_input_nodes):
-            found.add(node)
     return found
 
 

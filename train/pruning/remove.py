@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from headgate.errors import ModelError, UsageError, suggest
 from headgate.train.copying import copied, replace_module
-from headgate.train.pruning.layers import PrunableLayer, find_layers
+from headgate.train.pruning.layers import PrunableLayer, find_layers, trace
 from headgate.train.pruning.operators import PlaceChannels
-from headgate.train.pruning.trace import trace
+from headgate.train.tracing import Trace, first_change
 
 # The attribute of a network that lists its original channels still there: {path: indices}.
 RECORD = "kept_channels"
@@ -73,17 +73,24 @@ def _check_code(module: nn.Module, small: nn.Module) -> None:
         ModelError: the smaller network does not run the same steps.
     """
     names = {path for path, _ in module.named_modules(remove_duplicate=False)}
-    now = [
-        # A norm with a placement behind it has moved.
-        (operation, target if target in names else target.removesuffix(".norm"), arguments)
-        for operation, target, arguments in trace(small).steps()
-    ]
-    for before, after in zip_longest(trace(module).steps(), now, fillvalue=("", "its end", "")):
-        if before != after:
-            raise ModelError(
-                f"{type(module).__name__} cannot lose channels: with fewer of them its code does "
-                f"something else at {after[1]!r}"
-            )
+    if change := first_change(_steps(trace(module), names), _steps(trace(small), names)):
+        raise ModelError(
+            f"{type(module).__name__} cannot lose channels: with fewer of them its code does "
+            f"something else at {change!r}"
+        )
+
+
+def _steps(traced: Trace, names: set[str]) -> list[tuple[str, str, str]]:
+    """What the graph does in order, without the placements of removed channels."""
+    found = []
+    for node in traced.graph.nodes:
+        if not isinstance(traced.module_of(node), PlaceChannels):
+            target = str(node.target)
+            if target not in names:  # a norm with a placement behind it has moved
+                target = target.removesuffix(".norm")
+            arguments = fx.node.map_arg((node.args, node.kwargs), lambda argument: None)
+            found.append((node.op, target, repr(arguments)))
+    return found
 
 
 def kept_channels(module: nn.Module) -> dict[str, list[int]]:
