@@ -6,13 +6,14 @@ import os
 import platform
 from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from headgate.device.agent.context import cpu_model
+from headgate.device.agent.system import System
 from headgate.train.data.augment import to_network_input
 from headgate.train.evaluate import accuracy, batch_size
 from headgate.train.gates.cgnet import CHANNEL_TILE, PIXEL_TILE
@@ -109,15 +110,7 @@ def hardware(accelerator: Accelerator) -> str:
     count = accelerator.num_processes
     if accelerator.device.type == "cuda":
         return f"{count} x {torch.cuda.get_device_name(accelerator.device)}"
+    cpu = cpu_model(System())
+    name = cpu if isinstance(cpu, str) else platform.processor() or platform.machine()
     threads = f"{count} process(es) of {torch.get_num_threads()} threads"
-    return f"{_cpu_name()}, {os.cpu_count()} cores, {threads}"
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores, {threads}"
