@@ -29,13 +29,10 @@ Row = dict[str, float]
 
 
 class History:
-    """Writes the rows of a run into its folder.
+    """Writes the rows of a run into its folder, or only collects them if ``write`` is False.
 
-    With ``write`` False it only collects them: the processes of a multi-GPU run but the first.
-    Whatever cannot be written is a StorageError.
-
-    The CSV is written anew each time from rows that live in the run's state, so a run that
-    resumes in the middle of an epoch leaves no row twice.
+    The CSV is written anew each time from rows that live in the run's state, so a run that resumes
+    in the middle of an epoch leaves no row twice. What cannot be written is a StorageError.
     """
 
     def __init__(self, folder: Path, rows: list[Row], write: bool = True) -> None:

@@ -78,10 +78,7 @@ def gating_of(recipe: Recipe) -> dict[str, Any] | None:
 
 
 def pruning_of(recipe: Recipe, module: nn.Module) -> dict[str, Any] | None:
-    """The "pruning" entry of the recipe's result: what is left of layers that were shrunk.
-
-    Shrunk by the recipe's own method, or before, in the checkpoint that it starts from.
-    """
+    """The "pruning" entry of the recipe's result, None if it was not shrunk, now or before."""
     if not (channels := kept_channels(module)):
         return None
     method = recipe.prune or describe(recipe.start_from)["pruning"]["method"]

@@ -22,11 +22,9 @@ def objective(
     regulariser. Without a teacher w is 0.
 
     Args:
-        logits: (N, classes).
-        labels: int64 (N,).
-        teacher_logits: (N, classes).
-        gate_penalty: scalar regulariser. It is added even at weight 0, so that a gate that is no
-            longer finite shows in the loss instead of hiding behind its mask.
+        logits: (N, classes), like the teacher's; ``labels`` are int64 (N,).
+        gate_penalty: a scalar. It is added even at weight 0, so that a gate that is no longer
+            finite shows in the loss.
     """
     logits = logits.float()
     loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)

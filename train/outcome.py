@@ -38,7 +38,7 @@ def describe_result(
     problem: Problem,
     accelerator: Accelerator,
 ) -> dict[str, Any]:
-    """The JSON that goes beside a checkpoint's weights: what was asked for and :func:`measure`."""
+    """The JSON that goes beside a checkpoint's weights."""
     return {
         "name": recipe.name,
         "architecture": recipe.model,
@@ -62,9 +62,8 @@ def describe_result(
 def measure(recipe: Recipe, module: nn.Module, problem: Problem) -> dict[str, Any]:
     """Accuracy in float32 over the whole test set, and MACs per image.
 
-    Executed MACs are a mean over the first :data:`COUNTED_IMAGES` test images; what single ones of
-    them cost is there as minimum, maximum and the percentiles 5 and 95. Of pixel gates there is
-    also the mean that a kernel executes, which computes tiles of channels and pixels.
+    Executed MACs are a mean over the first :data:`COUNTED_IMAGES` test images, with the extremes
+    and percentiles of single ones; of pixel gates also the mean in a kernel's tiles.
     """
     right = accuracy(module, problem.test_images, problem.test_labels, problem.preprocess)
     counted = batch_size(problem.test_images, COUNTED_IMAGES, COUNTED_PIXELS)
@@ -98,7 +97,6 @@ def _in_tiles(module: nn.Module, images: Tensor, macs: MacCount) -> dict[str, An
 
 
 def _spread(executed: Tensor) -> dict[str, int]:
-    """Executed MACs per image (M,): the least, the most, and what 5 and 95 % of them stay below."""
     shares = {"min": 0.0, "p5": 0.05, "p95": 0.95, "max": 1.0}
     wanted = torch.tensor(list(shares.values()), dtype=torch.float64)
     found = executed.double().quantile(wanted, interpolation="nearest")

@@ -14,10 +14,7 @@ PLAIN_INTERVAL_S = 15.0
 
 
 class Progress:
-    """Counts work of a known total, or of an unknown one when ``total`` is None.
-
-    Writes to standard error, so that standard output stays free for results. ``quiet`` silences
-    it, for the processes of a multi-GPU run that are not the first.
+    """Counts work of a known or unknown ``total`` on standard error; ``quiet`` silences it.
 
     Example:
         with Progress("download", total=size, unit="MB", scale=1e-6) as progress:

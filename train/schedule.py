@@ -22,11 +22,7 @@ def learning_rate(recipe: Recipe, epoch: float) -> float:
 
 
 def density(recipe: Recipe, epoch: int) -> float:
-    """Share of channels active during ``epoch``: lowered in stages, as FBS does.
-
-    The last stage whose first epoch has come holds; before the first one nothing is gated.
-    Without a schedule it is ``recipe.density`` throughout.
-    """
+    """Share of channels active during ``epoch``; before the first stage nothing is gated."""
     current = 1.0 if recipe.density_schedule else recipe.density
     for first, value in recipe.density_schedule:
         if epoch >= first:

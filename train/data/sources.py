@@ -75,12 +75,10 @@ def _append(part: Path, chunk: bytes) -> None:
 def read_members(path: Path, largest: dict[str, int]) -> dict[str, bytes]:
     """Contents of the members named in ``largest``, each at most that many bytes.
 
-    They are matched by their full name and read into memory, so that a hostile path in the archive
-    has nowhere to go.
+    Nothing is extracted, so that a hostile path in the archive has nowhere to go.
 
     Raises:
-        DataError: for a broken archive, a missing member, one that is no plain file, and one
-            that claims more bytes than allowed.
+        DataError: a broken archive, a member that is missing, no plain file or too large.
     """
     found: dict[str, bytes] = {}
     try:
