@@ -27,8 +27,8 @@ from headgate.train.gates.pixel_operator import (
     base_path,
     block_mean,
     block_sum,
+    decide,
     pixel_gated_conv2d,
-    pixel_score,
     spread,
 )
 from headgate.train.gates.threshold_target import TargetedLayer, ThresholdTarget
@@ -152,16 +152,16 @@ class CGNetConv2d(TargetedLayer):
         return None
 
     def penalty(self) -> Tensor:
-        """Sum over the channels of (threshold - target)^2, the threshold loss."""
         return (self.threshold - self.target).square().sum()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C_in, H, W) -> (N, C, H_out, W_out).
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        """The arguments of the layer's operator behind its tensors."""
+        geometry = self.stride, self.padding, self.dilation
+        return *geometry, self.partitions, self.grouped, self.shuffle, self.block
 
-        Raises:
-            TrainingError: in training on the CPU, a score that is no longer finite. Elsewhere
-                asking after every layer would stall the device; call :func:`check_finite`.
-        """
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) -> (N, C, H_out, W_out); see :meth:`record` for the errors."""
         if self.training:
             return self._forward_training(x)
         gate_scale, gate_bias = folded(self.partial)
@@ -173,7 +173,11 @@ class CGNetConv2d(TargetedLayer):
             base_scale = base_scale * self.base_scale
             base_bias = base_bias * self.base_scale + self.base_shift
         if not torch.compiler.is_exporting():
-            self._record_evaluation(x, gate_scale, gate_bias)
+            # The operator keeps its gate to itself.
+            with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+                exact = x.to(self.weight.dtype)
+                _, score, on = decide(exact, self.weight, gate_scale, gate_bias, *self.settings)
+            self.record(on, score)
         return pixel_gated_conv2d(
             x,
             self.weight,
@@ -183,19 +187,14 @@ class CGNetConv2d(TargetedLayer):
             base_bias,
             full_scale,
             full_bias,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.partitions,
-            self.grouped,
-            self.shuffle,
-            self.block,
+            *self.settings,
         )
 
     def _forward_training(self, x: Tensor) -> Tensor:
         x = self._shuffled(x)
-        base = self._base(x)
-        full = F.conv2d(x, self.weight, None, self.stride, self.padding, self.dilation)
+        geometry = self.stride, self.padding, self.dilation
+        base = base_path(x, self.weight, *geometry, self.partitions, self.grouped)
+        full = F.conv2d(x, self.weight, None, *geometry)
         n = self.partial(base)
         # The mean of differences is the difference of means: no pass over all pixels for it.
         wide = self.threshold[None, :, None, None].expand(1, -1, 1, self.block[1])
@@ -214,25 +213,6 @@ class CGNetConv2d(TargetedLayer):
 
     def _shuffled(self, x: Tensor) -> Tensor:
         return F.channel_shuffle(x, self.partitions) if self.shuffle else x
-
-    def _base(self, x: Tensor) -> Tensor:
-        return base_path(
-            x,
-            self.weight,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.partitions,
-            self.grouped,
-        )
-
-    @torch.no_grad()
-    def _record_evaluation(self, x: Tensor, gate_scale: Tensor, gate_bias: Tensor) -> None:
-        """Records what the operator will decide; it keeps its gate to itself."""
-        with torch.autocast(x.device.type, enabled=False):
-            base = self._base(self._shuffled(x.to(self.weight.dtype)))
-            score = pixel_score(base, gate_scale, gate_bias, self.block)
-        self.record(spread(score > 0, self.block, base), score)
 
     def extra_repr(self) -> str:
         return (

@@ -7,7 +7,6 @@ gate decided in the last forward, and is found in a network by :func:`gates`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import torch
@@ -168,11 +167,4 @@ def symmetric_padding(conv: Conv) -> list[int]:
 
 def gates(module: nn.Module) -> dict[str, GatedLayer]:
     """The gated layers of ``module`` by module path, in order of registration."""
-    return {path: m for path, m in iterate_gates(module)}
-
-
-def iterate_gates(module: nn.Module) -> Iterator[tuple[str, GatedLayer]]:
-    """(module path, layer) of every gated layer."""
-    for path, part in module.named_modules():
-        if isinstance(part, GatedLayer):
-            yield path, part
+    return {path: part for path, part in module.named_modules() if isinstance(part, GatedLayer)}
