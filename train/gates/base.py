@@ -1,8 +1,4 @@
-"""The base of channel gates: a convolution and its norm behind a per-channel weight.
-
-A method (one file each) says how salient the channels are for this input and which of them are
-active; everything else, including the form that is exported, is here.
-"""
+"""The base of channel gates: all but how salient channels are, and which of them are active."""
 
 from __future__ import annotations
 
@@ -50,11 +46,10 @@ class GatedConv2d(GatedLayer):
 
     Args:
         conv: the convolution to replace, of one or two dimensions; its weight is copied.
-        norm: the norm behind it: batch norm with running statistics, instance norm, a group norm
-            of one channel a group, or None.
+        norm: batch norm with running statistics, instance norm, a group norm of one channel a
+            group, or None.
         name: module path, for messages.
         density: the fraction of channels that are active, in (0, 1].
-        variant: where the shift is added, see above.
 
     Raises:
         UsageError: an unknown variant or a density outside (0, 1].
@@ -105,11 +100,7 @@ class GatedConv2d(GatedLayer):
         """Saliency (N, C) with zeros for the channels to skip."""
 
     def set_density(self, density: float) -> None:
-        """Make ``ceil(C * density)`` channels active from now on.
-
-        Raises:
-            UsageError: a density outside (0, 1].
-        """
+        """Make ``ceil(C * density)`` channels active from now on."""
         super().set_density(density)
         self.active = math.ceil(self.channels * density - 1e-9)  # 100 * 0.07 is 7.000000000000001
 
@@ -121,16 +112,13 @@ class GatedConv2d(GatedLayer):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) -> (N, C, H_out, W_out), skipped channels exactly zero.
 
-        Of a one-dimensional convolution (N, C_in, L) -> (N, C, L_out).
-
-        Raises:
-            TrainingError: in training on the CPU, a saliency that is no longer finite. Elsewhere
-                asking after every layer would stall the device; call :func:`check_finite`.
+        Of a one-dimensional convolution (N, C_in, L) -> (N, C, L_out). See :meth:`record` for the
+        errors.
         """
         x = self.wide(x)
         saliency = self._precise_saliency(x)
         gate = self.select(saliency)
-        self.handover.give(gate)
+        self.handover[gate.device] = gate
         if not torch.compiler.is_exporting():
             self.record(gate, saliency)
         y = self._forward_training(x, gate) if self.training else self._forward_fused(x, gate)

@@ -58,9 +58,6 @@ class CGNetConv2d(TargetedLayer):
     computed. Only training knows the target, see :class:`ThresholdTarget`.
 
     Args:
-        conv: the convolution to replace; its weight is copied.
-        norm: the batch norm behind it, with running statistics.
-        name: module path, for messages.
         density: must be 1: how much is computed follows from the thresholds.
         partitions: p, at least 2; C_in must be a multiple of it, and so must C if grouped.
         grouped: each p-th of the outputs sees its own p-th of the inputs, else all see the first.
@@ -71,9 +68,8 @@ class CGNetConv2d(TargetedLayer):
         start: threshold to begin with. 0 is the official code's; at -3 and below a pretrained
             network begins with nearly all pixels on, close to what it was.
         block: channels and pixels that decide together: (1, 1) as in the paper, or multiples of 4
-            and 16. Pixels run over the flattened image, the last run may be shorter; a layer whose
-            chunks of outputs do not divide into runs of so many channels takes the largest
-            multiple of 4 below that does.
+            and 16. Pixels run over the flattened image, the last run may be shorter. Of channels it
+            is the largest such multiple that divides a chunk of outputs.
 
     Raises:
         UsageError: an option outside its range.
@@ -263,11 +259,7 @@ def _chunk(conv: nn.Conv2d, partitions: int, grouped: bool) -> int:
 
 
 def _checked_block(block: Sequence[int]) -> tuple[int, int]:
-    """The block's channels and pixels.
-
-    Raises:
-        UsageError: neither (1, 1) nor multiples of 4 and 16.
-    """
+    """The block's channels and pixels; a UsageError if neither (1, 1) nor multiples of 4 and 16."""
     sizes = tuple(block) if isinstance(block, Sequence) else ()
     if sizes == (1, 1):
         return 1, 1

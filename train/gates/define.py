@@ -1,8 +1,6 @@
-"""Defining the operators that stand for a gate in an exported graph.
+"""Defining the operators that stand for a gate in an exported graph, one node each.
 
-They are all the compiler knows about gates: ``torch.export`` keeps each as one node. Here they
-compute the dense convolution and throw away what a gate leaves inactive; the saving is made by
-the code that the compiler generates from them.
+In PyTorch they compute the dense convolution and throw away what a gate leaves inactive.
 """
 
 from __future__ import annotations
@@ -19,8 +17,7 @@ def define_convolution(schema: str, compute: Callable[..., Tensor]) -> Callable[
     """The operator ``headgate::NAME`` of a schema ``NAME(Tensor x, Tensor weight, ...) -> Tensor``.
 
     Tensors come first in the schema, then ``stride``, ``padding`` and ``dilation``; further
-    settings follow, of which ``groups`` is the convolution's own. Every tensor that influences
-    the result gets a gradient.
+    settings follow, of which ``groups`` is the convolution's own.
     """
     name, _, arguments = schema.partition("(")
     tensors = arguments.count("Tensor ")

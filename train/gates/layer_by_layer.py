@@ -34,24 +34,18 @@ from headgate.train.recipe import Recipe
 class LayerByLayer(Procedure):
     """Each stage of ``recipe.density_schedule`` takes the gated layers one after another.
 
-    A stage at epoch 0 is where the run starts, for all layers at once; without a schedule that is
-    ``recipe.density``.
+    A stage at epoch 0 is where the run starts, for all layers at once.
 
     Args:
         layer_epochs: from one layer's turn to the next; below 1 several layers move together.
-        calibration_images: how many training images thresholds are set over, evenly spread over
-            the training set.
+        calibration_images: how many training images thresholds are set over.
     """
 
     layer_epochs: Annotated[float, NOT_NEGATIVE] = 1.0
     calibration_images: Annotated[int, at_least(1)] = 5000
 
     def configure(self, moment: Moment) -> None:
-        """Sets the densities of this epoch.
-
-        Raises:
-            RecipeError: layers whose turn would come after the last epoch.
-        """
+        """A RecipeError names layers whose turn would come after the last epoch."""
         layers = list(gates(moment.module).values())
         self._check_length(moment.recipe, len(layers))
         densities = self.densities(moment.recipe, moment.epoch, len(layers))

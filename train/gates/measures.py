@@ -18,8 +18,7 @@ LossKind = Literal["own", "moe"]
 class GateStatistics:
     """One gated layer's last forward: what was computed, and its fraction.
 
-    ``mask`` is (N, C) for channel gates; for pixel gates it is (N, C, H, W), true where the
-    conditional path was taken.
+    ``mask`` is (N, C) for channel gates, (N, C, H, W) for pixel gates.
     """
 
     mask: Tensor
@@ -32,7 +31,7 @@ class GateStatistics:
 
     @property
     def least(self) -> int:
-        """The least of ``active``: 0 if there is an image for which the layer computed nothing."""
+        """The least of ``active``."""
         return int(self.active.min())
 
     @property
@@ -96,10 +95,6 @@ def gate_loss(module: nn.Module, kind: LossKind = "own") -> Tensor:
 
 
 def check_finite(module: nn.Module) -> None:
-    """Raise if a gate of the last forward was not finite: call it when a loss is not.
-
-    Raises:
-        TrainingError: names the first such layer and what to try.
-    """
+    """Raises a TrainingError that names the first layer whose last gate was not finite."""
     for layer in gates(module).values():
         layer.check_finite()

@@ -149,18 +149,15 @@ def _is_stock(norm: BatchNorm) -> bool:
 
 
 def _is_norm_then_children(norm: BatchNorm) -> bool:
-    """Whether a subclass is the norm, then its own modules in their order, and nothing else.
-
-    This is tried: on random numbers, with the statistics of the batch and the running ones.
-    """
+    """Whether a subclass is the norm, then its own modules in their order, and nothing else."""
     own = set(norm._buffers) | set(norm._parameters)
     return own <= FROZEN | {"num_batches_tracked"} and _same_function(norm)
 
 
 def _same_function(norm: nn.Module) -> bool:
-    """Whether ``norm`` is a batch norm with its own tensors and then its children, in evaluation.
+    """Whether ``norm`` is a batch norm with its own tensors and then its children.
 
-    Of a subclass of batch norm the training mode is compared too; a dropout in it is left out.
+    Tried on random numbers; a subclass of batch norm in training mode too. Dropout is left out.
     """
     modes = (False, True) if isinstance(norm, BatchNorm) else (False,)
     return all(_same_in_mode(norm, training) for training in modes)

@@ -94,8 +94,7 @@ def _following_conv2d(
 ) -> Tensor:
     """A convolution that computes the output channels where ``gate`` (N, C) is not zero.
 
-    y = conv2d(x, weight) * scale[c] + bias[c] where gate != 0, else exactly 0. Unlike in
-    ``gated_conv2d`` the gate's values do not matter, and no gradient reaches them.
+    y = conv2d(x, weight) * scale[c] + bias[c] where gate != 0, else exactly 0.
     """
     u = F.conv2d(x, weight, None, stride, padding, dilation, groups)
     return only_active(u * scale[:, None, None] + bias[:, None, None], gate)

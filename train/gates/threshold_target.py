@@ -29,11 +29,7 @@ class TargetedLayer(GatedLayer):
 
 
 def targeted(module: nn.Module) -> list[TargetedLayer]:
-    """The gated layers of ``module`` whose thresholds have a target.
-
-    Raises:
-        ModelError: there is none.
-    """
+    """The gated layers of ``module`` whose thresholds have a target; a ModelError if none has."""
     found = [layer for layer in gates(module).values() if isinstance(layer, TargetedLayer)]
     if not found:
         raise ModelError(f"{type(module).__name__} has no gate whose thresholds have a target")
@@ -57,10 +53,8 @@ def set_target(module: nn.Module, target: float) -> None:
 def find_shift(module: nn.Module, kept: float, batches: Iterable[Tensor]) -> float:
     """The number that, added to all thresholds, lets ``kept`` of the conditional work be executed.
 
-    Args:
-        module: a network gated by CGNet; it runs in evaluation mode and is left as it was.
-        kept: share of the conditional paths' multiply-accumulates, over all gated layers.
-        batches: tensors (N, C, H, W) as the network takes them, iterated over several times.
+    ``kept`` is a share of their multiply-accumulates over all gated layers; ``batches`` are
+    (N, C, H, W) as the network takes them, iterated over several times.
 
     Raises:
         ModelError: no layer has thresholds with a target.
@@ -102,8 +96,7 @@ class ThresholdTarget(Procedure):
         schedule: pairs of first epoch and target, the last of them ``target``.
         kept: share of the conditional work to be executed. After each epoch T moves to where
             the thresholds would have to be for it, and at the end all of them move there together.
-            0: T stays as it is, and the work executed follows from it. This is ours: the paper
-            finds a T by trial.
+            0: T stays as it is. This is ours: the paper finds a T by trial.
         calibration_images: how many training images the share is measured on.
 
     Raises:

@@ -1,8 +1,7 @@
 """A network's graph, and which of its modules each node runs.
 
 The trace is ``torch.fx``'s, which needs no input; where that fails (control flow that depends on
-values) it is ``torch.export``'s with an example input. Both run a copy, so that what a network
-keeps of a forward, in a cache or a counter, is not a tracer's.
+values) it is ``torch.export``'s with an example input.
 """
 
 from __future__ import annotations
@@ -120,7 +119,6 @@ def trace(module: nn.Module, example_input: Example = None) -> Trace:
 
 
 def tensors_of(example_input: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """The network's inputs, one or several."""
     return (example_input,) if isinstance(example_input, Tensor) else tuple(example_input)
 
 
