@@ -22,7 +22,7 @@ class Tracer(fx.Tracer):
     """Keeps layers whole, subclasses of torch's too, and hides what hooks may do.
 
     Args:
-        whole: the classes of the layers.
+        whole: says of a module whether it is such a layer.
         hooked: modules that had hooks; their arguments and results are read through
             :func:`opaque`.
         show_layers: except those of whole layers, whose hooks the caller looks at itself.
@@ -32,14 +32,18 @@ class Tracer(fx.Tracer):
     """
 
     def __init__(
-        self, whole: Any, hooked: Collection[nn.Module], *, show_layers: bool = False
+        self,
+        whole: Callable[[nn.Module], bool],
+        hooked: Collection[nn.Module],
+        *,
+        show_layers: bool = False,
     ) -> None:
         super().__init__()
         self.whole, self.hooked, self.show_layers = whole, hooked, show_layers
         self.read: set[int] = set()
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, self.whole) or super().is_leaf_module(m, module_qualified_name)
+        return self.whole(m) or super().is_leaf_module(m, module_qualified_name)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         if isinstance(attr_val, Tensor):

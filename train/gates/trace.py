@@ -127,7 +127,7 @@ def _symbolic(network: nn.Module, hooked: Hooked, example_input: Example) -> Tra
         raise TypeError("its forward was replaced")
     # Tried before the trace, in which to call a module is to trace it.
     frozen = {part for part in network.modules() if is_frozen(part)}
-    tracer = _Tracer(set(hooked), frozen)
+    tracer = Tracer(lambda m: m in frozen or isinstance(m, WHOLE), hooked, show_layers=True)
     graph = tracer.trace(network, _defaults(network, example_input))
 
     def read(node: fx.Node) -> Step:
@@ -153,17 +153,6 @@ def _defaults(network: nn.Module, example_input: Example) -> dict[str, Any]:
         for p in parameters
         if p.default is not p.empty and isinstance(p.default, plain)
     }
-
-
-class _Tracer(Tracer):
-    """Keeps frozen norms whole too."""
-
-    def __init__(self, hooked: set[nn.Module], frozen: set[nn.Module]) -> None:
-        super().__init__(WHOLE, hooked, show_layers=True)
-        self.frozen = frozen
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return m in self.frozen or super().is_leaf_module(m, module_qualified_name)
 
 
 def _step(node: fx.Node, part: nn.Module | None, path: str, hooked: Hooked | None = None) -> Step:

@@ -1,8 +1,4 @@
-"""Counting multiply-accumulates: an engine that runs an exported graph past a table of handlers.
-
-The graph is executed on real images, so that gates decide as they do in use; beside every tensor
-goes the mask of the channels that gates left active in it, per image.
-"""
+"""Counting multiply-accumulates: an engine that runs an exported graph past a table of handlers."""
 
 from __future__ import annotations
 
@@ -35,18 +31,15 @@ def count_macs(
 ) -> MacCount:
     """The multiply-accumulates of ``module`` per image, dense and executed.
 
-    Dense is what the network costs without gates. Executed is what is left when every channel
-    that a gate left inactive is neither computed nor read, plus the gates' own cost, averaged over
-    ``images``. For the convention in full see ``MacCount.convention``.
+    ``MacCount.convention`` says what counts.
 
     Args:
         module: any network that ``torch.export`` takes; counted in evaluation mode.
         example_input: (N, C, H, W).
         images: (M, C, H, W), what the gates decide on; by default ``example_input``.
-        pixel_tile: (rows, lanes) of the kernel that runs pixel gates, as the bundle's manifest
-            states them: the work of a tile then counts as soon as one of its outputs is on. None
-            counts per pixel and channel.
         handlers: more rows for the table, or other ones: operator name ("aten.addmm") to handler.
+        pixel_tile: (rows, lanes) of the kernel that runs pixel gates, as the bundle's manifest
+            states them, to count whole tiles; None counts per pixel and channel.
 
     Raises:
         InputError: no image, or images of another shape than the example.
@@ -79,7 +72,7 @@ def count_macs(
 
 
 class _Engine(fx.Interpreter):
-    """Runs the graph and keeps, per node, the mask of its value and what it cost."""
+    """Runs the graph and keeps, by node, the mask of active channels and the cost."""
 
     def __init__(self, program: fx.GraphModule, size: int, handlers: Mapping[str, Handler]) -> None:
         super().__init__(program)

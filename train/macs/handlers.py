@@ -1,8 +1,7 @@
 """The cost of each operator of an exported graph, and its effect on the mask of channels.
 
 A mask is a boolean tensor (N, C): the channels (or features) that can be non-zero. None stands
-for all of them. A channel outside the mask must be exactly zero, so an operator that moves zero
-elsewhere (batch norm, sigmoid, adding a constant) makes every channel active.
+for all of them.
 """
 
 from __future__ import annotations
@@ -61,53 +60,44 @@ def free(rule: Callable[[Call], Masks]) -> Handler:
     return lambda call: Cost(0, NOTHING, rule(call))
 
 
-def _connected_pairs(x_mask: Mask, y_mask: Mask, weight: Tensor, groups: int, size: int) -> Tensor:
-    """(N,): pairs of an active input and an active output channel in the same group."""
-    outputs, inputs = weight.shape[0], weight.shape[1] * groups
-    counts = []
-    for mask, channels in ((x_mask, inputs), (y_mask, outputs)):
-        if mask is None:
-            counts.append(weight.new_full((size, groups), channels // groups, dtype=torch.int64))
-        else:
-            counts.append(mask.reshape(size, groups, channels // groups).sum(2))
-    return (counts[0] * counts[1]).sum(1)
+def _active(call: Call, mask: Mask, channels: int, groups: int = 1) -> Tensor:
+    """(N, groups), int64: how many of the channels are active."""
+    if mask is None:
+        return call.output.new_full((call.size, groups), channels // groups, dtype=torch.int64)
+    return mask.reshape(call.size, groups, channels // groups).sum(2)
 
 
-def _convolution_cost(call: Call, weight: Tensor, groups: int, y_mask: Mask) -> Cost:
+def _convolution_cost(call: Call, groups: int, mask: Mask) -> Cost:
+    """Of a weight (C, C_in / groups, kernel...), applied at every output position."""
+    weight = call.args[1]
     per_pair = math.prod(weight.shape[2:]) * math.prod(call.output.shape[2:])
-    pairs = _connected_pairs(call.masks[0], y_mask, weight, groups, call.size)
-    return Cost(math.prod(weight.shape[:2]) * per_pair, pairs * per_pair, y_mask)
+    inputs = _active(call, call.masks[0], weight.shape[1] * groups, groups)
+    outputs = _active(call, mask, weight.shape[0], groups)
+    executed = (inputs * outputs).sum(1) * per_pair
+    return Cost(math.prod(weight.shape[:2]) * per_pair, executed, mask)
 
 
 def convolution(call: Call) -> Cost:
-    """conv1d, conv2d, conv3d: weight (C, C_in / groups, kernel...)."""
-    return _convolution_cost(call, call.args[1], call.argument(6, "groups", 1), None)
+    return _convolution_cost(call, call.argument(6, "groups", 1), None)
 
 
 def gated_convolution(call: Call) -> Cost:
-    """headgate::gated_conv2d; its gate says which outputs are computed.
-
-    One weight a channel is the gate behind a norm of each image, which only scales.
-    """
+    """One weight a channel is the gate behind a norm of each image, which only scales."""
     weight, groups, mask = call.args[1], call.args[9], call.args[4] != 0
     if groups == weight.shape[0] > 1 and weight[0].numel() == 1:
         return Cost(0, NOTHING, mask)
-    return _convolution_cost(call, weight, groups, mask)
+    return _convolution_cost(call, groups, mask)
 
 
 def following_convolution(call: Call) -> Cost:
-    """headgate::following_conv2d; the gate of the layer it follows says what is computed."""
-    return _convolution_cost(call, call.args[1], call.args[8], call.args[4] != 0)
+    return _convolution_cost(call, call.args[8], call.args[4] != 0)
 
 
 def transposed_convolution(call: Call) -> Cost:
-    """conv_transpose: weight (C_in, C / groups, kernel...), applied at every input position."""
+    """Weight (C_in, C / groups, kernel...), applied at every input position."""
     x, weight = call.args[:2]
     per_input = math.prod(weight.shape[1:]) * math.prod(x.shape[2:])
-    mask: Mask = call.masks[0]
-    active = (
-        x.new_full((call.size,), x.shape[1], dtype=torch.int64) if mask is None else mask.sum(1)
-    )
+    active = _active(call, call.masks[0], x.shape[1])[:, 0]
     return Cost(x.shape[1] * per_input, active * per_input, None)
 
 
@@ -115,10 +105,7 @@ def linear(call: Call) -> Cost:
     """Inputs x outputs for every row; a mask counts when the input is (N, features)."""
     x, weight = call.args[:2]
     rows = math.prod(x.shape[:-1]) // call.size
-    mask: Mask = call.masks[0] if x.ndim == 2 else None
-    active = (
-        x.new_full((call.size,), x.shape[-1], dtype=torch.int64) if mask is None else mask.sum(1)
-    )
+    active = _active(call, call.masks[0] if x.ndim == 2 else None, x.shape[-1])[:, 0]
     return Cost(rows * weight.numel(), active * (rows * weight.shape[0]), None)
 
 
@@ -134,7 +121,7 @@ def keep(call: Call) -> Masks:
 
 
 def lose(call: Call) -> Masks:
-    """Every channel of the result may be non-zero."""
+    """Zero may become something else: every channel is active."""
     return None
 
 

@@ -15,10 +15,8 @@ OPERATOR = "headgate.pixel_gated_conv2d"
 def pixel_gated_convolution(tile: tuple[int, int] | None) -> Handler:
     """Handler of headgate::pixel_gated_conv2d: 1/p for all outputs, the rest where one is on.
 
-    Args:
-        tile: (rows, lanes) of the kernel: a tile with one output on costs as if all were. Tiles
-            are runs of channels within a chunk of outputs, see :func:`channel_runs`, by runs of
-            ``lanes`` pixels of the flattened image. None counts each output for itself.
+    Of a ``tile`` (rows, lanes) with one output on all are computed: runs of channels, see
+    :func:`channel_runs`, by runs of ``lanes`` pixels of the flattened image.
     """
 
     def handler(call: Call) -> Cost:

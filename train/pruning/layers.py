@@ -1,11 +1,4 @@
-"""Finds the convolutions that can lose output channels, and the layers that read these.
-
-A convolution and the batch norm behind it lose channels together. Where every reader of the
-result is a layer whose weights can be sliced, the removed channels are gone from the readers too;
-anywhere else (a residual sum, a concatenation, a depthwise or grouped convolution, the network's
-output) the kept channels are placed among constants, see
-:mod:`headgate.train.pruning.operators`.
-"""
+"""Finds the convolutions that can lose output channels, and the layers that read these."""
 
 from __future__ import annotations
 
@@ -31,9 +24,9 @@ class PrunableLayer:
     """A convolution whose output channels can be removed.
 
     ``norm`` is the module path of its batch norm; ``readers`` are the convolutions and linear
-    layers that read the result and nothing else does, None where the removed channels leave a
-    constant behind; ``place`` is the path of the placement behind the norm that an earlier removal
-    has put there.
+    layers that alone read the result, None where anything else does and the removed channels leave
+    constants behind; ``place`` is the path of the placement that an earlier removal has put behind
+    the norm.
     """
 
     path: str
@@ -54,7 +47,7 @@ def trace(module: nn.Module) -> Trace:
         ModelError: ``torch.fx`` cannot trace it.
     """
     network = copied(module)
-    tracer = Tracer(WHOLE, without_hooks(network))
+    tracer = Tracer(lambda part: isinstance(part, WHOLE), without_hooks(network))
     try:
         graph = tracer.trace(network)
     except Exception as error:  # whatever the network's own code raises on a proxy
@@ -66,11 +59,7 @@ def trace(module: nn.Module) -> Trace:
 
 
 def find_prunable(module: nn.Module) -> dict[str, PrunableLayer]:
-    """Every convolution of ``module`` that can lose channels, by path in order of execution.
-
-    Raises:
-        ModelError: ``torch.fx`` cannot trace the network.
-    """
+    """The convolutions of ``module`` that can lose channels, by path; errors as `find_layers`."""
     found = find_layers(module)
     return {path: layer for path, layer in found.items() if isinstance(layer, PrunableLayer)}
 
@@ -115,10 +104,9 @@ def _obstacle(module: nn.Module, traced: Trace, path: str, norm_path: str | None
 def choose_layers(module: nn.Module, patterns: Sequence[str] = ()) -> dict[str, PrunableLayer]:
     """The layers to prune: those whose path matches a pattern, or the usual ones.
 
-    The usual ones are all that can be pruned except a convolution that reads the images, the
-    1x1 convolution of a shortcut (summed, and reading what another convolution reads too), and in
-    a network without residual sums the second convolution. In a VGG these are conv3 to the last,
-    in a ResNet both convolutions of each block (Aketi et al., 2020).
+    The usual ones are Aketi et al.'s (2020): all but a convolution that reads the images, the 1x1
+    convolution of a shortcut (summed, and reading what another convolution reads too), and in a
+    network without residual sums the second convolution.
 
     Raises:
         UsageError: a pattern that matches nothing that can be pruned.
@@ -204,7 +192,6 @@ def _calls(traced: Trace, path: str) -> list[fx.Node]:
 
 
 def _keeps_channels(node: fx.Node, part: nn.Module | None) -> bool:
-    """Whether a channel of zeros in the node's tensor is one in its result, at the same place."""
     # A PReLU has weights of its own, which would have to be sliced too.
     return keeps_zero(node, part) and operation(node, part) != "prelu"
 

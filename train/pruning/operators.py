@@ -1,11 +1,4 @@
-"""The operator that puts the channels a pruned layer has left back among all those of a sum.
-
-``headgate::place_channels(Tensor x, Tensor constant, int[] channels) -> Tensor``
-
-A residual sum adds whole tensors, so a convolution that feeds one cannot simply become narrower.
-Its kept channels are computed by a smaller convolution and placed; what the removed ones still
-contribute is a constant each. The compiler knows this operator; it costs no multiplications.
-"""
+"""The operator that puts the channels a pruned layer has left back among all those of a sum."""
 
 from __future__ import annotations
 
@@ -31,21 +24,20 @@ def place_channels(x: Tensor, constant: Tensor, channels: Sequence[int]) -> Tens
     Raises:
         ValueError: not as many channels as x has, or not rising within 0..C - 1.
     """
-    _check(x, constant, channels)
+    total = constant.shape[0]
+    if len(channels) != x.shape[1] or not rise_within(channels, total):
+        raise ValueError(
+            f"place_channels: channels {list(channels)} must be {x.shape[1]} rising numbers "
+            f"within 0..{total - 1}"
+        )
     result = _empty(x, constant).copy_(constant[None, :, None, None])
     result[:, list(channels)] = x
     return result
 
 
-def _check(x: Tensor, constant: Tensor, channels: Sequence[int]) -> None:
-    total = constant.shape[0]
-    rising = all(a < b for a, b in pairwise(channels))
-    inside = not channels or (channels[0] >= 0 and channels[-1] < total)
-    if len(channels) != x.shape[1] or not rising or not inside:
-        raise ValueError(
-            f"place_channels: channels {list(channels)} must be {x.shape[1]} rising numbers "
-            f"within 0..{total - 1}"
-        )
+def rise_within(channels: Sequence[int], total: int) -> bool:
+    """Whether the numbers rise, within 0 .. total - 1."""
+    return all(a < b for a, b in pairwise([-1, *channels, total]))
 
 
 def _empty(x: Tensor, constant: Tensor) -> Tensor:

@@ -23,10 +23,7 @@ IMAGES = ""
 
 
 class Relevance:
-    """Relevance at the results of some layers of a network.
-
-    The network is copied into a graph when this is made, in evaluation mode, and later changes
-    of its weights are not followed.
+    """Relevance at the results of some layers of a network, as it is when this is made.
 
     Args:
         module: takes images (N, C, H, W), gives logits (N, classes).
@@ -54,13 +51,10 @@ class Relevance:
             program = exported(module, example, "relevance cannot pass through it")
         self._graph = program.graph
         self._recorder = _Recorder(program)
-        self._logits = _returned(program.graph)
+        (self._logits,) = program.graph.output_node().all_input_nodes
         self._rules = {**RULES, **(rules or {})}
         self._wanted = _results(program.graph, paths, type(module).__name__)
         self._on_the_way = depending_on(program.graph, set(self._wanted.values()))
-        self._check()
-
-    def _check(self) -> None:
         for node in self._on_the_way:
             name = operator_name(node)
             carries = any(source in self._on_the_way for source in node.all_input_nodes)
@@ -111,12 +105,6 @@ class _Recorder(fx.Interpreter):
         if str(getattr(target, "overloadpacket", "")).endswith("_"):
             args = (args[0].clone(), *args[1:])
         return super().call_function(target, args, kwargs)
-
-
-def _returned(graph: fx.Graph) -> fx.Node:
-    """The one tensor that the graph returns."""
-    (logits,) = graph.output_node().all_input_nodes
-    return logits
 
 
 def _results(graph: fx.Graph, paths: Collection[str], network: str) -> dict[str, fx.Node]:

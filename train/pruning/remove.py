@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, fx, nn
@@ -11,7 +10,7 @@ from torch import Tensor, fx, nn
 from headgate.errors import ModelError, UsageError, suggest
 from headgate.train.copying import copied, replace_module
 from headgate.train.pruning.layers import PrunableLayer, find_layers, trace
-from headgate.train.pruning.operators import PlaceChannels
+from headgate.train.pruning.operators import PlaceChannels, rise_within
 from headgate.train.tracing import Trace, first_change
 
 # The attribute of a network that lists its original channels still there: {path: indices}.
@@ -22,12 +21,11 @@ def remove_channels(module: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.
     """A copy of ``module`` whose convolutions compute only the channels in ``kept``.
 
     Convolution and batch norm are sliced together. Where only convolutions and linear layers read
-    the result, the removed channels contribute nothing and the readers' weights are sliced too.
-    Anywhere else, as in a residual sum, a placement behind the norm puts the kept channels among
-    constants: what the norm makes of zero, for a removed channel.
+    the result, their weights are sliced too; anywhere else, as in a residual sum, a placement
+    behind the norm puts the kept channels among constants: what the norm makes of zero.
 
-    Networks of random weights shrink in the same way, so a fresh network, shrunk by the lists of
-    :func:`kept_channels`, takes the state dict of the copy. Layers may be shrunk again.
+    A fresh network, shrunk by the lists of :func:`kept_channels`, takes the state dict of the copy.
+    Layers may be shrunk again.
 
     Args:
         module: a network that ``torch.fx`` can trace; it is not changed.
@@ -67,11 +65,7 @@ def remove_channels(module: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.
 
 
 def _check_code(module: nn.Module, small: nn.Module) -> None:
-    """Refuses a network whose code asks for what has changed: widths, or layers by another way.
-
-    Raises:
-        ModelError: the smaller network does not run the same steps.
-    """
+    """Refuses a network whose code asks for what has changed: widths, or layers by another way."""
     names = {path for path, _ in module.named_modules(remove_duplicate=False)}
     if change := first_change(_steps(trace(module), names), _steps(trace(small), names)):
         raise ModelError(
@@ -99,8 +93,7 @@ def kept_channels(module: nn.Module) -> dict[str, list[int]]:
 
 
 def _check(path: str, channels: Sequence[int], total: int) -> None:
-    rising = all(a < b for a, b in pairwise(channels))
-    if not channels or not rising or channels[0] < 0 or channels[-1] >= total:
+    if not channels or not rise_within(channels, total):
         raise UsageError(
             f"channels to keep of {path!r} must be rising numbers within 0..{total - 1}, at least "
             f"one, not {list(channels)}"
