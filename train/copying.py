@@ -28,11 +28,7 @@ _OF_A_CACHE = ("cache_clear", "cache_info")
 
 
 def copied(module: nn.Module) -> nn.Module:
-    """A deep copy, without the autograd graph that tensors in it may belong to.
-
-    Raises:
-        ModelError: ``module`` or a part of it is a wrapper around a network, or cannot be copied.
-    """
+    """A deep copy; a ModelError if a part of ``module`` is a wrapper, or cannot be copied."""
     for path, part in module.named_modules():
         if (reason := _not_to_copy(part)) is not None:
             where = f"its module {path!r}" if path else "it"
@@ -99,11 +95,7 @@ def computes_its_own(part: nn.Module, stock: type[nn.Module], hooks: str) -> str
 
 @contextmanager
 def shared_state_kept(module: nn.Module) -> Iterator[None]:
-    """Restores, at the end, the state that copies of a network share.
-
-    It lies in the classes of its modules and in their files: containers, tensors and caches of
-    functions that have a name there.
-    """
+    """Restores, at the end, what copies of a network share: in its classes, and in their files."""
     own = {kind for part in module.modules() for kind in type(part).__mro__}
     own = {kind for kind in own if kind.__module__.split(".")[0] not in ("torch", "builtins")}
     files = {sys.modules[kind.__module__] for kind in own if kind.__module__ in sys.modules}

@@ -140,28 +140,18 @@ class Run:
     def _restore(self, position: Position, tensors: dict[str, Tensor]) -> None:
         self.position = position
         try:
-            self._load(tensors)
+            self.module.load_state_dict(state.part("model", tensors))
+            state.load_optimizer(self.optimizer, state.part("optimizer", tensors))
+            if self.average is not None:
+                self.average.load(state.part("average", tensors))
+            if self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(position.scaler)
         except (RuntimeError, ValueError, KeyError) as error:
             raise state.unusable(self.folder / state.JSON_NAME, error) from error
         say(
             f"resuming {self.recipe.name} at epoch {position.epoch}, batch {position.batch}",
             quiet=not self.first,
         )
-
-    def _load(self, tensors: dict[str, Tensor]) -> None:
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {
-                key.removeprefix(prefix): tensor
-                for key, tensor in tensors.items()
-                if key.startswith(prefix)
-            }
-
-        self.module.load_state_dict(part("model."))
-        state.load_optimizer(self.optimizer, part("optimizer."))
-        if self.average is not None:
-            self.average.load(part("average."))
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(self.position.scaler)
 
     def _save(self) -> None:
         """Keeps the present position, if this process writes and every weight is finite."""

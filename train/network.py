@@ -19,9 +19,8 @@ def make(recipe: Recipe, num_classes: int = 10) -> nn.Module:
     """The recipe's network in training mode: fresh or from a checkpoint, gated or masked.
 
     Raises:
-        RecipeError: a checkpoint of another architecture, or gated in another way; an option of
-            the network with a value of another type.
-        HeadgateError: an unknown model, checkpoint, method, layer or option.
+        RecipeError: a checkpoint of another network, or gated in another way; an option of the
+            network with a value of another type.
     """
     for option, kind in option_types(recipe.model).items():
         if option in recipe.model_options:

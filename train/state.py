@@ -1,7 +1,7 @@
 """The state of a run that is not finished: safetensors for tensors, JSON for the rest.
 
-``state.json`` names the tensor file that belongs to it and its SHA-256, and is replaced last.
-Whenever the run is killed, the JSON there is belongs to a whole tensor file.
+``state.json`` names the tensor file that belongs to it and its SHA-256, and is replaced last, so
+that whenever the run is killed it belongs to a whole one.
 """
 
 from __future__ import annotations
@@ -55,12 +55,7 @@ class Origin:
     teacher: str | None = None
 
     def demand_same(self, before: Origin, folder: Path) -> None:
-        """Refuses to go on with something else than what the run in ``folder`` began with.
-
-        Raises:
-            RecipeError: another recipe or teacher, naming the options.
-            DataError: another data set, with what is different.
-        """
+        """Refuses to go on with something else than what the run in ``folder`` began with."""
         # An option that is newer than the run had its default's effect.
         had = asdict(Recipe()) | before.recipe
         changed = [key for key, wanted in self.recipe.items() if had[key] != wanted]
@@ -89,6 +84,12 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     }
 
 
+def part(name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of one part of a saved state."""
+    start = f"{name}."
+    return {k.removeprefix(start): t for k, t in tensors.items() if k.startswith(start)}
+
+
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Puts back what :func:`optimizer_tensors` gave."""
     state: dict[int, dict[str, Tensor]] = {}
@@ -105,8 +106,7 @@ def save_state(
 ) -> None:
     """Writes tensors, as ``part.name``, then the JSON that names them; removes older tensor files.
 
-    Raises:
-        StorageError: on a full disk, for example; the former state is then still whole.
+    If something cannot be written, the former state is still whole.
     """
     tensors = {f"{part}.{name}": t for part, named in parts.items() for name, t in named.items()}
     # Copies, as tensors of a state dict may share memory.

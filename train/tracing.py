@@ -23,8 +23,7 @@ class Tracer(fx.Tracer):
 
     Args:
         whole: says of a module whether it is such a layer.
-        hooked: modules that had hooks; their arguments and results are read through
-            :func:`opaque`.
+        hooked: modules that had hooks; arguments and results are read through :func:`opaque`.
         show_layers: except those of whole layers, whose hooks the caller looks at itself.
 
     Attributes:
@@ -106,10 +105,9 @@ def first_change(before: list[Any], after: list[Any]) -> str | None:
 
 
 def exported(module: nn.Module, example: Tensor, consequence: str) -> fx.GraphModule:
-    """The graph of ``module`` as it is for inputs of the shape of ``example``.
+    """The graph of ``module`` for inputs of the shape of ``example``.
 
-    Raises:
-        ModelError: ``torch.export`` cannot take it; ``consequence`` says what is impossible then.
+    Where there is none, a ModelError says why, and the ``consequence``.
     """
     try:
         return torch.export.export(module, (example,)).module()

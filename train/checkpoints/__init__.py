@@ -78,11 +78,7 @@ def describe(name: str | Path) -> dict[str, Any]:
 
 
 def build(described: dict[str, Any]) -> nn.Module:
-    """The network of a description, with fresh weights: shrunk first, then gated.
-
-    Raises:
-        HeadgateError: a model, gate or option that this version does not know.
-    """
+    """The network of a description, with fresh weights: shrunk first, then gated."""
     module = create_model(
         described["architecture"], described["num_classes"], **described["model_options"]
     )

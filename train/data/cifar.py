@@ -62,8 +62,7 @@ class Cifar:
     def load(self, folder: str | Path | None = None) -> Dataset:
         """The data set, checked again, from where :meth:`fetch` stored it or from original files.
 
-        Raises:
-            DataError: if it is not there or altered, with the command that fetches it.
+        A DataError says that it is not there or altered, and how to fetch it.
         """
         place = data_folder() if folder is None else Path(folder)
         stored = place / self.file_name

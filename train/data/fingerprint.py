@@ -23,11 +23,7 @@ _NAMED = 3
 
 
 def of_files(found: ImageFolder) -> Fingerprint:
-    """The fingerprint of image files: names, classes and sizes in bytes, not their contents.
-
-    Raises:
-        DataError: a file that is not there.
-    """
+    """The fingerprint of image files: names, classes and sizes in bytes, not their contents."""
     return {
         "classes": list(found.classes),
         "train": _of_split(found.train, found.classes),

@@ -74,11 +74,7 @@ def expect_classes(title: str, wanted: int, classes: Sequence[str], origin: Path
 
 
 def by_class(folder: Path) -> dict[str, list[str]]:
-    """The sorted names of the images in each subfolder, and in the folders in that.
-
-    Raises:
-        DataError: no subfolders, one without images, or images beside them.
-    """
+    """The sorted names of the images in each subfolder, and in the folders in that."""
     classes = subfolders(folder)
     if not classes:
         raise DataError(f"{folder} has no folders, one for each class")

@@ -58,11 +58,7 @@ class ImageFiles:
     def read(
         self, rows: slice | Tensor, draws: crops.FloatArray | None = None, smallest: float = 1.0
     ) -> Tensor:
-        """Like indexing; with ``draws`` (n, tries, 4) a random window of each image instead.
-
-        Raises:
-            DataError: an image that cannot be read, by name.
-        """
+        """Like indexing; with ``draws`` (n, tries, 4) a random window of each image instead."""
         chosen = range(len(self))[rows] if isinstance(rows, slice) else rows.tolist()
 
         def one(index: int) -> NDArray[np.uint8]:

@@ -19,11 +19,7 @@ _CHUNK_BYTES = 1 << 18
 
 
 def published(url: str, md5: str, folder: Path) -> Path:
-    """Downloads the archive at ``url`` into ``folder``; goes on where an earlier try stopped.
-
-    Raises:
-        DataError: if the address cannot be reached or the archive is not the published one.
-    """
+    """Downloads the archive at ``url`` into ``folder``; goes on where an earlier try stopped."""
     part = folder / f"{url.rpartition('/')[2]}.part"
     _download(url, part)
     digest = hashlib.md5(usedforsecurity=False)

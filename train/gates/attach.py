@@ -44,8 +44,7 @@ def gate(
     """A copy of ``module`` whose convolutions compute only the channels that the input needs.
 
     Every gated convolution and the norm behind it become one gated layer in the convolution's
-    place; what the norm did besides stays in the norm's. Depthwise convolutions follow the gate in
-    front of them. Gating a fresh network in the same way and loading a state dict restores it.
+    place. Depthwise convolutions follow the gate in front of them.
 
     Args:
         module: a network with convolutions, of one or two dimensions; it is not changed.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from headgate.errors import UsageError, suggest
 from headgate.train.gates.following import Handover
 from headgate.train.gates.layer import Conv, GatedLayer
-from headgate.train.gates.norms import BatchNorm, Norm, folded, norm_behind, norm_factors
+from headgate.train.gates.norms import BatchNorm, Norm, folded, norm_behind
 from headgate.train.gates.operators import following_conv2d, gated_conv2d
 
 Variant = Literal["official", "paper"]
@@ -34,22 +34,15 @@ class GatedConv2d(GatedLayer):
         y = g * u + shift   where g != 0, else 0   variant "official"
         y = g * (u + shift) where g != 0, else 0   variant "paper"
 
-    The gate takes the place of the norm's factor gamma. A pretrained gamma is kept as the level
-    |gamma| at which a method starts its gate; its sign moves into the convolution, whose bias
-    (the norm removes it) moves into the running mean. The pretrained beta becomes ``shift``
-    (beta / |gamma| in the paper's variant). With g = |gamma| the module equals the pair it
-    replaces. A level is at least 0.001; where |gamma| is below, u is damped by their ratio.
+    The gate takes the place of the norm's factor gamma. A pretrained |gamma| is the level at which
+    a method starts its gate; its sign moves into the convolution, whose bias moves into the running
+    mean. The pretrained beta becomes ``shift`` (beta / |gamma| in the paper's variant). With
+    g = |gamma| the module equals the pair it replaces. A level is at least 0.001; where |gamma| is
+    below, u is damped by their ratio.
 
     A convolution without a norm has its bias as ``shift`` and the L2 norm of each filter, which
     its weight is divided by, as level. Behind an instance norm u is the norm of each channel of
     each image, in training and in evaluation.
-
-    Args:
-        conv: the convolution to replace, of one or two dimensions; its weight is copied.
-        norm: batch norm with running statistics, instance norm, a group norm of one channel a
-            group, or None.
-        name: module path, for messages.
-        density: the fraction of channels that are active, in (0, 1].
 
     Raises:
         UsageError: an unknown variant or a density outside (0, 1].
@@ -110,10 +103,9 @@ class GatedConv2d(GatedLayer):
         return self.last_gate.abs().sum(1).mean()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C_in, H, W) -> (N, C, H_out, W_out), skipped channels exactly zero.
+        """(N, C_in, H, W) -> (N, C, H_out, W_out), or (N, C_in, L) -> (N, C, L_out).
 
-        Of a one-dimensional convolution (N, C_in, L) -> (N, C, L_out). See :meth:`record` for the
-        errors.
+        Inactive channels are exactly zero. See :meth:`record` for the errors.
         """
         x = self.wide(x)
         saliency = self._precise_saliency(x)
@@ -181,9 +173,12 @@ def start_level(conv: Conv, norm: Norm | None) -> Tensor:
 
 
 def _factors(conv: Conv, norm: Norm | None) -> tuple[Tensor, Tensor]:
-    """Gamma and beta (C,) of the norm, or the filters' L2 norms and the bias without one."""
+    """Copies of gamma and beta (C,) of the norm, or without one the filters' L2 norms and bias."""
     weight = conv.weight.detach()
-    if norm is not None:
-        return norm_factors(norm, weight)
-    beta = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach().clone()
-    return weight.flatten(1).norm(dim=1), beta
+    ones, zeros = weight.new_ones(len(weight)), weight.new_zeros(len(weight))
+    if norm is None:
+        beta = zeros if conv.bias is None else conv.bias.detach().clone()
+        return weight.flatten(1).norm(dim=1), beta
+    if not norm.affine:
+        return ones, zeros
+    return norm.weight.detach().to(weight, copy=True), norm.bias.detach().to(weight, copy=True)

@@ -54,8 +54,7 @@ class CGNetConv2d(TargetedLayer):
 
     With blocks, n - threshold is replaced by its mean over the block. The gradient passes the
     step as it is and then meets the sigmoid's slope; with ``sparse_bp`` it stops where d = 0. The
-    penalty is the sum over channels of (threshold - target)^2: the larger the target, the less is
-    computed. Only training knows the target, see :class:`ThresholdTarget`.
+    penalty is the sum over channels of (threshold - target)^2, see :class:`ThresholdTarget`.
 
     Args:
         density: must be 1: how much is computed follows from the thresholds.
@@ -218,11 +217,7 @@ class CGNetConv2d(TargetedLayer):
 
 
 class _Choice(torch.autograd.Function):
-    """d * full + (1 - d) * base, all (N, C, H, W); d is ``on``, the score's (block means) sign.
-
-    The gradient of d passes the step as if it were the identity and meets the slope of
-    sigmoid(alpha * score); if ``sparse``, only where d = 1.
-    """
+    """d * full + (1 - d) * base, all (N, C, H, W); d is ``on``, the score's (block means) sign."""
 
     @staticmethod
     def forward(

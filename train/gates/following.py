@@ -55,9 +55,7 @@ class FollowingConv2d(ConvolutionLayer):
             self.norm.train(norm.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H_out, W_out), skipped channels exactly zero.
-
-        Of a one-dimensional convolution (N, C, L) -> (N, C, L_out).
+        """(N, C, H, W) -> (N, C, H_out, W_out), or (N, C, L) -> (N, C, L_out), inactive ones zero.
 
         Raises:
             ModelError: the leader has not run.

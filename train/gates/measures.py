@@ -69,11 +69,9 @@ def gate_statistics(module: nn.Module) -> dict[str, GateStatistics]:
 def gate_loss(module: nn.Module, kind: LossKind = "own") -> Tensor:
     """A regulariser on the gates of the last forward, a scalar to be weighted and added.
 
-    "own" is the sum of the layers' ``penalty()``, each method's own: for channel gates the batch
-    mean of |g| over the channels that stayed, as in FBS's official code (ICLR 2019, section 3.4
-    with the weight 1e-8); for CGNet the distance of the thresholds from their target. "moe" is
-    the load balance of FBS's code, for channel gates: the sum over layers of variance / mean^2 of
-    the channels' batch sums.
+    "own" is the sum of the layers' ``penalty()``, for channel gates that of FBS's official code
+    (ICLR 2019, section 3.4 with the weight 1e-8). "moe" is the load balance of FBS's code, for
+    channel gates: the sum over layers of variance / mean^2 of the channels' batch sums.
 
     Raises:
         UsageError: an unknown kind.

@@ -28,14 +28,6 @@ class Remainder(nn.Sequential):
     """The modules that a subclass of batch norm runs after the norm, under their names."""
 
 
-def norm_factors(norm: Norm, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Copies of gamma and beta (C,) of a norm, 1 and 0 where it has none."""
-    channels = like.shape[0]
-    if not norm.affine:
-        return like.new_ones(channels), like.new_zeros(channels)
-    return norm.weight.detach().to(like, copy=True), norm.bias.detach().to(like, copy=True)
-
-
 def norm_behind(conv: nn.Conv1d | nn.Conv2d, norm: BatchNorm, affine: bool = False) -> Any:
     """A batch norm that goes on with the statistics of ``norm``, and with its factors if affine.
 

@@ -39,8 +39,7 @@ def targeted(module: nn.Module) -> list[TargetedLayer]:
 def set_target(module: nn.Module, target: float) -> None:
     """Draw the thresholds of all layers to ``target`` from now on, in place.
 
-    The larger it is, the less is computed: 0 is the mean of the partial sums, 1 a standard
-    deviation above it.
+    0 is the mean of the partial sums, 1 a standard deviation above it.
 
     Raises:
         ModelError: no layer has thresholds with a target.
@@ -55,9 +54,6 @@ def find_shift(module: nn.Module, kept: float, batches: Iterable[Tensor]) -> flo
 
     ``kept`` is a share of their multiply-accumulates over all gated layers; ``batches`` are
     (N, C, H, W) as the network takes them, iterated over several times.
-
-    Raises:
-        ModelError: no layer has thresholds with a target.
     """
     before = [layer.threshold.clone() for layer in targeted(module)]
     shift = 0.0

@@ -223,52 +223,44 @@ def permuted(call: Call) -> Masks:
     return keep(call) if [d % call.args[0].ndim for d in call.args[1][:2]] == [0, 1] else None
 
 
-KEEP = (
+_KEEP = (
     "relu relu_ relu6 leaky_relu leaky_relu_ prelu elu silu silu_ gelu mish tanh hardswish "
     "hardswish_ neg abs sqrt square dropout dropout_ feature_dropout clone contiguous detach "
     "detach_ to _to_copy alias max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d "
     "max_pool1d avg_pool1d adaptive_avg_pool1d upsample_nearest2d upsample_bilinear2d "
     "_assert_tensor_metadata div div_"
 )
-LOSE = (
+_LOSE = (
     "batch_norm layer_norm group_norm instance_norm rsqrt exp sigmoid hardsigmoid softmax "
     "log_softmax transpose expand select where pow rsub maximum minimum argmax topk "
     "arange full zeros ones zeros_like ones_like eq ne lt le gt ge"
 )
 
+_ATEN: dict[str, Handler] = {
+    "conv1d conv2d conv3d": convolution,
+    "conv_transpose1d conv_transpose2d conv_transpose3d": transposed_convolution,
+    "linear": linear,
+    "matmul mm bmm": lambda call: _product(call, call.args[0]),
+    "addmm": lambda call: _product(call, call.args[1]),
+    "add add_ sub sub_": free(either),
+    "mul mul_": free(both),
+    "cat": free(concatenated),
+    "chunk split split_with_sizes": free(split_up),
+    "flatten reshape view squeeze unsqueeze": free(reshaped),
+    "mean sum amax": free(reduced),
+    "clamp clamp_ hardtanh hardtanh_": free(clamped),
+    "slice": free(sliced),
+    "pad constant_pad_nd": free(padded),
+    "permute": free(permuted),
+    _KEEP: free(keep),
+    _LOSE: free(lose),
+}
+
 HANDLERS: dict[str, Handler] = {
-    "aten.conv1d": convolution,
-    "aten.conv2d": convolution,
-    "aten.conv3d": convolution,
-    "aten.conv_transpose1d": transposed_convolution,
-    "aten.conv_transpose2d": transposed_convolution,
-    "aten.conv_transpose3d": transposed_convolution,
     "headgate.gated_conv2d": gated_convolution,
     "headgate.following_conv2d": following_convolution,
     "headgate.keep_top_k": free(lambda call: call.output != 0),
     "headgate.place_channels": free(lose),
-    "aten.linear": linear,
-    "aten.matmul": lambda call: _product(call, call.args[0]),
-    "aten.mm": lambda call: _product(call, call.args[0]),
-    "aten.bmm": lambda call: _product(call, call.args[0]),
-    "aten.addmm": lambda call: _product(call, call.args[1]),
-    **dict.fromkeys(("aten.add", "aten.add_", "aten.sub", "aten.sub_"), free(either)),
-    **dict.fromkeys(("aten.mul", "aten.mul_"), free(both)),
-    "aten.cat": free(concatenated),
-    **dict.fromkeys(("aten.chunk", "aten.split", "aten.split_with_sizes"), free(split_up)),
     "getitem": free(picked),
-    **dict.fromkeys(
-        ("aten.flatten", "aten.reshape", "aten.view", "aten.squeeze", "aten.unsqueeze"),
-        free(reshaped),
-    ),
-    **dict.fromkeys(("aten.mean", "aten.sum", "aten.amax"), free(reduced)),
-    **dict.fromkeys(
-        ("aten.clamp", "aten.clamp_", "aten.hardtanh", "aten.hardtanh_"), free(clamped)
-    ),
-    "aten.slice": free(sliced),
-    "aten.pad": free(padded),
-    "aten.constant_pad_nd": free(padded),
-    "aten.permute": free(permuted),
-    **{f"aten.{name}": free(keep) for name in KEEP.split()},
-    **{f"aten.{name}": free(lose) for name in LOSE.split()},
+    **{f"aten.{name}": handler for names, handler in _ATEN.items() for name in names.split()},
 }

@@ -23,10 +23,9 @@ POOLED_DIMENSIONS = ([2, 3], [-2, -1], [-1, -2])
 class PrunableLayer:
     """A convolution whose output channels can be removed.
 
-    ``norm`` is the module path of its batch norm; ``readers`` are the convolutions and linear
-    layers that alone read the result, None where anything else does and the removed channels leave
-    constants behind; ``place`` is the path of the placement that an earlier removal has put behind
-    the norm.
+    ``norm`` is the path of its batch norm; ``readers`` are the convolutions and linear layers that
+    alone read the result, None where anything else does and removed channels leave constants
+    behind; ``place`` is the path of the placement that an earlier removal has put there.
     """
 
     path: str
@@ -41,11 +40,7 @@ class PrunableLayer:
 
 
 def trace(module: nn.Module) -> Trace:
-    """The graph of ``module``, which is not changed.
-
-    Raises:
-        ModelError: ``torch.fx`` cannot trace it.
-    """
+    """The graph of a copy of ``module``; a ModelError if ``torch.fx`` cannot trace it."""
     network = copied(module)
     tracer = Tracer(lambda part: isinstance(part, WHOLE), without_hooks(network))
     try:
@@ -59,17 +54,17 @@ def trace(module: nn.Module) -> Trace:
 
 
 def find_prunable(module: nn.Module) -> dict[str, PrunableLayer]:
-    """The convolutions of ``module`` that can lose channels, by path; errors as `find_layers`."""
+    """The convolutions of ``module`` that can lose channels, by path in order of execution.
+
+    Raises:
+        ModelError: ``torch.fx`` cannot trace the network.
+    """
     found = find_layers(module)
     return {path: layer for path, layer in found.items() if isinstance(layer, PrunableLayer)}
 
 
 def find_layers(module: nn.Module) -> dict[str, PrunableLayer | str]:
-    """Every convolution of ``module``, or why it cannot lose channels.
-
-    Raises:
-        ModelError: ``torch.fx`` cannot trace the network.
-    """
+    """Every convolution of ``module``, or why it cannot lose channels."""
     traced = trace(module)
     found: dict[str, PrunableLayer | str] = {}
     for path, convolution in find_convolutions(module).items():

@@ -68,10 +68,7 @@ def masked_norms(module: nn.Module) -> dict[str, MaskedBatchNorm2d]:
 
 
 def without_masks(module: nn.Module) -> tuple[nn.Module, dict[str, list[int]]]:
-    """A copy with ordinary batch norms, and the channels kept by each masked layer.
-
-    A pruned channel of the copy still emits what it did, for every input.
-    """
+    """A copy with ordinary batch norms that computes the same, and each masked layer's channels."""
     plain = copied(module)
     kept = {}
     for path, masked in masked_norms(plain).items():
@@ -85,13 +82,7 @@ def without_masks(module: nn.Module) -> tuple[nn.Module, dict[str, list[int]]]:
 
 
 class RemainingMacs:
-    """MACs per image left by the masks of a network, without removing anything.
-
-    A layer costs (kept inputs) x (kept outputs) of what it costs whole.
-
-    Attributes:
-        total: MACs per image of the network as it is built, all channels kept.
-    """
+    """MACs per image left by the masks of a network; ``total`` with all channels kept."""
 
     def __init__(self, module: nn.Module, example: Tensor) -> None:
         count = count_macs(module, example)

@@ -20,9 +20,6 @@ def place_channels(x: Tensor, constant: Tensor, channels: Sequence[int]) -> Tens
 
     x is (N, K, H, W), ``constant`` (C,), ``channels`` the K destinations in rising order; the
     result is (N, C, H, W) with result[:, channels] = x.
-
-    Raises:
-        ValueError: not as many channels as x has, or not rising within 0..C - 1.
     """
     total = constant.shape[0]
     if len(channels) != x.shape[1] or not rise_within(channels, total):
@@ -70,12 +67,7 @@ for _device in ("cpu", "cuda"):
 
 
 class PlaceChannels(nn.Module):
-    """Puts K channels among C - K trainable constants; see :func:`place_channels`.
-
-    Args:
-        constant: (C,), what the channels that were removed contribute at every pixel.
-        channels: where the K kept channels go, rising.
-    """
+    """Puts K channels among C - K trainable constants; see :func:`place_channels`."""
 
     def __init__(self, constant: Tensor, channels: Sequence[int]) -> None:
         super().__init__()

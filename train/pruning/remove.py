@@ -20,12 +20,9 @@ RECORD = "kept_channels"
 def remove_channels(module: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.Module:
     """A copy of ``module`` whose convolutions compute only the channels in ``kept``.
 
-    Convolution and batch norm are sliced together. Where only convolutions and linear layers read
-    the result, their weights are sliced too; anywhere else, as in a residual sum, a placement
-    behind the norm puts the kept channels among constants: what the norm makes of zero.
-
-    A fresh network, shrunk by the lists of :func:`kept_channels`, takes the state dict of the copy.
-    Layers may be shrunk again.
+    Where only convolutions and linear layers read the result, their weights are sliced too;
+    anywhere else, as in a residual sum, a placement behind the norm puts the kept channels among
+    constants: what the norm makes of zero. Layers may be shrunk again.
 
     Args:
         module: a network that ``torch.fx`` can trace; it is not changed.

@@ -25,8 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-# Aketi et al., "Gradual Channel Pruning While Training Using Feature Relevance Scores for
-# Convolutional Neural Networks", IEEE Access 2020, as in the official code.
+# As in the official code of FRS.
 ALPHA, BETA, EPSILON = 2.0, 1.0, 1e-9
 
 

@@ -1,7 +1,6 @@
 """Feature relevance scores: how much each channel of each layer matters for the right answers.
 
-Aketi, Roy, Raghunathan and Roy, "Gradual Channel Pruning While Training Using Feature Relevance
-Scores for Convolutional Neural Networks", IEEE Access 2020, as in the official code.
+From the paper and the official code that :mod:`headgate.train.pruning.frs` names.
 """
 
 from __future__ import annotations
@@ -39,8 +38,7 @@ def feature_relevance_scores(
 
     Args:
         module: takes float32 (N, 3, H, W), gives logits (N, classes).
-        problem: its training images are taken as they are, without augmentation.
-        number: so many of them, evenly spread; 0: all.
+        number: of training images, evenly spread and not augmented; 0: all.
         absolute: what loses its sign: the average over the classes, as in the official code, or
             each image's relevance. A channel that speaks for some images and against others does
             not say nothing, and in branches of a residual sum many do.
@@ -105,10 +103,7 @@ def least_relevant(
     """(layer, channel) pairs still kept, by rising score over all layers together.
 
     Of each layer ``min_channels`` stay; equal scores go in the order of layers, then channels.
-
-    Args:
-        scores: (C,) by layer.
-        kept: boolean (C,) by layer; it may change as pairs are taken.
+    ``scores`` and ``kept`` (boolean, it may change meanwhile) are (C,) by layer.
     """
     layers = list(scores)
     everything = torch.cat([scores[path].double().cpu() for path in layers])
