@@ -78,11 +78,8 @@ class GatedConv2d(GatedLayer):
             self.norm = norm_behind(conv, norm)
             self.norm.running_mean *= sign
         elif norm is not None:
-            self.norm = nn.InstanceNorm2d(self.channels, eps=norm.eps)
+            self.norm = nn.InstanceNorm2d(self.channels, eps=norm.eps).train(norm.training)
         self.set_density(density)
-        self.train(conv.training)
-        if norm is not None:
-            self.norm.train(norm.training)
 
     @abstractmethod
     def saliency(self, x: Tensor) -> Tensor:

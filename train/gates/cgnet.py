@@ -121,9 +121,6 @@ class CGNetConv2d(TargetedLayer):
         if separate_norms:
             self.base_scale = nn.Parameter(self.norm.weight.detach().clone())
             self.base_shift = nn.Parameter(self.norm.bias.detach().clone())
-        self.train(conv.training)
-        self.norm.train(norm.training)
-        self.partial.train(norm.training)
 
     @classmethod
     def obstacle(cls, conv: Conv, norm: nn.Module | None, options: dict[str, Any]) -> str | None:

@@ -82,16 +82,14 @@ class DCPConv2d(ThresholdedConv2d):
         super().__init__(conv, norm, name, density, variant)
         level = start_level(conv, norm)
         self.register_buffer("factor", HEADROOM * level.max())
-        self.standard = (
-            nn.BatchNorm1d(self.in_channels, affine=False).to(level) if standardize else None
-        )
+        self.standard: nn.BatchNorm1d | None = None
+        if standardize:
+            standard = nn.BatchNorm1d(self.in_channels, affine=False).to(level)
+            self.standard = standard.train(conv.training)
         deviation = torch.full_like(level, predictor_std / self.in_channels**0.5)
         bias = torch.logit(level / self.factor)
         self.predictor = make_predictor(conv, predictor_rank, bias, deviation)
         self.start_thresholds(self.predictor.bias)
-        for part in (self.predictor, self.standard):
-            if part is not None:
-                part.train(conv.training)
 
     def saliency(self, x: Tensor) -> Tensor:
         means = torch.mean(x, (2, 3))

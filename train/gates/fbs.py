@@ -82,7 +82,6 @@ class FBSConv2d(GatedConv2d):
         self.predictor = make_predictor(conv, predictor_rank, level, deviation)
         if normalise:
             self.register_buffer("level", level.mean())
-        self.predictor.train(conv.training)
 
     def saliency(self, x: Tensor) -> Tensor:
         g = self.predictor(torch.mean(x, (2, 3)))

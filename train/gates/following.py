@@ -50,12 +50,9 @@ class FollowingConv2d(ConvolutionLayer):
         else:
             old = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach().clone()
             self.bias = nn.Parameter(old)
-        self.train(conv.training)
-        if self.norm is not None and norm is not None:
-            self.norm.train(norm.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H_out, W_out), or (N, C, L) -> (N, C, L_out), inactive ones zero.
+        """(N, C, H, W) -> (N, C, H_out, W_out), or (N, C, L) -> (N, C, L_out).
 
         Raises:
             ModelError: the leader has not run.

@@ -28,6 +28,7 @@ class ConvolutionLayer(nn.Module):
 
     def __init__(self, conv: Conv, name: str) -> None:
         super().__init__()
+        self.training = conv.training
         self.name = name
         self.flat = isinstance(conv, nn.Conv1d)
         row = self.flat * 1

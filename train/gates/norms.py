@@ -29,10 +29,9 @@ class Remainder(nn.Sequential):
 
 
 def norm_behind(conv: nn.Conv1d | nn.Conv2d, norm: BatchNorm, affine: bool = False) -> Any:
-    """A batch norm that goes on with the statistics of ``norm``, and with its factors if affine.
+    """An ``nn.BatchNorm2d`` with the mode and statistics of ``norm``, and its factors if affine.
 
-    It is an ``nn.BatchNorm2d``. The bias of ``conv``, which batch norm removes, moves into the
-    running mean.
+    The bias of ``conv``, which batch norm removes, moves into the running mean.
     """
     assert norm.running_mean is not None
     made = nn.BatchNorm2d(
@@ -49,7 +48,7 @@ def norm_behind(conv: nn.Conv1d | nn.Conv2d, norm: BatchNorm, affine: bool = Fal
     assert made.running_mean is not None
     if conv.bias is not None:
         made.running_mean -= conv.bias.detach()
-    return made
+    return made.train(norm.training)
 
 
 def folded(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

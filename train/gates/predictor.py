@@ -64,7 +64,7 @@ def make_predictor(
     inputs, outputs = conv.in_channels, conv.out_channels
     if rank is not None and rank * (inputs + outputs) >= inputs * outputs:
         rank = None
-    return Predictor(inputs, rank, bias, deviation)
+    return Predictor(inputs, rank, bias, deviation).train(conv.training)
 
 
 def default_rank(conv: nn.Conv1d | nn.Conv2d) -> int | None:
