@@ -53,7 +53,6 @@ class History:
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=len(rows))
 
     def append(self, row: Row) -> None:
-        """Adds one epoch's row to both logs."""
         self.rows.append(row)
         if not self.write:
             return
@@ -65,7 +64,6 @@ class History:
                 self._board.flush()
 
     def close(self) -> None:
-        """Closes TensorBoard's file."""
         if self._board is not None:
             with self._reporting():
                 self._board.close()
@@ -90,6 +88,5 @@ def write_csv(path: Path, rows: list[Row]) -> None:
 
 
 def read_csv(path: Path) -> list[Row]:
-    """The rows of a log."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]

@@ -65,7 +65,7 @@ def _prepare(module: nn.Module, recipe: Recipe) -> nn.Module:
 
 
 def gating_of(recipe: Recipe) -> dict[str, Any] | None:
-    """The "gate" entry of the checkpoint that the recipe makes."""
+    """The "gate" entry of the recipe's result."""
     if not recipe.gate:
         return None
     return {

@@ -114,7 +114,6 @@ def _in_memory(
 
 
 def _divided(recipe: Recipe, train: Labelled, test: Labelled) -> tuple[Labelled, Labelled]:
-    """What the recipe trains on and tests on."""
     (images, labels), count = train, len(train[1]) - recipe.hold_out
     if count < 1:
         raise RecipeError(

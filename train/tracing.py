@@ -78,7 +78,6 @@ class Trace:
     read: set[int]
 
     def part(self, path: str) -> nn.Module:
-        """The module at ``path``."""
         return self.network.get_submodule(path)
 
     def module_of(self, node: fx.Node) -> nn.Module | None:

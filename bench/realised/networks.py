@@ -118,7 +118,7 @@ def _scores(module: nn.Module, layer: CGNetConv2d) -> torch.Tensor:
     found: list[torch.Tensor] = []
 
     def watch(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        _, score, _ = decide(inputs[0], layer.weight, *folded(layer.partial), *layer.settings)
+        score = decide(inputs[0], layer.weight, *folded(layer.partial), *layer.settings)[1]
         found.append(score)
 
     hook = layer.register_forward_pre_hook(watch)

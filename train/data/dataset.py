@@ -29,7 +29,6 @@ class Dataset:
     test_labels: UInt8Array
 
     def arrays(self) -> dict[str, UInt8Array]:
-        """The four arrays by name."""
         return dict(vars(self))
 
     def checksums(self) -> dict[str, str]:

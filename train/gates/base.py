@@ -90,7 +90,6 @@ class GatedConv2d(GatedLayer):
         """Saliency (N, C) with zeros for the channels to skip."""
 
     def set_density(self, density: float) -> None:
-        """Make ``ceil(C * density)`` channels active from now on."""
         super().set_density(density)
         self.active = math.ceil(self.channels * density - 1e-9)  # 100 * 0.07 is 7.000000000000001
 

@@ -31,17 +31,14 @@ class GateStatistics:
 
     @property
     def least(self) -> int:
-        """The least of ``active``."""
         return int(self.active.min())
 
     @property
     def mean(self) -> float:
-        """The mean of ``active``."""
         return self.active.double().mean().item()
 
     @property
     def most(self) -> int:
-        """The most of ``active``, the worst case for the layer's time."""
         return int(self.active.max())
 
 

@@ -6,10 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from headgate.train.gates.define import define_convolution
+from headgate.train.gates.define import convolution
 
 
-def _pixel_gated_conv2d(
+@convolution(
+    "pixel_gated_conv2d(Tensor x, Tensor weight, Tensor gate_scale, Tensor gate_bias, "
+    "Tensor base_scale, Tensor base_bias, Tensor full_scale, Tensor full_bias, int[] stride, "
+    "int[] padding, int[] dilation, int partitions, bool grouped, bool shuffle, int[] block) "
+    "-> Tensor"
+)
+def pixel_gated_conv2d(
     x: Tensor,
     weight: Tensor,
     gate_scale: Tensor,
@@ -51,15 +57,6 @@ def _pixel_gated_conv2d(
         base * base_scale[:, None, None] + base_bias[:, None, None],
     )
     return y.contiguous()  # whatever the layout of the input, as the fake kernel says
-
-
-pixel_gated_conv2d = define_convolution(
-    "pixel_gated_conv2d(Tensor x, Tensor weight, Tensor gate_scale, Tensor gate_bias, "
-    "Tensor base_scale, Tensor base_bias, Tensor full_scale, Tensor full_bias, int[] stride, "
-    "int[] padding, int[] dilation, int partitions, bool grouped, bool shuffle, int[] block) "
-    "-> Tensor",
-    _pixel_gated_conv2d,
-)
 
 
 def decide(

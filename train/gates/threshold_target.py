@@ -119,7 +119,6 @@ class ThresholdTarget(Procedure):
 
     @property
     def stages(self) -> Sequence[Sequence[float]]:
-        """Pairs of first epoch and target."""
         return self.schedule or [[0, self.target]]
 
     def at(self, epoch: int) -> float:

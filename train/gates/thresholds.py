@@ -115,7 +115,6 @@ def calibrate(module: nn.Module, batches: Iterable[Tensor], tolerance: float = 1
 
 
 def _missed(layer: ThresholdedConv2d, logits: Tensor) -> float:
-    """How far the active share of the layer's channels is from the wanted one."""
     if layer.active == layer.channels:
         return 0.0
     kept = (logits > layer.threshold).double().mean().item()

@@ -158,7 +158,6 @@ def split_up(call: Call) -> Masks:
 
 
 def picked(call: Call) -> Masks:
-    """One of several results."""
     masks = call.masks[0]
     return masks[call.args[1]] if isinstance(masks, list) else None
 

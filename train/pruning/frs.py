@@ -95,7 +95,6 @@ class FeatureRelevancePruning(Procedure):
             kept[pair[0]][pair[1]] = False
 
     def _goal(self, moment: Moment, start: int) -> float:
-        """MACs to reach now, on the straight line from ``start`` to the target."""
         recipe = moment.recipe
         model = create_model(recipe.model, len(moment.problem.classes), **recipe.model_options)
         target = self.target_macs * count_macs(model, _example(moment).cpu()).dense

@@ -199,9 +199,6 @@ def _flattens(node: fx.Node, part: nn.Module | None) -> bool:
     if operation(node, part) == "flatten":
         return arguments == [1]
     if operation(node, part) == "mean" and len(arguments) == 1:
-        return list(_listed(arguments[0])) in POOLED_DIMENSIONS
+        dims = arguments[0]
+        return isinstance(dims, Sequence) and list(dims) in POOLED_DIMENSIONS
     return False
-
-
-def _listed(value: object) -> Sequence[object]:
-    return value if isinstance(value, Sequence) else [value]

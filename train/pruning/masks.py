@@ -49,7 +49,6 @@ class MaskedBatchNorm2d(nn.BatchNorm2d):
         )
 
     def masked_factors(self) -> tuple[Tensor, Tensor]:
-        """Factor and shift (C,) with the mask on them."""
         return self.weight * self.kept, self.bias * self.kept if self.layer.inner else self.bias
 
 
@@ -96,7 +95,6 @@ class RemainingMacs:
         }
 
     def __call__(self) -> int:
-        """MACs per image with the masks as they are now."""
         kept = {path: int(norm.kept.sum()) for path, norm in self._norms.items()}
         whole = {path: norm.num_features for path, norm in self._norms.items()}
         left = self.total

@@ -75,7 +75,6 @@ class PlaceChannels(nn.Module):
         self.channels = [int(channel) for channel in channels]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, K, H, W) -> (N, C, H, W)."""
         return torch.ops.headgate.place_channels(x, self.constant, self.channels)
 
     def extra_repr(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
 
 from headgate.errors import ModelError
 from headgate.train.evaluation_mode import evaluating
@@ -89,14 +90,12 @@ class Relevance:
         args, kwargs = self._recorder.fetch_args_kwargs_from_env(node)
         call = Call(node.target, args, kwargs, self._recorder.env[node], relevance[node])
         shares = self._rules[operator_name(node)](call)
-        for source, share in zip(_flat(node.args), _flat(shares), strict=False):
+        for source, share in zip(tree_leaves(node.args), tree_leaves(shares), strict=False):
             if share is not None and source in self._on_the_way:
                 relevance[source] = relevance[source] + share if source in relevance else share
 
 
 class _Recorder(fx.Interpreter):
-    """Runs a graph and keeps every value."""
-
     def __init__(self, program: fx.GraphModule) -> None:
         super().__init__(program, garbage_collect_values=False)
 
@@ -117,9 +116,3 @@ def _results(graph: fx.Graph, paths: Collection[str], network: str) -> dict[str,
             raise ModelError(f"{network} has no layer {path!r} in its exported graph")
         found[path] = placeholders[-1] if path == IMAGES else last[path]
     return found
-
-
-def _flat(values: Any) -> list[Any]:
-    if isinstance(values, tuple | list):
-        return [entry for value in values for entry in _flat(value)]
-    return [values]
