@@ -116,12 +116,11 @@ class Run:
 
     def _load_teacher(self) -> nn.Module:
         module, _, preprocess = load_checkpoint(self.recipe.teacher)
+        said = f"recipe: teacher = {self.recipe.teacher!r}"
         if vars(preprocess) != vars(self.problem.preprocess):
-            raise RecipeError(
-                f"recipe: teacher = {self.recipe.teacher!r} takes images scaled in another way"
-            )
+            raise RecipeError(f"{said} takes images scaled in another way")
         if describe(self.recipe.teacher)["num_classes"] != len(self.problem.classes):
-            raise RecipeError(f"recipe: teacher = {self.recipe.teacher!r} knows other classes")
+            raise RecipeError(f"{said} knows other classes")
         return module
 
     def _open_folder(self, new: bool) -> None:
@@ -182,7 +181,7 @@ class Run:
             if position.batch == 0:
                 procedure.before_epoch(moment)
         self.wrapped.train()
-        started_s = time.monotonic()
+        started_s = time.monotonic() - position.epoch_seconds
         title = f"epoch {position.epoch + 1}/{recipe.epochs}"
         with Progress(title, self.batches.count, "batches", quiet=not self.first) as progress:
             progress.advance(position.batch)
@@ -192,11 +191,9 @@ class Run:
                 progress.advance(1, f"loss {position.loss_sum / position.images:.3f}")
                 every = recipe.checkpoint_batches
                 if every and position.batch % every == 0 and position.batch < self.batches.count:
-                    now_s = time.monotonic()
-                    position.epoch_seconds += now_s - started_s
-                    started_s = now_s
+                    position.epoch_seconds = time.monotonic() - started_s
                     self._save()
-        position.epoch_seconds += time.monotonic() - started_s
+        position.epoch_seconds = time.monotonic() - started_s
 
     def _moment(self, module: nn.Module) -> Moment:
         return Moment(module, self.recipe, self.problem, self.position.epoch)

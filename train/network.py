@@ -29,20 +29,14 @@ def make(recipe: Recipe, num_classes: int = 10) -> nn.Module:
         module = create_model(recipe.model, num_classes, **recipe.model_options)
         return _prepare(module, recipe)
     described = describe(recipe.start_from)
-    if described["architecture"] != recipe.model:
+    said = f"recipe: start_from = {recipe.start_from!r}"
+    if (model := described["architecture"]) != recipe.model:
+        raise RecipeError(f"{said} is a {model}, but model = {recipe.model!r}")
+    if (options := described["model_options"]) != recipe.model_options:
+        raise RecipeError(f"{said} was made with model_options = {options}: ask for the same")
+    if (classes := described["num_classes"]) != num_classes:
         raise RecipeError(
-            f"recipe: start_from = {recipe.start_from!r} is a {described['architecture']}, "
-            f"but model = {recipe.model!r}"
-        )
-    if described["model_options"] != recipe.model_options:
-        raise RecipeError(
-            f"recipe: start_from = {recipe.start_from!r} was made with model_options = "
-            f"{described['model_options']}: ask for the same"
-        )
-    if described["num_classes"] != num_classes:
-        raise RecipeError(
-            f"recipe: start_from = {recipe.start_from!r} tells {described['num_classes']} classes "
-            f"apart, but the data set has {num_classes}"
+            f"{said} tells {classes} classes apart, but the data set has {num_classes}"
         )
     module = load_checkpoint(recipe.start_from).module.train()
     there, wanted = described["gate"], gating_of(recipe)
@@ -50,8 +44,8 @@ def make(recipe: Recipe, num_classes: int = 10) -> nn.Module:
         return _prepare(module, recipe)
     if wanted is None or there | {"density": recipe.density} != wanted:
         raise RecipeError(
-            f"recipe: start_from = {recipe.start_from!r} is gated with gate = {there['method']!r}, "
-            f"gate_layers = {there['layers']}, gate_options = {there['options']}: ask for the same"
+            f"{said} is gated with gate = {there['method']!r}, gate_layers = {there['layers']}, "
+            f"gate_options = {there['options']}: ask for the same"
         )
     set_density(module, recipe.density)
     return module
