@@ -13,7 +13,7 @@ from headgate.device import Bundle
 from headgate.device.agent_archive import agent_archive
 from headgate.device.agent_report import read_agent_report
 from headgate.device.machines.runner import RunnerProgram
-from headgate.profiling.context import pinned
+from headgate.profiling.timing import pinned
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
