@@ -101,7 +101,7 @@ def _flat(shape: ConvShape) -> ConvShape:
 
 def _widths(shape: ConvShape, isa: DotIsa) -> list[int]:
     """The pixels of each tile of a row, the widest first."""
-    count = -(-shape.out_width // (isa.registers // 4))
+    count = -(-shape.out_width // min(isa.registers // 4, isa.lanes))
     short, more = divmod(shape.out_width, count)
     return [short + 1] * more + [short] * (count - more)
 
