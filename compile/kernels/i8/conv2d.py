@@ -229,7 +229,7 @@ class ConvEmitter(ConvLoops):
             super().tiles(chunk)
             return
 
-        def block(rows: Rows) -> None:
+        def block(rows: Rows, _: Expr) -> None:
             for i, (row, _) in enumerate(rows):
                 self.choose(chunk.inputs, row, i)
             own = [(i, channel) for i, (_, channel) in enumerate(rows)]

@@ -28,6 +28,11 @@ from headgate.device.tensor_type import INT32, TensorType
 MAX_WIDTH = 16
 """Pixels of a row, where they have neighbours: each place in a row has code of its own."""
 
+ANNOUNCED_ROWS = 4
+"""Rows of an image that take long enough to fetch weights meanwhile."""
+LINE_WORDS = 16
+"""Words of a line of the cache."""
+
 
 @dataclass(frozen=True)
 class InnerConv(ConvKernel):
@@ -111,16 +116,32 @@ class InnerEmitter(ConvEmitter):
         self.fill(inputs)
         chunk = Chunk(0, self.shape.out_height, inputs, outputs, None)
 
-        def block(rows: Rows) -> None:
+        def block(rows: Rows, behind: Expr) -> None:
             own = rows
             if self.kernel.gated_in:
                 for i, (row, _) in enumerate(rows):
                     self.choose(inputs, row, i)
                 own = [(i, channel) for i, (_, channel) in enumerate(rows)]
             with loop(self.shape.out_height) as y:
+                if self.shape.out_height >= ANNOUNCED_ROWS:
+                    self.announce(chunk, behind, y)
                 self.columns(lambda x, width: self.pixels(chunk, own, y, x, width))
 
         self.blocks(chunk, block)
+
+    def announce(self, chunk: Chunk, position: Expr, y: Expr) -> None:
+        """Has the core fetch its part of the weights of the next tile, while this one is computed.
+
+        Each tile's weights are read once, in pieces too short for the core to foresee the next.
+        """
+        row = self.shape.taps * self.pitch
+        share = -(-row // (LINE_WORDS * self.shape.out_height))
+        first, count = chunk.outputs
+        for i in range(self.tiling.rows):
+            start = self.row(chunk, tir.minimum(position + i, first + count - 1))[0] * row
+            with loop(share) as line:
+                at = start + tir.minimum((y * share + line) * LINE_WORDS, row - 1)
+                tir.prefetch(self.buffers["weight"], at)
 
     def columns(self, body: Callable[[Expr, int], None]) -> None:
         """``body(first, width)`` for each tile of a row."""
