@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from headgate.compile.isa import Isa
-from headgate.compile.kernels.f32.conv2d import ConvKernel
-from headgate.compile.kernels.f32.gating import ChannelMean, KeepTopK, ListActive
-from headgate.compile.kernels.f32.linear import Linear
-from headgate.compile.kernels.f32.matmul import Matmul
-from headgate.compile.kernels.f32.pixel_gated import PixelGatedConv
-from headgate.compile.kernels.f32.planes import ClearInactive, Combine, CopyPlanes
-from headgate.compile.kernels.f32.window import Depthwise, Pool
+from headgate.compile.kernels.float.conv2d import ConvKernel
+from headgate.compile.kernels.float.gating import ChannelMean, KeepTopK, ListActive
+from headgate.compile.kernels.float.linear import Linear
+from headgate.compile.kernels.float.matmul import Matmul
+from headgate.compile.kernels.float.pixel_gated import PixelGatedConv
+from headgate.compile.kernels.float.planes import ClearInactive, Combine, CopyPlanes
+from headgate.compile.kernels.float.window import Depthwise, Pool
 from headgate.compile.kernels.i8 import conv2d, gating, linear, planes, window
 from headgate.compile.kernels.kernel import Kernel
 from headgate.device.tensor_type import FLOAT32, INT8

@@ -13,7 +13,7 @@ pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[c
 from headgate.compile import isa as instructions
 from headgate.compile.isa import DotIsa, Isa, isa_for
 from headgate.compile.kernels import registry
-from headgate.compile.kernels.f32.conv2d import ConvKernel
+from headgate.compile.kernels.float.conv2d import ConvKernel
 from headgate.compile.kernels.registry import Entry, find_kernel
 from headgate.device.targets import TARGET_NAMES, get_target
 from headgate.device.tensor_type import FLOAT32, INT8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headgate.compile.front.graph import Node
 from headgate.compile.kernels.convolution import ConvRequest, Epilogue
-from headgate.compile.kernels.f32.pixel_gated import PixelGate
+from headgate.compile.kernels.float.pixel_gated import PixelGate
 from headgate.compile.plan.select.conv import fused_residual, window_shape
 from headgate.compile.plan.workspace import Arguments, Workspace
 from headgate.errors import CompileError
