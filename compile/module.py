@@ -14,6 +14,7 @@ from headgate.compile.front.capture import capture
 from headgate.compile.front.example import Inputs, read_example, read_vectors
 from headgate.compile.front.fuse import fuse
 from headgate.compile.front.graph import Graph
+from headgate.compile.front.half import float_layers, halve
 from headgate.compile.front.prepare import prepare
 from headgate.compile.front.quantize import find_ranges, quantize
 from headgate.compile.front.quantize.reference import is_defined
@@ -26,14 +27,16 @@ from headgate.compile.verify.reference import answer
 from headgate.device import Bundle
 from headgate.device.manifest import NAMED, VECTORS
 from headgate.device.targets import Target, get_target
-from headgate.device.tensor_type import FLOAT32, INT8
+from headgate.device.tensor_type import FLOAT16, FLOAT32, INT8
 from headgate.errors import UsageError, suggest
 
 TOLERANCE = 1e-4
 """Largest error allowed on a device, as a share of the largest output."""
+HALF_TOLERANCE = 1e-2
+"""The same of float16."""
 _TOOLS = ("headgate", "torch", "apache-tvm", "ziglang", "numpy")
 _CALIBRATION = "calibration images"
-DTYPES = (FLOAT32, INT8)
+DTYPES = (FLOAT32, FLOAT16, INT8)
 """What a network may compute with."""
 _LEFT_OUT = Checked(None, "left out, as was asked for")
 
@@ -105,6 +108,8 @@ def compile_module(
         graph = quantize(graph, find_ranges(graph, samples))
         codes = Reference(graph)
         outputs, tolerance = codes.answers(inputs), codes.tolerance
+    elif dtype == FLOAT16:
+        graph, tolerance = halve(graph), HALF_TOLERANCE
     results = tuple(reference.outputs)
     about_code, members = build(graph, row, name, example.names, results)
     manifest = {
@@ -136,15 +141,15 @@ def compile_module(
 def _check_dtype(target: Target, dtype: str, calibration: Inputs | None) -> None:
     if dtype not in DTYPES:
         raise UsageError(f"Unknown dtype {dtype!r}.{suggest(dtype, DTYPES)}")
+    isa_for(target, dtype)
     if dtype == INT8:
-        isa_for(target, dtype)
         if calibration is None:
             raise UsageError(
                 "dtype='int8' needs calibration: some hundred real inputs, preprocessed as the "
                 "network takes them, to find the range of every tensor on"
             )
     elif calibration is not None:
-        raise UsageError("calibration is for dtype='int8'; float32 needs no ranges")
+        raise UsageError(f"calibration is for dtype='int8'; {dtype} needs no ranges")
 
 
 def _float_layers(graph: Graph) -> list[str]:

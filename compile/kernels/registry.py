@@ -19,7 +19,7 @@ from headgate.compile.kernels.float.planes import ClearInactive, Combine, CopyPl
 from headgate.compile.kernels.float.window import Depthwise, Pool
 from headgate.compile.kernels.i8 import conv2d, gating, linear, planes, window
 from headgate.compile.kernels.kernel import Kernel
-from headgate.device.tensor_type import FLOAT32, INT8
+from headgate.device.tensor_type import FLOAT16, FLOAT32, INT8
 from headgate.errors import CompileError
 
 
@@ -53,6 +53,15 @@ KERNELS = (
     Entry("channel_mean", FLOAT32, ChannelMean),
     Entry("keep_top_k", FLOAT32, KeepTopK),
     Entry("list_active", FLOAT32, ListActive),
+    Entry("conv2d", FLOAT16, ConvKernel),
+    Entry("depthwise_conv2d", FLOAT16, Depthwise),
+    Entry("pixel_gated_conv2d", FLOAT16, PixelGatedConv),
+    Entry("pool2d", FLOAT16, Pool),
+    Entry("linear", FLOAT16, Linear),
+    Entry("combine", FLOAT16, Combine),
+    Entry("copy_planes", FLOAT16, CopyPlanes),
+    Entry("clear_inactive", FLOAT16, ClearInactive),
+    Entry("channel_mean", FLOAT16, ChannelMean),
     Entry("conv2d", INT8, conv2d.ConvKernel),
     Entry("depthwise_conv2d", INT8, window.Depthwise),
     Entry("pool2d", INT8, window.Pool),

@@ -9,7 +9,7 @@ from headgate.compile.plan.select.conv import fused_residual, window_shape
 from headgate.compile.plan.workspace import Arguments, Workspace
 from headgate.errors import CompileError
 
-_FLOATS = ("weight", "gate_scale", "gate_bias", "base_scale", "base_bias", "full_scale")
+_FLOATS = ("gate_scale", "gate_bias", "base_scale", "base_bias", "full_scale")
 
 
 def pixel_gated(work: Workspace, node: Node) -> None:
@@ -32,6 +32,7 @@ def pixel_gated(work: Workspace, node: Node) -> None:
     numbers = shape.out_channels * shape.pixels
     count = work.new_count(node.name, numbers)
     arguments: Arguments = {
+        "weight": work.constant(node, "weight", node["weight"], node.output.dtype),
         **{name: work.constant(node, name, node[name]) for name in _FLOATS},
         "x": x.buffer,
         "y": storage.buffer,
