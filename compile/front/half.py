@@ -14,6 +14,7 @@ import numpy as np
 
 from headgate.compile.front.graph import Graph, Node, Value
 from headgate.compile.front.operators import scalar
+from headgate.compile.front.quantize.ranges import find_ranges
 from headgate.compile.front.reading import Element
 from headgate.compile.plan.readers import gate_nodes
 from headgate.device.tensor_type import FLOAT16, FLOAT32
@@ -41,6 +42,21 @@ def halve(graph: Graph) -> Graph:
         CompileError: a weight is larger than float16 holds.
     """
     return _Converter(graph).run()
+
+
+def check_range(graph: Graph, samples: list[np.ndarray]) -> None:
+    """Refuses a graph of float16 whose tensors do not fit on ``samples`` (N, ...) of each input.
+
+    Raises:
+        CompileError: a number of one is larger than float16 holds.
+    """
+    largest = {value: found.largest for value, found in find_ranges(graph, samples).items()}
+    for node in graph.nodes:
+        if node.output.dtype == FLOAT16 and largest.get(node.output, 0.0) > LARGEST:
+            raise CompileError(
+                f"The result of {node.name!r} reaches {largest[node.output]:.3g} on a test vector, "
+                f"but float16 ends at {LARGEST:g}; compile with float32."
+            )
 
 
 def float_layers(graph: Graph) -> list[Node]:
@@ -85,8 +101,10 @@ class _Converter:
         for node in self._graph.nodes:
             self._add(node)
         outputs = [self._as(value, FLOAT32) for value in self._graph.outputs]
-        known = self._graph.origins.items()
-        origins = {self._made[value]: node for value, node in known if value in self._made}
+        known = self._graph.origins
+        origins = {self._made[v]: node for v, node in known.items() if v in self._made}
+        leaving = zip(outputs, self._graph.outputs, strict=True)
+        origins |= {output: known[value] for output, value in leaving if value in known}
         return Graph(inputs, self._nodes, outputs, self._graph.module, origins)
 
     def _takes(self, node: Node, place: int) -> str | None:

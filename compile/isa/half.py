@@ -1,4 +1,4 @@
-"""NEON with float16 arithmetic: 8 lanes; eight weights are loaded at once and used by element."""
+"""NEON with float16 arithmetic: 8 lanes; four weights are loaded at once and used by element."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ def find(target: Target) -> Isa | None:
     time = target.vector_fma_cycles[4]
     cycles = {8: time, 4: time}
     loads = dict.fromkeys(cycles, LOAD_CYCLES)
-    return Isa("half", FLOAT16, cycles, loads, cache_bytes=target.l2_bytes, weight_lanes=8)
+    return Isa("half", FLOAT16, cycles, loads, cache_bytes=target.l2_bytes, weight_lanes=4)

@@ -47,7 +47,7 @@ class Weights:
         """Inputs whose products are summed before those sums are added up in float32."""
         if self.buffer.dtype == FLOAT32:
             return self.inputs
-        return min(self.inputs, max(8, HALF_PRODUCTS // math.prod(self.kernel) // 8 * 8))
+        return min(self.inputs, max(4, HALF_PRODUCTS // math.prod(self.kernel) // 4 * 4))
 
     def sums(self, size: int) -> Buffer:
         """Where all products of a tile are summed: in their own dtype if one sum is enough."""
@@ -104,7 +104,7 @@ def _multiply(
     def taps(steps: list[tuple[Expr, Expr]]) -> None:
         done = 0
         while done < len(steps):
-            group = _together(weights.lanes, len(steps) - done)
+            group = weights.lanes if len(steps) - done >= weights.lanes else 1
             loaded = [let(load(weights.buffer, row + steps[done][0], group)) for row in rows]
             for q, (_, at) in enumerate(steps[done : done + group]):
                 vectors = [let(load(pixels.buffer, base + at, lanes)) for base in bases]
@@ -118,12 +118,11 @@ def _multiply(
 
     (first, count), (height, width) = inputs, weights.kernel
     if height * width == 1 and weights.contiguous and weights.inputs % 4 == 0:
-        # No taps to unroll: several inputs at a time instead, whose weights are neighbours.
-        each = 8 if weights.lanes == 8 and weights.inputs % 8 == 0 else 4
-        with loop(count // each if isinstance(count, int) else tir.T.floordiv(count, each)) as block:
-            at = first + block * each
+        # No taps to unroll: four inputs at a time instead, whose weights are neighbours.
+        with loop(count // 4 if isinstance(count, int) else tir.T.floordiv(count, 4)) as block:
+            at = first + block * 4
             column = let(weights.column(at))
-            taps([(column + q, pixels.plane(at + q)) for q in range(each)])
+            taps([(column + q, pixels.plane(at + q)) for q in range(4)])
         return
     with loop(count) as j:
         column, plane = let(weights.column(first + j)), let(pixels.plane(first + j))
@@ -138,19 +137,13 @@ def _multiply(
             )
 
 
-def _together(lanes: int, left: int) -> int:
-    """How many of the weights that are left are loaded at once."""
-    return next((n for n in (lanes, lanes // 2) if n >= 4 and n <= left), 1)
-
-
 @dataclass(frozen=True)
 class Finish:
     """The buffers an epilogue reads and writes; those it does not use are None."""
 
     epilogue: Epilogue
     result: Buffer
-    bias: Buffer | None
-    """None where sums have it already."""
+    bias: Buffer
     gate: Buffer | None = None
     shift: Buffer | None = None
     residual: Buffer | None = None
@@ -162,14 +155,9 @@ class Finish:
         extra = ("gate", "shift", "residual", "sums")
         return cls(epilogue, buffers["y"], buffers["bias"], *map(buffers.get, extra))
 
-    @property
-    def bias_last(self) -> bool:
-        """Whether the bias is added in the end, which sums of float16 are more exact by."""
-        return self.bias is not None and self.result.dtype != FLOAT32
-
     def start(self, acc: Buffer, channels: list[Expr], vectors: int, lanes: int) -> None:
-        """Sums begin at the bias, unless that is added in the end."""
-        if self.bias is None or self.bias_last:
+        """Sums begin at the bias; to those of float16 it is added in the end, in float32."""
+        if acc.dtype != FLOAT32:
             clear(acc, range(0, len(channels) * vectors * lanes, lanes), lanes)
             return
         for i, channel in enumerate(channels):
@@ -193,7 +181,7 @@ class Finish:
             scale: Expr = None
             shift: Expr = None
             total: Expr = None
-            bias = let(splat(self.bias[channel], lanes)) if self.bias_last else None
+            bias = None if acc.dtype == FLOAT32 else let(splat(self.bias[channel], lanes))
             if self.gate is not None and self.shift is not None:
                 scale = let(splat(self.gate[channel], lanes))
                 shift = let(splat(self.shift[channel], lanes))

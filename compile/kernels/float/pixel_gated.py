@@ -128,7 +128,6 @@ class _Unit:
 class _Emitter(ConvEmitter):
     def __init__(self, kernel: PixelGatedConv, buffers: dict[str, Buffer]) -> None:
         super().__init__(kernel.convolution, buffers)
-        self.finish = replace(self.finish, bias=None)
         self.kernel_gate, self.gate, self.lanes = kernel, kernel.gate, self.tiling.lanes
 
     def run(self) -> None:
@@ -201,8 +200,8 @@ class _Emitter(ConvEmitter):
             replace(
                 weights,
                 column=lambda j: weights.column(nth(j)),
-                # Neighbours that are loaded at once must not straddle the base path.
-                contiguous=weights.contiguous and each % max(4, weights.lanes) == 0,
+                # Four neighbours at a time must not straddle the base path.
+                contiguous=weights.contiguous and each % 4 == 0,
                 inputs=each if base else self.shape.in_channels - each,
             ),
             replace(pixels, plane=lambda j: pixels.plane(nth(j))),
