@@ -176,7 +176,10 @@ class Depthwise(Kernel):
                             tap = r * shape.dilation[0] * pitch + s * shape.dilation[1]
                             factor = weight[channel * shape.taps + r * shape.kernel[1] + s]
                             pixels = load(scratch, start + tap, lanes, shape.stride[1])
-                            total = load(acc, 0, lanes) + tir.splat(factor, lanes, weight.dtype) * pixels
+                            total = (
+                                load(acc, 0, lanes)
+                                + tir.splat(factor, lanes, weight.dtype) * pixels
+                            )
                             store(acc, 0, total, lanes)
                     place = _place(shape, lanes, row, column)
                     finish.end(acc, [channel], shape.pixels, [place], lanes)
