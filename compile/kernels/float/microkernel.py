@@ -24,7 +24,7 @@ MAX_UNROLLED_TAPS = 25
 """With more, the rows of the kernel become a loop: a 7x7 tile would overflow the first cache."""
 
 HALF_PRODUCTS = 288
-"""Sums of so many products in float16 are off by about 0.1 % of their size."""
+"""Sums of so many products in float16 are off by about 0.25 % of their size; of 4,608, by 1 %."""
 
 
 @dataclass(frozen=True)
