@@ -184,6 +184,11 @@ class _Search:
             raise self._error(f"crashes where every layer's result is kept: {crash}") from crash
         for limit in (self.tolerance, self._exact):
             for layer in differences:
+                if self._exact == HALF and not np.isfinite(layer.error):
+                    raise WrongResult(
+                        f"The sums of layer {layer.path!r} of {self._bundle.name!r} leave the range "
+                        f"of float16 on test vector {index}; compile with float32."
+                    )
                 if not layer.error <= limit:
                     raise self._error(
                         f"is off by {error:.1g} of the output's scale on test vector {index}; the "
