@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from headgate.networks import Network
 
 QUANTIZATIONS = ("int8",)
-DTYPES = ("float32", "int8")
+DTYPES = ("float32", "float16", "int8")
 
 
 def compile_(
@@ -43,7 +43,9 @@ def compile_(
     dtype: Annotated[
         str,
         typer.Option(
-            metavar="TYPE", help="What the bundle computes with: float32, or int8, with gates too."
+            metavar="TYPE",
+            help="What the bundle computes with, gates included: float32, int8, or float16 on "
+            "targets that have its arithmetic (rpi5, jetson-orin).",
         ),
     ] = "float32",
     quantize: Annotated[
@@ -95,7 +97,7 @@ def compile_(
     network = find_network(model, random_weights=random_weights, method=method, density=density)
     if exporter is None:
         figures, following = _bundle(
-            network, target or "host", output, check, calibrate if dtype == "int8" else None
+            network, target or "host", output, check, dtype, calibrate if dtype == "int8" else None
         )
     else:
         _refuse_gates(network, model, backend)
@@ -127,8 +129,8 @@ def _check(
         raise UsageError(f"--dtype is for --backend headgate; --backend {backend} has its own")
     if backend != "tflite" and quantize:
         raise UsageError("--quantize is for --backend tflite; a bundle takes --dtype int8")
-    if backend != "tflite" and calibrate and dtype == "float32":
-        raise UsageError("--calibrate is for --dtype int8; float32 needs no ranges")
+    if backend != "tflite" and calibrate and dtype != "int8":
+        raise UsageError(f"--calibrate is for --dtype int8; {dtype} needs no ranges")
     if backend == "headgate":
         get_target(target or "host")
         return None
@@ -156,16 +158,21 @@ def _refuse_gates(network: Network, model: str, backend: str) -> None:
 
 
 def _bundle(
-    network: Network, target: str, output: Path | None, check: bool, calibrate: str | None
+    network: Network,
+    target: str,
+    output: Path | None,
+    check: bool,
+    dtype: str,
+    calibrate: str | None,
 ) -> tuple[dict[str, Any], str]:
     from headgate.calibration import calibration_images
     from headgate.networks import compile_network
 
-    kind = f"{target}-int8" if calibrate else target
+    kind = target if dtype == "float32" else f"{target}-{dtype}"
     path = output or Path(f"{network.name}-{kind}.hgb")
     with working(f"compiling {network.name} for {target}"):
         images = calibration_images(network, calibrate) if calibrate else None
-        bundle = compile_network(network, target, check=check, calibration=images)
+        bundle = compile_network(network, target, check=check, dtype=dtype, calibration=images)
     bundle.save(path)
     machine = "host" if target == "host" else f"qemu:{target}"
     return _figures(path, bundle.manifest), on_machine(f"headgate validate {path}", machine)

@@ -24,10 +24,10 @@ from headgate.compile import build, compile_module
 from headgate.compile import module as front
 from headgate.compile.backend import c_source as network
 from headgate.compile.kernels.convolution import Epilogue
-from headgate.compile.kernels.f32.gating import ChannelMean
-from headgate.compile.kernels.f32.linear import Linear
-from headgate.compile.kernels.f32.planes import CopyPlanes
-from headgate.compile.kernels.f32.window import Depthwise
+from headgate.compile.kernels.float.gating import ChannelMean
+from headgate.compile.kernels.float.linear import Linear
+from headgate.compile.kernels.float.planes import CopyPlanes
+from headgate.compile.kernels.float.window import Depthwise
 from headgate.compile.verify import check as checking
 from headgate.device import Bundle, load, validate
 from headgate.device.validation import sample_errors
