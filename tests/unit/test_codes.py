@@ -12,10 +12,11 @@ pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[c
 from headgate.compile.front.capture import capture
 from headgate.compile.front.fuse import fuse
 from headgate.compile.front.graph import Graph
-from headgate.compile.front.quantize.codes import Codes, quantized_rows
 from headgate.compile.front.quantize.convert import quantize
-from headgate.compile.front.quantize.ranges import BINS, Range, find_ranges
+from headgate.compile.front.quantize.ranges import find_ranges
 from headgate.compile.front.quantize.reference import code, evaluate
+from headgate.train.quantization.codes import Codes, quantized_rows
+from headgate.train.quantization.ranges import BINS, Range
 
 
 def test_halves_go_to_the_even_code() -> None:
