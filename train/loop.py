@@ -35,6 +35,7 @@ from headgate.train.outcome import describe_result
 from headgate.train.problem import load_problem
 from headgate.train.procedure import Moment
 from headgate.train.progress import Progress, say
+from headgate.train.quantization.imitation import imitated, network_of, set_scales
 from headgate.train.recipe import Recipe, to_toml
 from headgate.train.state import Position
 
@@ -82,7 +83,8 @@ class Run:
         )
 
         torch.manual_seed(recipe.seed)
-        self.module = self._place(network.make(recipe, len(self.problem.classes)))
+        made = self._place(network.make(recipe, len(self.problem.classes)))
+        self.module = imitated(made, recipe, self.problem)
         # Evaluation has its own copy: full precision, no wrapper, and averaged weights if wanted.
         self.evaluated = copy.deepcopy(self.module)
         self.teacher = self._place(self._load_teacher()) if recipe.teacher else None
@@ -183,6 +185,8 @@ class Run:
             procedure.configure(moment)
             if position.batch == 0:
                 procedure.before_epoch(moment)
+        if position.batch == 0:
+            set_scales(self.module, self.problem)
         self.wrapped.train()
         started_s = time.monotonic()
         title = f"epoch {position.epoch + 1}/{recipe.epochs}"
@@ -201,7 +205,7 @@ class Run:
         position.epoch_seconds += time.monotonic() - started_s
 
     def _moment(self, module: nn.Module) -> Moment:
-        return Moment(module, self.recipe, self.problem, self.position.epoch)
+        return Moment(network_of(module), self.recipe, self.problem, self.position.epoch)
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
         recipe, position = self.recipe, self.position
@@ -296,7 +300,7 @@ class Run:
     def _write_result(self) -> Path:
         path = self.folder / RESULT_NAME
         self._refresh_evaluated()
-        result = self.evaluated
+        result = network_of(self.evaluated)
         for procedure in self.procedures:
             result = procedure.finish(self._moment(result))
         if self.first:
