@@ -10,7 +10,7 @@ network. Gates decide on rounded numbers.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -75,12 +75,16 @@ class Imitation(nn.Module):
         Raises:
             TrainingError: the network makes NaN or infinity of an image.
         """
-        recorder = _Recorder(self._program, self._codes.groups)
+        groups = self._codes.groups
+        recorder = _Recorder(self._program, groups)
         for images in batches:
             recorder.run(images)
+        ranges = [Range() for _ in self._codes.unsigned]
+        for value, found in recorder.ranges.items():
+            ranges[groups[value]] = ranges[groups[value]].join(found)
         for group, unsigned in enumerate(self._codes.unsigned):
             levels = LEVELS[UINT8 if unsigned else INT8]
-            self.scales[group] = recorder.ranges[group].clipped(levels) / levels or 1.0
+            self.scales[group] = ranges[group].clipped(levels) / levels or 1.0
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Imitation:
         made = Imitation(copy.deepcopy(self.network, memo), self._example)
@@ -189,18 +193,17 @@ class _Engine(fx.Interpreter):
 
 
 class _Recorder(fx.Interpreter):
-    """Notes the range of each group of values, of which ``groups`` has the numbers."""
+    """Notes the ranges of some nodes."""
 
-    def __init__(self, program: fx.GraphModule, groups: Mapping[fx.Node, int]) -> None:
+    def __init__(self, program: fx.GraphModule, wanted: Iterable[fx.Node]) -> None:
         super().__init__(program)
-        self._groups = groups
-        self.ranges = [Range() for _ in set(groups.values())]
+        self.ranges = {node: Range() for node in wanted}
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
-        if n in self._groups:
+        if n in self.ranges:
             try:
-                self.ranges[self._groups[n]].add(result)
+                self.ranges[n].add(result)
             except ValueError as error:
                 raise TrainingError(
                     f"the network makes NaN or infinity of a training image, in {n.name!r}: its "

@@ -13,6 +13,8 @@ BINS = 4096
 """Of the histogram of magnitudes."""
 _LEAST, _MOST = -120, 127
 """Powers of two within which magnitudes are told apart."""
+_SMALLEST = 1e-30
+"""What is below is zero: one over its scale would not be a float32."""
 
 
 @dataclass
@@ -23,6 +25,8 @@ class Range:
     high: float = -math.inf
     counts: np.ndarray = field(default_factory=lambda: np.zeros(BINS))
     """Numbers by magnitude, in equal steps up to :attr:`limit`."""
+    images: int = 0
+    """How many of them were seen."""
 
     @property
     def largest(self) -> float:
@@ -34,7 +38,7 @@ class Range:
         return 2.0 ** _exponent(self.largest)
 
     def add(self, numbers: Tensor) -> None:
-        """Takes finite numbers in.
+        """Takes the finite numbers (N, ...) of some images in.
 
         Raises:
             ValueError: one is NaN or infinite.
@@ -47,18 +51,23 @@ class Range:
         self._widen(low, high)
         seen = torch.histc(numbers.detach().abs().float(), BINS, 0.0, self.limit)
         self.counts += seen.double().cpu().numpy()
+        self.images += len(numbers) if numbers.ndim else 1
 
     def join(self, other: Range) -> Range:
         """The range of two tensors that share a scale."""
-        joined = Range(self.low, self.high, self.counts.copy())
-        if other.largest > 0:
-            joined._widen(other.low, other.high)
-            joined.counts += _merged(other, joined.limit)
+        images = max(self.images, other.images)
+        joined = Range(self.low, self.high, self.counts.copy(), images)
+        joined._widen(other.low, other.high)
+        joined.counts += _merged(other, joined.limit)
         return joined
 
     def clipped(self, levels: int) -> float:
-        """The magnitude that the greatest code stands for: it has the least squared error."""
-        if self.largest == 0:
+        """The magnitude that the greatest code stands for: it has the least squared error.
+
+        Other images exceed what few have shown, so there is room for half as much again where one
+        was seen, and less the more were. 0 for a tensor of zeros.
+        """
+        if self.largest < _SMALLEST:
             return 0.0
         centres = (np.arange(BINS) + 0.5) * (self.limit / BINS)
         best = (np.inf, self.largest)
@@ -69,7 +78,7 @@ class Range:
             error = float((self.counts * (centres - kept) ** 2).sum())
             if error < best[0]:
                 best = (error, limit)
-        return best[1]
+        return best[1] * (1 + 0.5 / self.images if self.images else 1.0)
 
     def _widen(self, low: float, high: float) -> None:
         wider = Range(min(self.low, low), max(self.high, high))

@@ -21,8 +21,14 @@ def find_ranges(graph: Graph, samples: list[np.ndarray]) -> dict[Value, Range]:
         samples: calibration inputs (N, ...) float32, an array for each input.
 
     Raises:
-        InputError: the network makes NaN or infinity of a sample.
+        InputError: all samples are one number throughout, or the network makes NaN or infinity of
+            one.
     """
+    if all(array.min() == array.max() for array in samples):
+        raise InputError(
+            f"Calibration images are {samples[0].flat[0]:g} throughout, which shows no range; "
+            "give real ones."
+        )
     left = {value for node in graph.nodes for value in (*node.inputs, node.output)}
     wanted = {node: value for value, node in graph.origins.items() if value in left}
     runner = _Recorder(graph.module, set(wanted))
