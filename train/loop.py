@@ -308,6 +308,8 @@ class Run:
                 self.recipe, result, self.position, self.problem, self.accelerator
             )
             save_checkpoint(path, result, described)
-            say(f"test accuracy {described['test_accuracy']:.2%}; checkpoint in {path}")
+            coded = described["quantization"]
+            also = f", {coded['test_accuracy']:.2%} in {coded['dtype']}" if coded else ""
+            say(f"test accuracy {described['test_accuracy']:.2%}{also}; checkpoint in {path}")
         self.accelerator.wait_for_everyone()
         return path

@@ -55,7 +55,7 @@ def test_the_result_is_an_ordinary_checkpoint_whose_weights_have_moved(tmp_path:
     path = loop.train(recipe_from(recipe_of("resnet8-fbs-0.5", epochs=1)), tmp_path)
     described = json.loads(path.with_suffix(".json").read_text())
     (row,) = read_csv(tmp_path / "log.csv")
-    accuracy = pytest.approx(row["test_accuracy"])
+    accuracy = pytest.approx(row["test_accuracy"], abs=1e-5)
     assert described["quantization"] == {"dtype": "int8", "test_accuracy": accuracy}
     before, after = (
         load_checkpoint(name).module.state_dict() for name in ("resnet8-fbs-0.5", path)

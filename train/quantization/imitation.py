@@ -49,6 +49,7 @@ class Imitation(nn.Module):
     """
 
     scales: Tensor
+    _program: fx.GraphModule
 
     def __init__(self, network: nn.Module, example: Tensor) -> None:
         super().__init__()
@@ -138,7 +139,7 @@ class _Engine(fx.Interpreter):
         return result
 
     def _in_step(self, node: fx.Node, step: Step) -> Any:
-        args = fx.node.map_arg(node.args, self._operand)
+        args: Any = fx.node.map_arg(node.args, self._operand)
         kwargs = fx.node.map_arg(node.kwargs, self._operand)
         assert callable(node.target)
         if node is step.norm:
@@ -171,7 +172,8 @@ class _Engine(fx.Interpreter):
         bias = rest.pop(0) if rest else None
         bias = torch.zeros_like(factor) if bias is None else bias
         if step.norm is not None:
-            norm_factor, shift = _folded(*fx.node.map_arg(step.norm.args[1:], self.env.get))
+            norm: Any = fx.node.map_arg(step.norm.args[1:], self.env.get)
+            norm_factor, shift = _folded(*norm)
             factor, bias = norm_factor, bias * norm_factor + shift
         weight = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
         weight, bias = rounded_rows(weight, bias, scale)
@@ -183,7 +185,7 @@ class _Engine(fx.Interpreter):
         if name not in (_CHANNEL_GATE, _PIXEL_GATE):
             return
         layer = self._network.get_submodule(module_path(node))
-        args = fx.node.map_arg(node.args, self.env.get)
+        args: Any = fx.node.map_arg(node.args, self.env.get)
         if isinstance(layer, GatedLayer) and name == _CHANNEL_GATE:
             layer.record(args[4], args[4])
         elif isinstance(layer, GatedLayer):

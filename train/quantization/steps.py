@@ -135,7 +135,7 @@ class _Finder:
 
     def _add(self, node: fx.Node, name: str) -> None:
         if name in CONVOLUTIONS or name == LINEAR:
-            if node.args[1] not in self._varying:
+            if _args(node)[1] not in self._varying:
                 self._begin(node, node.args[:1])
         elif name == "aten.batch_norm":
             step = self._in_front(node, lambda s: s.kind.startswith("aten.conv") and s.norm is None)
@@ -151,7 +151,7 @@ class _Finder:
         elif name in _CLAMPS:
             self._clamp(node, name)
         elif name in _MOVES or name in _MEANS:
-            operands = node.args[0] if name == "aten.cat" else node.args[:1]
+            operands = _args(node)[0] if name == "aten.cat" else node.args[:1]
             if name != "aten.mean" or _is_over_pixels(node):
                 self._begin(node, operands)
 
@@ -188,8 +188,8 @@ class _Finder:
 
     def _in_front(self, node: fx.Node, takes: Callable[[Step], bool]) -> Step | None:
         """The step whose result only ``node`` reads."""
-        value = node.args[0]
-        step = self._by_tail.get(value) if isinstance(value, fx.Node) else None
+        value: Any = node.args[0]
+        step = self._by_tail.get(value)
         return step if step is not None and len(value.users) == 1 and takes(step) else None
 
     def _begin(self, node: fx.Node, operands: Any) -> Step:
@@ -203,6 +203,11 @@ class _Finder:
         self._by_tail[node] = step
 
 
+def _args(node: fx.Node) -> Any:
+    """Its arguments, whose types its operator has."""
+    return node.args
+
+
 def _is_tensor(node: fx.Node) -> bool:
     return isinstance(node.meta.get("val"), Tensor)
 
@@ -212,18 +217,19 @@ def _shape(node: fx.Node) -> str:
 
 
 def _is_over_pixels(node: fx.Node) -> bool:
-    rank = node.args[0].meta["val"].ndim  # type: ignore[union-attr]
-    dims = node.args[1] if len(node.args) > 1 else None
-    return rank == 4 and isinstance(dims, list) and sorted(d % rank for d in dims) == [2, 3]
+    x, *rest = _args(node)
+    rank = x.meta["val"].ndim
+    return rank == 4 and bool(rest) and sorted(d % rank for d in rest[0] or ()) == [2, 3]
 
 
 def _takes_sum(step: Step) -> bool:
     if step.kind not in CONVOLUTIONS or step.summed or step.clamped:
         return False
-    weight = step.head.args[1].meta["val"]  # type: ignore[union-attr]
-    # The compiler leaves the sum out of gated depthwise convolutions.
-    depthwise = weight.shape[1] == 1 and step.head.args[-1] not in (1, [1, 1])
-    return step.kind.startswith("aten.") or not depthwise
+    if step.kind.startswith("aten."):
+        return True
+    # A gated depthwise convolution computes active channels only, of which a sum needs all.
+    args = _args(step.head)
+    return bool(args[1].meta["val"].shape[1] != 1 or args[-1] == 1)
 
 
 def _takes_clamp(step: Step) -> bool:
