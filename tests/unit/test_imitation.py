@@ -109,3 +109,30 @@ def test_weights_that_are_nan_have_no_codes() -> None:
         module[0].weight[0, 0, 0, 0] = torch.nan
     with pytest.raises(TrainingError, match="NaN or infinity of a training image"):
         imitation_of(module, torch.randn(4, 3, 8, 8))
+
+
+def test_training_wins_back_what_rounding_lost() -> None:
+    pixels, labels = sample_images()
+    images, classes = torch.from_numpy(PREPROCESS(pixels)), torch.from_numpy(labels).long()
+    module = load_checkpoint("resnet8").module
+    with torch.no_grad():  # The same function, with two channels that take the range of all.
+        for stage in (module.stage1, module.stage2, module.stage3):
+            stage[0].bn1.weight[:2] *= 100
+            stage[0].bn1.bias[:2] *= 100
+            stage[0].conv2.weight[:, :2] /= 100
+    imitation = imitation_of(module, images)
+
+    def accuracy() -> float:
+        with torch.no_grad():
+            return float((imitation(images).argmax(1) == classes).float().mean())
+
+    before = accuracy()
+    optimizer = torch.optim.SGD(module.parameters(), 5e-5, momentum=0.9)
+    for step in range(24):
+        batch = slice(50 * (step % 4), 50 * (step % 4) + 50)
+        loss = functional.cross_entropy(imitation(images[batch]), classes[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimizer.step()
+    assert accuracy() > before + 0.1
