@@ -98,14 +98,15 @@ def compile_module(
     name = name or type(own).__name__.lower()
     example = read_example(own, example_inputs)
     inputs = read_vectors(vectors, example)
-    samples = [] if calibration is None else read_vectors(calibration, example, _CALIBRATION)
+    # Whole numbers are pixels that nobody has preprocessed.
+    seen = [] if calibration is None else read_vectors(calibration, example, _CALIBRATION, "f")
     own, reference = answer(own, example, inputs)
     outputs = list(reference.outputs.values())
     graph = capture(own, example.samples)
     fuse(graph)
     tolerance = TOLERANCE
     if dtype == INT8:
-        graph = quantize(graph, find_ranges(graph, samples))
+        graph = quantize(graph, find_ranges(graph, seen))
         codes = Reference(graph)
         outputs, tolerance = codes.answers(inputs), codes.tolerance
     elif dtype == FLOAT16:

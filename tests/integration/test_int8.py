@@ -18,7 +18,7 @@ from headgate.compile import module as compiler
 from headgate.compile.kernels.i8 import inner
 from headgate.device import Bundle, load
 from headgate.device.targets import Target, get_target, host
-from headgate.errors import InputError, UsageError
+from headgate.errors import CompileError, InputError, UsageError
 from headgate.train.checkpoints import load_checkpoint
 from headgate.train.data import PREPROCESS, sample_images
 from headgate.train.gates import gate
@@ -211,6 +211,38 @@ def test_what_cannot_be_calibrated_is_refused_in_a_line() -> None:
         (images[:0], "no calibration images"),
         (images[:, :, :16], "Calibration images have shape"),
         (images * torch.nan, "Calibration image 0 of input 'x' holds NaN"),
+        (images.byte(), "Calibration images for input 'x' are of type uint8; give floats"),
+        (torch.zeros(3, 3, 32, 32), "Calibration images are 0 throughout, which shows no range"),
     ):
         with pytest.raises(InputError, match=message):
             compile_module(module, images[:1], dtype="int8", calibration=wrong)
+
+
+def test_weights_that_are_nan_are_refused_in_a_line() -> None:
+    module, images = create_model("resnet8").eval(), images_of_cifar(2)
+    with torch.no_grad():
+        module.conv.weight[0, 0, 0, 0] = torch.nan
+    with pytest.raises(CompileError, match="starts in module 'conv'"):
+        compile_module(module, images[:1], dtype="int8", calibration=images)
+
+
+@pytest.mark.parametrize("kind", ["one image", "float64", "a dead layer", "uneven channels"])
+def test_what_is_odd_makes_a_right_network(kind: str) -> None:
+    module, images = load_checkpoint("resnet8").module, images_of_cifar(16)
+    calibration: Tensor = images[:1] if kind == "one image" else images
+    with torch.no_grad():
+        if kind == "float64":
+            calibration = images.double()
+        elif kind == "a dead layer":
+            module.stage2[0].bn1.weight.zero_()
+            module.stage2[0].bn1.bias.fill_(-1)
+        elif kind == "uneven channels":
+            module.stage2[0].bn1.weight[:4] *= 100
+            module.stage2[0].bn1.bias[:4] *= 100
+            module.stage2[0].conv2.weight[:, :4] /= 100
+        expected = module(images)
+    bundle = compile_module(module, images[:1], dtype="int8", calibration=calibration)
+    with load(bundle, "host") as program:
+        error = np.abs(program.run(images.numpy()) - expected.numpy()).max()
+    loose = kind in ("one image", "uneven channels")
+    assert error < (0.5 if loose else 0.1) * float(expected.abs().max())
