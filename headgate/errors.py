@@ -120,6 +120,7 @@ _EXTRAS = {
     "ncnn": "peers",
     "onnx": "peers",
     "onnxruntime": "peers",
+    "onnxscript": "peers",
     "pnnx": "peers",
 }
 

@@ -122,7 +122,7 @@ def _contestant(entry: Any, name: str | None) -> tuple[Contestant, NDArray[np.fl
             "peer",
             loaded.sha256,
             dense_macs=loaded.dense_macs,
-            quantized=loaded.quantized,
+            dtype=loaded.dtype,
             packages=loaded.packages,
         )
         return contestant, None
@@ -193,7 +193,8 @@ def _warnings(
                     f"{expected / 1e6:.2f} M: not the same architecture"
                 )
         elif one.kind == "peer" and base.kind == "dense" and dense_macs in (None, expected):
-            least = SAME_TOP1_OF_INTEGERS if contestant.quantized else 1
+            exact = contestant.dtype == base.dtype == "float32"
+            least = 1 if exact else SAME_TOP1_OF_INTEGERS
             if one.top1_agreement < least:
                 yield (
                     f"{one.name} names another class than {base.name} on "

@@ -39,15 +39,16 @@ class Contestant:
     dense_macs: int | None = None
     accuracy: float | None = None
     packages: tuple[str, ...] = ()
-    quantized: bool = False
-    """In integers, so that a few images may get another class."""
+    dtype: str = "float32"
+    """What it computes with; in others than float32 a few images may get another class."""
 
     @classmethod
     def of_bundle(cls, source: Source, name: str | None = None) -> Contestant:
         """A loaded bundle, called after its file unless named."""
         kind = "gated" if source.manifest["gates"] else "dense"
         macs = definitions.dense_macs(source.manifest["layers"])
-        return cls(name or source.name, source.program, kind, source.sha256, macs)
+        dtype = source.manifest.get("dtype", "float32")
+        return cls(name or source.name, source.program, kind, source.sha256, macs, dtype=dtype)
 
     def scores(self, images: NDArray[np.float32]) -> NDArray[Any]:
         """Outputs (N, classes) of images (N,C,H,W)."""

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from headgate.compile.export import get_exporter
-from headgate.errors import InputError, MissingFile, UnsupportedOperator
+from headgate.errors import CompileError, InputError, MissingFile, UnsupportedOperator
 from headgate.profiling.peers import PEERS, LiteRT, Peer, peer_for_file
 from tests.networks import randomise
 
@@ -82,6 +82,46 @@ def test_networks_of_ours(peer: type[Peer], name: str, tmp_path: Path) -> None:
 
     torch.manual_seed(0)
     check(peer, randomise(create_model(name)), input_shape(name), tmp_path)
+
+
+@pytest.fixture
+def quantizing(peer: type[Peer]) -> type[Peer]:
+    if not get_exporter(peer.backend).quantizes:
+        pytest.skip(f"{peer.title}'s files are float32 only")
+    return peer
+
+
+@pytest.mark.parametrize("kind", ["many", "one", "constant"])
+def test_int8_names_the_same_classes(quantizing: type[Peer], kind: str, tmp_path: Path) -> None:
+    from headgate.train.checkpoints import load_checkpoint
+    from headgate.train.data import PREPROCESS, sample_images
+
+    module = load_checkpoint("resnet8")[0].eval()
+    images = PREPROCESS(sample_images()[0])
+    chosen = {"many": images[:50], "one": images[:1], "constant": np.ones_like(images[:3])}[kind]
+    exporter, example = get_exporter(quantizing.backend), torch.zeros(1, 3, 32, 32)
+    dense = quantizing(exporter.write(module, example, tmp_path / "float32"))
+    int8 = quantizing(exporter.write(module, example, tmp_path / "int8", chosen))
+    assert (dense.dtype, int8.dtype) == ("float32", "int8")
+    assert int8.path.stat().st_size < 0.5 * dense.path.stat().st_size
+    expected, found = (one.run(images).argmax(axis=1) for one in (dense, int8))
+    # What a grey image does not reach is cut off.
+    assert (expected == found).mean() > {"many": 0.95, "one": 0.8, "constant": 0.05}[kind]
+
+
+def test_pruned_network(peer: type[Peer], tmp_path: Path) -> None:
+    from headgate.train.checkpoints import load_checkpoint
+
+    check(peer, load_checkpoint("resnet8-frs-1.9x")[0].eval(), (3, 32, 32), tmp_path)
+
+
+def test_gates_are_refused_in_a_line(peer: type[Peer], tmp_path: Path) -> None:
+    from headgate.train.gates import gate
+
+    gated = gate(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())).eval()
+    with pytest.raises(CompileError) as caught:
+        get_exporter(peer.backend).write(gated, torch.zeros(1, 3, 8, 8), tmp_path / "gated")
+    assert "\n" not in str(caught.value)
 
 
 def test_missing_file(peer: type[Peer], tmp_path: Path) -> None:
