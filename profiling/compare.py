@@ -87,6 +87,7 @@ def compare(
         _standing(
             one,
             base,
+            _reference(one, base, contestants),
             done[one.name],
             times,
             agreement(scores[one.name], scores[base.name], labels),
@@ -137,16 +138,24 @@ def _executed_macs(one: Contestant) -> float | None:
     return None if one.dense_macs is None else float(one.dense_macs)
 
 
+def _reference(
+    one: Contestant, base: Contestant, contestants: Sequence[Contestant]
+) -> Contestant | None:
+    """What tells how much of the saving is realised: a cheaper type would be no saved MAC."""
+    dense = (other for other in contestants if other.kind == "dense")
+    return next((other for other in (base, *dense) if other.dtype == one.dtype), None)
+
+
 def _standing(
     one: Contestant,
     base: Contestant,
+    reference: Contestant | None,
     done: float | None,
     times: Mapping[str, list[list[float]]],
     agreed: Mapping[str, Any],
 ) -> Standing:
     """Of one contestant, by its executed MACs and everybody's times by round."""
-    own, reference = (np.median(times[name], axis=1) for name in (one.name, base.name))
-    speedup = ratio_of_rounds(reference / own)
+    speedup = _speedup(one, base, times)
     uncounted = NotMeasured("a peer counts no MACs")
     arithmetic: float | NotMeasured
     saved: float | NotMeasured
@@ -156,7 +165,10 @@ def _standing(
     else:
         arithmetic = base.dense_macs / done
         saved = definitions.macs_saved(done, base.dense_macs)
-    ends = (derive(definitions.realised, end, saved) for end in dataclasses.astuple(speedup))
+    realised: Ratio | NotMeasured = NotMeasured(f"no dense {one.dtype} bundle is beside it")
+    if reference is not None:
+        ends = dataclasses.astuple(_speedup(one, reference, times))
+        realised = derive(Ratio, *(derive(definitions.realised, end, saved) for end in ends))
     return Standing(
         name=one.name,
         kind=one.kind,
@@ -169,10 +181,16 @@ def _standing(
         arithmetic_speedup=arithmetic,
         macs_saved=saved,
         time_saved=definitions.time_saved(speedup.median),
-        realised=derive(Ratio, *ends),
+        realised=realised,
         accuracy=NotMeasured("none was recorded") if one.accuracy is None else one.accuracy,
+        dtype=one.dtype,
         **agreed,
     )
+
+
+def _speedup(one: Contestant, base: Contestant, times: Mapping[str, list[list[float]]]) -> Ratio:
+    own, reference = (np.median(times[name], axis=1) for name in (one.name, base.name))
+    return ratio_of_rounds(reference / own)
 
 
 def _warnings(

@@ -22,7 +22,7 @@ from headgate.profiling.statistics import Ratio
 CONVENTION = (
     "Contestants run in turn, one thread, one CPU, warm-up discarded. Speed-up = baseline's time / "
     "contestant's time, per round; median over the rounds with its 95 % interval between "
-    "order statistics."
+    "order statistics. Realised is against the dense network of the same data type."
 )
 
 
@@ -83,6 +83,7 @@ class Standing:
     """Of the network on its whole test set, as recorded by its training."""
     accuracy_on_images: float | NotMeasured
     """On the images of this run."""
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ _RUN = (
     "high_us,p90_us,p95_us,p99_us,speedup,dense_macs,executed_macs,arithmetic_speedup,macs_saved,"
     "time_saved,realised,accuracy,top1_agreement,sensor,scope,idle_mw,power_mw,energy_mj,"
     "net_energy_mj,energy_delay_mj_ms,energy_ratio,outputs_passed,max_error,bundle_sha256,"
-    "model_sha256"
+    "model_sha256,dtype"
 )
 _LAYER = (
     "machine,network,kind,threads,layer,operator,is_gate,input,median_us,dense_macs,executed_macs,"
@@ -64,6 +64,7 @@ _OF_STANDING = {
     "accuracy": "accuracy",
     "top1_agreement": "top1_agreement",
     "bundle_sha256": "sha256",
+    "dtype": "dtype",
 }
 _OF_ENTRY = {
     **_OF_BOTH,

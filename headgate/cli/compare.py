@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,9 @@ from headgate.errors import UsageError
 
 if TYPE_CHECKING:
     from headgate.images import Batch
-    from headgate.profiling import Comparison, Standing
+    from headgate.profiling import Comparison, CountedStanding, Standing
+
+_HEADINGS = ("us", "p95", "speed-up", "M MACs", "saved", "realised", "accuracy")
 
 
 def compare(
@@ -83,12 +86,13 @@ def _on_board(
     if json:
         print_json(result)
         return
+    headings = ["instructions", "fewer", "a MAC", "M MACs", "saved", "same top-1", "accuracy"]
     print_table(
         f"Instructions on {machine} ({result.cpu}), first of {result.images} images",
-        ["name", "instructions", "fewer", "a MAC", "M MACs", "saved", "same top-1", "accuracy"],
+        ["name", *_dtype_heading(result.standings), *headings],
         [
             (
-                one.name,
+                *_named(one, result.standings),
                 _show(one.instructions, "{:,}"),
                 _show(one.fewer, "{:.2f}x"),
                 _show(one.per_mac, "{:.3f}"),
@@ -133,19 +137,31 @@ def print_comparison(result: Comparison) -> None:
     """Prints the table of a comparison and its warnings."""
     print_table(
         f"Programs in turn, one thread, {result.rounds} rounds of {result.images} images",
-        ["name", "us", "p95", "speed-up", "M MACs", "saved", "realised", "accuracy"],
-        [_row(standing) for standing in result.standings],
+        ["name", *_dtype_heading(result.standings), *_HEADINGS],
+        [(*_named(one, result.standings), *_row(one)) for one in result.standings],
     )
-    print_line(f"us: median; speed-up against {result.baseline}; realised: time saved / MACs saved")
+    against = ", against dense of the same dtype" if _dtype_heading(result.standings) else ""
+    realised = f"realised: time saved / MACs saved{against}"
+    print_line(f"us: median; speed-up against {result.baseline}; {realised}")
     for warning in result.warnings:
         print_line(f"warning: {warning}")
+
+
+def _dtype_heading(standings: Sequence[Standing | CountedStanding]) -> list[str]:
+    """The column of data types, left out where there is only float32."""
+    return [] if all(one.dtype == "float32" for one in standings) else ["dtype"]
+
+
+def _named(
+    one: Standing | CountedStanding, standings: Sequence[Standing | CountedStanding]
+) -> tuple[str, ...]:
+    return (one.name, one.dtype) if _dtype_heading(standings) else (one.name,)
 
 
 def _row(one: Standing) -> tuple[object, ...]:
     realised = one.realised if isinstance(one.realised, NotMeasured) else one.realised.median
     images, test = one.accuracy_on_images, one.accuracy
     return (
-        one.name,
         f"{one.latency_us.median:.1f}",
         f"{one.latency_us.p95:.1f}",
         f"{one.speedup.median:.2f}x",
