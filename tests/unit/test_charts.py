@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.profiling.charts import Cell, Point, column_chart, heat_map, pareto_front, scatter
+from headgate.profiling.charts import (
+    Cell,
+    Point,
+    column_chart,
+    heat_map,
+    key_mark,
+    pareto_front,
+    scatter,
+)
 from headgate.profiling.charts.labels import Box, place_labels
 from headgate.profiling.charts.svg import Axis, axis_around
 
@@ -107,6 +115,12 @@ def test_scatter_marks_differ_in_shape_and_fill() -> None:
     assert kinds == ["mark dense solid", "mark fbs solid", "mark other hollow", "mark dense hollow"]
     assert [one[0].tag for one in groups] == ["rect", "circle", "path", "rect"]
     assert groups[3][1].attrib["class"] == "dot"
+
+
+def test_every_fill_looks_different() -> None:
+    marks = {key_mark("fbs", fill) for fill in ("solid", "cored", "hollow", "dotted")}
+    assert len(marks) == 4
+    assert key_mark("fbs") == key_mark("fbs", "solid")
 
 
 def test_scatter_names_the_front_in_bold() -> None:
