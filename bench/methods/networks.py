@@ -134,11 +134,12 @@ def read_plan(folder: Path) -> tuple[list[Entry], dict[str, str]]:
 
 def _programs(described: Mapping[str, Any]) -> dict[str, Callable[[Network, Path], str]]:
     """Writers of a checkpoint's files by program; peers have no gates."""
+    bundles: dict[str, Callable[[Network, Path], str]]
     bundles = {HEADGATE: _bundle, HEADGATE_INT8: _bundle_int8}
     if described["gate"]:
         return bundles
     tflite = {TFLITE_FP32: _tflite, TFLITE_INT8: _tflite_int8}
-    return {**bundles, **tflite, ONNX_FP32: _onnx, ONNX_INT8: _onnx_int8}
+    return bundles | tflite | {ONNX_FP32: _onnx, ONNX_INT8: _onnx_int8}
 
 
 def _bundle(network: Network, folder: Path) -> str:

@@ -40,10 +40,8 @@ def measure(names: Sequence[str], rounds: int | None) -> None:
         "density": DENSITY,
         "networks": with_earlier("bench", networks, list(_BY_NAME)),
     }
-    text = table.render(results)
-    publish("bench", results, text)
-    chosen = {name: results["networks"][name] for name in names}
-    print(table.render({**results, "networks": chosen}))
+    publish("bench", results, table.render(results))
+    print(table.render({**results, "networks": networks}))
 
 
 def _measure(entry: Entry, rounds: int | None) -> dict[str, Any]:

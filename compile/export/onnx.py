@@ -45,11 +45,13 @@ def _export(module: torch.nn.Module, example: torch.Tensor) -> torch.onnx.ONNXPr
     from headgate.compile.export.placed import with_convolutions
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision aloud
-    options = {"dynamo": True, "optimize": True, "verbose": False}
+    placed = with_convolutions(module)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
-            program = torch.onnx.export(with_convolutions(module), (example,), **options)
+            program = torch.onnx.export(
+                placed, (example,), dynamo=True, optimize=True, verbose=False
+            )
     except Exception as error:
         cause: BaseException = error
         while cause.__cause__ is not None:
