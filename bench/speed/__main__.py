@@ -62,8 +62,8 @@ def _measure(entry: Entry, rounds: int | None) -> dict[str, Any]:
         for name, file in counted.items():
             _say(f"counting instructions of {name} on {target}")
             counts[f"{name} on {target}"] = _count(folder / file, images[:1], f"qemu:{target}")
-    bundles = [Bundle.open(folder / file) for file in plan["bundles"].values()]
-    profiles = [profile(bundle, images=images) for bundle in bundles]
+    bundles = {name: Bundle.open(folder / file) for name, file in plan["bundles"].items()}
+    profiles = [profile(bundle, images=images) for bundle in bundles.values()]
     report = build_report(
         f"{entry.name}: dense, FBS at {DENSITY}, and peers",
         comparison=comparison,
@@ -80,6 +80,14 @@ def _measure(entry: Entry, rounds: int | None) -> dict[str, Any]:
         "dtype": entry.dtype,
         "comparison": without_runs(comparison.to_json()),
         "instructions": to_json(counts),
+        "sizes": {
+            name: {
+                "bundle": (folder / plan["bundles"][name]).stat().st_size,
+                "weights": bundle.manifest["weights_bytes"],
+                "arena": bundle.manifest["arena_bytes"],
+            }
+            for name, bundle in bundles.items()
+        },
         "missing_peers": plan["missing"],
     }
 

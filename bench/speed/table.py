@@ -10,6 +10,8 @@ from headgate.device.agent.absent import is_measured
 from headgate.profiling import units
 from headgate.profiling.peers import PEERS
 
+_PARTS = ("bundle", "weights", "arena")
+
 
 def render(results: Mapping[str, Any]) -> str:
     """Markdown: latencies by data type, instruction counts, and the machine they come from."""
@@ -18,7 +20,7 @@ def render(results: Mapping[str, Any]) -> str:
     for dtype in dict.fromkeys(map(_dtype, networks.values())):
         chosen = {name: one for name, one in networks.items() if _dtype(one) == dtype}
         parts.append(_latencies(chosen, dtype, results["density"]))
-    parts.append(_instructions(networks))
+    parts += [_sizes(networks), _instructions(networks)]
     parts.append(_circumstances(networks))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -60,6 +62,26 @@ def _latencies(networks: Mapping[str, Any], dtype: str, density: float) -> str:
             ]
         )
     return table(header, rows)
+
+
+def _sizes(networks: Mapping[str, Any]) -> str:
+    """Bytes in int8 beside those in float32, of the bundles whose sizes are known in both."""
+    known = {name: size for one in networks.values() for name, size in one.get("sizes", {}).items()}
+    rows = []
+    for name, result in networks.items():
+        if _dtype(result) == "float32":
+            continue
+        network = name.removesuffix(f"-{_dtype(result)}")
+        for own, size in result.get("sizes", {}).items():
+            plain = network + own.removeprefix(name)
+            if plain in known:
+                cells = (_shrunk(known[plain][part], size[part]) for part in _PARTS)
+                rows.append([plain, *cells])
+    return table(["float32 to int8, kB", *_PARTS], rows) if rows else ""
+
+
+def _shrunk(before: int, after: int) -> str:
+    return f"{before / 1000:,.0f} to {after / 1000:,.0f}, {units.times(after / before)}"
 
 
 def _instructions(networks: Mapping[str, Any]) -> str:

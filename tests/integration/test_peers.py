@@ -16,6 +16,7 @@ from torch import nn
 from headgate.compile.export import get_exporter
 from headgate.errors import CompileError, InputError, MissingFile, UnsupportedOperator
 from headgate.profiling.peers import PEERS, LiteRT, Peer, peer_for_file
+from headgate.profiling.statistics import Ratio
 from tests.networks import randomise
 
 TOLERANCE = 1e-4  # of the output's scale
@@ -162,3 +163,28 @@ def test_tflite_keeps_the_modules_mode() -> None:
 
     convert(module, torch.zeros(1, 3, 8, 8))
     assert module.training
+
+
+def test_int8_files_beside_int8_bundles(tmp_path: Path) -> None:
+    pytest.importorskip("ziglang", reason="ziglang is not installed")
+    from headgate.calibration import calibration_images
+    from headgate.networks import compile_network, find_network
+    from headgate.profiling import compare
+
+    files = []
+    for name in ("resnet8", "resnet8-fbs-0.5"):
+        network = find_network(name)
+        images = calibration_images(network)
+        files.append(tmp_path / f"{name}.hgb")
+        compile_network(network, "host", check=False, calibration=images[:20]).save(files[-1])
+    dense = find_network("resnet8")
+    for peer in PEERS.values():
+        exporter = get_exporter(peer.backend)
+        if exporter.quantizes and not (peer.available() or exporter.missing()):
+            path = tmp_path / "resnet8"
+            files.append(exporter.write(dense.module, dense.example(), path, images[:20]))
+    result = compare(files, rounds=3)
+    assert {one.dtype for one in result.standings} == {"int8"}
+    assert len(result.standings) == len(files) and result.baseline == "resnet8"
+    assert not any("is it the same network?" in line for line in result.warnings)
+    assert isinstance(result["resnet8-fbs-0.5"].realised, Ratio)

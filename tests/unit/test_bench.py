@@ -111,6 +111,19 @@ def test_table_of_instructions(results: dict[str, Any]) -> None:
     assert "not installed: ncnn" in text
 
 
+def test_table_of_sizes_has_bundles_that_are_known_in_both_types(results: dict[str, Any]) -> None:
+    assert "kB" not in table.render(results)  # older results have none
+    known = copy.deepcopy(results)
+    size = {"bundle": 1_000_000, "weights": 500_000, "arena": 100_000}
+    known["networks"]["net"]["sizes"] = {"net": size}
+    small = {"bundle": 300_000, "weights": 125_000, "arena": 26_000}
+    known["networks"]["net-int8"]["sizes"] = {"net-int8": small, "net-int8-fbs-0.5": small}
+    lines = table.render(known).splitlines()
+    first = lines.index("| float32 to int8, kB | bundle | weights | arena |")
+    row = "| net | 1,000 to 300, 0.30x | 500 to 125, 0.25x | 100 to 26, 0.26x |"
+    assert lines[first + 2 : first + 4] == [row, ""]
+
+
 def test_networks_of_two_machines_say_which(results: dict[str, Any]) -> None:
     last = table.render(results).splitlines()[-1]
     assert not last.startswith("net")
