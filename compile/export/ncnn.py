@@ -27,12 +27,12 @@ def _convert(
     import pnnx
     import torch
 
-    from headgate.compile.export.placed import with_convolutions
+    from headgate.compile.export.placed import without_placing
 
     # pnnx writes a dozen files beside its input; its weights are fp16 unless told otherwise
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        torch.jit.trace(with_convolutions(module), example).save(str(folder / "network.pt"))
+        torch.jit.trace(without_placing(module), example).save(str(folder / "network.pt"))
         shape = ",".join(str(size) for size in example.shape)
         command = [pnnx.EXEC_PATH, "network.pt", f"inputshape=[{shape}]f32", "fp16=0"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

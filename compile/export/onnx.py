@@ -42,10 +42,10 @@ def _convert(
 def _export(module: torch.nn.Module, example: torch.Tensor) -> torch.onnx.ONNXProgram:
     import torch
 
-    from headgate.compile.export.placed import with_convolutions
+    from headgate.compile.export.placed import without_placing
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision aloud
-    placed = with_convolutions(module)
+    placed = without_placing(module)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)

@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from headgate.compile.export import EXPORTERS, Exporter
-from headgate.compile.export.placed import with_convolutions
+from headgate.compile.export.placed import without_placing
 from headgate.errors import InputError, UsageError
-from headgate.train.pruning.operators import PlaceChannels
+from headgate.train.pruning import PlaceChannels, remove_channels
+from tests.networks import randomise
 
 EXAMPLE = torch.zeros(1, 3, 8, 8)
 IMAGES = np.zeros((2, 3, 8, 8), np.float32)
@@ -62,12 +63,27 @@ def test_ncnn_is_float32_only() -> None:
         EXPORTERS["ncnn"].check_quantizes()
 
 
-def test_placed_channels_are_a_convolution() -> None:
+class Residual(nn.Module):
+    """A sum that a pruned convolution feeds."""
+
+    def __init__(self, bias: bool) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.conv, self.norm = nn.Conv2d(8, 8, 3, padding=1, bias=bias), nn.BatchNorm2d(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        return x + self.norm(self.conv(x))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_placed_channels_become_filters_of_zeros(bias: bool) -> None:
     torch.manual_seed(0)
-    place = PlaceChannels(torch.randn(5), [1, 4])
-    network = nn.Sequential(nn.Conv2d(3, 2, 3), place).eval()
-    changed = with_convolutions(network)
-    assert isinstance(changed[1], nn.Conv2d) and network[1] is place
+    pruned = remove_channels(randomise(Residual(bias)), {"conv": [1, 4, 5]})
+    assert any(isinstance(part, PlaceChannels) for part in pruned.modules())
+    plain = without_placing(pruned)
+    assert not any(isinstance(part, PlaceChannels) for part in plain.modules())
     images = torch.randn(2, 3, 8, 8)
-    assert torch.equal(changed(images), network(images))
-    assert with_convolutions(network[0]) is network[0]
+    assert torch.allclose(plain(images), pruned.eval()(images), atol=1e-6)
+    assert pruned.conv.out_channels == 3 and plain.conv.out_channels == 8
+    assert without_placing(plain) is plain
