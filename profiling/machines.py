@@ -1,9 +1,10 @@
 """Which reports belong side by side, and the ratios between them.
 
-Two networks are variants of one if their layers with arithmetic have the same names: gating and
-pruning keep them. Of the variants without gates, the one with the most MACs is the dense network,
-the others were pruned for good. The dense one on the same board and threads is what ratios are
-against; they are of separate runs, unlike those of ``headgate compare``.
+Two networks are variants of one if their layers with arithmetic have the same names, which gating
+and pruning keep, and they compute with the same data type. Of the variants without gates, the one
+with the most MACs is the dense network, the others were pruned for good. The dense one on the same
+board and threads is what ratios are against; they are of separate runs, unlike those of ``headgate
+compare``.
 """
 
 from __future__ import annotations
@@ -168,7 +169,8 @@ class Board:
         found: dict[Any, list[Entry]] = {}
         for entry in self.entries:
             if isinstance(entry.latency, Latency):
-                found.setdefault((_layers(entry.latency), entry.threads), []).append(entry)
+                key = _layers(entry.latency), entry.threads, entry.report.bundle.dtype
+                found.setdefault(key, []).append(entry)
         order = ("dense", "pruned", "gated")
         return [sorted(one, key=lambda entry: order.index(entry.kind)) for one in found.values()]
 
@@ -234,10 +236,13 @@ def _relate(board: Board) -> None:
 
 
 def _label(entries: Sequence[Entry]) -> None:
-    """By name; where that is not enough, by threads; where that is not, by time."""
+    """By name and type; where that is not enough, by threads; where that is not, by time."""
     for entry in entries:
-        namesakes = [one for one in entries if one.name == entry.name]
-        entry.label = entry.name
+        dtype = entry.report.bundle.dtype
+        namesakes = [
+            one for one in entries if (one.name, one.report.bundle.dtype) == (entry.name, dtype)
+        ]
+        entry.label = entry.name if dtype == "float32" else f"{entry.name}, {dtype}"
         if len(namesakes) == 1:
             continue
         if len({one.threads for one in namesakes}) == len(namesakes):

@@ -84,6 +84,7 @@ _OF_ENTRY = {
     "max_error": "report.outputs.max_error",
     "bundle_sha256": "report.bundle.sha256",
     "model_sha256": "report.bundle.model_sha256",
+    "dtype": "report.bundle.dtype",
 }
 _OF_METHOD = {
     **_MIDDLE,

@@ -48,6 +48,8 @@ class Measured:
     tools: dict[str, str]
     """What compiled it -> version."""
     samples: int
+    dtype: str = "float32"
+    """What it computes with."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ def measured(bundle: Bundle) -> Measured:
         target=Target(**{key: one for key, one in manifest["target"].items() if key in known}),
         tools=manifest["tools"],
         samples=bundle.samples,
+        dtype=manifest.get("dtype", "float32"),
     )
 
 
