@@ -13,6 +13,9 @@ from headgate.cli.output import next_step, on_machine, print_json, print_line, w
 from headgate.errors import UsageError, suggest
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from headgate.compile.export import Exporter
     from headgate.networks import Network
 
@@ -50,7 +53,7 @@ def compile_(
     ] = "float32",
     quantize: Annotated[
         str | None,
-        typer.Option(metavar="TYPE", help="With --backend tflite: int8; fp32 by default."),
+        typer.Option(metavar="TYPE", help="With --backend tflite or onnx: int8; fp32 by default."),
     ] = None,
     calibrate: Annotated[
         str | None,
@@ -127,11 +130,11 @@ def _check(
         raise UsageError(f"unknown --dtype {dtype!r}.{suggest(dtype, DTYPES)}")
     if backend != "headgate" and dtype != "float32":
         raise UsageError(f"--dtype is for --backend headgate; --backend {backend} has its own")
-    if backend != "tflite" and quantize:
-        raise UsageError("--quantize is for --backend tflite; a bundle takes --dtype int8")
-    if backend != "tflite" and calibrate and dtype != "int8":
-        raise UsageError(f"--calibrate is for --dtype int8; {dtype} needs no ranges")
     if backend == "headgate":
+        if quantize:
+            raise UsageError("--quantize is for --backend tflite or onnx; here it is --dtype int8")
+        if calibrate and dtype != "int8":
+            raise UsageError(f"--calibrate is for --dtype int8; {dtype} needs no ranges")
         get_target(target or "host")
         return None
     exporter = get_exporter(backend)
@@ -143,6 +146,8 @@ def _check(
         raise UsageError(f"unknown --quantize {quantize!r}.{suggest(quantize, QUANTIZATIONS)}")
     if calibrate and not quantize:
         raise UsageError("--calibrate is for --quantize int8; fp32 needs no ranges")
+    if quantize:
+        exporter.check_quantizes()
     exporter.check()
     return exporter
 
@@ -182,26 +187,29 @@ def _file(
     network: Network, exporter: Exporter, quantize: str | None, calibrate: str, output: Path | None
 ) -> dict[str, Any]:
     """Writes the file of another program; its figures."""
+    from headgate.calibration import calibration_images
+
     stem = f"{network.name}-{quantize}" if quantize else network.name
     path = output or Path(stem + exporter.suffix)
     if not path.name.endswith(exporter.suffix):
         path = path.with_name(path.name + exporter.suffix)
     with working(f"compiling {network.name} for {exporter.title}"):
+        images = calibration_images(network, calibrate) if quantize else None
         if exporter.backend == "tflite":
-            _write_tflite(network, quantize, calibrate, path)
+            _write_tflite(network, images, calibrate, path)
         else:
             base = path.with_name(path.name.removesuffix(exporter.suffix))
-            exporter.write(network.module, network.example(), base)
+            exporter.write(network.module, network.example(), base, images)
     figures = {"file": path, "file_bytes": path.stat().st_size, "sha256": _digest(path)}
     return figures | ({"quantization": quantize, "calibrated_on": calibrate} if quantize else {})
 
 
-def _write_tflite(network: Network, quantize: str | None, calibrate: str, path: Path) -> None:
-    from headgate.calibration import calibration_images
+def _write_tflite(
+    network: Network, images: NDArray[np.float32] | None, calibrate: str, path: Path
+) -> None:
     from headgate.device.files import atomic_write
     from headgate.networks import convert_to_tflite
 
-    images = calibration_images(network, calibrate) if quantize else None
     model = convert_to_tflite(network, images, calibrate)
     with atomic_write(path) as file:
         file.write(model)
