@@ -21,7 +21,7 @@ from headgate.errors import RecipeError, TrainingError
 from headgate.train.data.augment import to_network_input
 from headgate.train.evaluation_mode import evaluating
 from headgate.train.gates.layer import GatedLayer
-from headgate.train.gates.pixel_operator import base_and_decisions
+from headgate.train.gates.pixel_operator import decide
 from headgate.train.problem import Problem, TrainingImages
 from headgate.train.quantization.codes import LEVELS, LOWEST, row_steps
 from headgate.train.quantization.ranges import Range
@@ -190,7 +190,7 @@ class _Engine(fx.Interpreter):
             layer.record(args[4], args[4])
         elif isinstance(layer, GatedLayer):
             with torch.no_grad():
-                base, on = base_and_decisions(*args[:4], *args[8:])
+                base, _, on = decide(*args[:4], *args[8:])
             layer.record(on, base)
 
 
