@@ -13,16 +13,27 @@ from headgate.profiling.peers import PEERS
 _PARTS = ("bundle", "weights", "arena")
 
 
-def render(results: Mapping[str, Any]) -> str:
-    """Markdown: latencies by data type, instruction counts, and the machine they come from."""
+def headline(results: Mapping[str, Any]) -> str:
+    """Markdown: the latencies in int8, the first table of the README."""
+    return _of_type(results, "int8") + "\n"
+
+
+def render(results: Mapping[str, Any], *, headline: bool = True) -> str:
+    """Markdown: latencies by data type, instruction counts, and the machine they come from.
+
+    ``headline``: with what :func:`headline` has.
+    """
     networks = results["networks"]
-    parts = []
-    for dtype in dict.fromkeys(map(_dtype, networks.values())):
-        chosen = {name: one for name, one in networks.items() if _dtype(one) == dtype}
-        parts.append(_latencies(chosen, dtype, results["density"]))
-    parts += [_sizes(networks), _instructions(networks)]
-    parts.append(_circumstances(networks))
+    dtypes = sorted({*map(_dtype, networks.values())}, reverse=True)
+    parts = [_of_type(results, dtype) for dtype in dtypes if headline or dtype != "int8"]
+    parts += [_sizes(networks), _instructions(networks), _circumstances(networks)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _of_type(results: Mapping[str, Any], dtype: str) -> str:
+    networks = results["networks"]
+    chosen = {name: one for name, one in networks.items() if _dtype(one) == dtype}
+    return _latencies(chosen, dtype, results["density"])
 
 
 def _dtype(result: Mapping[str, Any]) -> str:
