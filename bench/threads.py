@@ -30,10 +30,9 @@ from headgate.device.files import storage_error
 from headgate.device.program import Program
 from headgate.errors import DeviceError, UsageError
 from headgate.profiling import units
-from headgate.profiling.context import read_context, warnings_between
 from headgate.profiling.source import open_source
 from headgate.profiling.statistics import ratio_of_rounds
-from headgate.profiling.timing import fitting_rounds, time_burst
+from headgate.profiling.timing import fitting_rounds, read_context, time_burst, warnings_between
 
 BUILD = Path("build/threads")
 NETWORKS = ("resnet8", "vgg16", "resnet18")

@@ -17,8 +17,6 @@ RunFunction = ctypes.CFUNCTYPE(
 
 
 class Tensor(ctypes.Structure):
-    """headgate_tensor."""
-
     _fields_ = (
         ("name", c_char_p),
         ("rank", c_int32),
@@ -28,20 +26,14 @@ class Tensor(ctypes.Structure):
 
 
 class Layer(ctypes.Structure):
-    """headgate_layer."""
-
     _fields_ = (("name", c_char_p), ("operator_name", c_char_p))
 
 
 class Gate(ctypes.Structure):
-    """headgate_gate."""
-
     _fields_ = (("name", c_char_p), ("channels", c_int32), ("count_offset", c_size_t))
 
 
 class Network(ctypes.Structure):
-    """headgate_network."""
-
     _fields_ = (
         ("abi", c_uint32),
         ("name", c_char_p),
@@ -64,12 +56,7 @@ class Library:
     """The functions of a loaded network.so."""
 
     def __init__(self, path: Path) -> None:
-        """Load the shared object.
-
-        Raises:
-            OSError: the dynamic linker refuses it.
-            AttributeError: it lacks a function of headgate.h.
-        """
+        """May raise OSError, and AttributeError where a function of headgate.h is missing."""
         self._library = ctypes.CDLL(str(path))
         self._library.headgate_get_network.restype = POINTER(Network)
         self.network: Network = self._library.headgate_get_network().contents
@@ -86,41 +73,32 @@ class Library:
 
 
 def check_network(network: Network, bundle: Bundle) -> None:
-    """Check that code and manifest are about the same network.
+    """Check that code and manifest are about the same network; a BundleError if they are not.
 
     The loader trusts the manifest's sizes, so a contradiction would be memory corruption.
-
-    Raises:
-        BundleError: they differ.
     """
     if network.abi != ABI:
         raise BundleError(
             f"the code of {bundle.name!r} has interface version {network.abi}, "
             f"this headgate {ABI}; recompile the bundle"
         )
-    manifest = bundle.manifest
-    sizes = ("arena_bytes", "thread_bytes", "weights_bytes")
-    in_code: dict[str, object] = {
-        **{key: getattr(network, key) for key in sizes},
-        "layers": network.layer_count,
-        "inputs": [_shape(network.inputs[i]) for i in range(network.input_count)],
-        "outputs": [_shape(network.outputs[i]) for i in range(network.output_count)],
-        "gates": [network.gates[i].count_offset for i in range(network.gate_count)],
+    facts = bundle.facts
+    pairs: dict[str, tuple[object, object]] = {
+        key: (getattr(network, key), getattr(facts, key))
+        for key in ("arena_bytes", "thread_bytes", "weights_bytes")
     }
-    in_manifest: dict[str, object] = {
-        **{key: manifest[key] for key in sizes},
-        "layers": len(manifest["layers"]),
-        "inputs": [tensor["shape"] for tensor in manifest["inputs"]],
-        "outputs": [tensor["shape"] for tensor in manifest["outputs"]],
-        "gates": [gate["count_offset"] for gate in manifest["gates"]],
-    }
-    for key, value in in_code.items():
-        if value != in_manifest[key]:
+    pairs["layers"] = network.layer_count, len(facts.layers)
+    for key, tensors, stated in (
+        ("inputs", network.inputs[: network.input_count], facts.inputs),
+        ("outputs", network.outputs[: network.output_count], facts.outputs),
+    ):
+        shapes = [list(tensor.shape[: tensor.rank]) for tensor in tensors]
+        pairs[key] = shapes, [tensor.shape for tensor in stated]
+    offsets = [gate.count_offset for gate in network.gates[: network.gate_count]]
+    pairs["gates"] = offsets, [gate.count_offset for gate in facts.gates]
+    for key, (in_code, in_manifest) in pairs.items():
+        if in_code != in_manifest:
             raise BundleError(
                 f"code and manifest of {bundle.name!r} differ in {key}: "
-                f"{value} and {in_manifest[key]}; recompile the bundle"
+                f"{in_code} and {in_manifest}; recompile the bundle"
             )
-
-
-def _shape(tensor: Tensor) -> list[int]:
-    return list(tensor.shape[: tensor.rank])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from headgate.device.files import atomic_write, stored_archive
+from headgate.device.files import stored_archive
 
 FILE_NAME = "headgate-agent.pyz"
 _HERE = Path(__file__).parent
@@ -37,7 +37,6 @@ def on_board_archive() -> bytes:
 
 
 def _pack(program: str, module: str, sources: list[Path]) -> bytes:
-    """An archive of modules of this package that runs ``main`` of one of them."""
     main = _MAIN.format(program=program, package=_PACKAGE, module=module)
     contents = {"__main__.py": main.encode()}
     for path in sources:
@@ -47,15 +46,3 @@ def _pack(program: str, module: str, sources: list[Path]) -> bytes:
             # Without one, Python finds no package in an archive.
             contents.setdefault(f"{folder.as_posix()}/__init__.py", b"")
     return stored_archive(contents, before=_SHEBANG)
-
-
-def write_agent(path: str | Path) -> None:
-    """Write the archive, executable, whole or not at all.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    data = agent_archive()
-    with atomic_write(path) as file:
-        file.write(data)
-    Path(path).chmod(0o755)

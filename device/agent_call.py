@@ -13,8 +13,9 @@ from pathlib import Path
 
 from headgate.device.agent.report import Report
 from headgate.device.agent.settings import Settings
-from headgate.device.agent_archive import FILE_NAME, write_agent
+from headgate.device.agent_archive import FILE_NAME, agent_archive
 from headgate.device.agent_report import read_agent_report
+from headgate.device.files import atomic_write
 from headgate.errors import DeviceError, HeadgateError, UsageError
 
 _WRONG_USAGE, _NO_SENSOR = 2, 3
@@ -31,10 +32,8 @@ def measure_here(
 ) -> Report:
     """Measure a bundle on this machine with the agent, as a board would.
 
-    Args:
-        machine: what to call this machine, or the emulated one.
-        inputs: a file of raw float32 samples for each input; the test vectors if none.
-        emulator: the command line in front of the runner, where a machine is emulated.
+    ``machine`` is what to call it, ``inputs`` a file of raw float32 samples for each input (the
+    test vectors if none), ``emulator`` the command line in front of the runner.
 
     Raises:
         UsageError: the agent does not know an option, or a value of one.
@@ -43,7 +42,8 @@ def measure_here(
     """
     with tempfile.TemporaryDirectory(prefix="headgate-") as folder:
         agent = Path(folder) / FILE_NAME
-        write_agent(agent)
+        with atomic_write(agent) as file:
+            file.write(agent_archive())
         command = [sys.executable, "-I", str(agent), "profile", str(bundle)]
         command += [word for path in inputs for word in ("--input", str(path))]
         command += ["--emulator", shlex.join(emulator)] if emulator else []
@@ -57,11 +57,7 @@ def measure_here(
 
 
 def agent_result(name: str, status: int, output: bytes, stderr: str) -> Report:
-    """The report that an agent printed, or the error that it ended with.
-
-    Raises:
-        UsageError, DeviceError: as :func:`measure_here`.
-    """
+    """The report that an agent printed, or the error, as :func:`measure_here`."""
     if status == 0 or (status == 1 and output):  # 1: the outputs are wrong, which the report says
         try:
             return dataclasses.replace(read_agent_report(output), machine=name)

@@ -1,13 +1,11 @@
 """The agent's report, read back on this side of the wire and checked before anything trusts it.
 
-What a report must contain is not written down a second time: it is decoded into the agent's own
-dataclasses (``agent/report.py``), field by field.
+It is decoded into the agent's own dataclasses (``agent/report.py``), field by field.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,23 +14,18 @@ from headgate.device.agent.energy import Energy, Stretch
 from headgate.device.agent.latency import Latency
 from headgate.device.agent.percentiles import Summary
 from headgate.device.agent.report import SCHEMA, Report
-from headgate.device.schema import Mismatch, decode
+from headgate.device.schema import SHA256, Mismatch, decode
 from headgate.errors import DeviceError, MissingFile, why
 
 PERCENTILES = ("p50", "p90", "p95", "p99")
 
 _MOST_BYTES = 64 << 20
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def read_agent_report(source: bytes | Path, name: str = "the agent's report") -> Report:
-    """Read a report of ``headgate-agent run``, ``profile`` or ``energy``.
+    """Read a report of ``headgate-agent run``, ``profile`` or ``energy``; unknown keys are ignored.
 
-    Keys that this version does not know are ignored.
-
-    Args:
-        source: The JSON text, or the file that holds it.
-        name: What errors call the text; a file has its own name.
+    ``source`` is the JSON text, ``name`` what errors call it, or the file that holds it.
 
     Raises:
         MissingFile: There is no such file.
@@ -52,11 +45,7 @@ def read_agent_report(source: bytes | Path, name: str = "the agent's report") ->
 
 
 def decode_agent_report(document: Any, name: str) -> Report:
-    """The report that JSON stands for.
-
-    Raises:
-        DeviceError: It is no report, or one that contradicts itself.
-    """
+    """The report that JSON stands for, as :func:`read_agent_report`."""
     if not looks_like_agent_report(document):
         raise DeviceError(
             f"{name} is no report of the agent's; `headgate-agent profile BUNDLE -o FILE` makes one"
@@ -93,9 +82,8 @@ def _refuse_constant(text: str) -> NoReturn:
 
 
 def _check_sense(report: Report) -> None:
-    """What annotations cannot say."""
     for key in ("sha256", "model_sha256"):
-        if not _SHA256.fullmatch(value := getattr(report.bundle, key)):
+        if not SHA256.holds(value := getattr(report.bundle, key)):
             raise Mismatch(f"bundle.{key} is {value!r}, not a SHA-256")
     if report.valid == bool(report.invalid_because):
         raise Mismatch("valid and invalid_because contradict each other")

@@ -1,15 +1,7 @@
 """Boards by name: kinds that headgate ships, and the user's own in a ``boards.toml``.
 
 The inventory is ``boards.toml`` in the working folder, or ``headgate/boards.toml`` in the user's
-configuration folder; a name in both is the working folder's::
-
-    [kitchen]
-    board = "rpi4"                  # one of `kinds()`
-    host = "pi@kitchen.local"       # what ssh takes, an alias of its configuration too
-    port = 2222                     # if it is not ssh's
-    sensor = "hwmon:ina219@1-0040"  # for --energy, if `auto` would not do
-    shunt_uohm = 100000             # the resistor that is really on the INA module
-    column = "board_mw"             # of a meter's CSV, where several have power
+configuration folder; a name in both is the working folder's. machines/ssh/README.md has its keys.
 """
 
 from __future__ import annotations
@@ -38,13 +30,12 @@ _TAKEN = (ALL, "host")
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of board: what is the same for all of them."""
+    """A kind of board that headgate ships: what is the same for all of them."""
 
     name: str
     model: str
     """How the device tree's model begins."""
     target: str
-    """The target to compile for."""
     cores: int
     sensors: list[str]
     """Kinds of power sensors that it has or can be given."""
@@ -54,20 +45,17 @@ class Kind:
 
 @dataclass(frozen=True)
 class Board:
-    """A board that can be reached."""
+    """A board that can be reached; ``kind`` is None where only the address is known."""
 
     name: str
     address: Address
     kind: Kind | None = None
-    """None where only the address is known."""
     sensor: str | None = None
-    """For ``--sensor``."""
     shunt_uohm: int | None = None
     column: str | None = None
-    """For ``--column``."""
 
     def target_of(self, model: str) -> str | None:
-        """The target to compile for, by the inventory or by the board's model."""
+        """The target to compile for, by the inventory or by the model that the board names."""
         if self.kind is not None:
             return self.kind.target
         known = (kind.target for kind in kinds().values() if model.startswith(kind.model))
@@ -75,19 +63,18 @@ class Board:
 
 
 def kinds() -> dict[str, Kind]:
-    """The kinds of boards that headgate ships."""
     return {name: Kind(name, **table) for name, table in TABLE["board"].items()}
 
 
 def inventory() -> dict[str, Board]:
     """The user's boards by name; none where there is no inventory.
 
-    Raises:
-        UsageError: a file is no inventory; the message names the place.
-        StorageError: it cannot be read.
+    A file that is none is a UsageError, one that cannot be read a StorageError.
     """
     boards: dict[str, Board] = {}
-    for path in reversed(_places()):
+    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    # The last one counts most.
+    for path in (Path(home) / "headgate" / INVENTORY, Path(INVENTORY)):
         try:
             text = path.read_text(encoding="utf-8-sig")  # Windows' editors begin with a mark
         except FileNotFoundError:
@@ -101,11 +88,7 @@ def inventory() -> dict[str, Board]:
 
 
 def read_inventory(text: str, source: str) -> dict[str, Board]:
-    """Boards of an inventory.
-
-    Raises:
-        UsageError: it is not TOML, or a table is wrong.
-    """
+    """Boards of an inventory; a UsageError if it is none."""
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -117,11 +100,7 @@ def read_inventory(text: str, source: str) -> dict[str, Board]:
 
 
 def find_board(name: str) -> Board:
-    """A board of the inventory, or the one at ``USER@HOST``.
-
-    Raises:
-        UsageError: it is neither.
-    """
+    """A board of the inventory, or the one at ``USER@HOST``; a UsageError if it is neither."""
     if "@" in name:
         return Board(name, Address.parse(name))
     boards = inventory()
@@ -131,27 +110,18 @@ def find_board(name: str) -> Board:
     return boards[name]
 
 
-def _places() -> list[Path]:
-    """The files that inventories may be in, the one that counts most first."""
-    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return [Path(INVENTORY), Path(home) / "headgate" / INVENTORY]
-
-
-def _targets() -> set[str]:
-    return {kind.target for kind in kinds().values()}
-
-
+_Target = Annotated[str, Choice(lambda: {kind.target for kind in kinds().values()})]
 _SensorKind = Annotated[str, Choice(lambda: KINDS)]
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A table of an inventory, as it is written; see the module's docstring for the keys."""
+    """A table of an inventory, as it is written."""
 
     board: Annotated[str, Choice(kinds)]
     host: str
     port: Annotated[int, at_least(1)] | None = None
-    target: Annotated[str, Choice(_targets)] | None = None
+    target: _Target | None = None
     cores: Annotated[int, at_least(1)] | None = None
     sensors: list[_SensorKind] | None = None
     sensor: str | None = None

@@ -1,8 +1,6 @@
 """The bundle: one deterministic archive with a compiled network and all it needs.
 
-A zip archive whose members are stored, sorted and dated 1980-01-01, so that equal contents are
-equal bytes. ``manifest.json`` describes the rest and has the SHA-256 of every other member; see
-README.md in this folder for its keys.
+README.md in this folder has the format and the keys of the manifest.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ from headgate.device.manifest import (
     Signature,
     check_manifest,
 )
-from headgate.device.protocol import RUNNER, WEIGHTS
+from headgate.device.protocol import RUNNER, WEIGHTS, vector_names
 from headgate.errors import BundleError, MissingFile, why
 
 MANIFEST = "manifest.json"
@@ -39,8 +37,6 @@ _COPY_AGAIN = "copy or compile it again"
 # All that zipfile is known to raise for a damaged archive.
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
-    zipfile.LargeZipFile,
-    NotImplementedError,
     RuntimeError,
     EOFError,
     KeyError,
@@ -52,9 +48,7 @@ _ZIP_ERRORS = (
 
 
 class Bundle:
-    """A compiled network: ``manifest`` (its keys are in README.md) and ``members`` by name.
-
-    ``facts`` are the manifest's known keys, checked and decoded.
+    """A compiled network: ``manifest``, the same as ``facts``, and ``members`` by name.
 
     Args:
         manifest: everything but ``schema`` and ``members``, which are filled in here.
@@ -62,11 +56,6 @@ class Bundle:
 
     Raises:
         BundleError: the manifest lacks a key or contradicts the members.
-
-    Example::
-
-        bundle = Bundle.open("resnet8-rpi4.hgb")
-        print(bundle.target["name"], bundle.manifest["arena_bytes"])
     """
 
     def __init__(self, manifest: Mapping[str, Any], members: Mapping[str, bytes]) -> None:
@@ -88,8 +77,7 @@ class Bundle:
     def open(cls, path: str | Path) -> Bundle:
         """Read a bundle and verify all of it: structure, names, sizes, SHA-256, manifest.
 
-        This finds damage, not malice: a bundle holds machine code, so run only those whose
-        origin you trust.
+        This finds damage, not malice: a bundle holds machine code, so trust where it comes from.
 
         Raises:
             MissingFile: there is no such file.
@@ -138,7 +126,6 @@ class Bundle:
 
     @property
     def name(self) -> str:
-        """Name of the network."""
         return self.facts.name
 
     @property
@@ -155,16 +142,12 @@ class Bundle:
         return memoryview(data)[begin:]
 
     def vectors(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """The test vectors: inputs and expected outputs, each (samples, ...) float32.
-
-        Raises:
-            BundleError: a vector is absent or does not fit the manifest's shapes.
-        """
+        """The test vectors: inputs and expected outputs, each (samples, ...) float32."""
         tensors = _read_tensors(self.members[VECTORS])
         groups = []
         for key, wanted in (("inputs", self.facts.inputs), ("outputs", self.facts.outputs)):
-            names = [key] if len(wanted) == 1 else [f"{key[:-1]}{i}" for i in range(len(wanted))]
-            groups.append([_vector(tensors, *pair) for pair in zip(names, wanted, strict=True)])
+            names = zip(vector_names(key, len(wanted)), wanted, strict=True)
+            groups.append([_vector(tensors, *pair) for pair in names])
         samples = {len(array) for group in groups for array in group}
         if len(samples) != 1 or 0 in samples:
             raise BundleError(f"{VECTORS} has unequal samples or none; recompile the bundle")
@@ -177,11 +160,6 @@ class Bundle:
         return stored_archive(contents, executable=[RUNNER])
 
     def save(self, path: str | Path) -> None:
-        """Write the archive, whole or not at all.
-
-        Raises:
-            StorageError: the disk is full, or the file cannot be written.
-        """
         data = self.to_bytes()
         with atomic_write(path) as file:
             file.write(data)
@@ -240,7 +218,6 @@ def _vector(tensors: dict[str, np.ndarray], name: str, wanted: Signature) -> np.
 
 
 def _read_archive(data: bytes) -> dict[str, bytes]:
-    """Names and contents of a zip archive of stored members."""
     contents: dict[str, bytes] = {}
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:

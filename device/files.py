@@ -28,7 +28,7 @@ _ADVICE = {
 
 
 def storage_error(action: str, path: str | Path, error: OSError) -> StorageError:
-    """The :class:`StorageError` that tells in one line why reading or writing failed."""
+    """What tells in one line why reading or writing failed."""
     reason = _ADVICE.get(error.errno or 0) or why(error)
     return StorageError(f"cannot {action} {path}: {reason}")
 
@@ -54,11 +54,6 @@ def stored_archive(
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     """As :func:`headgate.device.agent.whole_file.whole_file`, with errors of headgate's.
-
-    Example::
-
-        with atomic_write("report.json") as file:
-            file.write(data)
 
     Raises:
         StorageError: the block or the writing raised an OSError (a full disk, no permission),

@@ -50,8 +50,6 @@ Shape = Annotated[
 
 @dataclass(frozen=True)
 class Target:
-    """What the code is for."""
-
     name: str
     triple: str
     cpu: str
@@ -123,8 +121,6 @@ class Checked:
 
 @dataclass(frozen=True)
 class Member:
-    """A file of the archive."""
-
     sha256: Annotated[str, SHA256]
     bytes: Amount
 
@@ -157,7 +153,6 @@ class Manifest:
     """None in bundles that were compiled before there was a check."""
 
     def __post_init__(self) -> None:
-        """Offsets and indices lie inside their tables."""
         for key in ("inputs", "outputs"):
             if not getattr(self, key):
                 raise Mismatch(f"it has no {key}")
@@ -183,13 +178,7 @@ class Manifest:
 
 
 def check_manifest(manifest: Any) -> Manifest:
-    """The manifest, every required key, its type, offsets and indices checked.
-
-    Keys that this version does not know are left alone.
-
-    Raises:
-        BundleError: the first thing that is wrong, with its place in the manifest.
-    """
+    """The manifest, decoded; a BundleError names the first thing that is wrong, and its place."""
     if isinstance(manifest, dict) and manifest.get("schema") != SCHEMA:
         raise BundleError(
             f"the bundle has schema {manifest.get('schema')!r}, this headgate reads {SCHEMA}; "

@@ -1,14 +1,13 @@
 """A loaded network: run it, time it, and see which channels it computed.
 
-The arithmetic of arrays, batches and counts is here; how one sample reaches the machine is the
-business of the subclasses in host.py and runner.py.
+How one sample reaches the machine is the business of the subclasses in ``machines/``.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -46,13 +45,9 @@ class Execution:
         contents: Callable[[str], bytes],
         machine: str,
     ) -> Execution:
-        """What a runner answered.
+        """What a runner answered; a DeviceError if a result is not there, or of another size.
 
-        Args:
-            contents: gives the bytes of a result by its name; an OSError or KeyError if it cannot.
-
-        Raises:
-            DeviceError: a result is not there, or of another size.
+        ``contents`` gives the bytes of a result by its name, an OSError or KeyError if it cannot.
         """
         arrays = {}
         for name, (dtype, shape) in request.results(manifest, samples).items():
@@ -72,13 +67,7 @@ class Execution:
 class Program(ABC):
     """A network on a machine, ready to run. Made by :func:`headgate.device.load`.
 
-    One thread at a time; load it once more for another thread.
-
-    Example::
-
-        with load("resnet8-fbs-0.5.hgb") as program:
-            scores = program.run(images)          # (N, 3, 32, 32) float32 -> (N, 10)
-            program.active_counts["stage1.conv1"]  # (N,) channels computed for each image
+    One thread at a time; load it once more for another thread. README.md has an example.
     """
 
     def __init__(self, bundle: Bundle, machine: str, threads: int = 1) -> None:
@@ -97,7 +86,7 @@ class Program(ABC):
         """Give back memory, files and connections."""
 
     def close(self) -> None:
-        """Free what the program holds. It cannot run any more; closing twice is harmless."""
+        """Free what it holds. It cannot run any more; closing twice is harmless."""
         if not self._closed:
             self._closed = True
             self._free()
@@ -110,7 +99,6 @@ class Program(ABC):
 
     @property
     def name(self) -> str:
-        """Name of the network."""
         return self.bundle.name
 
     @property
@@ -122,8 +110,7 @@ class Program(ABC):
         """Compute the network's outputs for N samples, one after another.
 
         Args:
-            inputs: (N, ...) float32; a sequence of such arrays, or a table of them by name, if
-                the network has several inputs.
+            inputs: (N, ...) float32; of several, a sequence of such arrays, or a table by name.
 
         Returns:
             (N, ...) float32, a tuple of such arrays if the network has several outputs, or a
@@ -140,15 +127,11 @@ class Program(ABC):
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def outputs(self, inputs: Arrays) -> list[np.ndarray]:
-        """As :meth:`run`, all outputs in order, also of a network that has one or names them."""
+        """As :meth:`run`, but always a list: all outputs in order."""
         return self._run(inputs, Request()).outputs
 
     def scores(self, inputs: Arrays) -> np.ndarray:
-        """As :meth:`run` of a network that has one output.
-
-        Raises:
-            InputError: it has several.
-        """
+        """As :meth:`run` of a network that has one output; an InputError if it has several."""
         names = [tensor["name"] for tensor in self.bundle.manifest["outputs"]]
         if len(names) > 1:
             raise InputError(
@@ -158,25 +141,19 @@ class Program(ABC):
         return self.outputs(inputs)[0]
 
     def time(self, inputs: Arrays, repeat: int = 100, warmup: int = 10) -> np.ndarray:
-        """Latency of each inference in microseconds, timed one by one inside C.
+        """Latency of each inference in microseconds, (N * repeat,) float64, timed one by one in C.
 
-        The N samples are taken in turn, each ``warmup`` times unmeasured and then ``repeat``
-        times. Under QEMU this is the emulator's time and says nothing about a device.
-
-        Returns:
-            (N * repeat,) float64, sample by sample.
+        The N samples are taken in turn, each ``warmup`` times unmeasured and then ``repeat`` times.
+        Under QEMU this is the emulator's time and says nothing about a device.
         """
         execution = self._run(inputs, Request(repeat=repeat, warmup=warmup, times=True))
         assert execution.times_ns is not None
         return execution.times_ns.reshape(-1) / 1e3
 
     def profile(self, inputs: Arrays, repeat: int = 100, warmup: int = 10) -> np.ndarray:
-        """Time spent in each layer in microseconds, measured as in :meth:`time`.
+        """Microseconds in each layer, (N * repeat, layers) float64, columns as :attr:`layers`.
 
-        Reading the clock around every layer adds some tens of nanoseconds to each.
-
-        Returns:
-            (N * repeat, layers) float64, columns as :attr:`layers`.
+        As :meth:`time`; reading the clock around every layer adds some tens of nanoseconds to each.
         """
         execution = self._run(inputs, Request(repeat=repeat, warmup=warmup, layers=True))
         assert execution.layer_times_ns is not None
@@ -186,22 +163,15 @@ class Program(ABC):
     def active_counts(self) -> dict[str, np.ndarray]:
         """Active channels of each gate in the last run: name -> (N,) int32.
 
-        Of a pixel gate, the numbers of its tensor that were computed from all inputs.
-
-        Raises:
-            UsageError: nothing was run yet.
+        Of a pixel gate, the numbers that were computed from all inputs. A UsageError before any
+        run.
         """
         counts = self._last_counts()
         gates = self.bundle.manifest["gates"]
         return {gate["name"]: counts[:, index] for index, gate in enumerate(gates)}
 
     def layer_macs(self) -> np.ndarray:
-        """Multiply-accumulates each layer executed in the last run, (N, layers) int64.
-
-        A layer's MACs are its ``macs_per_pair`` x active inputs x active outputs; a side
-        without a gate is active in all its channels. A pixel gate counts numbers instead of
-        channels, and its layer has ``base_macs`` that are always done.
-        """
+        """Multiply-accumulates each layer executed in the last run, (N, layers) int64."""
         counts = self._last_counts().astype(np.int64)
         macs = np.empty((len(counts), len(self.layers)), np.int64)
         for index, layer in enumerate(self.layers):
@@ -232,14 +202,7 @@ class Program(ABC):
             inputs = _in_order(manifest["inputs"], inputs)
         arrays = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
         checked = _check_inputs(manifest["inputs"], arrays)
-        request = replace(
-            request,
-            inputs=len(checked),
-            outputs=len(manifest["outputs"]),
-            threads=self.threads,
-            counts=True,
-        )
-        execution = self._execute(checked, request)
+        execution = self._execute(checked, request.of(manifest, self.threads))
         self._counts = execution.counts
         return execution
 
@@ -250,7 +213,7 @@ class Program(ABC):
 
 
 def little_endian(array: np.ndarray) -> np.ndarray:
-    """The array in the byte order of a runner's files, itself where it has that."""
+    """The array in the byte order of a runner's files."""
     return array.astype(array.dtype.newbyteorder("<"), copy=False)
 
 

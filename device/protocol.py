@@ -1,21 +1,23 @@
 """What a runner is asked for, and what it answers: its command line and files are known here only.
 
-A runner is a bundle's network as a program (``runtime/linux/runner.c``). Whoever starts one
-writes the input files that a :class:`Request` names and reads the results that it names. Files
-hold raw little-endian numbers in C order, samples one after the other.
-
-Boards run this too: Python 3.8, the standard library, nothing else of headgate.
+A runner is a bundle's network as a program (``runtime/linux/runner.c``). Files hold raw
+little-endian numbers in C order. Boards run this too: Python 3.8, the standard library.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 RUNNER, WEIGHTS = "code/runner", "weights.safetensors"
 """Members of a bundle: the program, and what it is given with ``--weights``."""
 COUNTS, TIMES, LAYERS = "counts", "times", "layers"
+
+
+def vector_names(key: str, count: int) -> list[str]:
+    """Of a bundle's test vectors, which are its ``inputs`` and ``outputs``."""
+    return [key] if count == 1 else [f"{key[:-1]}{index}" for index in range(count)]
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Request:
 
     @property
     def found(self) -> list[str]:
-        """Names of the output files, in the order of the network's outputs."""
+        """Likewise of the output files."""
         return [f"output{index}" for index in range(self.outputs)]
 
     @property
@@ -49,6 +51,11 @@ class Request:
         """Names of the other results, which are the runner's options for them as well."""
         chosen = {COUNTS: self.counts, TIMES: self.times, LAYERS: self.layers}
         return [name for name, wanted in chosen.items() if wanted]
+
+    def of(self, manifest: Mapping[str, Any], threads: int) -> Request:
+        """The same of a bundle's network, with its active counts."""
+        inputs, outputs = len(manifest["inputs"]), len(manifest["outputs"])
+        return replace(self, inputs=inputs, outputs=outputs, threads=threads, counts=True)
 
     def command(self, runner: str, weights: str, given: str = "", found: str = "") -> list[str]:
         """The command line, of the paths of the runner and its weights.
@@ -67,11 +74,7 @@ class Request:
     def results(
         self, manifest: Mapping[str, Any], samples: int
     ) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Type and shape of the numbers in each result of so many samples of a bundle's network.
-
-        Returns:
-            Name of the file -> NumPy's name of the type, and (samples, ...).
-        """
+        """Name of each result's file -> NumPy's name of its numbers' type, and its shape."""
         gates, layers = len(manifest["gates"]), len(manifest["layers"])
         others = {
             COUNTS: ("int32", (samples, gates)),

@@ -44,12 +44,10 @@ class Choice:
 
 
 def within(low: int, high: int) -> Demand:
-    """A whole number in ``low`` .. ``high``, both included."""
     return Demand(f"a whole number from {low} to {high}", lambda value: low <= value <= high)
 
 
 def at_least(low: int) -> Demand:
-    """A whole number of ``low`` or more."""
     return Demand(f"a whole number of at least {low}", lambda value: bool(value >= low))
 
 
@@ -61,31 +59,21 @@ SHA256 = Demand("a SHA-256", lambda text: re.fullmatch("[0-9a-f]{64}", text) is 
 
 
 def decode(kind: type[T], data: Any, place: str = "", *, strict: bool = False) -> T:
-    """The ``kind`` that plain data stands for.
+    """The ``kind``, a dataclass, that plain data stands for, as a JSON or TOML reader returned it.
 
     Args:
-        kind: a dataclass.
-        data: what a JSON or TOML reader returned.
         place: where the data lies, put before the names of its keys.
         strict: refuse keys that no field has; without it they are left alone.
 
     Raises:
         Mismatch: the first thing that is not as annotated.
-
-    Example:
-        >>> decode(Board, {"host": "pi", "prot": 22}, strict=True)
-        Mismatch: unknown key 'prot'. Did you mean 'port'?
     """
     decoded: T = _decode(kind, data, place, strict)
     return decoded
 
 
 def check(kind: Any, value: Any, place: str) -> None:
-    """Checks one value against any annotation.
-
-    Raises:
-        Mismatch: it does not fit.
-    """
+    """Check one value against any annotation; a Mismatch if it does not fit."""
     _decode(kind, value, place, strict=False)
 
 
@@ -204,7 +192,6 @@ def _keys(kind: Any) -> set[str]:
 
 
 def _choices(annotation: Any) -> str:
-    """What could be written where a choice is missing."""
     choices = [one for one in get_args(annotation)[1:] if isinstance(one, Choice)]
     return f". Known: {', '.join(choices[0].known())}" if choices else ""
 

@@ -1,14 +1,11 @@
-"""The targets that ``targets.toml`` describes, and which of them a CPU can run.
-
-Imports neither torch nor TVM, so that listing targets works on a board.
-"""
+"""The targets that ``targets.toml`` describes, and which of them a CPU can run."""
 
 from __future__ import annotations
 
 import platform
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,8 +20,8 @@ TABLE: dict[str, Any] = tomllib.loads(Path(__file__).with_name("targets.toml").r
 class Target:
     """One machine to compile for.
 
-    ``vector_fma_cycles`` maps the lanes of an fp32 vector to the cycles that one fused
-    multiply-add of that width occupies; its widest entry bounds what the schedules use.
+    ``vector_fma_cycles`` maps the lanes of an fp32 vector to the cycles that one fused multiply-add
+    of that width occupies; its widest entry bounds what the schedules use.
     """
 
     name: str
@@ -53,20 +50,11 @@ class Target:
 
 
 def _target(name: str, row: Mapping[str, Any]) -> Target:
-    values = {**TABLE["arch"][row["arch"]], **row}
-    return Target(
-        name=name,
-        arch=values["arch"],
-        triple=values["triple"],
-        cpu=values["cpu"],
-        features=tuple(values.get("features", ())),
-        vector_fma_cycles={int(lanes): time for lanes, time in values["vector_fma_cycles"].items()},
-        l2_bytes=values["l2_kib"] << 10,
-        os=values["os"],
-        fma_peak_gflops=values.get("fma_peak_gflops"),
-        weight_lanes=values.get("weight_lanes", 1),
-        qemu=values.get("qemu"),
-    )
+    found = {**TABLE["arch"][row["arch"]], **row, "l2_bytes": row["l2_kib"] << 10}
+    found["features"] = tuple(found.get("features", ()))
+    found["vector_fma_cycles"] = {int(key): one for key, one in row["vector_fma_cycles"].items()}
+    known = [one.name for one in fields(Target) if one.name in found]
+    return Target(name, **{key: found[key] for key in known})
 
 
 _TARGETS = {name: _target(name, row) for name, row in TABLE["target"].items()}
@@ -83,7 +71,6 @@ def host_architecture() -> str:
 
 
 def _read_cpuinfo() -> str:
-    """What Linux says of this machine's CPU; nothing elsewhere."""
     try:
         return Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError:
@@ -99,12 +86,8 @@ def _facts(cpuinfo: str) -> dict[str, str]:
 def missing_features(target: Mapping[str, Any], cpuinfo: str | None = None) -> list[str]:
     """Which of a target's instruction sets a CPU lacks; none if Linux does not tell.
 
-    Running without asking would end in SIGILL, which takes the Python process with it.
-
-    Args:
-        target: ``arch``, LLVM's name of its ``cpu``, and ``features``, LLVM's names; a leading
-            ``+`` is optional, those with ``-`` are not needed.
-        cpuinfo: what ``/proc/cpuinfo`` holds there; None: here.
+    Running without asking would end in SIGILL, which takes the Python process with it. ``target``
+    is that of a manifest, ``cpuinfo`` what ``/proc/cpuinfo`` holds there, None: here.
     """
     facts = _facts(_read_cpuinfo() if cpuinfo is None else cpuinfo)
     flags = {flag for key in ("flags", "Features") for flag in facts.get(key, "").split()}
@@ -124,11 +107,7 @@ def _implied(cpu: str) -> set[str]:
 
 @cache
 def host() -> Target:
-    """The row for the machine this runs on.
-
-    Raises:
-        CompileError: the processor has no vector unit the schedules know.
-    """
+    """The row for this machine; a CompileError if the schedules do not know its vector unit."""
     machine = platform.machine()
     rows = [row for row in TABLE["host"] if row["arch"] == machine]
     info = _facts(_read_cpuinfo())
@@ -146,11 +125,7 @@ def host() -> Target:
 
 
 def get_target(name: str) -> Target:
-    """The target called ``name``.
-
-    Raises:
-        UsageError: no target has that name.
-    """
+    """The target called ``name``; a UsageError if there is none."""
     if name == "host":
         return host()
     if name in _TARGETS:

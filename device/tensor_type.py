@@ -36,30 +36,22 @@ class TensorType:
 
     @classmethod
     def of(cls, array: np.ndarray) -> TensorType:
-        """The type of an array."""
         return cls(array.shape, str(array.dtype))
 
     @property
     def size(self) -> int:
-        """How many numbers it holds."""
         return int(np.prod(self.shape, dtype=np.int64))
 
     @property
     def item_bytes(self) -> int:
-        """Bytes of one number."""
         return np.dtype(self.dtype).itemsize
 
     @property
     def bytes(self) -> int:
         return self.size * self.item_bytes
 
-    @property
-    def c_type(self) -> str:
-        """The C type of one number."""
-        return C_TYPES[self.dtype]
-
     def manifest(self) -> dict[str, Any]:
-        """The keys that say this of a tensor in a bundle's manifest."""
+        """The keys that say this in a bundle's manifest."""
         found: dict[str, Any] = {"shape": list(self.shape), "dtype": self.dtype}
         if self.quantization is not None:
             found["quantization"] = vars(self.quantization)
@@ -73,4 +65,3 @@ C_TYPES = {
     "float64": "double",
     **{f"{kind}{bits}": f"{kind}{bits}_t" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
 }
-"""The C type of each dtype."""

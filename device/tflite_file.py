@@ -1,8 +1,7 @@
 """What a ``.tflite`` file says about itself: shape, preprocessing, classes, MACs.
 
 TFLite files carry "associated files" as a zip archive behind the network, where TFLite's own
-readers do not look. Ours has one member, ``headgate.json``, so a file can be run on pictures and
-compared without the checkpoint it was made from: ``unzip -p network.tflite headgate.json``.
+readers do not look. Ours has one member: ``unzip -p network.tflite headgate.json``.
 """
 
 from __future__ import annotations
@@ -44,11 +43,7 @@ class Description:
 
     @staticmethod
     def read(path: Path) -> Description | None:
-        """The description in a file, None where headgate wrote none.
-
-        Raises:
-            BundleError: It is damaged, or of another version of headgate.
-        """
+        """What a file says, None where headgate wrote none; a BundleError if it is damaged."""
         if not zipfile.is_zipfile(path):
             return None
         try:

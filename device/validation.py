@@ -19,10 +19,9 @@ TIE = 1e-6
 class Validation:
     """Outcome of comparing outputs with the expected ones.
 
-    ``max_error`` is the largest difference as a share of the output's scale (the largest
-    expected magnitude), ``top1_agreement`` the share of samples with the same largest score,
-    or one that ties with it;
-    ``agreement`` is how large that share has to be, less than 1 only for integer arithmetic.
+    ``max_error`` is a share of the output's scale (its largest expected magnitude),
+    ``top1_agreement`` that of samples with the same largest score, or one that ties with it;
+    ``agreement`` is how large it has to be, less than 1 only for integer arithmetic.
     """
 
     max_error: float
@@ -65,8 +64,7 @@ def sample_errors(
 ) -> np.ndarray:
     """The largest error of each sample, (N,), each output's as a share of its own scale.
 
-    ``outputs`` may be those of the first N samples only; the scales are those of all, and at
-    least ``scales``.
+    ``outputs`` may be those of the first N samples; scales are of all, and at least ``scales``.
     """
     errors = [
         np.abs(got.astype(np.float64) - wanted[: len(got)]).reshape(len(got), -1).max(axis=1)
@@ -83,11 +81,7 @@ def _scale(expected: np.ndarray) -> float:
 
 
 def validate(bundle: Bundle | str | Path, machine: str = "host") -> Validation:
-    """Run the bundle's test vectors on a machine and compare with PyTorch's outputs.
-
-    Raises:
-        HeadgateError: as :func:`headgate.device.load` and ``Program.run``.
-    """
+    """Run the bundle's test vectors on a machine and compare with PyTorch's outputs."""
     if not isinstance(bundle, Bundle):
         bundle = Bundle.open(bundle)
     inputs, expected = bundle.vectors()

@@ -10,7 +10,7 @@
     scores = program.run(images)
     program.active_counts                        # channels computed per gated layer and image
 
-Everything here is loaded when it is first used, because a board has neither torch nor TVM.
+Each name is loaded when it is first used: a board has neither torch nor TVM.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from headgate.errors import HeadgateError
+from headgate.errors import HeadgateError, missing_package
 
 if TYPE_CHECKING:
     from headgate.compile import compile_module
@@ -40,7 +40,7 @@ __all__ = [
     "load_checkpoint",
 ]
 
-# name: (module that has it, its name there)
+# name: (module, name there)
 _SURFACE = {
     "Bundle": ("headgate.device", "Bundle"),
     "Program": ("headgate.device", "Program"),
@@ -61,8 +61,6 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == __name__:
             raise
-        from headgate.errors import missing_package
-
         raise missing_package(f"headgate.{name}", error) from error
     globals()[name] = value
     return value

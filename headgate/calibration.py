@@ -30,7 +30,7 @@ def calibration_images(network: Network, source: str = "sample") -> NDArray[np.f
         InputError, MissingFile: as ``read_images``.
     """
     if source not in ("sample", TRAINING):
-        return read_images([source], network).array
+        return read_images([source], network.manifest).array
     pixels = cifar10().train_images[:TRAINING_IMAGES] if source == TRAINING else sample_images()[0]
     if network.input_shape[0] != pixels.shape[3]:
         raise UsageError(

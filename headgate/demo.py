@@ -1,23 +1,20 @@
-"""The whole path in a few minutes: shipped networks, compiled, checked, compared, reported.
-
-Dense ResNet-8 and the same network with FBS gates at two densities, all trained on CIFAR-10.
-"""
+"""The whole path in a few minutes: shipped networks, compiled, checked, compared, reported."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from headgate.device import Validation, validate
 from headgate.device.files import storage_error
 from headgate.device.pictures import sample_images
 from headgate.errors import ToolMissing
 from headgate.networks import Network, compile_network, find_network
-
-if TYPE_CHECKING:
-    from headgate.device import Validation
-    from headgate.profiling import Comparison, InstructionCount, Report
+from headgate.profiling import Comparison, InstructionCount, compare, count_instructions, profile
+from headgate.profiling.effort import measure_efforts
+from headgate.profiling.report import build_report, write_report
+from headgate.profiling.source import open_source
 
 NETWORKS = ("resnet8", "resnet8-fbs-0.7", "resnet8-fbs-0.5")
 BOARD = "rpi4"
@@ -29,15 +26,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Built:
-    """One network, compiled for this machine and for the board, and checked on both.
-
-    ``on_board`` and ``instructions`` (of one image, emulated) are None where QEMU or its plugins
-    are missing.
-    """
+    """One network, compiled for this machine and the board, and checked on both, given QEMU."""
 
     network: Network
     host: Path
-    board: Path
     on_host: Validation
     on_board: Validation | None
     instructions: InstructionCount | None
@@ -57,17 +49,12 @@ def demo(folder: Path, say: Say) -> Demo:
     """Compiles, checks and compares the shipped networks, and writes a report into ``folder``.
 
     Args:
-        folder: also gets the bundles; made if it is not there.
+        folder: made if it is not there.
         say: called with a line before each piece of work.
 
     Raises:
         HeadgateError: as compiling, loading and measuring do.
     """
-    from headgate.profiling import compare, profile
-    from headgate.profiling.effort import measure_efforts
-    from headgate.profiling.report import build_report, write_report
-    from headgate.profiling.source import open_source
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -87,7 +74,7 @@ def demo(folder: Path, say: Say) -> Demo:
         labels=labels,
         accuracies={one.network.name: one.network.test_accuracy or 0.0 for one in built},
     )
-    profiles: list[Report] = []
+    profiles = []
     for one in built:
         say(f"profiling {one.network.name} layer by layer")
         profiles.append(profile(one.host, images=images[:PROFILED_IMAGES]))
@@ -109,15 +96,10 @@ def demo(folder: Path, say: Say) -> Demo:
 
 
 def _build(network: Network, folder: Path, say: Say, missing: list[str]) -> Built:
-    from headgate.device import validate
-    from headgate.profiling import count_instructions
-
-    paths = []
-    for target in ("host", BOARD):
+    host, board = (folder / f"{network.name}-{target}.hgb" for target in ("host", BOARD))
+    for path, target in ((host, "host"), (board, BOARD)):
         say(f"compiling {network.name} for {target}")
-        paths.append(folder / f"{network.name}-{target}.hgb")
-        compile_network(network, target).save(paths[-1])
-    host, board = paths
+        compile_network(network, target).save(path)
     say(f"checking {network.name} against PyTorch")
     on_board = instructions = None
     try:
@@ -126,4 +108,4 @@ def _build(network: Network, folder: Path, say: Say, missing: list[str]) -> Buil
     except ToolMissing as error:
         if str(error) not in missing:
             missing.append(str(error))
-    return Built(network, host, board, validate(host), on_board, instructions)
+    return Built(network, host, validate(host), on_board, instructions)

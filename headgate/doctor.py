@@ -1,8 +1,4 @@
-"""Looks at what this machine has of the programs and packages that headgate can use.
-
-Nothing heavy is imported: a package's version is read from its metadata, so that the whole
-examination takes well under a second.
-"""
+"""What this machine has of the programs and packages that headgate can use."""
 
 from __future__ import annotations
 
@@ -23,7 +19,7 @@ from headgate.profiling.peers.interpreter import runtime
 
 @dataclass(frozen=True)
 class Finding:
-    """One program or package: ``remark`` says what else a user should know about it."""
+    """One program or package."""
 
     name: str
     group: str
@@ -32,6 +28,7 @@ class Finding:
     version: str | None
     remedy: str
     remark: str | None = None
+    """What else a user should know about it."""
 
 
 # (distribution, extra that brings it, what it is for)
@@ -80,13 +77,9 @@ def examine() -> list[Finding]:
 
 
 def _python() -> Finding:
-    version = platform.python_version()
-    return Finding("python", "core", "everything", True, version, "", _where())
-
-
-def _where() -> str:
-    inside = sys.prefix != sys.base_prefix
-    return f"{sys.executable}{'' if inside else ' (not in a virtual environment)'}"
+    outside = " (not in a virtual environment)" if sys.prefix == sys.base_prefix else ""
+    version, where = platform.python_version(), f"{sys.executable}{outside}"
+    return Finding("python", "core", "everything", True, version, "", where)
 
 
 def _package(name: str, extra: str, purpose: str) -> Finding:
@@ -94,23 +87,16 @@ def _package(name: str, extra: str, purpose: str) -> Finding:
     try:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return _substitute(name, extra, purpose) or Finding(
-            name, extra, purpose, False, None, remedy
-        )
+        other = runtime() if name == "ai-edge-litert" else None
+        if other is None:
+            return Finding(name, extra, purpose, False, None, remedy)
+        version = importlib.metadata.version(other[1])
+        return Finding(other[1], extra, purpose, True, version, "", f"in place of {name}")
     wanted = _pins().get(name)
     # A local part such as +cpu names a build of the same version.
     differs = wanted is not None and version.partition("+")[0] != wanted
     remark = f"{version} is installed, headgate is tested with {wanted}" if differs else None
     return Finding(name, extra, purpose, True, version, remedy, remark)
-
-
-def _substitute(name: str, extra: str, purpose: str) -> Finding | None:
-    """What stands for a package under another name."""
-    found = runtime()
-    if name != "ai-edge-litert" or found is None:
-        return None
-    version = importlib.metadata.version(found[1])
-    return Finding(found[1], extra, purpose, True, version, "", f"in place of {name}")
 
 
 def _pins() -> dict[str, str]:
@@ -150,7 +136,6 @@ def _plugins(qemu: str) -> str | None:
 
 
 def _litert_arm64() -> Finding:
-    """LiteRT for emulated boards, which no package manager knows of."""
     folder = arm64.arm64_folder()
     found = arm64.missing() is None
     version = arm64.WHEELS[0].partition("==")[2] if found else None
@@ -162,10 +147,9 @@ def _litert_arm64() -> Finding:
 def _cpu() -> Finding:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    setting = governor.read_text().strip() if governor.exists() else "performance"
     remark = None
-    if governor.exists():
-        setting = governor.read_text().strip()
-        if setting != "performance":
-            remark = f"frequency governor is {setting!r}: timings spread less with 'performance'"
+    if setting != "performance":
+        remark = f"frequency governor is {setting!r}: timings spread less with 'performance'"
     version = f"{platform.machine()}, {cores} cores"
     return Finding("cpu", "system", "host target, timings", True, version, "", remark)

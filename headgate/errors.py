@@ -1,7 +1,6 @@
-"""Every error headgate raises on purpose, one tree.
+"""Every error headgate raises on purpose, one tree; any other is a bug of ours.
 
-A message is one line: what failed, with which value, and what to do. The command line prints it
-and exits with ``exit_code``; anything that is not a :class:`HeadgateError` is a bug of ours.
+A message is one line: what failed, with which value, and what to do.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Iterable
 
 
 class HeadgateError(Exception):
-    """Root of the tree."""
+    """Root of the tree; the command line prints it and exits with ``exit_code``."""
 
     exit_code = 1
 
@@ -93,7 +92,7 @@ _WORDS: dict[type[BaseException], str] = {
 def why(error: BaseException) -> str:
     """What somebody else's exception says, in one line that is never empty.
 
-    Of an OSError that is its reason without number and path, where it has one.
+    Of an OSError that is its reason, without number and path.
     """
     if isinstance(error, KeyError) and error.args:
         return f"no {error.args[0]!r}"
@@ -103,7 +102,7 @@ def why(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what somebody else's exception says, its type's name if that is nothing."""
+    """The first line of what somebody else's exception says, or its type's name."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -133,12 +132,9 @@ def missing_package(what: str, error: ModuleNotFoundError) -> ToolMissing:
 
 
 def not_installed(modules: Iterable[str], purpose: str, extra: str) -> str | None:
-    """None where all modules can be imported, else one line that says how to get the others.
+    """None where all modules could be imported, else one line that says how to get the others.
 
-    Args:
-        modules: looked for without loading them.
-        purpose: what needs them: ``"run LiteRT"``.
-        extra: the extra of headgate that brings them.
+    ``purpose`` is what needs them, such as ``"run LiteRT"``, ``extra`` is headgate's.
     """
     absent = [name for name in modules if importlib.util.find_spec(name) is None]
     if not absent:

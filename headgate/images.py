@@ -1,65 +1,43 @@
-"""Images from files, made into what a network takes. NumPy and Pillow only.
-
-Pillow is imported when an image file is read, so that arrays do without it.
-"""
+"""Images from files, made into what a network takes. Arrays do without Pillow."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headgate.device.bundle import Bundle
 from headgate.device.files import storage_error
 from headgate.device.pictures import Preprocess, sample_images
 from headgate.device.pictures.listing import SUFFIXES, find_images
 from headgate.device.pictures.pixels import to_rgb
 from headgate.errors import InputError, MissingFile, why
 
-if TYPE_CHECKING:
-    from headgate.device.bundle import Bundle
-
-
-class Described(Protocol):
-    """A bundle, a network or a ``.tflite`` file's description: it says what images must be like.
-
-    Its manifest has ``inputs``, the first with a ``shape`` [1, C, H, W], and ``preprocess``.
-    """
-
-    @property
-    def manifest(self) -> Mapping[str, Any]: ...
-
 
 @dataclass(frozen=True)
 class Batch:
-    """``array`` [N, C, H, W] float32; ``labels`` are -1 where the true class is not known."""
+    """``array`` [N, C, H, W] float32; no ``labels`` unless the class of every image is known."""
 
     array: NDArray[np.float32]
     names: list[str]
-    labels: NDArray[np.int64]
-
-    @property
-    def labelled(self) -> bool:
-        """Whether the true class of every image is known."""
-        return bool((self.labels >= 0).all())
+    labels: NDArray[np.int64] | None = None
 
     def accuracy(self, predicted: NDArray[np.int64]) -> float | None:
-        """Share of the images whose class was predicted; None where that is not known."""
-        return float((predicted == self.labels).mean()) if self.labelled else None
+        """Share of the images whose class was predicted; None where classes are not known."""
+        return None if self.labels is None else float((predicted == self.labels).mean())
 
 
 def vectors_of(bundle: Bundle) -> Batch:
     """The inputs whose outputs the bundle records."""
     inputs, _ = bundle.vectors()
-    count = len(inputs[0])
-    names = [f"vector {index}" for index in range(count)]
-    return Batch(inputs[0], names, np.full(count, -1, np.int64))
+    return Batch(inputs[0], [f"vector {index}" for index in range(len(inputs[0]))])
 
 
-def read_images(sources: Sequence[str], described: Described) -> Batch:
+def read_images(sources: Sequence[str], manifest: Mapping[str, Any]) -> Batch:
     """Reads images as a network's first input takes them.
 
     Args:
@@ -67,7 +45,8 @@ def read_images(sources: Sequence[str], described: Described) -> Batch:
             folder of image files with all folders in it, or a ``.npy`` file. A uint8 array is
             taken as NHWC pixels and preprocessed as the network wants, a float32 one as NCHW
             values, ready to use. What image files become says :func:`to_rgb`.
-        described: says the shape and the preprocessing.
+        manifest: of a bundle, a network or a ``.tflite`` file: the first of its ``inputs`` has a
+            ``shape`` [1, C, H, W], and ``preprocess`` says what to do with pixels.
 
     Raises:
         InputError: a shape or type other than the network's, or a file that cannot be decoded.
@@ -75,21 +54,22 @@ def read_images(sources: Sequence[str], described: Described) -> Batch:
         MissingFile: a source that is not there, or a folder without images.
         StorageError: an array that cannot be read.
     """
-    _, *shape = described.manifest["inputs"][0]["shape"]
+    _, *shape = manifest["inputs"][0]["shape"]
     parts = [part for source in sources for part in _read(source)]
     arrays = [
-        _prepare(name, array, tuple(shape), described.manifest["preprocess"])
-        for name, array, _ in parts
+        _prepare(name, array, tuple(shape), manifest["preprocess"]) for name, array, _ in parts
     ]
     names = [
         name if len(array) == 1 else f"{name}[{index}]"
         for (name, _, _), array in zip(parts, arrays, strict=True)
         for index in range(len(array))
     ]
-    return Batch(np.concatenate(arrays), names, np.concatenate([labels for *_, labels in parts]))
+    labels = [known for *_, known in parts if known is not None]
+    all_known = len(labels) == len(parts)
+    return Batch(np.concatenate(arrays), names, np.concatenate(labels) if all_known else None)
 
 
-_Part = tuple[str, NDArray[Any], NDArray[np.int64]]
+_Part = tuple[str, NDArray[Any], NDArray[np.int64] | None]
 
 
 def _read(source: str) -> list[_Part]:
@@ -101,17 +81,13 @@ def _read(source: str) -> list[_Part]:
         files = find_images(path)
         if not files:
             raise MissingFile(f"{path} holds no images; expected files ending in {SUFFIXES}")
-        return [_unlabelled(str(path / file), _decode(path / file)) for file in files]
+        return [(str(path / file), _decode(path / file), None) for file in files]
     if not path.is_file():
         raise MissingFile(
             f"there are no images at {source!r}; give an image, a folder of images, a .npy file, "
             f"or 'sample'"
         )
-    return [_unlabelled(source, _load_array(path) if path.suffix == ".npy" else _decode(path))]
-
-
-def _unlabelled(name: str, array: NDArray[Any]) -> _Part:
-    return name, array, np.full(len(array), -1, np.int64)
+    return [(source, _load_array(path) if path.suffix == ".npy" else _decode(path), None)]
 
 
 def _load_array(path: Path) -> NDArray[Any]:

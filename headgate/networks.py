@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headgate.device import Bundle
 from headgate.device.pictures import Preprocess, sample_images
+from headgate.device.tflite_file import SCHEMA, Description
 from headgate.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from headgate.device import Bundle
 
 VECTORS = 8
 SAMPLE_SHAPE = (3, 32, 32)
@@ -70,8 +71,7 @@ def find_network(
     Args:
         model: a shipped checkpoint, a ``.safetensors`` file or run's folder that ``headgate
             train`` wrote, or, with ``random_weights``, the name of an architecture.
-        random_weights: initialise the architecture ``model`` with seed 0. Good for timing,
-            useless for predictions, so never done unasked.
+        random_weights: from seed 0: good for timing, useless for predictions.
         method: gate the convolutions with this method; the gates are untrained.
         density: share of the channels that are active; 0.5, or what was trained, if None.
 
@@ -148,7 +148,6 @@ def convert_to_tflite(
         CompileError: it cannot be translated; UnsupportedOperator names what, gates for one.
     """
     from headgate.compile.export.tflite import convert, tool_versions
-    from headgate.device.tflite_file import SCHEMA, Description
     from headgate.train.macs import count_macs
 
     model = convert(network.module, network.example(), calibration)

@@ -1,8 +1,4 @@
-"""Rich without its markup: text reaches the screen as it is, with its brackets and colons.
-
-Nothing else makes a Rich console or progress bar, because both read ``[...]`` as markup unless
-they are told not to: ``pip install 'headgate[peers]'`` would lose its extra.
-"""
+"""Rich without its markup, which would swallow the brackets of ``headgate[peers]``."""
 
 from __future__ import annotations
 
@@ -16,13 +12,12 @@ FILE_WIDTH = 120
 
 
 def standard_output() -> Console:
-    """Made anew for each use, so that a redirected one is seen."""
+    """Made anew for each use, as :func:`standard_error` is, so that a redirected one is seen."""
     width = None if sys.stdout.isatty() else FILE_WIDTH
     return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
 def standard_error() -> Console:
-    """Made anew for each use, so that a redirected one is seen."""
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 

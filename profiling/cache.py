@@ -1,5 +1,3 @@
-"""Where what is made once for this machine is kept."""
-
 from __future__ import annotations
 
 import os

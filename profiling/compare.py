@@ -1,9 +1,4 @@
-"""Several bundles and peers, timed in turn on the same machine in the same run.
-
-Rounds interleave the contestants, and every round starts with another one, so that a machine that
-warms up or gets a neighbour slows all of them alike. Ratios are taken round by round and their
-median is reported. Everything runs in one process, on one thread, pinned to one CPU.
-"""
+"""Several bundles and peers, timed in turn: in one process, on one thread, pinned to one CPU."""
 
 from __future__ import annotations
 
@@ -29,11 +24,17 @@ from headgate.profiling.comparison import (
     agreement,
     choose,
 )
-from headgate.profiling.context import pinned, read_context, warnings_between
 from headgate.profiling.missing import derive
+from headgate.profiling.peers import peer_for_file
 from headgate.profiling.source import open_source
 from headgate.profiling.statistics import Ratio, ratio_of_rounds
-from headgate.profiling.timing import BURST_RUNS, time_in_turn
+from headgate.profiling.timing import (
+    BURST_RUNS,
+    pinned,
+    read_context,
+    time_in_turn,
+    warnings_between,
+)
 
 BUDGET_S = 10.0
 SAME_TOP1_OF_INTEGERS = 0.9
@@ -52,14 +53,13 @@ def compare(
     """Time several programs in turn on this machine.
 
     Args:
-        entries: Bundles, paths of bundles (``.hgb``), files prepared for a peer (``.tflite``,
-            ``.onnx``, ``.ncnn.param``), or :class:`Contestant` objects.
+        entries: Bundles, their paths (``.hgb``), a peer's files (``.tflite``, ``.onnx``,
+            ``.ncnn.param``), or :class:`Contestant` objects.
         images: Preprocessed input (N,C,H,W); the first bundle's test vectors when None.
         labels: True classes of the images (N,), for the accuracy on them.
         baseline: Name of the contestant that ratios refer to; the first dense bundle when None.
         accuracies: Test accuracy (0..1) by contestant name.
-        names: What to call the entries; after their files when None (``resnet8``, ``resnet8 on
-            LiteRT``).
+        names: What to call the entries; after their files when None.
         rounds: Timed rounds; as many as take about ten seconds per contestant when None.
 
     Raises:
@@ -110,8 +110,6 @@ def compare(
 
 def _contestant(entry: Any, name: str | None) -> tuple[Contestant, NDArray[np.float32] | None]:
     """The contestant behind an entry, and the test images it brings along, if any."""
-    from headgate.profiling.peers import peer_for_file
-
     if isinstance(entry, Contestant):
         return entry, None
     if isinstance(entry, (str, Path)) and (peer := peer_for_file(Path(entry))) is not None:
@@ -144,7 +142,6 @@ def _standing(
     times: Mapping[str, list[list[float]]],
     agreed: Mapping[str, Any],
 ) -> Standing:
-    """Of one contestant, by its executed MACs and everybody's times by round."""
     own, reference = (np.median(times[name], axis=1) for name in (one.name, base.name))
     speedup = ratio_of_rounds(reference / own)
     uncounted = NotMeasured("a peer counts no MACs")

@@ -28,15 +28,16 @@ CONVENTION = (
 
 @dataclass(frozen=True)
 class Contestant:
-    """One program to compare. Peers' MACs are known only for our ``.tflite`` files."""
+    """One program to compare."""
 
     name: str
     program: Any
-    """Has ``run``; on this machine ``time`` too, as :class:`headgate.profiling.timing.Timed`."""
+    """A :class:`headgate.profiling.timing.Timed`; on an emulated board it needs no ``time``."""
     kind: str
     """``dense``, ``gated`` or ``peer``."""
     sha256: str
     dense_macs: int | None = None
+    """Of peers known only for our ``.tflite`` files."""
     accuracy: float | None = None
     packages: tuple[str, ...] = ()
     quantized: bool = False
@@ -70,7 +71,7 @@ class Standing:
     """Against the baseline."""
     dense_macs: int | NotMeasured
     executed_macs: float | NotMeasured
-    """Executed, mean over the images."""
+    """Mean over the images."""
     arithmetic_speedup: float | NotMeasured
     """Baseline's dense MACs / executed MACs: what the clock could have given."""
     macs_saved: float | NotMeasured
@@ -123,11 +124,7 @@ def choose(contestants: Sequence[Contestant], name: str | None) -> Contestant:
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Make sure that no two are equal.
-
-    Raises:
-        UsageError: Two are.
-    """
+    """Raise a UsageError if two are equal."""
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UsageError(f"two contestants are called {twice!r}; give one file another name")

@@ -1,7 +1,4 @@
-"""Several bundles and ``.tflite`` files on one emulated board: outputs and instruction counts.
-
-The counterpart of :mod:`headgate.profiling.compare` where there is no clock to believe.
-"""
+"""Several bundles and ``.tflite`` files on one emulated board: outputs and instruction counts."""
 
 from __future__ import annotations
 
@@ -22,6 +19,7 @@ from headgate.errors import InputError, UsageError
 from headgate.profiling.comparison import Contestant, agreement, check_names, choose
 from headgate.profiling.instructions import Totals, count_instructions
 from headgate.profiling.missing import Result, derive, figure, unless_missing
+from headgate.profiling.peers.emulated import EmulatedLiteRT
 from headgate.profiling.source import open_source
 
 CONVENTION = (
@@ -85,9 +83,7 @@ def compare_counted(
     Args:
         files: Bundles (``.hgb``) for the board's target, and ``.tflite`` files.
         machine: Such as ``qemu:rpi4``.
-        images: Preprocessed input (N,C,H,W); the first bundle's test vectors when None.
-        labels: True classes of the images (N,), for the accuracy on them.
-        baseline: Name of the contestant that ratios refer to; the first dense bundle when None.
+        images, labels, baseline: As for :func:`headgate.profiling.compare`.
 
     Raises:
         UsageError: No files, two of the same name, an unknown baseline, a file of a peer that
@@ -136,8 +132,6 @@ def _name(path: Path) -> str:
 
 
 def _tflite(path: Path, name: str, machine: str) -> Contestant:
-    from headgate.profiling.peers.emulated import EmulatedLiteRT
-
     network = EmulatedLiteRT(path, machine)
     return Contestant(name, network, "peer", network.sha256, int(network.manifest["dense_macs"]))
 

@@ -21,7 +21,7 @@ SCHEMA = 4
 
 @dataclass(frozen=True)
 class Page(Result):
-    """What :func:`build_report` put together. Its JSON stands beside the page."""
+    """What :func:`build_report` put together; its JSON stands beside the page."""
 
     schema: int
     title: str
@@ -48,9 +48,8 @@ def build_report(
 
     Args:
         title: Headline of the page.
-        comparison: Contestants timed in turn; the verdict table.
-        profiles: What ``profile`` or the agent measured, here, emulated or on boards; variants
-            of one network on one machine are held against the dense one.
+        comparison: Contestants timed in turn.
+        profiles: What ``profile`` or the agent measured, here, emulated or on boards.
         efforts: Work per image of the dynamic networks.
         methods: Rows of the table of methods.
         instructions: Counts by network, beside those that the profiles have.
@@ -59,19 +58,17 @@ def build_report(
     Raises:
         InputError: A profile is given twice.
     """
-    seen: list[Report] = []
-    for report in profiles:
-        if report in seen:
+    for index, report in enumerate(profiles):
+        if report in profiles[:index]:
             raise InputError(
                 f"the report on {report.bundle.name} of {report.context.before.taken_utc} is "
                 "given twice; leave one out"
             )
-        seen.append(report)
     return Page(
         schema=SCHEMA,
         title=title,
         comparison=comparison,
-        reports=seen,
+        reports=list(profiles),
         efforts=list(efforts),
         methods=list(methods),
         instructions=dict(instructions or {}),
@@ -83,8 +80,7 @@ def read_page(path: Path) -> Page | Report:
     """What a page's JSON, or a report of the agent, holds.
 
     Raises:
-        MissingFile: There is no such file.
-        InputError: It cannot be read, is of another version, or altered.
+        MissingFile, InputError: It is not there, cannot be read, or is of another version.
         DeviceError: A report in it is no report of the agent's.
     """
     try:

@@ -1,13 +1,8 @@
-"""What a network spends on each image, and whether it spends more on hard ones.
-
-How hard an image is is asked of the dense network: its loss where the class is known, and its
-confidence (the largest softmax output). Correlations are Spearman's, because neither loss nor
-MACs are anything like normal.
-"""
+"""What a network spends on each image, and whether it spends more on hard ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,12 +38,12 @@ class LayerActivity:
 
 @dataclass(frozen=True)
 class Hardness:
-    """Executed MACs against how hard the dense network finds an image."""
+    """Executed MACs against how hard the dense network finds an image; Spearman's correlations."""
 
     loss_correlation: float | NotMeasured
-    """Spearman's, of MACs and the dense network's cross-entropy."""
+    """With its cross-entropy."""
     confidence_correlation: float | NotMeasured
-    """Spearman's, of MACs and the dense network's largest softmax output."""
+    """With its largest softmax output."""
     macs_by_hardness: list[float]
     """Mean MACs in tenths of the images, from the easiest for the dense network on."""
     measure: str
@@ -57,8 +52,6 @@ class Hardness:
 
 @dataclass(frozen=True)
 class Effort(Result):
-    """What :func:`measure_effort` found out."""
-
     name: str
     images: int
     dense_macs: int
@@ -138,26 +131,15 @@ def measure_efforts(
     sources: Mapping[str, Source],
     images: NDArray[np.float32],
     labels: NDArray[np.integer[Any]] | None = None,
-    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Effort]:
-    """:func:`measure_effort` of several bundles for the same input; the first dense one is asked
-    how hard the images are.
-
-    Args:
-        sources: The bundles by what to call them.
-        images: Preprocessed, (N,C,H,W).
-        labels: True classes (N,).
-        say: Called with a line before each.
-    """
+    """:func:`measure_effort` of several bundles by name; the first dense one says what is hard."""
     dense = next((one for one in sources.values() if not one.manifest["gates"]), None)
     reference = None if dense is None else dense.program.scores(images)
     pixels = None
     for one in sources.values():
         pixels = pictures_of(images, one.manifest["preprocess"]) if pixels is None else pixels
-    found = {}
-    for name, source in sources.items():
-        say(f"counting the work of {name} on {len(images)} images")
-        found[name] = measure_effort(
+    return {
+        name: measure_effort(
             name,
             source.program,
             images,
@@ -166,7 +148,8 @@ def measure_efforts(
             pixels=pixels,
             classes=source.manifest["classes"],
         )
-    return found
+        for name, source in sources.items()
+    }
 
 
 def _histogram(macs: NDArray[np.int64]) -> tuple[list[float], list[int]]:
@@ -217,23 +200,23 @@ def _hardness(
         return NotMeasured(f"{len(macs)} images are too few")
     shares = _softmax(np.asarray(reference, np.float64).reshape(len(macs), -1))
     confidence = shares.max(axis=1)
-    by_confidence = rank_correlation(macs, confidence)
     if labels is None:
         loss_correlation: float | NotMeasured = NotMeasured("the images came without labels")
         order, measure = 1 - confidence, "lack of confidence"
     else:
         right = shares[np.arange(len(macs)), labels]
         order, measure = -np.log(np.maximum(right, np.finfo(np.float64).tiny)), "loss"
-        loss_correlation = _correlation(rank_correlation(macs, order))
+        loss_correlation = _correlation(macs, order)
     return Hardness(
         loss_correlation=loss_correlation,
-        confidence_correlation=_correlation(by_confidence),
+        confidence_correlation=_correlation(macs, confidence),
         macs_by_hardness=[float(macs[group].mean()) for group in _groups(order)],
         measure=measure,
     )
 
 
-def _correlation(value: float | None) -> float | NotMeasured:
+def _correlation(macs: NDArray[np.int64], other: NDArray[np.float64]) -> float | NotMeasured:
+    value = rank_correlation(macs, other)
     return NotMeasured("the dense network rates all images alike") if value is None else value
 
 

@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headgate.errors import InputError
-
 SHOWN = 8
 LARGEST = 96  # pixels on a side; larger pictures are thinned
 
 
 @dataclass(frozen=True)
 class Example:
-    """One image and what was spent on it."""
+    """One image and what was spent on it; ``picture`` is a data URI."""
 
     index: int
     macs: int
@@ -27,7 +25,6 @@ class Example:
     label: str | None
     """True class, None where it is not known."""
     picture: str
-    """A data URI."""
 
 
 def pick_examples(
@@ -61,8 +58,7 @@ def pick_examples(
 def pictures_of(
     images: NDArray[np.float32], preprocess: Mapping[str, Sequence[float]] | None
 ) -> NDArray[np.uint8] | None:
-    """Preprocessed images (N,C,H,W) back as pixels (N,H,W,C); None where no preprocessing is known
-    or the images have no one or three channels."""
+    """Preprocessed images (N,C,H,W) back as pixels (N,H,W,C); None where that cannot be done."""
     if preprocess is None or images.shape[1] not in (1, 3):
         return None
     mean, std = (np.asarray(preprocess[key], np.float32) for key in ("mean", "std"))
@@ -74,17 +70,9 @@ def pictures_of(
 
 
 def data_uri(pixels: NDArray[np.uint8]) -> str:
-    """A picture (H, W, 3) or (H, W, 1) as ``data:image/png;base64,...``, 96 pixels a side at most.
-
-    Raises:
-        InputError: Another type or shape.
-    """
+    """A picture (H, W, 3) or (H, W, 1) as a PNG's data URI, 96 pixels a side at most."""
     from PIL import Image  # only where pictures are shown
 
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
-        raise InputError(
-            f"a picture is uint8 (H, W, 3) or (H, W, 1), not {pixels.dtype} {pixels.shape}"
-        )
     step = -(-max(pixels.shape[:2]) // LARGEST)
     thinned = pixels[::step, ::step]
     data = io.BytesIO()

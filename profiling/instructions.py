@@ -1,9 +1,4 @@
-"""Executed instructions per inference, counted exactly under QEMU user mode.
-
-A regression measure, not a time: emulation says nothing about a device's clock. The static runner
-is executed with one, two and three repeats, under an empty environment and at fixed addresses;
-differences between them leave start-up out, and equal differences prove that the count repeats.
-"""
+"""Executed instructions per inference, counted exactly under QEMU user mode."""
 
 from __future__ import annotations
 
@@ -45,7 +40,6 @@ def count_instructions(
     Args:
         bundle: A bundle for an aarch64 target, or its path.
         image: One preprocessed input (1,C,H,W); the first test vector when None.
-        machine: The emulated machine; its CPU rejects instructions the real one lacks.
 
     Raises:
         ToolMissing: QEMU or its plugin support is not there.
@@ -74,14 +68,11 @@ def count_instructions(
             emulator, lambda n: Request(repeat=n).command("./runner", "weights"), folder, {}
         )
     return InstructionCount(
-        instructions=totals.instructions,
-        start_up=totals.start_up,
+        **vars(totals),
         executed_macs=executed_macs,
         dense_macs=definitions.dense_macs(opened.manifest["layers"]),
-        exact=totals.exact,
         machine=machine,
         cpu=emulator[emulator.index("-cpu") + 1],
-        tool=totals.tool,
     )
 
 
@@ -89,22 +80,12 @@ def count_instructions(
 class Totals:
     """What whole runs of a program with one, two and three repeats tell of one repeat."""
 
-    first: int
-    """Instructions that the second repeat added; ``second`` those of the third."""
-    second: int
+    instructions: int
+    """Those that the third repeat added; ``exact`` if the second added as many."""
+    exact: bool
     start_up: int
     """Instructions of everything but the repeats."""
     tool: str
-
-    @property
-    def instructions(self) -> int:
-        """Of one repeat."""
-        return self.second
-
-    @property
-    def exact(self) -> bool:
-        """The two differences agree to the last instruction."""
-        return self.first == self.second
 
 
 def count_totals(
@@ -122,22 +103,17 @@ def count_totals(
         environment: All of it: its size changes how many instructions are executed.
 
     Raises:
-        ToolMissing: QEMU or its plugin support is not there.
-        DeviceError: The program failed under QEMU.
+        ToolMissing, DeviceError: As :func:`count_instructions`.
     """
     counting = [*emulator, "-plugin", str(build_plugin()), "-d", "plugin", "-D", "log"]
     totals = [_run([*counting, *program(n)], folder, environment) for n in (1, 2, 3)]
     first, second = np.diff(totals)
-    return Totals(int(first), int(second), int(totals[0] - second), _version(emulator[0]))
+    start_up = int(totals[0] - second)
+    return Totals(int(second), bool(first == second), start_up, _version(emulator[0]))
 
 
 def build_plugin() -> Path:
-    """The counting plugin, compiled for this machine once and kept in the user's cache.
-
-    Raises:
-        ToolMissing: ziglang is not installed.
-        DeviceError: The plugin does not compile.
-    """
+    """The counting plugin, compiled for this machine once and kept in the user's cache."""
     source = files("headgate.profiling").joinpath("qemu/count.c").read_bytes()
     digest = hashlib.sha256(source).hexdigest()[:16]
     cache = cache_folder()
@@ -154,14 +130,12 @@ def build_plugin() -> Path:
         if "No module named ziglang" in done.stderr:
             raise ToolMissing("ziglang is not installed; pip install 'headgate[compile]'")
         if done.returncode != 0 or not built.is_file():
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise DeviceError(f"the QEMU plugin did not compile: {last}")
+            raise DeviceError(f"the QEMU plugin did not compile: {_last_line(done.stderr.strip())}")
         built.replace(plugin)
     return plugin
 
 
 def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
-    """Instructions of a whole run."""
     libc = ctypes.CDLL(None)
     try:
         done = subprocess.run(

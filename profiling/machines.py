@@ -1,10 +1,4 @@
-"""Which reports belong side by side, and the ratios between them.
-
-Two networks are variants of one if their layers with arithmetic have the same names: gating and
-pruning keep them. Of the variants without gates, the one with the most MACs is the dense network,
-the others were pruned for good. The dense one on the same board and threads is what ratios are
-against; they are of separate runs, unlike those of ``headgate compare``.
-"""
+"""Which reports belong side by side, and the ratios between them (profiling/README.md)."""
 
 from __future__ import annotations
 
@@ -43,7 +37,6 @@ class Entry:
 
     @property
     def latency(self) -> Latency | NotMeasured:
-        """Times and arithmetic."""
         return self.report.latency
 
     @property
@@ -52,7 +45,6 @@ class Entry:
 
     @property
     def latency_us(self) -> Summary | NotMeasured:
-        """Of the runs that only took times."""
         return figure(self.latency, "latency_us")
 
     @property
@@ -66,7 +58,7 @@ class Entry:
 
     @property
     def executed_macs(self) -> float | NotMeasured:
-        """Executed, mean over the inputs."""
+        """Mean over the inputs."""
         if isinstance(self.latency, NotMeasured):
             return NotMeasured("MACs are known from latency runs only")
         return self.latency.mean_macs
@@ -158,7 +150,7 @@ def _energy_ratio(own: Energy, base: Energy) -> Ratio | NotMeasured:
 
 @dataclass(eq=False)
 class Board:
-    """One board, and the reports that came from it."""
+    """One machine, and the reports that came from it."""
 
     title: str
     entries: list[Entry] = field(default_factory=list)
@@ -174,11 +166,7 @@ class Board:
 
 
 def boards_of(reports: Sequence[Report]) -> list[Board]:
-    """Boards in the order of their first report.
-
-    Boards of one model often have the host name that their system came with: what tells such
-    apart is their own identity, and of reports without one the name they were measured by.
-    """
+    """Boards in the order of their first report."""
     boards: dict[tuple[str, str, str], Board] = {}
     for report in reports:
         host = report.context.before.hostname
@@ -193,6 +181,7 @@ def boards_of(reports: Sequence[Report]) -> list[Board]:
 
 
 def _identity(report: Report) -> str:
+    """What tells boards of one model and host name apart."""
     identity, name = report.context.before.board_id, report.machine or ""
     if name.startswith(EMULATED):
         return name

@@ -30,7 +30,7 @@ def unless_missing(
 
 
 def derive(function: Callable[..., Value], *values: Any) -> Value | NotMeasured:
-    """``function`` of the values; the first that was not measured, where one was not."""
+    """``function`` of the values; the first that was not measured, if there is one."""
     for value in values:
         if isinstance(value, NotMeasured):
             return value

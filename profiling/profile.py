@@ -1,8 +1,4 @@
-"""One bundle on one machine: where the time goes, and what the gates left out.
-
-The agent measures everywhere: on boards, on this machine, and under an emulator, which has no
-time to tell: there it counts MACs and active channels, and QEMU counts instructions.
-"""
+"""One bundle on one machine, measured by the agent; under an emulator QEMU counts, too."""
 
 from __future__ import annotations
 
@@ -24,7 +20,7 @@ from headgate.profiling.instructions import count_instructions
 from headgate.profiling.missing import unless_missing
 
 BUDGET_S = 2.0
-"""On this machine, where somebody waits: for times of the whole, and again for the layers."""
+"""On this machine, where somebody waits: for the whole, and again for the layers."""
 
 
 def profile(
@@ -41,7 +37,6 @@ def profile(
         machine: ``host``, an emulated one such as ``qemu:rpi4``, or a board.
         images: Preprocessed input (N,C,H,W); the bundle's own test vectors when None.
         repeat: Timed rounds over the images; some that take about four seconds when None.
-        threads: How many share the work of each layer.
 
     Raises:
         BundleError: The bundle is damaged or made for another machine.

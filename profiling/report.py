@@ -1,8 +1,4 @@
-"""A measurement as one self-contained page, with the same data as JSON and CSV.
-
-The page is a function of the JSON: rendering it again gives the same bytes. It has no script and
-refers to no other file, so it opens anywhere.
-"""
+"""A page without scripts or links, a function of its data, which stands beside it."""
 
 from __future__ import annotations
 
@@ -52,7 +48,6 @@ def write_report(path: str | Path, page: Page) -> list[Path]:
 
 
 def render_html(page: Page) -> str:
-    """The page."""
     return f"{_environment().get_template('report.html.j2').render(build_view(page))}\n"
 
 

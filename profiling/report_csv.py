@@ -17,12 +17,47 @@ from headgate.profiling.machines import Entry, boards_of
 from headgate.profiling.missing import figure
 
 Line = Sequence[Any] | Mapping[str, Any]
-_RUN = (
-    "machine,network,kind,timed,threads,valid,invalid_because,taken_utc,runs,median_us,low_us,"
-    "high_us,p90_us,p95_us,p99_us,speedup,dense_macs,executed_macs,arithmetic_speedup,macs_saved,"
-    "time_saved,realised,accuracy,top1_agreement,sensor,scope,idle_mw,power_mw,energy_mj,"
-    "net_energy_mj,energy_delay_mj_ms,energy_ratio,outputs_passed,max_error,bundle_sha256,"
-    "model_sha256"
+# A column of the first table: where it lies in a standing, and in an entry.
+_RUN = {
+    "machine": ("", ""),
+    "network": ("name", "name"),
+    "kind": ("kind", "kind"),
+    "timed": ("", ""),
+    "threads": ("", "threads"),
+    "valid": ("", "report.valid"),
+    "invalid_because": ("", ""),
+    "taken_utc": ("", "report.context.before.taken_utc"),
+    "runs": ("latency_us.count", "latency_us.count"),
+    "median_us": ("latency_us.middle.value", "latency_us.middle.value"),
+    "low_us": ("latency_us.middle.low", "latency_us.middle.low"),
+    "high_us": ("latency_us.middle.high", "latency_us.middle.high"),
+    "p90_us": ("latency_us.percentiles.p90.value", "latency_us.percentiles.p90.value"),
+    "p95_us": ("latency_us.percentiles.p95.value", "latency_us.percentiles.p95.value"),
+    "p99_us": ("latency_us.percentiles.p99.value", "latency_us.percentiles.p99.value"),
+    "speedup": ("speedup.median", "speedup.median"),
+    "dense_macs": ("dense_macs", "dense_macs"),
+    "executed_macs": ("executed_macs", "executed_macs"),
+    "arithmetic_speedup": ("arithmetic_speedup", ""),
+    "macs_saved": ("macs_saved", "macs_saved"),
+    "time_saved": ("time_saved", ""),
+    "realised": ("realised.median", "realised"),
+    "accuracy": ("accuracy", ""),
+    "top1_agreement": ("top1_agreement", ""),
+    "sensor": ("", "energy.sensor"),
+    "scope": ("", "energy.scope"),
+    "idle_mw": ("", "energy.idle.average_power_mw"),
+    "power_mw": ("", "energy.average_power_mw"),
+    "energy_mj": ("", "energy.energy_per_inference_mj"),
+    "net_energy_mj": ("", "energy.net_energy_per_inference_mj"),
+    "energy_delay_mj_ms": ("", "energy.energy_delay_mj_ms"),
+    "energy_ratio": ("", "energy_ratio.median"),
+    "outputs_passed": ("", "report.outputs.passed"),
+    "max_error": ("", "report.outputs.max_error"),
+    "bundle_sha256": ("sha256", "report.bundle.sha256"),
+    "model_sha256": ("", "report.bundle.model_sha256"),
+}
+_OF_STANDING, _OF_ENTRY = (
+    {column: paths[side] for column, paths in _RUN.items() if paths[side]} for side in (0, 1)
 )
 _LAYER = (
     "machine,network,kind,threads,layer,operator,is_gate,input,median_us,dense_macs,executed_macs,"
@@ -37,55 +72,12 @@ _METHOD = (
     "name,network,method,program,accuracy,accuracy_images,dense_macs,counted_macs,mean_macs,"
     "p95_macs,max_macs,fewer,median_us,low_us,high_us,speedup,realised,weights_bytes,file_bytes"
 )
-# Where a column's value lies in what a line is about.
-_MIDDLE = {
+# Where columns lie that a row of the table of methods has under another name.
+_OF_METHOD = {
     "median_us": "latency_us.middle.value",
     "low_us": "latency_us.middle.low",
     "high_us": "latency_us.middle.high",
     "speedup": "speedup.median",
-}
-_OF_BOTH = {
-    **_MIDDLE,
-    "network": "name",
-    "kind": "kind",
-    "runs": "latency_us.count",
-    "p90_us": "latency_us.percentiles.p90.value",
-    "p95_us": "latency_us.percentiles.p95.value",
-    "p99_us": "latency_us.percentiles.p99.value",
-    "dense_macs": "dense_macs",
-    "executed_macs": "executed_macs",
-    "macs_saved": "macs_saved",
-}
-_OF_STANDING = {
-    **_OF_BOTH,
-    "arithmetic_speedup": "arithmetic_speedup",
-    "time_saved": "time_saved",
-    "realised": "realised.median",
-    "accuracy": "accuracy",
-    "top1_agreement": "top1_agreement",
-    "bundle_sha256": "sha256",
-}
-_OF_ENTRY = {
-    **_OF_BOTH,
-    "threads": "threads",
-    "valid": "report.valid",
-    "taken_utc": "report.context.before.taken_utc",
-    "realised": "realised",
-    "sensor": "energy.sensor",
-    "scope": "energy.scope",
-    "idle_mw": "energy.idle.average_power_mw",
-    "power_mw": "energy.average_power_mw",
-    "energy_mj": "energy.energy_per_inference_mj",
-    "net_energy_mj": "energy.net_energy_per_inference_mj",
-    "energy_delay_mj_ms": "energy.energy_delay_mj_ms",
-    "energy_ratio": "energy_ratio.median",
-    "outputs_passed": "report.outputs.passed",
-    "max_error": "report.outputs.max_error",
-    "bundle_sha256": "report.bundle.sha256",
-    "model_sha256": "report.bundle.model_sha256",
-}
-_OF_METHOD = {
-    **_MIDDLE,
     "mean_macs": "macs.mean",
     "p95_macs": "macs.p95",
     "max_macs": "macs.maximum",
@@ -93,11 +85,11 @@ _OF_METHOD = {
 
 
 def csv_tables(page: Page) -> dict[str, str]:
-    """The tables by what is added to the report's name; each only if it has lines, but the first
-    two."""
+    """By what is added to the report's name; all but the first two only if they have lines."""
     entries = [(board.title, one) for board in boards_of(page.reports) for one in board.entries]
+    runs = [*_in_turn(page.comparison), *(_alone(*one) for one in entries)]
     tables = {
-        "": render_csv(_RUN, [*_in_turn(page.comparison), *(_alone(*one) for one in entries)]),
+        "": render_csv(",".join(_RUN), runs),
         "-layers": render_csv(_LAYER, [line for one in entries for line in _layers(*one)]),
     }
     powered = [
@@ -123,7 +115,6 @@ def _values(about: Any, paths: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _in_turn(comparison: Comparison | None) -> Iterable[Line]:
-    """Programs that were timed in turn."""
     if comparison is None:
         return
     known = {"machine": comparison.machine, "timed": "in turn", "threads": 1}
@@ -133,7 +124,6 @@ def _in_turn(comparison: Comparison | None) -> Iterable[Line]:
 
 
 def _alone(title: str, entry: Entry) -> Line:
-    """A network that was measured by itself."""
     why = "; ".join(entry.report.invalid_because)
     known = {"machine": title, "timed": "alone", "invalid_because": why}
     return known | _values(entry, _OF_ENTRY)
@@ -157,7 +147,7 @@ def _layers(title: str, entry: Entry) -> Iterable[Line]:
 
 
 def _macs(page: Page) -> str:
-    """The histogram of executed MACs of every dynamic network: one line per column."""
+    """The histogram of executed MACs of every dynamic network."""
     rows = [
         [one.name, low, high, count]
         for one in page.efforts
@@ -167,7 +157,7 @@ def _macs(page: Page) -> str:
 
 
 def _density(page: Page) -> str:
-    """One line per gated layer of every dynamic network; tenths are shares of all channels."""
+    """A line per gated layer of every dynamic network; tenths are shares of all channels."""
     tenths = [f"tenth_{index}" for index in range(1, GROUPS + 1)]
     header = ",".join(["network,layer,gate,channels,min,mean,p95,max", *tenths])
     rows = []

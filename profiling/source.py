@@ -20,11 +20,10 @@ from headgate.errors import UsageError
 
 @dataclass(frozen=True)
 class Source:
-    """A loaded bundle and what a report says about it."""
+    """A loaded bundle; ``sha256`` is of its file, which an unsaved one would have, too."""
 
     name: str
     sha256: str
-    """Of the bundle's file; bundles are deterministic, so an unsaved one has it too."""
     program: Program
 
     @property
@@ -35,15 +34,6 @@ class Source:
     def manifest(self) -> Mapping[str, Any]:
         return self.program.bundle.manifest
 
-    @property
-    def machine(self) -> str:
-        return self.program.machine
-
-    @property
-    def emulated(self) -> bool:
-        """Whether the machine is an emulator, whose clock means nothing."""
-        return self.machine.startswith("qemu:")
-
     def vectors(self) -> NDArray[np.float32]:
         """The bundle's test inputs, (N,C,H,W)."""
         inputs, _ = self.bundle.vectors()
@@ -51,7 +41,7 @@ class Source:
 
 
 def open_source(bundle: Bundle | str | Path, machine: str = "host", threads: int = 1) -> Source:
-    """Open a bundle or its file and load it onto ``machine``, for so many threads.
+    """Open a bundle or its file and load it onto ``machine``.
 
     Raises:
         MissingFile: There is no such file.

@@ -1,7 +1,4 @@
-"""Ratios with their intervals, and what a quantity is over images.
-
-Series of times are summarised by the agent (``device/agent/percentiles.py``), here too.
-"""
+"""Ratios with their intervals, and what a quantity is over images."""
 
 from __future__ import annotations
 
@@ -24,23 +21,19 @@ class Ratio:
 
 
 def ratio_of_rounds(ratios: Sequence[float] | NDArray[np.floating]) -> Ratio:
-    """Of ratios taken round by round: drift of the machine cancels within each.
-
-    Ratios of rounds do not resemble each other as runs do, so the interval is the one between two
-    order statistics, which needs no distribution.
-    """
+    """Of ratios taken round by round, with the interval between two order statistics."""
     middle = summarize([[float(one) for one in ratios]]).middle
     return Ratio(middle.value, middle.low, middle.high)
 
 
 def ratio_of_medians(base: Percentile, own: Percentile) -> Ratio:
-    """Of medians of separate runs; the interval takes the far ends of both."""
+    """Of medians of separate runs; the interval takes the far ends of both intervals."""
     return Ratio(base.value / own.value, base.low / own.high, base.high / own.low)
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """What a quantity is over images: where it lies and how bad it gets."""
+    """What a quantity is over images."""
 
     minimum: float
     mean: float
@@ -49,12 +42,7 @@ class Distribution:
 
 
 def distribution(values: Sequence[float] | NDArray[np.number]) -> Distribution:
-    """Describe a quantity over images.
-
-    Raises:
-        ValueError: There are no values, or one is not finite.
-    """
-    series = _checked(values)
+    series = np.asarray(values, dtype=np.float64)
     return Distribution(
         minimum=float(series.min()),
         mean=float(series.mean()),
@@ -66,29 +54,19 @@ def distribution(values: Sequence[float] | NDArray[np.number]) -> Distribution:
 def rank_correlation(
     first: Sequence[float] | NDArray[np.number], second: Sequence[float] | NDArray[np.number]
 ) -> float | None:
-    """Spearman's rank correlation in -1..1, ties at their mean rank; None if one is constant.
-
-    Raises:
-        ValueError: The series are empty or a value is not finite.
-    """
-    one, other = _ranks(_checked(first)), _ranks(_checked(second))
+    """Spearman's, in -1..1, ties at their mean rank; None if one of the two is constant."""
+    one, other = _ranks(first), _ranks(second)
     spread = float(one.std() * other.std())
     if spread == 0:
         return None
     return float(((one - one.mean()) * (other - other.mean())).mean()) / spread
 
 
-def _ranks(series: NDArray[np.float64]) -> NDArray[np.float64]:
+def _ranks(values: Sequence[float] | NDArray[np.number]) -> NDArray[np.float64]:
+    series = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(series).all():
+        raise ValueError("values to rank are not all finite")
     _, group, sizes = np.unique(series, return_inverse=True, return_counts=True)
     last = np.cumsum(sizes)
     mean_ranks: NDArray[np.float64] = last - (sizes - 1) / 2
     return mean_ranks[group]
-
-
-def _checked(values: Sequence[float] | NDArray[np.number]) -> NDArray[np.float64]:
-    series = np.asarray(values, dtype=np.float64).ravel()
-    if series.size == 0:
-        raise ValueError("no values to summarize")
-    if not np.isfinite(series).all():
-        raise ValueError("values to summarize are not all finite")
-    return series

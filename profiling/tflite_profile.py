@@ -13,17 +13,14 @@ from headgate.device.agent.context import Context
 from headgate.device.agent.latency import EMULATED
 from headgate.device.agent.percentiles import Summary, summarize
 from headgate.device.agent.report import NOT_COUNTED
-from headgate.profiling.context import pinned, read_context, warnings_between
 from headgate.profiling.missing import Result, figure, unless_missing
 from headgate.profiling.peers import LiteRT, open_tflite
 from headgate.profiling.profile import BUDGET_S
-from headgate.profiling.timing import time_in_turn
+from headgate.profiling.timing import pinned, read_context, time_in_turn, warnings_between
 
 
 @dataclass(frozen=True)
 class TFLiteProfile(Result):
-    """What :func:`profile_tflite` found out."""
-
     name: str
     machine: str
     sha256: str
@@ -53,8 +50,7 @@ def profile_tflite(
         machine: ``host``, where it is timed, or an emulated board such as ``qemu:rpi4``, where
             instructions are counted.
         images: Preprocessed input (N,C,H,W); one random image when None.
-        repeat: Timed rounds over the images, three runs each; as many as take about two
-            seconds when None.
+        repeat: Timed rounds over the images; as many as take about two seconds when None.
 
     Raises:
         HeadgateError: As :func:`headgate.profiling.peers.open_tflite`.

@@ -1,24 +1,28 @@
-"""What can be timed, and how runs are taken: in bursts, one program after the other.
-
-Every contestant, ours or a peer, answers ``time(array, repeat, warmup)`` with one latency in
-microseconds per run. A burst discards its own first runs, so that what ran before it on the CPU
-leaves no trace in the numbers.
-"""
+"""How programs are timed in this process: in bursts, one after the other, on one CPU."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import importlib.metadata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-BURST_WARMUP = 1
+from headgate.device.agent import context as agent
+from headgate.device.agent import cpus as agent_cpus
+from headgate.device.agent.absent import NotMeasured
+from headgate.device.agent.context import Context, context_warnings, invalid_reasons
+from headgate.device.agent.system import System
+
+BURST_WARMUP = 1  # so that what ran before leaves no trace in the numbers
 BURST_RUNS = 3
 
 
 class Timed(Protocol):
-    """Anything with a clock around its inference."""
+    """Anything with a clock around its inference: ``time`` has microseconds, one for each run."""
 
     def run(self, array: NDArray[np.float32]) -> NDArray[np.float32]: ...
 
@@ -26,7 +30,7 @@ class Timed(Protocol):
 
 
 def time_burst(program: Timed, image: NDArray[np.float32], runs: int) -> NDArray[np.float64]:
-    """Latencies in microseconds of ``runs`` inferences of one image (1,C,H,W), after a warm-up."""
+    """Latencies in microseconds of one image (1,C,H,W), after a warm-up."""
     latencies = program.time(image, repeat=runs, warmup=BURST_WARMUP)
     return np.asarray(latencies, dtype=np.float64).ravel()
 
@@ -36,8 +40,7 @@ def time_in_turn(
 ) -> list[list[list[float]]]:
     """Latencies in microseconds: of each program by rounds, in each a burst for every image.
 
-    Every round starts with another program. Where their number is not given, as many rounds are
-    run as fit ``budget_s`` for each program.
+    Every round starts with another program. As many as fit ``budget_s`` for each if None.
     """
     singles = [images[index : index + 1] for index in range(len(images))]
     if rounds is None:
@@ -56,3 +59,26 @@ def fitting_rounds(latency_us: float, runs_per_round: int, budget_s: float) -> i
     """Rounds that fit the time budget, at least 5 and at most 200."""
     round_s = max(latency_us, 1.0) * 1e-6 * (runs_per_round + BURST_WARMUP)
     return int(min(200, max(5, budget_s / round_s)))
+
+
+def read_context(packages: Iterable[str] = ()) -> Context:
+    """This machine now, with the versions of headgate, NumPy and ``packages``."""
+    versions = {}
+    for package in ("headgate", "numpy", *packages):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return dataclasses.replace(agent.read_context(System()), versions=versions)
+
+
+def warnings_between(before: Context, after: Context) -> list[str]:
+    """What makes the figures of runs between the two less certain, or spoils them."""
+    spoilt = invalid_reasons(before, after, NotMeasured("nobody watched"))
+    return [*spoilt, *context_warnings(before, after)]
+
+
+@contextmanager
+def pinned() -> Iterator[list[int]]:
+    """Keep this process on one CPU, which is yielded; on none where the system cannot do that."""
+    cpus = agent_cpus.choose_cpus(1)
+    with agent_cpus.pinned(cpus):
+        yield sorted(cpus)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from headgate.device.agent.absent import NotMeasured, to_json
-from headgate.device.agent.check import Check
+from headgate.device.agent.bundle import Check
 from headgate.device.agent.context import context_warnings, invalid_reasons, read_context
 from headgate.device.agent.energy import Burst, Energy, measure_energy
 from headgate.device.agent.latency import Latency, LayerTime

@@ -30,6 +30,5 @@ class Average:
                 self.tensors[name].copy_(tensor)
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Replaces the average by saved tensors of the same names."""
         for name, tensor in self.tensors.items():
             tensor.copy_(tensors[name])

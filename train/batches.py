@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 
 import numpy as np
 import torch
@@ -17,14 +18,13 @@ from headgate.train.recipe import Recipe
 
 
 class Batches:
-    """One process's share of every batch; each batch can be made without those before it.
+    """One process's share of every batch.
 
-    Order and augmentation come from seeds that are a function of (seed, epoch, batch, process), so
-    there is no generator whose state would have to be saved.
+    Order and augmentation are a function of (seed, epoch, batch, process) alone, so there is no
+    generator whose state would have to be saved.
 
     Attributes:
-        count: batches an epoch. The images at the end of an epoch's order that would not fill a
-            batch are left out of that epoch.
+        count: full batches an epoch; the images left over are left out of it.
 
     Raises:
         RecipeError: a batch that cannot be split over the processes, or is more than all images.
@@ -45,13 +45,7 @@ class Batches:
         self.count = images // recipe.batch_size
         self.share = recipe.batch_size // processes
         self.augment = Augmentation(
-            crop_padding=recipe.crop_padding,
-            flip=recipe.flip,
-            cutout=recipe.cutout,
-            brightness=recipe.brightness,
-            contrast=recipe.contrast,
-            saturation=recipe.saturation,
-            hue=recipe.hue,
+            **{option.name: getattr(recipe, option.name) for option in fields(Augmentation)}
         )
         self.generator = torch.Generator(problem.train_images.device)
 

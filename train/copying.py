@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.utils.parametrize import is_parametrized
 
-from headgate.errors import ModelError
+from headgate.errors import ModelError, first_line
 
 WRAPPERS: tuple[tuple[type[nn.Module], str], ...] = (
     (nn.DataParallel, "pass its .module"),
@@ -21,22 +22,13 @@ WRAPPERS: tuple[tuple[type[nn.Module], str], ...] = (
     (torch.jit.ScriptModule, "pass the network it was made from"),
 )
 
-HOOKS = {
-    "_forward_hooks": "forward",
-    "_forward_pre_hooks": "forward pre",
-    "_backward_hooks": "backward",
-    "_backward_pre_hooks": "backward pre",
-}
+HOOKS = ("forward", "forward_pre", "backward", "backward_pre")
 
 _OF_A_CACHE = ("cache_clear", "cache_info")
 
 
 def copied(module: nn.Module) -> nn.Module:
-    """A deep copy, without the autograd graph that tensors in it may belong to.
-
-    Raises:
-        ModelError: ``module`` or a part of it is a wrapper around a network, or cannot be copied.
-    """
+    """A deep copy; a ModelError if a part of ``module`` is a wrapper, or cannot be copied."""
     for path, part in module.named_modules():
         if (reason := _not_to_copy(part)) is not None:
             where = f"its module {path!r}" if path else "it"
@@ -61,12 +53,6 @@ def deep_copy(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module, made)
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, or the error's name where it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
 def _not_to_copy(part: nn.Module) -> str | None:
     for wrapper, way_out in WRAPPERS:
         if isinstance(part, wrapper):
@@ -76,29 +62,40 @@ def _not_to_copy(part: nn.Module) -> str | None:
     return None
 
 
-def has_hooks(part: nn.Module) -> bool:
-    """Whether something else runs when ``part`` does."""
-    return any(getattr(part, attribute) for attribute in HOOKS)
+def hooks_of(part: nn.Module) -> str:
+    """What else runs when ``part`` does, in words; empty if nothing does."""
+    kinds = [kind for kind in HOOKS if getattr(part, f"_{kind}_hooks")]
+    return " and ".join(f"a {kind.replace('_', ' ')} hook" for kind in kinds)
 
 
-def without_hooks(module: nn.Module) -> dict[nn.Module, list[str]]:
-    """Takes the hooks off all modules, in place: which had some, and of which kinds."""
-    found: dict[nn.Module, list[str]] = {}
-    for part in module.modules():
-        for attribute, kind in HOOKS.items():
-            if getattr(part, attribute):
-                found.setdefault(part, []).append(kind)
-                getattr(part, attribute).clear()
+def without_hooks(module: nn.Module) -> dict[nn.Module, str]:
+    """Takes the hooks off all modules, in place; says which hooks those had that had some."""
+    found = {part: hooks for part in module.modules() if (hooks := hooks_of(part))}
+    for part in found:
+        for kind in HOOKS:
+            getattr(part, f"_{kind}_hooks").clear()
     return found
+
+
+def computes_its_own(part: nn.Module, stock: type[nn.Module], hooks: str) -> str | None:
+    """Why ``part`` is not simply a ``stock`` layer whose weights are its parameters."""
+    if is_parametrized(part):
+        return "its weight is computed by a parametrization; remove it first"
+    if not {"weight", "bias"} <= set(part._parameters):
+        return f"its weight is computed by {hooks or 'its class'}; remove that first"
+    if hooks:
+        return f"it has {hooks}"
+    methods = ("forward", "_conv_forward")
+    if any(getattr(type(part), m, None) is not getattr(stock, m, None) for m in methods):
+        return f"its class {type(part).__name__} computes something of its own"
+    if not vars(part).keys().isdisjoint(methods):
+        return "its forward was replaced by one of its own"
+    return None
 
 
 @contextmanager
 def shared_state_kept(module: nn.Module) -> Iterator[None]:
-    """Restores, at the end, the state that copies of a network share.
-
-    It lies in the classes of its modules and in their files: containers, tensors and caches of
-    functions that have a name there.
-    """
+    """Restores, at the end, what copies of a network share: in its classes, and in their files."""
     own = {kind for part in module.modules() for kind in type(part).__mro__}
     own = {kind for kind in own if kind.__module__.split(".")[0] not in ("torch", "builtins")}
     files = {sys.modules[kind.__module__] for kind in own if kind.__module__ in sys.modules}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -9,17 +11,13 @@ from headgate.errors import TrainingError
 
 
 def first_bad_parameter(module: nn.Module) -> str | None:
-    """Path of the first layer with a parameter or buffer that has NaN or Inf, if any."""
-    for name, tensor in module.state_dict().items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            return name
-    return None
+    """Name of the first parameter or buffer with NaN or Inf, if any."""
+    return _first_bad(module.state_dict().items())
 
 
-def first_bad_gradient(module: nn.Module) -> str | None:
-    """Name of the first parameter whose gradient has NaN or Inf, if any."""
-    for name, parameter in module.named_parameters():
-        if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
+def _first_bad(tensors: Iterable[tuple[str, Tensor | None]]) -> str | None:
+    for name, tensor in tensors:
+        if tensor is not None and not bool(tensor.isfinite().all()):
             return name
     return None
 
@@ -30,18 +28,14 @@ def first_bad_output(module: nn.Module, batch: Tensor) -> str | None:
 
     Batch-norm statistics move, so this is for a run that is about to stop.
     """
+    paths = {layer: path for path, layer in module.named_modules() if path}
     found: list[str] = []
 
-    def watch(name: str) -> object:
-        def hook(layer: nn.Module, inputs: object, output: object) -> None:
-            if isinstance(output, Tensor) and not found and not bool(output.isfinite().all()):
-                found.append(name)
+    def watch(layer: nn.Module, inputs: object, output: object) -> None:
+        if isinstance(output, Tensor) and not bool(output.isfinite().all()):
+            found.append(paths[layer])
 
-        return hook
-
-    hooks = [
-        layer.register_forward_hook(watch(name)) for name, layer in module.named_modules() if name
-    ]
+    hooks = [layer.register_forward_hook(watch) for layer in paths]
     try:
         module(batch.clone())  # forward() may change its input
     finally:
@@ -54,23 +48,19 @@ def stop(module: nn.Module, batch: Tensor, when: str, kept: str) -> TrainingErro
     """The error for a loss or gradient that is not finite, naming the layer it came from.
 
     Args:
-        module: the network, with the gradients of the failed step.
-        batch: the network's input in that step.
+        module: the network, with the gradients of the failed step, whose input was ``batch``.
         when: epoch and batch, for the message.
         kept: where the last good state lies, for the message.
     """
-    parameter = first_bad_parameter(module)
-    if parameter is not None:
+    gradients = ((name, parameter.grad) for name, parameter in module.named_parameters())
+    if parameter := first_bad_parameter(module):
         where = f"parameter {parameter}"
+    elif layer := first_bad_output(module, batch):
+        where = f"the output of layer {layer}"
+    elif gradient := _first_bad(gradients):
+        where = f"the gradient of {gradient}"
     else:
-        layer = first_bad_output(module, batch)
-        gradient = first_bad_gradient(module)
-        if layer is not None:
-            where = f"the output of layer {layer}"
-        elif gradient is not None:
-            where = f"the gradient of {gradient}"
-        else:
-            where = "the loss"
+        where = "the loss"
     return TrainingError(
         f"{where} is not finite in {when}; {kept}. Try a lower learning_rate, or clip_norm = 1.0"
     )

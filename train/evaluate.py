@@ -10,17 +10,14 @@ from headgate.train.data.augment import to_network_input
 from headgate.train.data.image_files import Images, ahead
 from headgate.train.evaluation_mode import evaluating
 
-# Images a batch: so many, or fewer if together they had more pixels than that.
 BATCH = 500
 BATCH_PIXELS = 1 << 23
 
 
 def batch_size(images: Images, most: int | None = None, pixels: int | None = None) -> int:
-    """How many of ``images`` (N, H, W, 3) are evaluated at once.
+    """How many of ``images`` (N, H, W, 3) are taken at once.
 
-    Args:
-        most: never more; :data:`BATCH` by default.
-        pixels: fewer where together they had more than that; :data:`BATCH_PIXELS` by default.
+    At most ``most`` (:data:`BATCH`), and together of at most ``pixels`` (:data:`BATCH_PIXELS`).
     """
     fit = (pixels or BATCH_PIXELS) // (images.shape[1] * images.shape[2])
     return min(most or BATCH, max(1, fit))
@@ -47,8 +44,7 @@ def count_correct(
         module: takes float32 (N, 3, H, W), gives logits (N, classes).
         images: uint8 (N, H, W, 3), on the module's device, or files of that shape.
         labels: int64 (N,).
-        rank: only every image whose number leaves this remainder on division by ``processes``.
-        processes: over how many the images are spread.
+        rank: only images whose number leaves this remainder on division by ``processes``.
     """
     step = batch_size(images) * processes
     parts = [slice(i, i + step, processes) for i in range(rank, len(images), step)]

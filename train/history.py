@@ -29,13 +29,10 @@ Row = dict[str, float]
 
 
 class History:
-    """Writes the rows of a run into its folder.
+    """Writes the rows of a run into its folder, or only collects them if ``write`` is False.
 
-    With ``write`` False it only collects them: the processes of a multi-GPU run but the first.
-    Whatever cannot be written is a StorageError.
-
-    The CSV is written anew each time from rows that live in the run's state, so a run that
-    resumes in the middle of an epoch leaves no row twice.
+    The CSV is written anew each time from rows that live in the run's state, so a run that resumes
+    in the middle of an epoch leaves no row twice. What cannot be written is a StorageError.
     """
 
     def __init__(self, folder: Path, rows: list[Row], write: bool = True) -> None:
@@ -56,7 +53,6 @@ class History:
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=len(rows))
 
     def append(self, row: Row) -> None:
-        """Adds one epoch's row to both logs."""
         self.rows.append(row)
         if not self.write:
             return
@@ -68,7 +64,6 @@ class History:
                 self._board.flush()
 
     def close(self) -> None:
-        """Closes TensorBoard's file."""
         if self._board is not None:
             with self._reporting():
                 self._board.close()
@@ -93,6 +88,5 @@ def write_csv(path: Path, rows: list[Row]) -> None:
 
 
 def read_csv(path: Path) -> list[Row]:
-    """The rows of a log."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]

@@ -1,14 +1,11 @@
-"""The training loop: Accelerate underneath, any position in it can be saved and resumed.
-
-What is random is seeded anew for each batch (:class:`Batches`), and learning rate and density
-depend on the time alone. So weights, the optimiser's buffers and the position are the whole state.
-"""
+"""The training loop: Accelerate underneath, any position in it can be saved and resumed."""
 
 from __future__ import annotations
 
 import copy
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,19 +21,17 @@ from headgate.train import diagnose, network, schedule, state
 from headgate.train.average import Average
 from headgate.train.batches import Batches
 from headgate.train.checkpoints import describe, load_checkpoint, save_checkpoint
-from headgate.train.determinism import deterministic
 from headgate.train.evaluate import count_correct
 from headgate.train.gates import gate_loss
 from headgate.train.history import History
 from headgate.train.methods import find_procedures
 from headgate.train.objective import objective
-from headgate.train.origin import Origin
 from headgate.train.outcome import describe_result
 from headgate.train.problem import load_problem
 from headgate.train.procedure import Moment
 from headgate.train.progress import Progress, say
 from headgate.train.recipe import Recipe, to_toml
-from headgate.train.state import Position
+from headgate.train.state import Origin, Position
 
 RESULT_NAME = "model.safetensors"
 
@@ -44,12 +39,9 @@ RESULT_NAME = "model.safetensors"
 def train(recipe: Recipe, folder: str | Path, resume: bool = False) -> Path:
     """Trains as ``recipe`` says and returns the checkpoint's path in ``folder``.
 
-    ``folder`` gets the resolved recipe, the log (CSV, TensorBoard), the state to resume from, and
-    at the end the checkpoint. With ``resume`` the run goes on where its last state was saved, to
-    the same weights bit for bit; without one it starts from the beginning.
-
-    Under ``accelerate launch`` every process calls this; the batch is split between them and the
-    first one writes.
+    With ``resume`` the run goes on where its last state was saved, to the same weights bit for
+    bit; without a state it starts from the beginning. Under ``accelerate launch`` every process
+    calls this, and the first one writes.
 
     Raises:
         RecipeError: a recipe that contradicts itself or the run to resume.
@@ -58,12 +50,31 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False) -> Path:
             state stays.
         StorageError: a file that cannot be written.
     """
-    with deterministic(recipe.deterministic):
+    with _deterministic(recipe.deterministic):
         return Run(recipe, Path(folder), resume).finish()
 
 
+@contextmanager
+def _deterministic(wanted: bool) -> Iterator[None]:
+    """If ``wanted``, torch refuses operators that differ from run to run, until the block ends."""
+    refused = torch.are_deterministic_algorithms_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    if wanted:
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(refused)
+        torch.backends.cudnn.benchmark = benchmark
+
+
 class Run:
-    """One training run; :func:`train` is its use."""
+    """One training run.
+
+    What is random is seeded anew for each batch, and learning rate and density depend on the time
+    alone: weights, the optimiser's buffers and the position are the whole state.
+    """
 
     def __init__(self, recipe: Recipe, folder: Path, resume: bool) -> None:
         self.recipe, self.folder = recipe, folder
@@ -73,7 +84,8 @@ class Run:
         self.device = self.accelerator.device
         self.first = self.accelerator.is_main_process
         self.problem = load_problem(recipe, self.device)
-        self.origin = Origin(asdict(recipe), self.problem.fingerprint, self._teacher_sum())
+        teacher = describe(recipe.teacher)["sha256"] if recipe.teacher else None
+        self.origin = Origin(asdict(recipe), self.problem.fingerprint, teacher)
         found = state.load_state(self.folder) if resume else None
         if found is not None:
             self.origin.demand_same(found[2], self.folder)
@@ -104,16 +116,12 @@ class Run:
 
     def _load_teacher(self) -> nn.Module:
         module, _, preprocess = load_checkpoint(self.recipe.teacher)
+        said = f"recipe: teacher = {self.recipe.teacher!r}"
         if vars(preprocess) != vars(self.problem.preprocess):
-            raise RecipeError(
-                f"recipe: teacher = {self.recipe.teacher!r} takes images scaled in another way"
-            )
+            raise RecipeError(f"{said} takes images scaled in another way")
         if describe(self.recipe.teacher)["num_classes"] != len(self.problem.classes):
-            raise RecipeError(f"recipe: teacher = {self.recipe.teacher!r} knows other classes")
+            raise RecipeError(f"{said} knows other classes")
         return module
-
-    def _teacher_sum(self) -> str | None:
-        return describe(self.recipe.teacher)["sha256"] if self.recipe.teacher else None
 
     def _open_folder(self, new: bool) -> None:
         """Readies the folder, so that one which cannot be written to is found out at once."""
@@ -131,7 +139,12 @@ class Run:
     def _restore(self, position: Position, tensors: dict[str, Tensor]) -> None:
         self.position = position
         try:
-            self._load(tensors)
+            self.module.load_state_dict(state.part("model", tensors))
+            state.load_optimizer(self.optimizer, state.part("optimizer", tensors))
+            if self.average is not None:
+                self.average.load(state.part("average", tensors))
+            if self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(position.scaler)
         except (RuntimeError, ValueError, KeyError) as error:
             raise state.unusable(self.folder / state.JSON_NAME, error) from error
         say(
@@ -139,37 +152,21 @@ class Run:
             quiet=not self.first,
         )
 
-    def _load(self, tensors: dict[str, Tensor]) -> None:
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {
-                key.removeprefix(prefix): tensor
-                for key, tensor in tensors.items()
-                if key.startswith(prefix)
-            }
-
-        self.module.load_state_dict(part("model."))
-        state.load_optimizer(self.optimizer, part("optimizer."))
-        if self.average is not None:
-            self.average.load(part("average."))
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(self.position.scaler)
-
     def _save(self) -> None:
         """Keeps the present position, if this process writes and every weight is finite."""
         if not self.first or diagnose.first_bad_parameter(self.module) is not None:
             return
         if self.accelerator.scaler is not None:
             self.position.scaler = self.accelerator.scaler.state_dict()
-        tensors = {f"model.{k}": v for k, v in state.model_tensors(self.module).items()}
-        for key, tensor in state.optimizer_tensors(self.optimizer).items():
-            tensors[f"optimizer.{key}"] = tensor
-        if self.average is not None:
-            tensors |= {f"average.{k}": v.contiguous() for k, v in self.average.tensors.items()}
-        tensors = {key: tensor.cpu() for key, tensor in tensors.items()}
-        state.save_state(self.folder, self.position, tensors, self.origin)
+        parts = {
+            "model": self.module.state_dict(),
+            "optimizer": state.optimizer_tensors(self.optimizer),
+            "average": {} if self.average is None else self.average.tensors,
+        }
+        state.save_state(self.folder, self.position, parts, self.origin)
 
     def finish(self) -> Path:
-        """Runs the epochs that are left and writes the checkpoint."""
+        """Runs the epochs that are left, writes the checkpoint and returns its path."""
         with closing(History(self.folder, self.position.rows, write=self.first)) as history:
             while self.position.epoch < self.recipe.epochs:
                 self._epoch()
@@ -184,7 +181,7 @@ class Run:
             if position.batch == 0:
                 procedure.before_epoch(moment)
         self.wrapped.train()
-        started_s = time.monotonic()
+        started_s = time.monotonic() - position.epoch_seconds
         title = f"epoch {position.epoch + 1}/{recipe.epochs}"
         with Progress(title, self.batches.count, "batches", quiet=not self.first) as progress:
             progress.advance(position.batch)
@@ -194,11 +191,9 @@ class Run:
                 progress.advance(1, f"loss {position.loss_sum / position.images:.3f}")
                 every = recipe.checkpoint_batches
                 if every and position.batch % every == 0 and position.batch < self.batches.count:
-                    now_s = time.monotonic()
-                    position.epoch_seconds += now_s - started_s
-                    started_s = now_s
+                    position.epoch_seconds = time.monotonic() - started_s
                     self._save()
-        position.epoch_seconds += time.monotonic() - started_s
+        position.epoch_seconds = time.monotonic() - started_s
 
     def _moment(self, module: nn.Module) -> Moment:
         return Moment(module, self.recipe, self.problem, self.position.epoch)
@@ -218,7 +213,8 @@ class Run:
         loss = objective(recipe, logits, labels, teacher_logits, penalty)
         self.stepper.zero_grad()
         self.accelerator.backward(loss)
-        norm = self._gradient_norm()
+        limit = recipe.clip_norm or float("inf")
+        norm = float(self.accelerator.clip_grad_norm_(self.module.parameters(), limit))
         value = loss.item()
         # In fp16 the scaler expects infinite gradients now and then, and skips their step.
         bad_gradient = recipe.precision != "fp16" and not np.isfinite(norm)
@@ -234,11 +230,6 @@ class Run:
         position.images += len(images)
         if recipe.gate:
             position.kept_sum += network.kept_share(self.module) * len(images)
-
-    def _gradient_norm(self) -> float:
-        limit = self.recipe.clip_norm or float("inf")
-        norm = self.accelerator.clip_grad_norm_(self.module.parameters(), limit)
-        return float(norm)
 
     def _end_epoch(self, history: History) -> None:
         position, recipe = self.position, self.recipe
@@ -281,14 +272,13 @@ class Run:
 
     def _count_correct(self) -> int:
         """Right answers over the whole test set, each process doing its share."""
-        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         mine = count_correct(
             self.evaluated,
             self.problem.test_images,
             self.problem.test_labels,
             self.problem.preprocess,
-            rank,
-            processes,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
         )
         total = self.accelerator.reduce(torch.tensor(mine, device=self.device), reduction="sum")
         return int(total)

@@ -19,9 +19,8 @@ def make(recipe: Recipe, num_classes: int = 10) -> nn.Module:
     """The recipe's network in training mode: fresh or from a checkpoint, gated or masked.
 
     Raises:
-        RecipeError: a checkpoint of another architecture, or gated in another way; an option of
-            the network with a value of another type.
-        HeadgateError: an unknown model, checkpoint, method, layer or option.
+        RecipeError: a checkpoint of another network, or gated in another way; an option of the
+            network with a value of another type.
     """
     for option, kind in option_types(recipe.model).items():
         if option in recipe.model_options:
@@ -30,20 +29,14 @@ def make(recipe: Recipe, num_classes: int = 10) -> nn.Module:
         module = create_model(recipe.model, num_classes, **recipe.model_options)
         return _prepare(module, recipe)
     described = describe(recipe.start_from)
-    if described["architecture"] != recipe.model:
+    said = f"recipe: start_from = {recipe.start_from!r}"
+    if (model := described["architecture"]) != recipe.model:
+        raise RecipeError(f"{said} is a {model}, but model = {recipe.model!r}")
+    if (options := described["model_options"]) != recipe.model_options:
+        raise RecipeError(f"{said} was made with model_options = {options}: ask for the same")
+    if (classes := described["num_classes"]) != num_classes:
         raise RecipeError(
-            f"recipe: start_from = {recipe.start_from!r} is a {described['architecture']}, "
-            f"but model = {recipe.model!r}"
-        )
-    if described["model_options"] != recipe.model_options:
-        raise RecipeError(
-            f"recipe: start_from = {recipe.start_from!r} was made with model_options = "
-            f"{described['model_options']}: ask for the same"
-        )
-    if described["num_classes"] != num_classes:
-        raise RecipeError(
-            f"recipe: start_from = {recipe.start_from!r} tells {described['num_classes']} classes "
-            f"apart, but the data set has {num_classes}"
+            f"{said} tells {classes} classes apart, but the data set has {num_classes}"
         )
     module = load_checkpoint(recipe.start_from).module.train()
     there, wanted = described["gate"], gating_of(recipe)
@@ -51,8 +44,8 @@ def make(recipe: Recipe, num_classes: int = 10) -> nn.Module:
         return _prepare(module, recipe)
     if wanted is None or there | {"density": recipe.density} != wanted:
         raise RecipeError(
-            f"recipe: start_from = {recipe.start_from!r} is gated with gate = {there['method']!r}, "
-            f"gate_layers = {there['layers']}, gate_options = {there['options']}: ask for the same"
+            f"{said} is gated with gate = {there['method']!r}, gate_layers = {there['layers']}, "
+            f"gate_options = {there['options']}: ask for the same"
         )
     set_density(module, recipe.density)
     return module
@@ -66,7 +59,7 @@ def _prepare(module: nn.Module, recipe: Recipe) -> nn.Module:
 
 
 def gating_of(recipe: Recipe) -> dict[str, Any] | None:
-    """The "gate" entry of the checkpoint that the recipe makes."""
+    """The "gate" entry of the recipe's result."""
     if not recipe.gate:
         return None
     return {
@@ -78,10 +71,7 @@ def gating_of(recipe: Recipe) -> dict[str, Any] | None:
 
 
 def pruning_of(recipe: Recipe, module: nn.Module) -> dict[str, Any] | None:
-    """The "pruning" entry of the recipe's result: what is left of layers that were shrunk.
-
-    Shrunk by the recipe's own method, or before, in the checkpoint that it starts from.
-    """
+    """The "pruning" entry of the recipe's result, None if it was not shrunk, now or before."""
     if not (channels := kept_channels(module)):
         return None
     method = recipe.prune or describe(recipe.start_from)["pruning"]["method"]

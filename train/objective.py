@@ -19,14 +19,8 @@ def objective(
 
     (1 - w) * cross entropy + w * T^2 * KL(teacher || student), both softened by the temperature T
     (Hinton, Vinyals and Dean, 2015, section 2), plus ``recipe.gate_penalty`` times the
-    regulariser. Without a teacher w is 0.
-
-    Args:
-        logits: (N, classes).
-        labels: int64 (N,).
-        teacher_logits: (N, classes).
-        gate_penalty: scalar regulariser. It is added even at weight 0, so that a gate that is no
-            longer finite shows in the loss instead of hiding behind its mask.
+    regulariser, at weight 0 too, so that a gate that is no longer finite shows. Without a teacher w
+    is 0. Logits are (N, classes), labels int64 (N,).
     """
     logits = logits.float()
     loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)

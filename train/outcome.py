@@ -6,13 +6,14 @@ import os
 import platform
 from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from headgate.device.agent.context import cpu_model
+from headgate.device.agent.system import System
 from headgate.train.data.augment import to_network_input
 from headgate.train.evaluate import accuracy, batch_size
 from headgate.train.gates.cgnet import CHANNEL_TILE, PIXEL_TILE
@@ -37,7 +38,7 @@ def describe_result(
     problem: Problem,
     accelerator: Accelerator,
 ) -> dict[str, Any]:
-    """The JSON that goes beside a checkpoint's weights: what was asked for and :func:`measure`."""
+    """The JSON that goes beside a checkpoint's weights."""
     return {
         "name": recipe.name,
         "architecture": recipe.model,
@@ -61,9 +62,8 @@ def describe_result(
 def measure(recipe: Recipe, module: nn.Module, problem: Problem) -> dict[str, Any]:
     """Accuracy in float32 over the whole test set, and MACs per image.
 
-    Executed MACs are a mean over the first :data:`COUNTED_IMAGES` test images; what single ones of
-    them cost is there as minimum, maximum and the percentiles 5 and 95. Of pixel gates there is
-    also the mean that a kernel executes, which computes tiles of channels and pixels.
+    Executed MACs are a mean over the first :data:`COUNTED_IMAGES` test images, with the extremes
+    and percentiles of single ones; of pixel gates also the mean in a kernel's tiles.
     """
     right = accuracy(module, problem.test_images, problem.test_labels, problem.preprocess)
     counted = batch_size(problem.test_images, COUNTED_IMAGES, COUNTED_PIXELS)
@@ -97,7 +97,6 @@ def _in_tiles(module: nn.Module, images: Tensor, macs: MacCount) -> dict[str, An
 
 
 def _spread(executed: Tensor) -> dict[str, int]:
-    """Executed MACs per image (M,): the least, the most, and what 5 and 95 % of them stay below."""
     shares = {"min": 0.0, "p5": 0.05, "p95": 0.95, "max": 1.0}
     wanted = torch.tensor(list(shares.values()), dtype=torch.float64)
     found = executed.double().quantile(wanted, interpolation="nearest")
@@ -109,15 +108,7 @@ def hardware(accelerator: Accelerator) -> str:
     count = accelerator.num_processes
     if accelerator.device.type == "cuda":
         return f"{count} x {torch.cuda.get_device_name(accelerator.device)}"
+    cpu = cpu_model(System())
+    name = cpu if isinstance(cpu, str) else platform.processor() or platform.machine()
     threads = f"{count} process(es) of {torch.get_num_threads()} threads"
-    return f"{_cpu_name()}, {os.cpu_count()} cores, {threads}"
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores, {threads}"

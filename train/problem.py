@@ -40,9 +40,8 @@ _IN_FILES: dict[str, Callable[[Path], ImageFolder]] = {
 class Problem:
     """Images and labels int64 (N,) for training and testing, and how the images are scaled.
 
-    Images are a uint8 tensor (N, H, W, 3), or :class:`ImageFiles`, which is indexed like one and
-    decodes what is asked for: take batches of them, not all at once. ``fingerprint`` tells the
-    whole data set from others, None where that is of no interest.
+    Images are a uint8 tensor (N, H, W, 3) or :class:`ImageFiles`: take batches of them, not all at
+    once. ``fingerprint`` is None where it is of no interest.
     """
 
     train_images: Images
@@ -56,10 +55,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """Batches (N, C, H, W) of up to ``count`` training images as networks take them.
-
-    They are spread evenly over the whole set, not augmented, and can be iterated over again.
-    """
+    """Batches (N, C, H, W) of ``count`` training images, evenly spread and not augmented."""
 
     problem: Problem
     count: int
@@ -118,11 +114,6 @@ def _in_memory(
 
 
 def _divided(recipe: Recipe, train: Labelled, test: Labelled) -> tuple[Labelled, Labelled]:
-    """What the recipe trains on and tests on, of images in any form and their labels.
-
-    Raises:
-        RecipeError: more images to hold out than there are to train on.
-    """
     (images, labels), count = train, len(train[1]) - recipe.hold_out
     if count < 1:
         raise RecipeError(
@@ -136,7 +127,6 @@ def _divided(recipe: Recipe, train: Labelled, test: Labelled) -> tuple[Labelled,
 
 def _from_files(recipe: Recipe, found: ImageFolder, device: torch.device) -> Problem:
     size = recipe.image_size or input_shape(recipe.model)[1]
-
     train, test = _divided(
         recipe, (found.train.names, found.train.labels), (found.test.names, found.test.labels)
     )

@@ -1,9 +1,4 @@
-"""A method's part of training beside the gradient steps: the seam of the training loop.
-
-A gating or pruning method names its procedure; the loop asks it at fixed moments. Everything that
-a procedure must remember lies in buffers of the network, which are saved with it, so a run that is
-killed goes on as if nothing had been.
-"""
+"""A method's part of training beside the gradient steps: the loop asks it at fixed moments."""
 
 from __future__ import annotations
 
@@ -30,10 +25,9 @@ class Procedure:
     """Does nothing at any moment; methods override what they need.
 
     A method's procedure is a frozen dataclass, whose fields are the options that a recipe gives
-    it, annotated as :mod:`headgate.device.schema` checks them.
-
-    In a run of several processes each of them asks its own copy, which must come to the same
-    result in all of them.
+    it, annotated as :mod:`headgate.device.schema` checks them. What it must remember lies in
+    buffers of the network, which are saved with it. Of several processes each asks its own copy,
+    which must come to the same result in all of them.
     """
 
     def configure(self, moment: Moment) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
 
 from rich.progress import BarColumn, TimeRemainingColumn
 
@@ -14,10 +13,7 @@ PLAIN_INTERVAL_S = 15.0
 
 
 class Progress:
-    """Counts work of a known total, or of an unknown one when ``total`` is None.
-
-    Writes to standard error, so that standard output stays free for results. ``quiet`` silences
-    it, for the processes of a multi-GPU run that are not the first.
+    """Counts work of a known or unknown ``total`` on standard error; ``quiet`` silences it.
 
     Example:
         with Progress("download", total=size, unit="MB", scale=1e-6) as progress:
@@ -57,12 +53,7 @@ class Progress:
             self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 

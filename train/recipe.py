@@ -18,8 +18,12 @@ from headgate.errors import MissingFile, RecipeError, suggest, why
 
 Table = dict[str, Any]
 Patterns = list[str]  # of module paths, or the one word block-inner
-Stages = list[list[float]]  # pairs of first epoch and density
 DENSITY = Demand("above 0 and at most 1", lambda value: 0 < value <= 1)
+STAGE = Demand(
+    "a pair of first epoch and a density above 0 and at most 1",
+    lambda stage: len(stage) == 2 and DENSITY.holds(stage[1]),
+)
+Stages = list[Annotated[list[float], STAGE]]
 
 
 @dataclass(frozen=True)
@@ -112,11 +116,7 @@ def option_types() -> dict[str, Any]:
 
 
 def check_type(key: str, value: Any, kind: Any) -> None:
-    """Refuses an option's value that does not fit its annotation.
-
-    Raises:
-        RecipeError: naming the option, with a suggestion where the type lists the choices.
-    """
+    """Raises a RecipeError for an option's value that does not fit its annotation."""
     try:
         schema.check(kind, value, key)
     except Mismatch as error:
@@ -146,19 +146,10 @@ def _check_ranges(recipe: Recipe) -> None:
         demand(not isinstance(value, (int, float)) or value >= 0, entry.name, "at least 0")
     demand(recipe.momentum > 0 or not recipe.nesterov, "momentum", "above 0 with nesterov")
     schedule = recipe.density_schedule
-    demand(all(len(stage) == 2 for stage in schedule), "density_schedule", "made of pairs")
     starts = [stage[0] for stage in schedule]
     demand(starts == sorted(set(starts)), "density_schedule", "in rising order of epochs")
-    demand(
-        all(0 < density <= 1 for _, density in schedule),
-        "density_schedule",
-        "made of densities above 0 and at most 1",
-    )
-    demand(
-        not schedule or schedule[-1][1] == recipe.density,
-        "density",
-        "the last density of density_schedule",
-    )
+    ends = not schedule or schedule[-1][1] == recipe.density
+    demand(ends, "density", "the last density of density_schedule")
     for table, elsewhere in _SAID_ELSEWHERE.items():
         for key in sorted(set(getattr(recipe, table)) & set(elsewhere)):
             raise RecipeError(
@@ -226,11 +217,7 @@ def _read(source: str | Path) -> dict[str, Any]:
 def recipe_from(
     table: Mapping[str, Any], overrides: Iterable[str] = (), origin: str = "recipe"
 ) -> Recipe:
-    """A recipe from a parsed table and ``key=value`` overrides.
-
-    Raises:
-        RecipeError: as :func:`load_recipe`.
-    """
+    """A recipe from a parsed table and ``key=value`` overrides; a RecipeError as `load_recipe`."""
     known = option_types()
     for key in table:
         if key not in known:

@@ -21,14 +21,12 @@ def learning_rate(recipe: Recipe, epoch: float) -> float:
     return recipe.final_learning_rate + span * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-def density(recipe: Recipe, epoch: int) -> float:
-    """Share of channels active during ``epoch``: lowered in stages, as FBS does.
+def density_stages(recipe: Recipe) -> list[list[float]]:
+    """Pairs of first epoch and density, rising in epochs."""
+    return recipe.density_schedule or [[0, recipe.density]]
 
-    The last stage whose first epoch has come holds; before the first one nothing is gated.
-    Without a schedule it is ``recipe.density`` throughout.
-    """
-    current = 1.0 if recipe.density_schedule else recipe.density
-    for first, value in recipe.density_schedule:
-        if epoch >= first:
-            current = value
-    return current
+
+def density(recipe: Recipe, epoch: int) -> float:
+    """Share of channels active during ``epoch``; before the first stage nothing is gated."""
+    stages = reversed(density_stages(recipe))
+    return next((share for first, share in stages if epoch >= first), 1.0)

@@ -1,7 +1,7 @@
 """The state of a run that is not finished: safetensors for tensors, JSON for the rest.
 
-``state.json`` names the tensor file that belongs to it and its SHA-256, and is replaced last.
-Whenever the run is killed, the JSON there is belongs to a whole tensor file.
+``state.json`` names the tensor file that belongs to it and its SHA-256, and is replaced last, so
+that whenever the run is killed it belongs to a whole one.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
 from headgate.device.files import atomic_write
-from headgate.errors import StorageError, why
+from headgate.errors import DataError, RecipeError, StorageError, why
+from headgate.train.data.fingerprint import Fingerprint, differences
 from headgate.train.history import Row
-from headgate.train.origin import Origin
+from headgate.train.recipe import Recipe
 
 JSON_NAME = "state.json"
 SCHEMA = 1
@@ -42,20 +43,51 @@ class Position:
     scaler: dict[str, float] = field(default_factory=dict)  # of the gradients, in fp16
 
 
-def model_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """The state dict as contiguous tensors that share no memory."""
-    return {name: t.detach().contiguous().clone() for name, t in module.state_dict().items()}
+@dataclass
+class Origin:
+    """What a run was started with: recipe, data set, and the SHA-256 of the teacher's weights.
+
+    The last two are None where there is none, and in states from before they were kept.
+    """
+
+    recipe: dict[str, Any]
+    data: Fingerprint | None = None
+    teacher: str | None = None
+
+    def demand_same(self, before: Origin, folder: Path) -> None:
+        """Refuses to go on with something else than what the run in ``folder`` began with."""
+        # An option that is newer than the run had its default's effect.
+        had = asdict(Recipe()) | before.recipe
+        changed = [key for key, wanted in self.recipe.items() if had[key] != wanted]
+        if before.teacher not in (None, self.teacher):
+            changed.append("teacher (its weights)")
+        if changed:
+            raise RecipeError(
+                f"the run in {folder} was started with another {', '.join(changed)}: "
+                "resume it with the same recipe, or choose another folder"
+            )
+        if before.data and self.data and (altered := differences(before.data, self.data)):
+            raise DataError(
+                f"the data set has changed since the run in {folder} was started: "
+                f"{'; '.join(altered)}. Put it back as it was, or choose another folder"
+            )
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimiser's buffers under flat names ``index.name``."""
     state: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
     return {
-        f"{index}.{name}": value.detach().contiguous().clone()
+        f"{index}.{name}": value
         for index, entries in state.items()
         for name, value in entries.items()
         if isinstance(value, Tensor)
     }
+
+
+def part(name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of one part of a saved state."""
+    start = f"{name}."
+    return {k.removeprefix(start): t for k, t in tensors.items() if k.startswith(start)}
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
@@ -70,13 +102,15 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor])
 
 
 def save_state(
-    folder: Path, position: Position, tensors: dict[str, Tensor], origin: Origin
+    folder: Path, position: Position, parts: dict[str, dict[str, Tensor]], origin: Origin
 ) -> None:
-    """Writes tensors, then the JSON that names them, then removes older tensor files.
+    """Writes tensors, as ``part.name``, then the JSON that names them; removes older tensor files.
 
-    Raises:
-        StorageError: on a full disk, for example; the former state is then still whole.
+    If something cannot be written, the former state is still whole.
     """
+    tensors = {f"{part}.{name}": t for part, named in parts.items() for name, t in named.items()}
+    # Copies, as tensors of a state dict may share memory.
+    tensors = {key: tensor.cpu().contiguous().clone() for key, tensor in tensors.items()}
     content = safetensors.torch.save(tensors)
     name = f"state-{position.epoch:04d}-{position.batch:06d}.safetensors"
     with atomic_write(folder / name) as file:

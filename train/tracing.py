@@ -1,12 +1,16 @@
-"""The tracer of networks that get gates or lose channels."""
+"""Graphs of networks: torch.fx's, in which layers are whole, and torch.export's, of operators."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+
+from headgate.errors import ModelError, first_line
 
 
 def opaque(value: Any) -> Any:
@@ -18,9 +22,8 @@ class Tracer(fx.Tracer):
     """Keeps layers whole, subclasses of torch's too, and hides what hooks may do.
 
     Args:
-        whole: the classes of the layers.
-        hooked: modules that had hooks; their arguments and results are read through
-            :func:`opaque`.
+        whole: says of a module whether it is such a layer.
+        hooked: modules that had hooks; arguments and results are read through :func:`opaque`.
         show_layers: except those of whole layers, whose hooks the caller looks at itself.
 
     Attributes:
@@ -28,14 +31,18 @@ class Tracer(fx.Tracer):
     """
 
     def __init__(
-        self, whole: Any, hooked: Collection[nn.Module], *, show_layers: bool = False
+        self,
+        whole: Callable[[nn.Module], bool],
+        hooked: Collection[nn.Module],
+        *,
+        show_layers: bool = False,
     ) -> None:
         super().__init__()
         self.whole, self.hooked, self.show_layers = whole, hooked, show_layers
         self.read: set[int] = set()
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, self.whole) or super().is_leaf_module(m, module_qualified_name)
+        return self.whole(m) or super().is_leaf_module(m, module_qualified_name)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         if isinstance(attr_val, Tensor):
@@ -57,3 +64,73 @@ class Tracer(fx.Tracer):
             return self.create_proxy("call_function", opaque, (value,), {})
 
         return torch.utils._pytree.tree_map(hide, values)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The graph of ``network``, a copy without hooks.
+
+    ``read`` are the tensors of its layers, by id, that other code than the layer's own reads.
+    """
+
+    network: nn.Module
+    graph: fx.Graph
+    read: set[int]
+
+    def part(self, path: str) -> nn.Module:
+        return self.network.get_submodule(path)
+
+    def module_of(self, node: fx.Node) -> nn.Module | None:
+        """The module that ``node`` calls, if it calls one."""
+        return self.part(str(node.target)) if node.op == "call_module" else None
+
+    def reads(self, part: nn.Module) -> bool:
+        """Whether a tensor of the module is read by other code than its own."""
+        return any(id(tensor) in self.read for tensor in own_tensors(part))
+
+
+def own_tensors(part: nn.Module) -> list[Tensor]:
+    """The parameters and buffers of a module, without those of the modules in it."""
+    own = (*part._parameters.values(), *part._buffers.values())
+    return [tensor for tensor in own if tensor is not None]
+
+
+def first_change(before: list[Any], after: list[Any]) -> str | None:
+    """Where two lists of steps, which begin with kind and target, part; None if they are equal."""
+    for was, now in zip_longest(before, after, fillvalue=("", "its end")):
+        if was != now:
+            return str(now[1])
+    return None
+
+
+def exported(module: nn.Module, example: Tensor, consequence: str) -> fx.GraphModule:
+    """The graph of ``module`` for inputs of the shape of ``example``.
+
+    Where there is none, a ModelError says why, and the ``consequence``.
+    """
+    try:
+        return torch.export.export(module, (example,)).module()
+    except Exception as error:  # the exporter's own errors have no common root
+        raise ModelError(
+            f"{type(module).__name__} cannot be exported, so {consequence}: {first_line(error)}"
+        ) from error
+
+
+def operator_name(node: fx.Node) -> str:
+    """The name of what a node calls, without its overload: "aten.conv2d"."""
+    return str(getattr(node.target, "overloadpacket", getattr(node.target, "__name__", "")))
+
+
+def module_path(node: fx.Node) -> str:
+    """The path of the module that runs the node, "" for the network itself."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    return str(stack[-1][0]).split("@")[0] if stack else ""
+
+
+def depending_on(graph: fx.Graph, wanted: set[fx.Node]) -> set[fx.Node]:
+    """The nodes that depend on a wanted one, and these themselves."""
+    found = set(wanted)
+    for node in graph.nodes:
+        if not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return found

@@ -76,7 +76,8 @@ def measure(
         },
         rounds=rounds,
     )
-    efforts = measure_efforts(bundles, inputs, images.labels, say)
+    say(f"counting the work of {', '.join(bundles)} on {len(images)} images")
+    efforts = measure_efforts(bundles, inputs, images.labels)
     accuracies: dict[str, float | NotMeasured] = {
         name: effort.accuracy for name, effort in efforts.items()
     }

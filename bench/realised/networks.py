@@ -113,21 +113,13 @@ def _scores(module: nn.Module, layer: CGNetConv2d) -> torch.Tensor:
     import torch
 
     from headgate.train.gates.norms import folded
-    from headgate.train.gates.pixel_operator import base_path, pixel_score
+    from headgate.train.gates.pixel_operator import decide
 
     found: list[torch.Tensor] = []
 
     def watch(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        base = base_path(
-            inputs[0],
-            layer.weight,
-            layer.stride,
-            layer.padding,
-            layer.dilation,
-            layer.partitions,
-            layer.grouped,
-        )
-        found.append(pixel_score(base, *folded(layer.partial), layer.block))
+        score = decide(inputs[0], layer.weight, *folded(layer.partial), *layer.settings)[1]
+        found.append(score)
 
     hook = layer.register_forward_pre_hook(watch)
     try:

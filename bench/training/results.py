@@ -17,8 +17,7 @@ from torch import nn
 from bench.training.text import results_text
 from headgate.device.files import atomic_write
 from headgate.errors import ModelError
-from headgate.train.checkpoints import describe, load_checkpoint, save_checkpoint
-from headgate.train.checkpoints.store import rounded
+from headgate.train.checkpoints import describe, load_checkpoint, rounded, save_checkpoint
 from headgate.train.history import CSV_NAME
 from headgate.train.loop import RESULT_NAME
 from headgate.train.outcome import measure

@@ -27,7 +27,7 @@ from bench.zoo.table import render
 from headgate.device.agent.absent import to_json
 from headgate.device.files import storage_error
 from headgate.errors import HeadgateError
-from headgate.profiling.context import read_context
+from headgate.profiling.timing import read_context
 
 BUILD = Path("build/zoo")
 LINES = BUILD / "sweep.jsonl"

@@ -66,14 +66,18 @@ class DotIsa(Isa, ABC):
 
     rows: ClassVar[int] = 8
     """Output channels of a register tile."""
+    registers: ClassVar[int] = 32
+    """Vectors that the core has registers for."""
     partials: ClassVar[int] = 1
     """Sums that :meth:`dot` keeps for each lane."""
     depth: ClassVar[int] = 1
     """Pairs of words that one :meth:`dot` takes best."""
-    tables: ClassVar[tuple[int, ...]]
+    compresses: ClassVar[bool] = False
+    """Whether it has :meth:`compress`; the others have :meth:`permute`."""
+    tables: ClassVar[tuple[int, ...]] = ()
     """Sizes in bytes, ascending, of what :meth:`permute` chooses among."""
     choices: ClassVar[int]
-    """The bytes that :meth:`permute` chooses."""
+    """The bytes that :meth:`permute` chooses, or :meth:`compress` takes."""
 
     @property
     def item_bytes(self) -> int:
@@ -99,7 +103,6 @@ class DotIsa(Isa, ABC):
         """The sums (int32, lanes) of what :meth:`dot` has kept."""
         return total
 
-    @abstractmethod
     def permute(self, table: Expr, choice: Expr, size: int) -> Expr:
         """Bytes of ``table`` as ``choice`` says, zero where that is 255.
 
@@ -107,6 +110,15 @@ class DotIsa(Isa, ABC):
             table: int32 vector of ``size`` bytes, one of ``tables``.
             choice: uint8 vector of ``choices`` bytes; so is the result.
         """
+        raise NotImplementedError
+
+    def compress(self, table: Expr, mask: Expr) -> Expr:
+        """The bytes of ``table`` where ``mask`` is not zero, side by side, and zeros behind them.
+
+        Args:
+            table: uint8 vector of ``choices`` bytes; so are ``mask`` and the result.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def rounded(self, value: Expr, lanes: int) -> Expr:

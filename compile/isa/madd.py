@@ -16,6 +16,7 @@ from headgate.device.tensor_type import INT8, UINT8
 class Madd(DotIsa):
     """The even and the odd bytes of a word are multiplied apart, as numbers of 16 bits."""
 
+    registers = 16
     tables = (16,)
     choices = 16
 

@@ -1,4 +1,4 @@
-"""AVX-512 VNNI with VBMI: a dot product of four bytes for each of 16 lanes, uint8 x int8."""
+"""AVX-512 VNNI with VBMI2: a dot product of four bytes for each of 16 lanes, uint8 x int8."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from headgate.device.tensor_type import INT8, UINT8
 class Vnni(DotIsa):
     """A word of weights is broadcast from memory by the instruction that multiplies."""
 
-    tables = (64,)
+    compresses = True
     choices = 64
 
     def operand(self, dtype: str) -> str:
@@ -32,11 +32,10 @@ class Vnni(DotIsa):
             )
         return total
 
-    def permute(self, table: Expr, choice: Expr, size: int) -> Expr:
-        # The highest bits of 255 choose the last byte of the second table, which is zero.
+    def compress(self, table: Expr, mask: Expr) -> Expr:
         zeros = tirx.Broadcast(tirx.IntImm(UINT8, 0), 64)
-        own = read_as(UINT8, 64, table)
-        return intrinsic("uint8x64", "x86.avx512.vpermi2var.qi.512", own, choice, zeros)
+        name = "x86.avx512.mask.compress.v64i8"
+        return intrinsic("uint8x64", name, table, zeros, mask != zeros)
 
     def rounded(self, value: Expr, lanes: int) -> Expr:
         return rounded(value, lanes)
@@ -50,7 +49,7 @@ def rounded(value: Expr, lanes: int) -> Expr:
 
 def find(target: Target) -> Vnni | None:
     """The instructions as ``target`` runs them, None where it has none."""
-    if not (target.has("avx512vnni") and target.has("avx512vbmi") and target.has("avx512vl")):
+    if not (target.has("avx512vnni") and target.has("avx512vbmi2") and target.has("avx512vl")):
         return None
     cycles = target.vector_fma_cycles
     return Vnni("vnni", INT8, cycles, load_cycles=cycles, cache_bytes=target.l2_bytes)

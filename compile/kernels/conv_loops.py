@@ -220,12 +220,16 @@ class ConvLoops(ABC):
         if self.tiling.weights_outer:
             self.blocks(
                 chunk,
-                lambda rows: self.vectors(chunk, lambda u, count: self.tile(chunk, rows, u, count)),
+                lambda rows, _: self.vectors(
+                    chunk, lambda u, count: self.tile(chunk, rows, u, count)
+                ),
             )
         else:
             self.vectors(
                 chunk,
-                lambda u, count: self.blocks(chunk, lambda rows: self.tile(chunk, rows, u, count)),
+                lambda u, count: self.blocks(
+                    chunk, lambda rows, _: self.tile(chunk, rows, u, count)
+                ),
             )
 
     def vectors(self, chunk: Chunk, body: Callable[[Expr, int], None]) -> None:
@@ -237,20 +241,24 @@ class ConvLoops(ABC):
         if rest:
             body(whole * self.tiling.vectors, rest)
 
-    def blocks(self, chunk: Chunk, body: Callable[[Rows], None]) -> None:
-        """``body(rows)`` for every few active output channels."""
+    def blocks(self, chunk: Chunk, body: Callable[[Rows, Expr], None]) -> None:
+        """``body(rows, behind)`` for every few active output channels.
+
+        ``behind`` is the position in the list of the output that follows them.
+        """
         (first, count), rows = chunk.outputs, self.tiling.rows
         full = count // rows if isinstance(count, int) else let(tir.T.floordiv(count, rows))
         with loop(full) as block:
             at = let(first + block * rows)
-            body([self.row(chunk, at + i) for i in range(rows)])
+            body([self.row(chunk, at + i) for i in range(rows)], at + rows)
         if not self.kernel.epilogue.gate and self.shape.group_out % rows == 0:
             return
         # What is left goes by half tiles, whose surplus rows repeat the last channel.
         half, start = rows // 2, let(full * rows)
         with loop(tir.T.floordiv(count - start + half - 1, half)) as block:
             at, last = let(first + start + block * half), first + count - 1
-            body([self.row(chunk, tir.minimum(at + i, last)) for i in range(half)])
+            rest = [self.row(chunk, tir.minimum(at + i, last)) for i in range(half)]
+            body(rest, at + half)
 
     def row(self, chunk: Chunk, position: Expr) -> tuple[Expr, Expr]:
         """The row of weights of the output at a position of the list, and its channel."""

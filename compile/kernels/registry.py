@@ -17,7 +17,7 @@ from headgate.compile.kernels.float.matmul import Matmul
 from headgate.compile.kernels.float.pixel_gated import PixelGatedConv
 from headgate.compile.kernels.float.planes import ClearInactive, Combine, CopyPlanes
 from headgate.compile.kernels.float.window import Depthwise, Pool
-from headgate.compile.kernels.i8 import conv2d, gating, linear, planes, window
+from headgate.compile.kernels.i8 import gating, inner, linear, planes, window
 from headgate.compile.kernels.kernel import Kernel
 from headgate.device.tensor_type import FLOAT16, FLOAT32, INT8
 from headgate.errors import CompileError
@@ -62,7 +62,7 @@ KERNELS = (
     Entry("copy_planes", FLOAT16, CopyPlanes),
     Entry("clear_inactive", FLOAT16, ClearInactive),
     Entry("channel_mean", FLOAT16, ChannelMean),
-    Entry("conv2d", INT8, conv2d.ConvKernel),
+    Entry("conv2d", INT8, inner.InnerConv),
     Entry("depthwise_conv2d", INT8, window.Depthwise),
     Entry("pool2d", INT8, window.Pool),
     Entry("linear", INT8, linear.Linear),

@@ -98,7 +98,7 @@ def _vectors(isa: Isa) -> tuple[int, ...]:
     return (1,) if isa.weight_lanes == 1 else (1, 2)
 
 
-def _cycles(shape: ConvShape, tiling: Tiling, isa: Isa, density: tuple[float, float]) -> float:
+def estimate(shape: ConvShape, tiling: Tiling, isa: Isa, density: tuple[float, float]) -> float:
     """An estimate for ranking, not a prediction."""
     inputs = max(1.0, shape.group_in * density[0])
     blocks = max(1.0, ceil(shape.group_out * density[1] / 4) / (tiling.rows / 4))
@@ -169,7 +169,7 @@ def choose_tiling(
                     chunk_rows > heights[0]
                 ):
                     continue
-                cost = _cycles(shape, tiling, isa, density)
+                cost = estimate(shape, tiling, isa, density)
                 cost *= 1.0 + 0.015 * log2(max(1.0, scratch / SMALL_SCRATCH_BYTES))
                 if best is None or cost < best[0] * 0.999:
                     best = (cost, tiling)

@@ -107,6 +107,13 @@ def store_part(buffer: Buffer, offset: Expr, value: Expr, lanes: int, count: int
         done += width
 
 
+def prefetch(buffer: Buffer, offset: Expr) -> None:
+    """Has what lies at ``offset`` brought to the second-level cache, to be read."""
+    read, level, data = 0, 2, 1
+    arguments = [T.address_of(buffer[offset]), *map(int32, (read, level, data))]
+    T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", *arguments))
+
+
 def element(vector: Expr, index: int) -> Expr:
     """One element of a vector."""
     return T.Shuffle([vector], [int32(index)])

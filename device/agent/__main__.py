@@ -1,7 +1,4 @@
-"""The agent's command line; ``--help`` shows it.
-
-Exit codes: 0 done; 1 failed; 2 a wrong option; 3 energy was asked for and cannot be measured.
-"""
+"""The agent's command line; README.md in this folder has its exit codes."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from .errors import AgentError, SensorError, UsageError, describe
 from .report import write
 from .sensors import AUTO, Sensor, choose, probe_all
 from .session import Session
-from .settings import Settings, add_options
+from .settings import Plan, add_options
 from .system import System
 
 _OF_SENSOR = ("sensor", "shunt_uohm", "column")
@@ -27,7 +24,6 @@ _OF_WINDOWS = ("window_s", "idle_s", "windows")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; errors are one line on stderr."""
     # A lost ssh connection must not leave a runner behind, unless nohup wants it to go on.
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:
@@ -115,9 +111,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _profile(options: argparse.Namespace) -> int:
-    settings = Settings.of(options)
-    plan = settings.latency_plan()
-    plan.check()
+    plan = Plan.of(options)
     chosen = _sensor_or_reason(options)
     with Session(options) as session:
         session.check()
@@ -125,11 +119,10 @@ def _profile(options: argparse.Namespace) -> int:
         if isinstance(chosen, NotMeasured):
             session.energy = chosen
             return session.finish()
-        return session.measure_energy(chosen, settings.energy_plan())
+        return session.measure_energy(chosen, plan)
 
 
 def _sensor_or_reason(options: argparse.Namespace) -> Sensor | NotMeasured:
-    """What to measure energy with, or why it is not measured."""
     if not (options.energy or options.energy_if_any or options.sensor is not None):
         return NotMeasured("not asked for; --energy measures it")
     try:
@@ -141,10 +134,11 @@ def _sensor_or_reason(options: argparse.Namespace) -> Sensor | NotMeasured:
 
 
 def _energy(options: argparse.Namespace) -> int:
-    chosen = _choose(options)
+    # Looked for before anything is measured: its absence costs no time.
+    plan, chosen = Plan.of(options), _choose(options)
     with Session(options) as session:
         session.check()
-        return session.measure_energy(chosen, Settings.of(options).energy_plan())
+        return session.measure_energy(chosen, plan)
 
 
 def _context(options: argparse.Namespace) -> int:
@@ -156,19 +150,18 @@ def _sensors(options: argparse.Namespace) -> int:
     """What there is, or, of one that was named, what it reads."""
     system = System(options.root)
     if (options.sensor or AUTO) == AUTO:
-        found = {
+        found: dict[str, Any] = {
             kind: [_facts(system, sensor) for sensor in probe.sensors] or NotMeasured(probe.absent)
             for kind, probe in probe_all(system, options.shunt_uohm).items()
         }
-        write(to_json(found), options.report)
     else:
         sensor = choose(system, options.sensor, options.shunt_uohm, options.column)
         sensor.start()
         try:
-            facts = _facts(system, sensor)
+            found = _facts(system, sensor)
         finally:
             sensor.stop()
-        write(to_json(facts), options.report)
+    write(to_json(found), options.report)
     return 0
 
 
@@ -193,8 +186,6 @@ def _facts(system: System, sensor: Sensor) -> dict[str, Any]:
 
 
 def _choose(options: argparse.Namespace) -> Sensor:
-    """The sensor, looked for before anything is measured: its absence costs no time."""
-    Settings.of(options).energy_plan().check()
     sensor = options.sensor or AUTO
     return choose(System(options.root), sensor, options.shunt_uohm, options.column)
 

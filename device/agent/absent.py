@@ -1,8 +1,4 @@
-"""A number that could not be had, and why.
-
-A missing sensor or tool never turns into an estimate: it becomes ``NotMeasured(reason)``, is
-printed as ``not measured: reason`` and survives the way through JSON.
-"""
+"""A number that could not be had, and why: never an estimate in its place."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class NotMeasured:
-    """Stands where a value would be."""
+    """Stands where a value would be, in JSON as ``{"not_measured": reason}``."""
 
     reason: str = field(metadata={"key": "not_measured"})
 
@@ -26,7 +22,7 @@ NOT_LOOKED = NotMeasured("not looked at")
 
 
 def is_measured(value: object) -> bool:
-    """False for :class:`NotMeasured`, whether live or as JSON."""
+    """False for :class:`NotMeasured`, also as JSON."""
     if isinstance(value, Mapping):
         return set(value) != {"not_measured"}
     return not isinstance(value, NotMeasured)

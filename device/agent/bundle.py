@@ -1,7 +1,6 @@
-"""Reading a bundle without NumPy, on a board that may have less memory than the bundle has bytes.
+"""A bundle without NumPy, on a board that may have less memory than the bundle has bytes.
 
-The format is described in ``device/README.md``. Every member is checked against the manifest's
-SHA-256 before anything of it is used or started. Only the test vectors are kept in memory.
+Every member is checked by its SHA-256 first; only the test vectors are kept in memory.
 """
 
 from __future__ import annotations
@@ -9,15 +8,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import shutil
 import zipfile
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import IO, Any
 
-from ..protocol import RUNNER, WEIGHTS
+from ..protocol import RUNNER, WEIGHTS, vector_names
+from .absent import NotMeasured
 from .errors import AgentError, describe
 
 SCHEMA = 1
@@ -28,24 +29,21 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Bundle:
-    """A compiled network."""
+    """A compiled network and its samples, those of each input and output one after the other."""
 
     path: str
     sha256: str
     manifest: dict[str, Any]
     inputs: list[bytes]
-    """One for each input of the network: its test vectors, samples one after the other."""
     expected: list[bytes]
-    """The outputs that PyTorch gave for them; none where the inputs are the user's."""
+    """What PyTorch gave for them; none where the inputs are the user's."""
 
     @property
     def samples(self) -> int:
-        """How many test vectors there are."""
         return len(self.inputs[0]) // self.sample_bytes("inputs")[0]
 
     @property
     def outputs(self) -> int:
-        """How many outputs the network has."""
         return len(self.manifest["outputs"])
 
     def with_inputs(self, paths: Sequence[str]) -> Bundle:
@@ -67,7 +65,6 @@ class Bundle:
         return dataclasses.replace(self, inputs=inputs, expected=[])
 
     def extract(self, member: str, path: Path) -> None:
-        """Copy a member to a file."""
         try:
             with zipfile.ZipFile(self.path) as archive, open(path, "wb") as target:
                 shutil.copyfileobj(archive.open(member), target, _CHUNK_BYTES)
@@ -79,7 +76,7 @@ class Bundle:
 
     def sample_bytes(self, key: str) -> list[int]:
         """Size of one sample of each of the ``inputs`` or ``outputs``."""
-        return [_FLOAT_BYTES * prod(tensor["shape"]) for tensor in self.manifest[key]]
+        return [_FLOAT_BYTES * math.prod(tensor["shape"]) for tensor in self.manifest[key]]
 
 
 def open_bundle(path: str | Path) -> Bundle:
@@ -112,16 +109,10 @@ def open_bundle(path: str | Path) -> Bundle:
     try:
         tensors = _tensors(vectors)
         inputs, expected = (
-            [tensors[name] for name in _vector_names(key, len(manifest[key]))]
+            [tensors[name] for name in vector_names(key, len(manifest[key]))]
             for key in ("inputs", "outputs")
         )
-        bundle = Bundle(
-            path=str(path),
-            sha256=sha256,
-            manifest=manifest,
-            inputs=inputs,
-            expected=expected,
-        )
+        bundle = Bundle(str(path), sha256, manifest, inputs, expected)
         counts = {
             len(part) / size
             for key, parts in (("inputs", inputs), ("outputs", expected))
@@ -141,17 +132,55 @@ def _sha256(file: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _vector_names(key: str, count: int) -> list[str]:
-    return [key] if count == 1 else [f"{key[:-1]}{index}" for index in range(count)]
-
-
 def _tensors(data: bytes) -> dict[str, bytes]:
     """Contents of a safetensors file: header length, JSON header, data."""
     length = int.from_bytes(data[:8], "little")
     header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
-    tensors = {}
-    for name, facts in header.items():
-        if name != "__metadata__":
-            start, stop = facts["data_offsets"]
-            tensors[name] = body[start:stop]
-    return tensors
+    header.pop("__metadata__", None)
+    places = {name: facts["data_offsets"] for name, facts in header.items()}
+    return {name: body[start:stop] for name, (start, stop) in places.items()}
+
+
+@dataclass(frozen=True)
+class Check:
+    """Like ``headgate validate``: errors as shares of the expected output's largest value."""
+
+    passed: bool
+    max_error: float
+    tolerance: float
+    top1_agreement: float
+    samples: int
+
+
+def check_outputs(bundle: Bundle, outputs: list[bytes]) -> Check | NotMeasured:
+    """Compare the outputs for the bundle's test vectors with those it carries."""
+    if not bundle.expected:
+        return NotMeasured("the inputs are not the bundle's own")
+    max_error, agreement = 0.0, 1.0
+    sizes = bundle.sample_bytes("outputs")
+    for got_bytes, expected_bytes, size in zip(outputs, bundle.expected, sizes):
+        got, expected = array("f", got_bytes), array("f", expected_bytes)
+        scale = max(abs(value) for value in expected) or 1.0
+        errors = [abs(one - other) / scale for one, other in zip(got, expected)]
+        # max() would lose a NaN, and a NaN is never right.
+        worst = max(errors) if all(map(math.isfinite, errors)) else math.inf
+        max_error = max(max_error, worst)
+        length = size // _FLOAT_BYTES
+        rows = range(0, len(expected), length)
+        same = sum(
+            _top1(got[row : row + length]) == _top1(expected[row : row + length]) for row in rows
+        )
+        agreement = min(agreement, same / len(rows))
+    tolerance = float(bundle.manifest["tolerance"])
+    return Check(
+        passed=max_error <= tolerance and agreement == 1.0,
+        # JSON has no infinity.
+        max_error=max_error if math.isfinite(max_error) else 1e308,
+        tolerance=tolerance,
+        top1_agreement=agreement,
+        samples=bundle.samples,
+    )
+
+
+def _top1(row: array[float]) -> int:
+    return max(range(len(row)), key=row.__getitem__)

@@ -1,7 +1,4 @@
-"""The circumstances of a measurement, read from the board that ran it.
-
-Whatever cannot be read is :class:`NotMeasured` with the reason; nothing here fails.
-"""
+"""The circumstances of a measurement; what cannot be read is :class:`NotMeasured`."""
 
 from __future__ import annotations
 
@@ -28,8 +25,6 @@ _UNSYNCHRONISED_US = 16_000_000
 
 @dataclass(frozen=True)
 class Memory:
-    """Of the whole machine, in MiB."""
-
     total_mib: int
     available_mib: int
     swap_used_mib: int
@@ -41,7 +36,6 @@ class Context:
 
     taken_utc: str
     hostname: str | NotMeasured
-    """Tells boards of one model apart."""
     board: str | NotMeasured
     architecture: str
     cpu: str | NotMeasured
@@ -51,30 +45,26 @@ class Context:
     temperatures_celsius: dict[str, float]
     throttle: Throttle
     supply_max_ma: int | NotMeasured
-    """What a Raspberry Pi 5's supply said it can give."""
+    """Of a Raspberry Pi 5's supply, as ``supply_volts``."""
     supply_volts: float | NotMeasured
-    """At a Raspberry Pi 5's input."""
     power_mode: str | NotMeasured
-    """Of a Jetson, as nvpmodel says it."""
     jetson_clocks: str | NotMeasured
-    """What ``jetson_clocks --show`` prints; most of it is for root only."""
+    """Most of what ``--show`` prints is for root only."""
     load_1min: float | NotMeasured
     memory: Memory | NotMeasured
     kernel: str
     system: str | NotMeasured
     l4t: str | NotMeasured
-    """Release of a Jetson's Linux."""
     python: str
     clock_synchronised: bool | NotMeasured = NOT_LOOKED
     """Whether ``taken_utc`` can be believed: most Raspberry Pis have no clock of their own."""
     board_id: str | NotMeasured = NOT_LOOKED
-    """Tells boards of one model and one host name apart; of this board always the same."""
+    """Tells boards of one model and one host name apart."""
     versions: dict[str, str] = field(default_factory=dict)
     """Python packages that took part -> version; none where the agent alone did."""
 
 
 def read_context(system: System) -> Context:
-    """Read everything; never fails, absent values carry their reason."""
     return Context(
         taken_utc=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         hostname=system.text("proc/sys/kernel/hostname"),
@@ -106,14 +96,12 @@ def board_id(system: System) -> str | NotMeasured:
     found: str | NotMeasured = NotMeasured("")
     for name in ("proc/device-tree/serial-number", "etc/machine-id"):
         found = system.text(name)
-        number = "" if isinstance(found, NotMeasured) else found.strip("\0 \n")
-        if number:
-            return hashlib.sha256(f"headgate {number}".encode()).hexdigest()[:16]
+        if isinstance(found, str) and found:
+            return hashlib.sha256(f"headgate {found}".encode()).hexdigest()[:16]
     return found if isinstance(found, NotMeasured) else NotMeasured("/etc/machine-id is empty")
 
 
 def invalid_reasons(before: Context, after: Context, during: Watched | NotMeasured) -> list[str]:
-    """Why a run between the two does not count; empty if it does."""
     reasons = slowing_reasons(before.throttle, after.throttle, during)
     now = {policy.name: policy.governor for policy in after.clocks}
     for policy in before.clocks:
@@ -125,7 +113,6 @@ def invalid_reasons(before: Context, after: Context, during: Watched | NotMeasur
 
 
 def context_warnings(before: Context, after: Context) -> list[str]:
-    """What makes figures less certain without making them wrong."""
     found = []
     if isinstance(before.load_1min, float) and before.load_1min > 0.5 * before.cpu_count:
         found.append(
@@ -200,7 +187,6 @@ def clock_synchronised(system: System) -> bool | NotMeasured:
 
 
 def load_1min(system: System) -> float | NotMeasured:
-    """Average number of programs that wanted a CPU in the last minute."""
     text = system.text("proc/loadavg")
     try:
         return text if isinstance(text, NotMeasured) else float(text.split()[0])

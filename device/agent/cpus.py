@@ -1,14 +1,10 @@
 """Which CPUs a program may run on, and whether it had one whenever it wanted one.
 
-Of a single thread, its time on the CPU over the clock's time says so. Several threads sleep where
-a layer is not shared, so the sum of their times says nothing: two that take turns on one CPU have
-all of that CPU. Linux counts for every thread how long it had a CPU and how long it was ready to
-run without one (``schedstat``), and the ratio of these is right for any mixture of layers: two
-threads waited for 0.5 to 2 % of it on two free CPUs, and for half and more on one or busy ones.
-
-Counts of involuntary context switches are no substitute: kernel threads cause 70 to 300 a second
-where nothing is lost, and a program that takes half of a CPU 140 (an
-experiment on Linux 6.18, as are the shares above).
+Several threads sleep where a layer is not shared, so the sum of their times says nothing. Linux
+counts for every thread how long it had a CPU and how long it was ready without one
+(``schedstat``): two threads waited for 0.5 to 2 % of that on two free CPUs, and for half and more
+on one or busy ones. Involuntary context switches are no substitute: kernel threads cause 70 to
+300 a second where nothing is lost, a program that takes half of a CPU 140 (Linux 6.18).
 """
 
 from __future__ import annotations
@@ -44,10 +40,9 @@ def parse_cpus(text: str) -> frozenset[int]:
 def choose_cpus(
     threads: int, wanted: frozenset[int] | None = None, allowed: Collection[int] | None = None
 ) -> frozenset[int]:
-    """The CPUs to measure on: those wanted, or the highest allowed, one for each thread.
+    """The CPUs wanted, or the highest allowed, one for each thread: interrupts land on the lowest.
 
-    The highest, because interrupts mostly land on the lowest. Empty where the system has no
-    affinity call.
+    Empty where the system has no affinity call.
     """
     if allowed is None:
         if not hasattr(os, "sched_getaffinity"):
@@ -85,18 +80,13 @@ class Queue:
         self._seen: dict[str, tuple[int, int]] = {}
 
     def watch(self, over: threading.Event) -> None:
-        """Look until it is over: a thread's counts go with it.
-
-        Each look is twice as late as the one before, so that short runs are seen and long ones
-        are left alone.
-        """
+        """Look until it is over, each time twice as late: a thread's counts go with it."""
         pause_s = _FIRST_LOOK_S
         while not over.wait(pause_s):
             self.look()
             pause_s = min(2 * pause_s, _LAST_PAUSE_S)
 
     def look(self) -> None:
-        """Note how long each thread has run and waited so far."""
         # The process may end at any time, and not all kernels have the file.
         with contextlib.suppress(OSError):
             for task in list(self._tasks.iterdir()):
@@ -117,10 +107,7 @@ class Queue:
 def cpu_share(cpu_s: float, run_s: float, waited_shares: Sequence[float | None]) -> float:
     """Of the time of some runs, how much of it the network had the CPUs that it wanted.
 
-    Args:
-        cpu_s: time on CPUs, all threads together.
-        run_s: time of the runs.
-        waited_shares: of processes with several threads; None where it is not known.
+    ``cpu_s`` is of all threads together; ``waited_shares`` are None where they are not known.
     """
     # One thread at least never sleeps. Loading is in the CPU's time as well.
     share = min(1.0, cpu_s / run_s)

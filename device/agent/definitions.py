@@ -20,23 +20,18 @@ LEAST_SAVED = 0.01
 
 
 def is_gate(operator: str) -> bool:
-    """Whether a layer with this operator exists only because of gating."""
+    """Whether a layer exists only because of gating."""
     return operator in GATE_OPERATORS
 
 
 def dense_macs(layers: Iterable[Mapping[str, Any]]) -> int:
-    """MACs of the network without gates, from a manifest's layers."""
     return sum(int(one["dense_macs"]) for one in layers if not is_gate(one["operator"]))
 
 
 def executed_macs(layer: Mapping[str, Any], active_inputs: Any, active_outputs: Any) -> Any:
     """MACs that one layer of a manifest executes.
 
-    Args:
-        layer: Its entry in the manifest.
-        active_inputs: Active input channels, a number or an array of them; None where no gate
-            decides on the inputs, which are all active then.
-        active_outputs: The same of its outputs; of a pixel gate, numbers instead of channels.
+    Active channels are numbers or arrays, of a pixel gate numbers of its tensor; None: all.
     """
     inputs = layer["in_channels"] if active_inputs is None else active_inputs
     outputs = layer["out_channels"] if active_outputs is None else active_outputs
@@ -44,7 +39,7 @@ def executed_macs(layer: Mapping[str, Any], active_inputs: Any, active_outputs: 
 
 
 def macs_saved(executed: float, baseline_dense: float) -> float:
-    """Share of the baseline's dense MACs that were not executed; negative where more were."""
+    """Share of the baseline's dense MACs that was not executed; negative where more was."""
     return 1 - executed / baseline_dense
 
 
@@ -54,7 +49,7 @@ def time_saved(speedup: float) -> float:
 
 
 def realised(speedup: float, saved: float) -> float | NotMeasured:
-    """Time saved / MACs saved, of a speed-up and the share of the MACs saved."""
+    """Time saved / MACs saved."""
     if saved < LEAST_SAVED:
         return NotMeasured("it saves no arithmetic")
     return time_saved(speedup) / saved

@@ -1,11 +1,6 @@
-"""Energy of an inference, by the method of MLPerf Tiny.
+"""Energy of an inference, by the method of MLPerf Tiny; README.md in this folder has it.
 
-A window is one input, inferred again and again for at least 10 s and at least 10 times. There
-are five windows, one input each, and the medians over them are the result. Before them the idle
-board is measured for as long: net energy is what is above that. Windows lie inside what the C
-runner timed, so starting it and loading the weights are outside.
-
-Energy is never measured in the same run as latency, because sampling a sensor costs time.
+Never measured in the same run as latency, because sampling a sensor costs time.
 """
 
 from __future__ import annotations
@@ -13,75 +8,31 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil, inf
-from typing import Protocol
+from math import ceil
 
 from .absent import NotMeasured
-from .errors import SensorError, UsageError
-from .recording import Recording, record, thin
+from .errors import SensorError
+from .recording import Recording, integrate, record, thin
+from .runner import Burst, NetworkLoad
 from .sensors.base import Sensor
+from .settings import Plan
 from .system import System
 
-MIN_WINDOW_S = 10.0
-MIN_INFERENCES = 10
-WINDOWS = 5
+_FEWEST_INFERENCES = 10
 _TRIES = 3
 _MOST_GAP_SHARE = 0.1
 _FEWEST_SAMPLES = 10
 _LEAST_CPU_SHARE = 0.9
 _MOST_POLLING_SHARE = 0.05
+_BY_THE_RULES = Plan()
 _NOISE = 0.02  # of a power sensor, from one ten seconds to the next
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How much to measure; less than the defaults is not MLPerf Tiny's method any more."""
-
-    window_s: float = MIN_WINDOW_S
-    idle_s: float = MIN_WINDOW_S
-    windows: int = WINDOWS
-
-    def check(self) -> None:
-        """Refuse numbers that are out of range."""
-        lengths = (self.window_s, self.idle_s)
-        if not all(0 < length_s < inf for length_s in lengths) or self.windows < 1:
-            raise UsageError(
-                f"window={self.window_s} s, idle={self.idle_s} s, windows={self.windows}: numbers "
-                "above 0 are needed"
-            )
-
-
-@dataclass(frozen=True)
-class Burst:
-    """Inferences that were done back to back."""
-
-    start_ns: int
-    end_ns: int
-    inferences: int
-    inference_s: float
-    """All of them together, by the C runner's clock."""
-    cpu_share: float = 1.0
-    """Share of that time the runner held a CPU."""
-
-
-class Load(Protocol):
-    """What is measured: bursts of inferences of one input."""
-
-    def inference_s(self, sample: int) -> float:
-        """About how long one takes."""
-
-    def burst(
-        self, sample: int, inferences: int, during: Callable[[Callable[[float], bool]], None]
-    ) -> Burst:
-        """Infer so often, calling ``during`` with a function that waits for the end."""
-
-
-@dataclass(frozen=True)
 class Stretch:
-    """A part of the trace."""
+    """A part of the trace, in seconds from its start."""
 
     start_s: float
-    """From the start of the trace, as ``end_s``."""
     end_s: float
     average_power_mw: float
     rails_mw: dict[str, float]
@@ -98,14 +49,12 @@ class Window(Stretch):
     inferences: int
     latency_ms: float
     energy_mj: float
-    """Of the window, gross."""
     energy_per_inference_mj: float
     net_energy_per_inference_mj: float
-    """Above the idle board."""
+    """Above the idle board; the others are gross."""
     energy_delay_mj_ms: float
-    """Gross energy times latency of one inference."""
     cpu_share: float
-    """Of the time, how much of it the network had a CPU for; the rest was other programs'."""
+    """Of the time, how much the network had a CPU for; the rest was other programs'."""
 
 
 @dataclass(frozen=True)
@@ -117,14 +66,10 @@ class Energy:
     scope: str
     total: list[str]
     channels: dict[str, str]
-    """Channel -> where it was read."""
     rate_hz: float
-    """As achieved: samples of the total over the time of the trace."""
     polling_share: float
-    """Share of that time spent reading the sensor. It is in gross energy, and in idle too,
-    so that net energy is free of it."""
+    """Share of the time spent reading the sensor: it is in gross and idle energy, not in net."""
     idle: Stretch
-    """The board before the inferences."""
     windows: list[Window]
     average_power_mw: float
     energy_per_inference_mj: float
@@ -132,9 +77,8 @@ class Energy:
     latency_ms: float
     energy_delay_mj_ms: float
     oddities: dict[str, int]
-    """Counts of failed reads, duplicates, wraps and the like over the whole trace."""
     trace: list[tuple[float, float]]
-    """Seconds and milliwatts, for drawing; evenly thinned where there are thousands."""
+    """Seconds and milliwatts; evenly thinned where there are thousands."""
     invalid_because: list[str]
     warnings: list[str]
 
@@ -147,11 +91,9 @@ class Energy:
 
 
 def measure_energy(
-    load: Load, samples: int, sensor: Sensor, system: System, plan: Plan | None = None
+    load: NetworkLoad, samples: int, sensor: Sensor, system: System, plan: Plan = _BY_THE_RULES
 ) -> Energy:
-    """Measure the idle board, then the windows; by MLPerf Tiny's rules if there is no plan."""
-    plan = plan or Plan()
-    plan.check()
+    """Measure the idle board, then the windows."""
     recording = Recording(sensor)
     inputs = [index % samples for index in range(plan.windows)]
     calibrated = {sample: load.inference_s(sample) for sample in dict.fromkeys(inputs)}
@@ -194,7 +136,10 @@ def measure_energy(
         latency_ms=median("latency_ms"),
         energy_delay_mj_ms=median("energy_delay_mj_ms"),
         oddities=recording.oddities(),
-        trace=_thinned_trace(recording, idle_start),
+        trace=[
+            (round((time - idle_start) / 1e9, 4), round(power, 3))
+            for time, power in thin(recording.total.power_mw())
+        ],
         invalid_because=_invalid_because(recording, idle, windows),
         warnings=_warnings(sensor, plan, samples, recording, polling_share),
     )
@@ -210,12 +155,17 @@ def _until(system: System, end_ns: int) -> Callable[[float], bool]:
 
 
 def _long_enough(
-    load: Load, sample: int, inference_s: float, plan: Plan, recording: Recording, system: System
+    load: NetworkLoad,
+    sample: int,
+    inference_s: float,
+    plan: Plan,
+    recording: Recording,
+    system: System,
 ) -> Burst:
-    """A burst of at least the window's length, and its samples in the recording."""
+    """A burst of at least the window's length; its samples are in the recording."""
     margin = 1.02
     for _ in range(_TRIES):
-        inferences = max(MIN_INFERENCES, ceil(plan.window_s * margin / max(inference_s, 1e-9)))
+        inferences = max(_FEWEST_INFERENCES, ceil(plan.window_s * margin / max(inference_s, 1e-9)))
         # Without this sample the window's first moments would belong to a gap.
         recording.poll(system.monotonic_ns())
         burst = load.burst(
@@ -235,7 +185,7 @@ def _long_enough(
 
 
 def _stretch(recording: Recording, start_ns: int, end_ns: int, origin_ns: int) -> Stretch:
-    integral = recording.integrate(start_ns, end_ns)
+    integral = integrate(recording.total, start_ns, end_ns)
     assert integral is not None  # there are two samples
     return Stretch(
         start_s=(start_ns - origin_ns) / 1e9,
@@ -267,13 +217,7 @@ def _window(
     )
 
 
-def _thinned_trace(recording: Recording, origin_ns: int) -> list[tuple[float, float]]:
-    points = thin(recording.total.power_mw())
-    return [(round((time - origin_ns) / 1e9, 4), round(power, 3)) for time, power in points]
-
-
 def _invalid_because(recording: Recording, idle: Stretch, windows: list[Window]) -> list[str]:
-    """Why the figures do not count."""
     reasons = []
     numbered = {f"window {number}": window for number, window in enumerate(windows, 1)}
     for name, span in [("idle", idle), *numbered.items()]:
@@ -305,10 +249,10 @@ def _warnings(
     sensor: Sensor, plan: Plan, samples: int, recording: Recording, polling_share: float
 ) -> list[str]:
     found = list(sensor.warnings)
-    if plan.window_s < MIN_WINDOW_S or plan.windows < WINDOWS:
+    if plan.window_s < Plan.window_s or plan.windows < Plan.windows:
         found.append(
-            f"{plan.windows} windows of {plan.window_s:g} s; MLPerf Tiny asks for {WINDOWS} of "
-            f"{MIN_WINDOW_S:g} s"
+            f"{plan.windows} windows of {plan.window_s:g} s; MLPerf Tiny asks for {Plan.windows} "
+            f"of {Plan.window_s:g} s"
         )
     if samples < plan.windows:
         found.append(f"the bundle has {samples} inputs for {plan.windows} windows; some are reused")

@@ -1,7 +1,4 @@
-"""What the agent raises on purpose. ``__main__`` prints the message, one line, and exits.
-
-Any function of the agent may raise these; docstrings name other exceptions.
-"""
+"""What the agent raises on purpose: one line each, which ``__main__`` prints before it exits."""
 
 from __future__ import annotations
 

@@ -1,14 +1,12 @@
 """How long an inference takes, as the C runner measured it, and where the time goes.
 
 Inputs are taken in turn, in rounds, each a process of its own: what differs between rounds (heat,
-clock, where memory lies) shows in the intervals. Times of layers come from other processes than
-times of the whole.
+clock, where memory lies) shows in the intervals. Layers are timed in processes of their own.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import statistics
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +15,10 @@ from ..protocol import Request
 from .absent import NotMeasured
 from .cpus import cpu_share
 from .definitions import dense_macs, executed_macs, is_gate
-from .errors import UsageError
 from .percentiles import Summary, summarize
 from .recording import thin
 from .runner import Execution, Network
+from .settings import Plan
 from .watch import Watch
 
 _FEWEST_ROUNDS = 3
@@ -30,56 +28,27 @@ EMULATED = NotMeasured("the wall time of an emulator says nothing about a device
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How much to measure."""
-
-    rounds: int = 10
-    """Fewer, but not below three, where so many would not fit ``budget_s``."""
-    repeat: int | None = None
-    """Runs of each input in a round; as many as fit ``budget_s`` if None."""
-    warmup: int = 2
-    """Runs of each input before, in every round."""
-    budget_s: float = 10.0
-    """For times of the whole, and the same again for layers."""
-
-    def check(self) -> None:
-        """Refuse numbers that are out of range."""
-        if self.rounds < 1 or self.warmup < 0 or not 0 < self.budget_s < math.inf:
-            raise UsageError(
-                f"rounds={self.rounds}, warmup={self.warmup}, budget={self.budget_s}: "
-                "at least 1, at least 0, and a number of seconds above 0 are needed"
-            )
-        if self.repeat is not None and self.repeat < 1:
-            raise UsageError(f"repeat={self.repeat}: at least 1 is needed")
-
-
-@dataclass(frozen=True)
 class LayerTime:
     """One layer: its time and its arithmetic; lists have an entry for each input."""
 
     name: str
     operator: str
     median_us: float | NotMeasured
-    """Over all runs of all inputs."""
     median_us_per_input: list[float] | NotMeasured
     dense_macs: int
     executed_macs: list[int]
-    """Executed."""
     channels: int | None
-    """That its gate decides on (of a pixel gate: numbers); None where no gate does."""
+    """That its gate decides on (of a pixel gate: numbers); None where none does."""
     active_inputs: list[int] | None
-    """Active channels that the layer read; None where no gate decides on them."""
+    """Active channels that it read, as ``active_outputs``; None where no gate decides."""
     active_outputs: list[int] | None
-    """Active channels of its output; None where no gate decides on them."""
 
     @property
     def is_gate(self) -> bool:
-        """Whether it exists only because of gating."""
         return is_gate(self.operator)
 
     @property
     def mean_macs(self) -> float:
-        """Executed MACs, mean over the inputs."""
         return statistics.fmean(self.executed_macs)
 
 
@@ -95,7 +64,6 @@ class Latency:
     threads: int
     latency_us: Summary | NotMeasured
     median_us_per_input: list[float] | NotMeasured
-    """Gated networks do not take the same time for every input."""
     latencies_us: list[float]
     """In the order taken; evenly thinned where there are thousands."""
     cpu_share: float | NotMeasured
@@ -106,17 +74,13 @@ class Latency:
     gates: dict[str, list[int]]
     """Gate -> active channels for each input."""
     executed_macs: list[int]
-    """Executed for each input, gates included."""
     dense_macs: int
-    """Of the network without gates."""
 
     @property
     def mean_macs(self) -> float:
-        """Executed MACs, mean over the inputs."""
         return statistics.fmean(self.executed_macs)
 
     def warnings(self) -> list[str]:
-        """What makes the figures less certain."""
         found = []
         if isinstance(self.latency_us, Summary) and self.latency_us.drifted:
             found.append(
@@ -135,8 +99,7 @@ class Latency:
 
 
 def measure_latency(network: Network, plan: Plan, watch: Watch) -> Latency:
-    """Time a network on the bundle's test vectors, and count its MACs; under an emulator, count."""
-    plan.check()
+    """Time a network on its inputs, and count its MACs; under an emulator, only count."""
     if network.emulator:
         return _untimed(network, network.run())
     first = network.run(Request(warmup=1, times=True))
@@ -191,7 +154,7 @@ def measure_latency(network: Network, plan: Plan, watch: Watch) -> Latency:
 
 
 def _untimed(network: Network, first: Execution) -> Latency:
-    """What one run of all inputs tells: MACs and active channels."""
+    """What one run of all inputs tells."""
     layers = [_layer(network, layer, first) for layer in network.layers]
     inputs = network.bundle.samples
     return Latency(
@@ -216,7 +179,6 @@ def _untimed(network: Network, first: Execution) -> Latency:
 
 
 def _layer(network: Network, layer: dict[str, Any], first: Execution) -> LayerTime:
-    """One layer of the manifest, without its time."""
     active_inputs, active_outputs = (
         None if gate is None else [counts[gate] for counts in first.counts]
         for gate in (layer["in_gate"], layer["out_gate"])
@@ -251,7 +213,6 @@ def active_channels(network: Network, done: Execution) -> dict[str, list[int]]:
 
 
 def _fitting(first: Execution, plan: Plan, inputs: int) -> tuple[int, int]:
-    """Rounds and repeats that take about the budget."""
     if plan.repeat is not None:
         return plan.rounds, plan.repeat
     one_s = statistics.median(ns for times in first.times_ns for ns in times) / 1e9

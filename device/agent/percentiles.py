@@ -1,20 +1,15 @@
 """Percentiles of latencies with 95 % intervals, without NumPy.
 
-Runs of one round resemble each other (same heat, same neighbours), so it is rounds that say how
-far a figure can be trusted: sectioning (Asmussen & Glynn, *Stochastic Simulation*, 2007, III.5a;
-of quantiles: Nakayama, ACM TOMACS 24(4), 2014). Around the percentile of all runs lies Student's t
-times the deviations of each round's own percentile from it, in logarithms, because what differs
-between rounds, such as the clock, is a factor. Two or three rounds know little, so their intervals
-are wide; resampling so few (the bootstrap) cannot reach beyond them, and is far too sure of itself.
-
-One round does not say how rounds differ. Its interval is the distribution-free one between two
-order statistics, by the binomial distribution (Thompson, Ann. Math. Statist. 7, 1936; David &
-Nagaraja, *Order Statistics*, 2003, 7.1): right for runs that do not resemble each other, else too
-sure of itself.
+Runs of one round resemble each other, so it is rounds that say how far a figure can be trusted:
+sectioning (Asmussen & Glynn, *Stochastic Simulation*, 2007, III.5a; of quantiles: Nakayama, ACM
+TOMACS 24(4), 2014). Around the percentile of all runs lies Student's t times the deviations of each
+round's own percentile from it, in logarithms, because what differs between rounds, such as the
+clock, is a factor. One round has the distribution-free interval between two order statistics
+(Thompson, Ann. Math. Statist. 7, 1936; David & Nagaraja, *Order Statistics*, 2003, 7.1), too sure
+of itself where runs resemble each other.
 
 In simulations with 2 to 10 rounds intervals hold the true median in 92 to 97 of 100 cases, and the
-95th percentile in about 90. The tail of few rounds, or of rounds of few runs, is less certain than
-any interval from them can tell.
+95th percentile in about 90.
 """
 
 from __future__ import annotations
@@ -50,7 +45,6 @@ class Summary:
     minimum: float
     maximum: float
     percentiles: dict[str, Percentile]
-    """``p50``, ``p90``, ``p95``, ``p99``."""
     drift: float
     """Median of the last third of the rounds over that of the first third, minus one."""
     drifted: bool
@@ -63,21 +57,15 @@ class Summary:
 
     @property
     def median(self) -> float:
-        """The 50th percentile."""
         return self.middle.value
 
     @property
     def p95(self) -> float:
-        """The 95th percentile."""
         return self.percentiles["p95"].value
 
 
 def summarize(rounds: Sequence[Sequence[float]]) -> Summary:
-    """Describe runs that were taken in rounds, given in the order taken.
-
-    Raises:
-        ValueError: there are no values, or one is not finite.
-    """
+    """Describe runs of rounds, in the order taken; a ValueError if there are none, or no number."""
     values = sorted(value for run in rounds for value in run)
     if not values:
         raise ValueError("no values to summarize")

@@ -1,8 +1,6 @@
 """Polling a sensor, its samples of power or energy, and the energy between two moments.
 
-Power is integrated by the trapezoid rule. Counters of energy are differenced, with wraps undone.
-Times are nanoseconds of the board's monotonic clock. Whatever is odd about the samples is
-counted, never smoothed over: see :class:`Integral`.
+Times are the board's monotonic clock in ns. What is odd about samples is counted, never smoothed.
 """
 
 from __future__ import annotations
@@ -27,30 +25,25 @@ _GAP_FACTOR = 3
 
 @dataclass
 class Series:
-    """One channel: milliwatts, or millijoules of a counter.
+    """One channel: milliwatts, or millijoules of a counter, unwrapped from 0 at the first sample.
 
-    A sample that is not later than the one before it says nothing new about power, so it is
-    dropped and counted.
+    A sample that is not later than the one before it is dropped and counted.
     """
 
     counter: bool
     wraps_at_mj: float | None = None
-    """Largest value of a counter; after it comes 0."""
+    """Largest value of a counter, after which comes 0."""
     times_ns: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
-    """Of a counter: unwrapped, from 0 at the first sample."""
     duplicates: int = 0
-    """Samples with the same time as the one before."""
     backward: int = 0
-    """Samples with an earlier time than the one before."""
     wraps: int = 0
     resets: int = 0
-    """Times that a counter went back without a known largest value; that interval is a gap."""
+    """Times that a counter without a known largest value went back; a gap each."""
     reset_ends_ns: list[int] = field(default_factory=list)
     _last_raw: float = 0.0
 
     def add(self, time_ns: int, value: float) -> None:
-        """Append a sample."""
         if self.times_ns and time_ns <= self.times_ns[-1]:
             if time_ns == self.times_ns[-1]:
                 self.duplicates += 1
@@ -78,13 +71,10 @@ class Series:
 
     def usual_interval_ns(self) -> float:
         """Median distance of samples; 0 if there are fewer than two."""
-        if len(self.times_ns) < 2:
+        times = self.times_ns
+        if len(times) < 2:
             return 0.0
-        return float(
-            statistics.median(
-                later - earlier for earlier, later in zip(self.times_ns, self.times_ns[1:])
-            )
-        )
+        return float(statistics.median(later - earlier for earlier, later in zip(times, times[1:])))
 
     def power_mw(self) -> list[tuple[int, float]]:
         """Time and power of each sample; of a counter, the mean since the sample before."""
@@ -100,19 +90,17 @@ class Series:
 
 @dataclass(frozen=True)
 class Integral:
-    """Energy between two moments and what it rests on."""
+    """Energy between two moments; ``samples`` are inside of it, as is ``gap_s``."""
 
     energy_mj: float
     samples: int
-    """Inside the window."""
     gaps: int
     """Intervals more than three times the usual one; bridged by a straight line."""
     gap_s: float
-    """Their time inside the window."""
 
 
 def integrate(series: Series, start_ns: int, end_ns: int) -> Integral | None:
-    """Energy from ``start_ns`` to ``end_ns``; None without a sample on either side or inside.
+    """Energy by the trapezoid rule; None where there are no two samples.
 
     Before the first sample and after the last, power is taken to be what they say, and the time
     counts as a gap if it is one.
@@ -163,7 +151,6 @@ class Recording:
     failed_reads: int = 0
     last_failure: str = ""
     busy_ns: int = 0
-    """Time that reading took."""
     _resets_passed_on: int = 0
 
     def __post_init__(self) -> None:
@@ -197,7 +184,9 @@ class Recording:
 
     def _add_total(self, time_ns: int, names: list[str], values: dict[str, float]) -> None:
         samples = len(self.total.times_ns)
-        self.total.add(time_ns, self._sum(names, values))
+        if self.sensor.kind == COUNTER:
+            values = {name: self.channels[name].values[-1] for name in names}
+        self.total.add(time_ns, sum(values[name] for name in names))
         resets = sum(self.channels[name].resets for name in names)
         # Rails are unwrapped before they are added, so the sum itself never goes back; what is
         # missing in one of them is missing here. A sample that was dropped ends no interval.
@@ -205,17 +194,7 @@ class Recording:
             self.total.reset_ends_ns.append(time_ns)
             self._resets_passed_on = resets
 
-    def _sum(self, names: list[str], values: dict[str, float]) -> float:
-        if self.sensor.kind != COUNTER:
-            return sum(values[name] for name in names)
-        return sum(self.channels[name].values[-1] for name in names)
-
-    def integrate(self, start_ns: int, end_ns: int) -> Integral | None:
-        """Energy of the total between two moments."""
-        return integrate(self.total, start_ns, end_ns)
-
     def rails_mw(self, start_ns: int, end_ns: int) -> dict[str, float]:
-        """Mean power of every channel between two moments."""
         seconds = (end_ns - start_ns) / 1e9
         found = {}
         for name, series in self.channels.items():
@@ -225,7 +204,6 @@ class Recording:
         return found
 
     def oddities(self) -> dict[str, int]:
-        """What was odd about the samples, all of them counts."""
         odd = {
             "failed_reads": self.failed_reads,
             "duplicates": self.total.duplicates,
@@ -242,11 +220,8 @@ def record(
 ) -> None:
     """Poll at the sensor's rate until ``wait`` says that it is over, and once more after that.
 
-    Args:
-        recording: gets the samples.
-        system: its clock.
-        wait: sleeps for some seconds, or until what is measured has ended; True if it has.
-        settle_s: how long to go on afterwards, for sensors that send late.
+    ``wait`` sleeps for some seconds, or until what is measured has ended; True if it has. For
+    sensors that send late, one more poll comes ``settle_s`` later.
     """
     period_ns = round(1e9 / recording.sensor.rate_hz)
     next_ns = system.monotonic_ns()

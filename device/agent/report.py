@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .absent import NotMeasured, to_json
-from .bundle import Bundle
-from .check import Check
+from .bundle import Bundle, Check
 from .context import Context, invalid_reasons
 from .energy import Energy
 from .errors import AgentError, describe
@@ -27,8 +26,6 @@ NOT_COUNTED = NotMeasured("counted for emulated machines only, for example qemu:
 
 @dataclass(frozen=True)
 class Target:
-    """What a bundle was compiled for."""
-
     name: str
     arch: str
     cpu: str
@@ -38,22 +35,17 @@ class Target:
 
 @dataclass(frozen=True)
 class Measured:
-    """The bundle that was measured."""
-
     name: str
     path: str
     sha256: str
     model_sha256: str
     target: Target
     tools: dict[str, str]
-    """What compiled it -> version."""
     samples: int
 
 
 @dataclass(frozen=True)
 class Circumstances:
-    """The machine before, during and after the runs."""
-
     before: Context
     during: Watched | NotMeasured
     after: Context
@@ -61,13 +53,12 @@ class Circumstances:
 
 @dataclass(frozen=True)
 class InstructionCount:
-    """Instructions of one inference of one image, which emulators count."""
+    """Instructions of one inference of one image, and its MACs, gates included."""
 
     instructions: int
     start_up: int
-    """Instructions outside inference: loading, reading, writing."""
+    """Those outside inference: loading, reading, writing."""
     executed_macs: int
-    """MACs executed for this image, gates included."""
     dense_macs: int
     exact: bool
     """Two differences of repeat counts agreed to the last instruction."""
@@ -77,7 +68,6 @@ class InstructionCount:
 
     @property
     def per_mac(self) -> float:
-        """Instructions per executed MAC."""
         return self.instructions / self.executed_macs
 
 
@@ -90,19 +80,15 @@ class Report:
 
     schema: int
     agent: str
-    """Its version."""
     verb: str
     arguments: list[str]
     valid: bool
     invalid_because: list[str]
-    """Why the figures do not count; empty if they do."""
     warnings: list[str]
-    """What makes the figures less certain."""
     bundle: Measured
     context: Circumstances
     outputs: Check | NotMeasured
     gates: dict[str, list[int]] | NotMeasured
-    """Gate -> active channels for each input."""
     latency: Latency | NotMeasured
     energy: Energy | NotMeasured
     instructions: InstructionCount | NotMeasured = NOT_COUNTED
@@ -110,12 +96,11 @@ class Report:
     """What `headgate profile --on` called the machine; None where its agent was called there."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; a value that is missing is ``{"not_measured": reason}``."""
+        """Plain data."""
         return dict(to_json(self))
 
 
 def measured(bundle: Bundle) -> Measured:
-    """What a report says of a bundle."""
     manifest = bundle.manifest
     known = {one.name for one in dataclasses.fields(Target)}
     return Measured(
@@ -132,7 +117,6 @@ def measured(bundle: Bundle) -> Measured:
 def invalid_because(
     context: Circumstances, outputs: Check | NotMeasured, energy: Energy | NotMeasured
 ) -> list[str]:
-    """Why the figures do not count; empty if they do."""
     reasons = invalid_reasons(context.before, context.after, context.during)
     if isinstance(energy, Energy):
         reasons += [f"energy: {reason}" for reason in energy.invalid_because]
@@ -166,20 +150,12 @@ def gist(report: Report) -> str:
     return "\n".join(lines)
 
 
-def dump(data: Any) -> str:
-    """JSON text of plain data."""
-    return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
 def write(data: Any, path: str | None) -> None:
     """Write plain data as JSON to a file, whole or not at all, or to stdout.
 
     What is there and is no regular file, such as a pipe, is written to and stays what it is.
-
-    Raises:
-        AgentError: the file cannot be written; an earlier one is as it was.
     """
-    text = dump(data)
+    text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if path is None:
         try:
             sys.stdout.write(text)

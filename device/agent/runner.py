@@ -1,65 +1,60 @@
 """Running a network: the bundle's static runner as a process on chosen CPUs.
 
-All times are taken by the C code inside it (``runtime/linux/timing.c``); nothing of Python's is in
-them. It talks through files of raw little-endian numbers.
+All times are taken by the C code inside it; nothing of Python's is in them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import shutil
 import signal
+import statistics
+import struct
 import subprocess
 import tempfile
 import threading
 import time
-from array import array
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..protocol import COUNTS, LAYERS, RUNNER, TIMES, WEIGHTS, Request
 from .bundle import Bundle
-from .cpus import Queue, pinned
+from .cpus import Queue, cpu_share, pinned
 from .errors import AgentError, describe, last_words
+from .watch import Watch
 
 _ONCE = Request()
-_CODES = {"int32": "i", "uint64": "Q"}  # of the module array
+_CALIBRATION_RUNS = 5
+_CODES: dict[str, Literal["i", "Q"]] = {"int32": "i", "uint64": "Q"}  # of the module struct
 
 
 @dataclass(frozen=True)
 class Execution:
-    """What one process of the runner brought back, for S samples."""
+    """What one process of the runner brought back, for S samples; times only if asked for.
+
+    ``counts`` are (S, gates) active channels, ``times_ns`` (S, repeat), ``layer_times_ns`` (S,
+    repeat, layers).
+    """
 
     outputs: list[bytes]
-    """One for each output of the network, samples one after the other."""
     counts: list[list[int]]
-    """(S, gates) active channels."""
     times_ns: list[list[int]]
-    """(S, repeat); empty if they were not asked for."""
     layer_times_ns: list[list[list[int]]]
-    """(S, repeat, layers); empty if they were not asked for."""
     ended_ns: int
     """After the process had gone, by the board's monotonic clock."""
     cpu_s: float
-    """Time that it had the CPU, all threads together."""
     waited_share: float | None
-    """Share of runnable time its threads spent waiting for a CPU; None for one thread, and where
-    it is not known."""
+    """Of the time in which its threads could run; None for one thread, or where it is not known."""
 
 
 class Network:
     """A bundle's runner and weights in a temporary folder; use it in a ``with`` statement.
 
-    Args:
-        bundle: what to run.
-        cpus: where it may run; everywhere if empty.
-        threads: given to the runner if it is more than one.
-        emulator: the command line in front of the runner, where another machine is emulated.
+    It runs on ``cpus``, everywhere if there are none, behind the words of ``emulator``.
     """
 
     def __init__(
@@ -85,7 +80,6 @@ class Network:
             raise
 
     def close(self) -> None:
-        """Remove the folder."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Network:
@@ -95,25 +89,17 @@ class Network:
         self.close()
 
     def run(self, request: Request = _ONCE, samples: Sequence[int] | None = None) -> Execution:
-        """Run some of the bundle's test vectors, by number; all if None.
+        """Run some of the bundle's samples, by number; all if None.
 
-        Times of the whole and of layers are not to be requested together: a clock around each
-        layer disturbs the whole.
+        Request times of the whole apart from those of layers, whose clocks disturb the whole.
         """
         with self.start(request, samples) as run:
             return run.result()
 
     def start(self, request: Request, samples: Sequence[int] | None = None) -> Running:
-        """Start what :meth:`run` runs, to measure something else meanwhile."""
         chosen = list(range(self.bundle.samples)) if samples is None else list(samples)
         folder = _new_folder(self._folder)
-        request = dataclasses.replace(
-            request,
-            inputs=len(self.bundle.inputs),
-            outputs=self.bundle.outputs,
-            threads=self.threads,
-            counts=True,
-        )
+        request = request.of(self.bundle.manifest, self.threads)
         sizes = self.bundle.sample_bytes("inputs")
         for name, data, size in zip(request.given, self.bundle.inputs, sizes):
             path = folder / name
@@ -129,7 +115,7 @@ class Network:
 
 
 class Running:
-    """A runner at work; use it in a ``with`` statement, so that it never outlives that."""
+    """A runner at work, ended with its ``with`` statement."""
 
     def __init__(
         self, network: Network, request: Request, command: list[str], folder: Path, samples: int
@@ -182,7 +168,6 @@ class Running:
         return self._over.wait(seconds)
 
     def result(self) -> Execution:
-        """Wait for its end and read what it wrote."""
         self._join()
         if self._process.returncode:
             raise AgentError(self._complaint(self._process.returncode))
@@ -222,15 +207,16 @@ class Running:
         if name not in self._results:
             return []
         kind, shape = self._results[name]
-        numbers, data = array(_CODES[kind]), self._read(name)
-        wanted = prod(shape) * numbers.itemsize
+        code, data = _CODES[kind], self._read(name)
+        wanted = prod(shape) * struct.calcsize(code)
         if len(data) != wanted:
             raise AgentError(
                 f"the runner wrote {len(data)} bytes of {name}, not {wanted}: it does not fit its "
                 "manifest; compile it again"
             )
-        numbers.frombytes(data)
-        return _nested(numbers.tolist(), shape)
+        if not data:
+            return [[] for _ in range(shape[0])]  # which a view cannot have: no gates
+        return memoryview(data).cast(code, shape).tolist()
 
     def _complaint(self, code: int) -> str:
         bundle = self._network.bundle
@@ -242,6 +228,47 @@ class Running:
         stderr = self._read("stderr")
         said = "" if stderr.strip() else "the runner failed: "
         return f"{bundle.path}: {said}{last_words(code, stderr)}"
+
+
+@dataclass(frozen=True)
+class Burst:
+    """Inferences that were done back to back."""
+
+    start_ns: int
+    end_ns: int
+    inferences: int
+    inference_s: float  # all of them together, by the C runner's clock
+    cpu_share: float = 1.0
+    """Of that time, how much the runner held a CPU."""
+
+
+class NetworkLoad:
+    """Bursts of inferences of one of the bundle's test vectors, one process each."""
+
+    def __init__(self, network: Network, watch: Watch) -> None:
+        self._network = network
+        self._watch = watch
+
+    def inference_s(self, sample: int) -> float:
+        request = Request(warmup=1, repeat=_CALIBRATION_RUNS, times=True)
+        done = self._network.run(request, [sample])
+        return statistics.median(done.times_ns[0]) / 1e9
+
+    def burst(
+        self, sample: int, inferences: int, during: Callable[[Callable[[float], bool]], None]
+    ) -> Burst:
+        """Infer so often, while ``during`` is called with a function that waits for the end."""
+        request = Request(warmup=1, repeat=inferences, times=True)
+        running = self._network.start(request, [sample])
+        with self._watch.watch() as ended, running:
+            during(running.wait)
+            done = running.result()
+            ended(done.ended_ns)
+        total_ns = sum(done.times_ns[0])
+        # The process ends right after the last inference, and loading lies before the first.
+        inference_s = total_ns / 1e9
+        share = cpu_share(done.cpu_s, inference_s, [done.waited_share])
+        return Burst(done.ended_ns - total_ns, done.ended_ns, inferences, inference_s, share)
 
 
 def _roomy_folder() -> str | None:
@@ -260,11 +287,3 @@ def _new_folder(inside: str | Path | None) -> Path:
             f"cannot make a temporary folder{place}: {describe(error)}; set TMPDIR to a folder "
             "with room"
         ) from error
-
-
-def _nested(numbers: list[int], shape: tuple[int, ...]) -> list[Any]:
-    if len(shape) == 1:
-        return numbers
-    step = prod(shape[1:])
-    rows = (numbers[row * step : (row + 1) * step] for row in range(shape[0]))
-    return [_nested(row, shape[1:]) for row in rows]

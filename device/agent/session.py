@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import shlex
-import statistics
 import sys
 from argparse import Namespace
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from ..protocol import Request
 from . import VERSION
-from . import energy as energies
-from . import latency as latencies
 from .absent import NotMeasured
-from .bundle import Bundle, open_bundle
-from .check import Check, check_outputs
+from .bundle import Bundle, Check, check_outputs, open_bundle
 from .context import context_warnings, read_context
-from .cpus import choose_cpus, cpu_share, parse_cpus
-from .energy import Burst, Energy
+from .cpus import choose_cpus, parse_cpus
+from .energy import Energy, measure_energy
 from .errors import SensorError, UsageError
 from .frequency import governor
 from .latency import Latency, active_channels, measure_latency
 from .report import SCHEMA, Circumstances, Report, gist, invalid_because, measured, write
-from .runner import Execution, Network
+from .runner import Execution, Network, NetworkLoad
 from .sensors import Sensor
+from .settings import Plan
 from .system import System
 from .watch import Watch
 
 _NOT_ASKED = NotMeasured("not asked for")
-_CALIBRATION_RUNS = 5
 
 
 class Session:
@@ -69,7 +63,6 @@ class Session:
         self._undo.close()
 
     def say(self, text: str) -> None:
-        """Tell somebody at a terminal what takes so long."""
         if sys.stderr.isatty():
             print(text, file=sys.stderr)
 
@@ -80,20 +73,17 @@ class Session:
         self.gates = active_channels(self.network, done)
         return done
 
-    def measure_latency(self, plan: latencies.Plan) -> None:
-        """Time the network, whole and by layer; count its work."""
+    def measure_latency(self, plan: Plan) -> None:
         if not self.network.emulator:
             self.say(f"latency: {2 * plan.budget_s:.0f} s or more")
         self.latency = measure_latency(self.network, plan, self.watch)
 
-    def measure_energy(self, sensor: Sensor, plan: energies.Plan) -> int:
+    def measure_energy(self, sensor: Sensor, plan: Plan) -> int:
         """Measure it, and write the report even if that fails; as :meth:`finish`."""
         self.say(f"energy: {plan.idle_s + 1.1 * plan.windows * plan.window_s:.0f} s or more")
         load = NetworkLoad(self.network, self.watch)
         try:
-            self.energy = energies.measure_energy(
-                load, self.bundle.samples, sensor, self.system, plan
-            )
+            self.energy = measure_energy(load, self.bundle.samples, sensor, self.system, plan)
         except SensorError as error:
             self.energy = NotMeasured(str(error))
             self.finish(f"energy: {self.energy}")
@@ -102,12 +92,6 @@ class Session:
 
     def finish(self, *problems: str) -> int:
         """Write the report, with more reasons why it does not count; 1 if the outputs are wrong."""
-        report = self._report(problems)
-        write(report.to_json(), self._options.report)
-        print(gist(report), file=sys.stderr if self._options.report is None else sys.stdout)
-        return 1 if isinstance(self.outputs, Check) and not self.outputs.passed else 0
-
-    def _report(self, problems: tuple[str, ...]) -> Report:
         context = Circumstances(self._before, self.watch.result(), read_context(self.system))
         reasons = [*invalid_because(context, self.outputs, self.energy), *problems]
         # An emulator's figures are the same on a machine that is busy.
@@ -117,7 +101,7 @@ class Session:
             warnings += self.latency.warnings()
         if isinstance(self.energy, Energy):
             warnings += [f"energy: {warning}" for warning in self.energy.warnings]
-        return Report(
+        report = Report(
             schema=SCHEMA,
             agent=VERSION,
             verb=self._options.verb,
@@ -132,33 +116,6 @@ class Session:
             latency=self.latency,
             energy=self.energy,
         )
-
-
-class NetworkLoad:
-    """Bursts of inferences of one of the bundle's test vectors, one process each."""
-
-    def __init__(self, network: Network, watch: Watch) -> None:
-        self._network = network
-        self._watch = watch
-
-    def inference_s(self, sample: int) -> float:
-        """Median of a few."""
-        request = Request(warmup=1, repeat=_CALIBRATION_RUNS, times=True)
-        done = self._network.run(request, [sample])
-        return statistics.median(done.times_ns[0]) / 1e9
-
-    def burst(
-        self, sample: int, inferences: int, during: Callable[[Callable[[float], bool]], None]
-    ) -> Burst:
-        """Infer so often in a process whose end is awaited by ``during``."""
-        request = Request(warmup=1, repeat=inferences, times=True)
-        running = self._network.start(request, [sample])
-        with self._watch.watch() as ended, running:
-            during(running.wait)
-            done = running.result()
-            ended(done.ended_ns)
-        total_ns = sum(done.times_ns[0])
-        # The process ends right after the last inference, and loading lies before the first.
-        inference_s = total_ns / 1e9
-        share = cpu_share(done.cpu_s, inference_s, [done.waited_share])
-        return Burst(done.ended_ns - total_ns, done.ended_ns, inferences, inference_s, share)
+        write(report.to_json(), self._options.report)
+        print(gist(report), file=sys.stderr if self._options.report is None else sys.stdout)
+        return 1 if isinstance(self.outputs, Check) and not self.outputs.passed else 0

@@ -1,26 +1,19 @@
-"""What can be asked of a measurement: declared here once.
-
-The agent's options, the command line of ``headgate profile`` and the words that go to a board
-are made from the fields of :class:`Settings`.
-"""
+"""What can be asked of a measurement; command lines, here and of the agent, are made from it."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, field, fields
+from math import inf
 from typing import Any, Callable
 
-from .energy import Plan as EnergyPlan
-from .latency import Plan as LatencyPlan
+from .errors import UsageError
 
 
 def _asked(
     kind: Callable[[str], Any], metavar: str, text: str, default: Any = None, energy: bool = False
 ) -> Any:
-    """A field: how it is read, what stands for its value, and what it does.
-
-    ``energy``: it means something only where energy is measured.
-    """
+    """A field; ``energy``: it means something only where energy is measured."""
     known = {"kind": kind, "metavar": metavar, "help": text, "energy": energy}
     return field(default=default, metadata=known)
 
@@ -66,36 +59,53 @@ class Settings:
                 words.append(f"{option(name)}={value}")
         return words
 
-    @classmethod
-    def of(cls, options: argparse.Namespace) -> Settings:
-        """What a command line of the agent says; verbs have those that mean something to them."""
-        return cls(**{name: value for name, value in vars(options).items() if name in _NAMES})
 
-    def latency_plan(self) -> LatencyPlan:
-        """How much to time."""
-        return LatencyPlan(**self._given(LatencyPlan))
-
-    def energy_plan(self) -> EnergyPlan:
-        """How long to measure energy."""
-        return EnergyPlan(**self._given(EnergyPlan))
-
-    def _given(self, kind: Any) -> dict[str, Any]:
-        names = {one.name for one in fields(kind)} & _NAMES
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-
-
-_NAMES = {one.name for one in fields(Settings)}
 OPTIONS = {one.name: one.metadata for one in fields(Settings) if one.metadata}
 """By name: ``kind``, ``metavar``, ``help``, and whether it is for ``energy`` only."""
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How much to measure; windows fewer or shorter than these are not MLPerf Tiny's any more."""
+
+    rounds: int = 10
+    """Fewer, but not below three, where so many would not fit ``budget_s``."""
+    repeat: int | None = None
+    """Runs of each input in a round; as many as fit ``budget_s`` if None."""
+    warmup: int = 2
+    budget_s: float = 10.0
+    """For times of the whole, and the same again for layers."""
+    window_s: float = 10.0
+    idle_s: float = 10.0
+    windows: int = 5
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1 or self.warmup < 0 or not 0 < self.budget_s < inf:
+            raise UsageError(
+                f"rounds={self.rounds}, warmup={self.warmup}, budget={self.budget_s}: "
+                "at least 1, at least 0, and a number of seconds above 0 are needed"
+            )
+        if self.repeat is not None and self.repeat < 1:
+            raise UsageError(f"repeat={self.repeat}: at least 1 is needed")
+        lengths = (self.window_s, self.idle_s)
+        if not all(0 < length_s < inf for length_s in lengths) or self.windows < 1:
+            raise UsageError(
+                f"window={self.window_s} s, idle={self.idle_s} s, windows={self.windows}: numbers "
+                "above 0 are needed"
+            )
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> Plan:
+        """What a command line of the agent asks for."""
+        asked = {one.name: getattr(options, one.name, None) for one in fields(cls)}
+        return cls(**{name: value for name, value in asked.items() if value is not None})
+
+
 def option(name: str) -> str:
-    """A setting as it is written on a command line."""
     return "--" + name.replace("_", "-")
 
 
 def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Give a verb of the agent some of the settings."""
     for name in names:
         about = OPTIONS[name]
         default = Settings.__dataclass_fields__[name].default

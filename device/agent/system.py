@@ -1,7 +1,6 @@
 """The machine that is measured: its files, programs, devices and clock.
 
-Everything is below ``root``, which stands for ``/``, so that a recorded tree of ``/sys``,
-``/proc`` and programs can be measured as if it were a board.
+Everything is below ``root``, which stands for ``/``: recorded trees are measured like boards.
 """
 
 from __future__ import annotations
@@ -27,19 +26,13 @@ class System:
         self.root = Path(root)
 
     def monotonic_ns(self) -> int:
-        """A clock that never jumps."""
         return time.monotonic_ns()
 
     def sleep(self, seconds: float) -> None:
-        """Let that time pass."""
         time.sleep(seconds)
 
     def read(self, name: str) -> str:
-        """Contents of a file without the white space and NULs around them.
-
-        Raises:
-            OSError: it cannot be read.
-        """
+        """Contents of a file without the white space and NULs around them; may raise OSError."""
         data = (self.root / name).read_bytes()
         return data.decode(errors="replace").strip("\0 \t\r\n")
 
@@ -63,7 +56,6 @@ class System:
             return NotMeasured(f"/{name} holds no number: {text[:40]!r}")
 
     def exists(self, name: str) -> bool:
-        """Whether there is such a file, folder or device."""
         return (self.root / name).exists()
 
     def glob(self, pattern: str) -> list[str]:
@@ -77,7 +69,6 @@ class System:
         return name if real.startswith("..") else real
 
     def find_program(self, name: str) -> str | None:
-        """Path of an installed program."""
         if self.root != Path("/"):
             folders = os.pathsep.join(str(self.root / folder) for folder in _PROGRAM_FOLDERS)
             return shutil.which(name, path=folders)
@@ -131,11 +122,7 @@ class System:
         return int(found.maxerror)
 
     def ioctl(self, name: str, request: int, buffer: bytearray) -> None:
-        """Exchange ``buffer`` with a device.
-
-        Raises:
-            OSError: there is no such device, no permission, or it does not know the request.
-        """
+        """Exchange ``buffer`` with a device; an OSError if that cannot be done."""
         import fcntl  # absent on Windows, where context.py is read as well
 
         descriptor = os.open(self.root / name, os.O_RDONLY)

@@ -23,24 +23,18 @@ _CPU_COOLER = re.compile(r"cpu|processor|balanced", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Throttle:
-    """What the witnesses say at one moment."""
+    """What the witnesses say at one moment; events are counted since boot."""
 
     firmware_bits: int | NotMeasured
-    """Of a Raspberry Pi."""
     undervoltage_alarm: bool | NotMeasured
-    """Of a Raspberry Pi's ``rpi_volt``."""
     overcurrent_events: dict[str, int] | NotMeasured
-    """Of a Jetson, since boot."""
     core_throttle_events: int | NotMeasured
-    """Of an x86 CPU, since boot, all cores."""
     cpu_cooling_states: dict[str, int]
     """Cooling device of the CPU -> its state; 0 is no cooling."""
     frequency_limits_khz: dict[str, int]
-    """cpufreq policy -> ``scaling_max_freq``."""
 
 
 def read_throttle(system: System) -> Throttle:
-    """Ask all witnesses; never fails."""
     return Throttle(
         firmware_bits=firmware_bits(system),
         undervoltage_alarm=undervoltage_alarm(system),
@@ -54,11 +48,7 @@ def read_throttle(system: System) -> Throttle:
 
 
 def parse_throttled(text: str) -> int:
-    """``throttled=0x50005`` of vcgencmd, or ``50005`` of sysfs.
-
-    Raises:
-        ValueError: it is neither.
-    """
+    """``throttled=0x50005`` of vcgencmd, or ``50005`` of sysfs."""
     return int(text.rpartition("=")[2], 16)
 
 
@@ -97,7 +87,6 @@ def _overcurrent_events(system: System) -> dict[str, int] | NotMeasured:
 
 
 def _hwmon(system: System, chip: str) -> str | NotMeasured:
-    """The folder of a hwmon device."""
     for name in system.glob("sys/class/hwmon/hwmon*/name"):
         if system.text(name) == chip:
             return name.rpartition("/")[0]
@@ -111,7 +100,6 @@ def _core_throttle_events(system: System) -> int | NotMeasured:
 
 
 def cooling_files(system: System) -> dict[str, str]:
-    """Cooling device of the CPU -> the file with its state."""
     files = {}
     for folder in system.glob("sys/class/thermal/cooling_device*"):
         kind = system.text(f"{folder}/type")

@@ -28,32 +28,24 @@ _FIRMWARE_PERIOD_NS = 1_000_000_000
 
 @dataclass(frozen=True)
 class Watched:
-    """What was seen during all runs."""
+    """What was seen during all runs: bits and alarm if set at some time, of states the highest."""
 
     clock: ClockRange | NotMeasured
-    """Of all clocks together, which may differ without changing."""
+    """Of all together, which may differ without changing."""
     hottest_celsius: float | NotMeasured
     firmware_bits: int | NotMeasured
-    """All bits of a Raspberry Pi's firmware that were set at some time."""
     clocks: dict[str, ClockRange] = field(default_factory=dict)
-    """cpufreq policy -> its clock."""
     undervoltage_alarm: bool | NotMeasured = NOT_LOOKED
-    """Whether a Raspberry Pi's ``rpi_volt`` raised it at some time."""
     cpu_cooling_states: dict[str, int] = field(default_factory=dict)
-    """Cooling device of the CPU -> its highest state."""
 
 
 class Watch:
-    """Looks three times a second while a network runs.
+    """Looks three times a second while a network runs, from a thread of its own.
 
-    From a thread of its own, which the system keeps off the CPU under measurement if there is
-    another one. The first look comes a third of a second after the start, when a governor that
-    raises the clock under load has done so.
-
-    A Raspberry Pi's firmware remembers that it throttled. Where it already did before the run,
-    it cannot tell that it did again, so it is asked during the run, once a second. Where it
-    cannot be asked (Debian has no vcgencmd), the kernel's alarm is the witness of under-voltage,
-    and the cooling devices that of heat; neither remembers, so both are looked at every time.
+    The first look comes when a governor that raises the clock under load has done so. A Raspberry
+    Pi's firmware remembers that it throttled; where it already did before the run, it is asked once
+    a second. Where it cannot be asked (Debian has no vcgencmd), the kernel's alarm is the witness
+    of under-voltage, and the cooling devices that of heat; neither remembers.
     """
 
     def __init__(self, system: System, cpus: Collection[int], period_s: float = _PERIOD_S) -> None:
@@ -76,9 +68,8 @@ class Watch:
     def watch(self) -> Iterator[Callable[[int], None]]:
         """Look while the block runs; several blocks add up.
 
-        Yields:
-            What is to be told when, by the monotonic clock in ns, the network had ended: a governor
-            lowers the clock at once, so what was seen of it later does not count.
+        Yields what is to be told when, by the monotonic clock in ns, the network had ended: a
+        governor lowers the clock at once, so what was seen of it later does not count.
         """
         over = threading.Event()
         ends_ns: list[int] = []
@@ -99,7 +90,6 @@ class Watch:
                     self._khz[policy] = [one for one in seen if one[0] <= ends_ns[-1]]
 
     def look(self) -> None:
-        """Take one sample of everything."""
         for policy, name in self._clocks.items():
             khz = self._system.number(name)
             if isinstance(khz, int):
@@ -121,7 +111,6 @@ class Watch:
             self._bits += [bits] if isinstance(bits, int) else []
 
     def result(self) -> Watched:
-        """What was seen."""
         too_short = NotMeasured(f"the runs were shorter than {self._period_s:g} s")
         clocks = {policy: [khz for _, khz in seen] for policy, seen in self._khz.items() if seen}
         clock: ClockRange | NotMeasured = too_short
@@ -156,7 +145,7 @@ def _range(khz: list[int]) -> ClockRange:
 
 
 def slowing_reasons(before: Throttle, after: Throttle, during: Watched | NotMeasured) -> list[str]:
-    """Why a run on a board that slowed itself down does not count; empty if it did not."""
+    """Why a run on a board that slowed itself down does not count."""
     seen = during if isinstance(during, Watched) else Watched(during, during, during)
     reasons = []
     old, new, bits = (

@@ -14,11 +14,7 @@ from typing import BinaryIO
 def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     """A file that takes its name, after fsync, when the block ends without an exception.
 
-    Until then, and after an exception, an earlier file of that name stays as it was. A symbolic
-    link is followed.
-
-    Raises:
-        OSError: it cannot be written.
+    Until then an earlier file of that name stays as it was. A symbolic link is followed.
     """
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")

@@ -1,13 +1,12 @@
-"""The SHA-256 that lies beside an image, in the forms that checksum programs write.
+"""The SHA-256 that lies beside an image: ``HASH  NAME``, ``SHA256 (NAME) = HASH`` or ``HASH``.
 
-One or several lines of ``HASH  NAME``, ``HASH *NAME``, ``SHA256 (NAME) = HASH`` or ``HASH`` alone,
-as ``sha256sum``, ``sha256sum --tag``, BSD's ``sha256`` and Windows make them.
+``sha256sum``, ``sha256sum --tag``, BSD's ``sha256`` and Windows make these.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from headgate.errors import InputError, why
@@ -17,31 +16,26 @@ _PLAIN = re.compile(r"\\?([0-9A-Fa-f]{64})(?:\s+\*?(.+))?")
 _TAGGED = re.compile(r"\\?SHA(?:2?-)?256 ?\((.+)\) ?= ?([0-9A-Fa-f]{64})", re.IGNORECASE)
 
 
-@dataclass
+_FILE, _CONTENTS, _EITHER = "the file", "what it unpacks to", "either: no name says which"
+
+
+@dataclass(frozen=True)
 class Checksums:
-    """What was found, all of it lower case, and where."""
+    """Where they were found, what each is of, and the hexadecimal digits in lower case."""
 
     path: Path
-    of_file: set[str] = field(default_factory=set)
-    of_contents: set[str] = field(default_factory=set)
-    """What the file unpacks to."""
-    of_either: set[str] = field(default_factory=set)
-    """Its name does not say which."""
+    wanted: list[tuple[str, str]]
 
     def fit(self, file: str, contents: str) -> bool:
         """Whether both SHA-256 are what is wanted."""
-        return (
-            self.of_file <= {file}
-            and self.of_contents <= {contents}
-            and self.of_either <= {file, contents}
-        )
+        found = {_FILE: {file}, _CONTENTS: {contents}, _EITHER: {file, contents}}
+        return all(digest in found[of] for of, digest in self.wanted)
 
 
 def find_checksums(image: Path) -> Checksums | None:
     """Those of ``IMAGE.sha256``; or, where ``IMAGE`` is packed, of the unpacked file's own.
 
-    Raises:
-        InputError: there is such a file, and it has no SHA-256 of this image.
+    An InputError: there is such a file, and it has no SHA-256 of this image.
     """
     if (beside := _beside(image)) is None:
         return None
@@ -52,20 +46,15 @@ def find_checksums(image: Path) -> Checksums | None:
     sums = [entry for line in lines if (entry := _read(line.strip())) is not None]
     if not sums:
         raise InputError(f"{beside} holds no SHA-256; repair or remove it")
-    found, contents = Checksums(beside), _unpacked(image)
-    for name, digest in sums:
-        if name == image.name:
-            found.of_file.add(digest)
-        elif name == contents:
-            found.of_contents.add(digest)
-        elif len(sums) == 1:
-            # Somebody has given the image another name, or none was written down.
-            found.of_either.add(digest)
-    if not (found.of_file or found.of_contents or found.of_either):
+    names = {_unpacked(image): _CONTENTS, image.name: _FILE}
+    # Of another name: somebody has renamed the image, or none was written down.
+    other = _EITHER if len(sums) == 1 else None
+    wanted = [(of, digest) for name, digest in sums if (of := names.get(name, other))]
+    if not wanted:
         raise InputError(
             f"{beside} has {len(sums)} lines and none for {image.name}; repair or remove it"
         )
-    return found
+    return Checksums(beside, wanted)
 
 
 def _beside(image: Path) -> Path | None:

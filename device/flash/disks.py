@@ -1,6 +1,6 @@
 """The disks of this machine, and which of them an image may be written to.
 
-Everything is read below a root that stands for ``/``, so recorded trees are read like machines.
+Everything is read below a root that stands for ``/``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Disk:
     """A whole disk. ``refusal`` says why no image may be written to it; None if one may.
 
     ``diskseq`` is a number that Linux (5.15 and newer) gives no other disk or medium until it is
-    started again: another card under the same name has another one. Empty where there is none.
+    started again; empty where there is none.
     """
 
     name: str

@@ -27,11 +27,7 @@ class Entry:
 
 
 def read_table(sector: bytes, name: str) -> list[Entry]:
-    """The partitions that the beginning of an image lists.
-
-    Raises:
-        InputError: there is no table; ``name`` says in the message of what.
-    """
+    """The partitions that the beginning of an image, ``name`` in messages, lists."""
     if sector[SECTOR_BYTES - len(_SIGNATURE) : SECTOR_BYTES] != _SIGNATURE:
         raise InputError(f"{name} is no disk image: it has no partition table")
     table = sector[_TABLE_AT : _TABLE_AT + 4 * _ENTRY.size]
@@ -43,11 +39,7 @@ def read_table(sector: bytes, name: str) -> list[Entry]:
 
 
 def find_boot_partition(image: BinaryIO, name: str) -> Entry:
-    """The first FAT partition of an image with an MBR, as all images for Raspberry Pi have.
-
-    Raises:
-        InputError: there is none; ``name`` says in the message of what.
-    """
+    """The first FAT partition of an image with an MBR, as all images for Raspberry Pi have."""
     image.seek(0)
     entries = read_table(image.read(SECTOR_BYTES), name)
     if any(entry.kind == GPT_TYPE for entry in entries):

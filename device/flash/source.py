@@ -25,10 +25,8 @@ _NOT_SUPPORTED = b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"BZh", b"\x04\x22\x4d\x18"
 
 
 class ImageSource:
-    """A disk image that is read once, from its beginning.
+    """A disk image that is read once, from its beginning, and compared with ``NAME.sha256``.
 
-    Where a file ``NAME.sha256`` lies beside it, its bytes are compared with that, or what they
-    unpack to if the checksum is of that (:mod:`headgate.device.flash.checksum`).
     ``length`` is of the file; ``least_bytes`` what it unpacks to, as far as that is known: of gzip
     only what its partition table says, once the first chunk was read.
 
@@ -48,7 +46,9 @@ class ImageSource:
             self._file = path.open("rb")
             self.length = os.fstat(self._file.fileno()).st_size
             magic = self._file.read(6)
-            self._size = xz.unpacked_bytes(self._file) if magic == _XZ else self.length
+            is_xz, is_gzip = magic == _XZ, magic.startswith(_GZIP)
+            known = None if is_gzip else self.length
+            self._size = xz.unpacked_bytes(self._file) if is_xz else known
         except FileNotFoundError as error:
             raise MissingFile(f"there is no image {path}; check the path") from error
         except OSError as error:
@@ -59,18 +59,12 @@ class ImageSource:
             raise InputError(
                 f"{path} is compressed in a way that is not supported; unpack it first"
             )
-        self.compressed = magic.startswith((_XZ, _GZIP))
-        if magic.startswith(_GZIP):
-            self._size = None
+        self.compressed = is_xz or is_gzip
         self.least_bytes = self._size or 0
-        reader = _Counted(self._file, self._hash if self._wanted else None)
-        self._reader = reader
-        raw = cast(BinaryIO, reader)
-        self._data: BinaryIO = raw
-        if magic.startswith(_XZ):
-            self._data = cast(BinaryIO, xz.Reader(raw))
-        elif magic.startswith(_GZIP):
-            self._data = cast(BinaryIO, gzip.GzipFile(fileobj=raw))
+        self._reader = _Counted(self._file, self._hash if self._wanted else None)
+        raw = cast(BinaryIO, self._reader)
+        unpacked = xz.Reader(raw) if is_xz else gzip.GzipFile(fileobj=raw) if is_gzip else raw
+        self._data = cast(BinaryIO, unpacked)
 
     def __enter__(self) -> ImageSource:
         return self
@@ -84,11 +78,7 @@ class ImageSource:
         return self._reader.count
 
     def must_not_be(self, target: Path) -> None:
-        """Refuse a target that is this very file, under whatever name.
-
-        Raises:
-            UsageError: it is; writing would begin by emptying it.
-        """
+        """Refuse a target that is this very file: writing would begin by emptying it."""
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(self._file.fileno()), target.stat()):
                 raise UsageError(f"{target} is the image itself; name another target")
@@ -170,9 +160,6 @@ class _Counted:
         if self._digest:
             self._digest.update(data)
         return data
-
-    def seekable(self) -> bool:
-        return False
 
 
 def _read_full(data: BinaryIO) -> bytes:

@@ -51,7 +51,6 @@ class Target:
         return self.disk.size_bytes if self.disk else None
 
     def overwrites(self) -> bool:
-        """Whether something is lost by writing here."""
         return self.disk is not None or self.path.exists()
 
     def open(self) -> int:
@@ -68,15 +67,13 @@ class Target:
         flags |= os.O_CREAT if self.disk is None else os.O_EXCL
         try:
             descriptor = os.open(self.path, flags, 0o666)
-        except PermissionError as error:
-            if self.disk is None:
-                raise storage_error("write", self.path, error) from error
-            raise StorageError(
-                f"no permission to write {self.path}: repeat this command with sudo in front"
-            ) from error
         except OSError as error:
             if self.disk is None:
                 raise storage_error("write", self.path, error) from error
+            if isinstance(error, PermissionError):
+                raise StorageError(
+                    f"no permission to write {self.path}: repeat this command with sudo in front"
+                ) from error
             reason = _DISK_ERRORS.get(error.errno or 0)
             reason = reason or f"cannot be opened: {why(error)}; plug it in again"
             raise DeviceError(f"{self.path} {reason}") from error
@@ -100,10 +97,9 @@ class Target:
         status = os.fstat(descriptor)
         if not stat.S_ISBLK(status.st_mode):
             raise DeviceError(f"{self.path} is no disk any more; plug it in again, and try again")
-        found = [other for other in list_disks(self.root) if other.name == disk.name]
-        if not found:
+        now = next((one for one in list_disks(self.root) if one.name == disk.name), None)
+        if now is None:
             raise DeviceError(f"{self.path} {_GONE}")
-        now = found[0]
         number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
         length = os.lseek(descriptor, 0, os.SEEK_END)
         for fact, before, after in (

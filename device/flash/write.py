@@ -1,9 +1,8 @@
 """Writing an image so that what boots has been verified.
 
-The first sector, with the partition table, is zeroed before anything else is written, and gets its
-contents last, when all the rest has been read back from the medium and found right. Whatever
-happens in between, a power cut included, leaves something that no machine starts from: disks
-write one sector whole or not at all.
+The first sector is zeroed before anything else is written, and gets its contents last, when all the
+rest has been read back from the medium and found right. Whatever happens in between, a power cut
+included, leaves something that no machine starts from: disks write one sector whole or not at all.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from headgate.device.flash.mbr import SECTOR_BYTES
 from headgate.device.flash.source import CHUNK_BYTES, ImageSource
 from headgate.device.flash.target import Target
 from headgate.errors import DeviceError, HeadgateError, StorageError, why
@@ -26,14 +26,13 @@ Progress = Callable[[str, int, int], None]
 """Takes the phase, ``writing`` or ``verifying``, and how much of how much is done."""
 
 _ZEROS = bytes(CHUNK_BYTES)
-_SECTOR_BYTES = 512
 # Small enough for honest progress and a quick answer to a card that is pulled.
 _SYNC_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Flashed:
-    """What was written and read back: bytes, how many of them as data and not as zeros, SHA-256."""
+    """Written and read back: bytes, how many of them as data and not as zeros, SHA-256."""
 
     size_bytes: int
     written_bytes: int
@@ -102,7 +101,7 @@ def _flash(
             raise DeviceError(f"{source.path} does not fit on {target.path}; use a larger card")
         whole.update(chunk)
         if total == 0:
-            sector, rest = chunk[:_SECTOR_BYTES], chunk[_SECTOR_BYTES:]
+            sector, rest = chunk[:SECTOR_BYTES], chunk[SECTOR_BYTES:]
             first_digest = hashlib.sha256(chunk).digest()
             chunk = bytes(len(sector)) + rest
             written += _write_unless_zero(descriptor, rest, len(sector))
@@ -125,7 +124,7 @@ def _flash(
 
 def _unboot(descriptor: int) -> None:
     """Zero the partition table, on the medium, before anything else happens."""
-    _write(descriptor, bytes(_SECTOR_BYTES), 0)
+    _write(descriptor, bytes(SECTOR_BYTES), 0)
     os.fsync(descriptor)
 
 

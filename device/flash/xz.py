@@ -18,11 +18,7 @@ _READ_BYTES = 65536
 
 
 def unpacked_bytes(file: BinaryIO) -> int | None:
-    """None where the indexes cannot be read: unpacking it will tell what is wrong, if anything.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
+    """None where the indexes cannot be read: unpacking it will tell what is wrong, if anything."""
     end, total = file.seek(0, os.SEEK_END), 0
     try:
         while end > 0:
@@ -92,8 +88,8 @@ def _number(data: bytes, place: int) -> tuple[int, int]:
 class Reader:
     """What a file unpacks to: one stream or several, with padding after each.
 
-    The standard library's ``LZMAFile`` takes padding for a stream that is cut off, and whatever
-    it does not understand behind the first stream for the end.
+    ``LZMAFile`` takes padding for a stream that is cut off, and whatever it does not understand
+    behind the first stream for the end.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -101,13 +97,7 @@ class Reader:
         self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ)
 
     def read(self, size: int) -> bytes:
-        """Up to so many bytes; none at the end.
-
-        Raises:
-            EOFError: it ends within a stream.
-            LZMAError: it is damaged.
-            OSError: the file cannot be read.
-        """
+        """Up to so many bytes; an EOFError where it ends within a stream, an LZMAError else."""
         while True:
             packed = b""
             if self._stream.eof:

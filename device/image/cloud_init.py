@@ -1,7 +1,6 @@
 """Customising by cloud-init's NoCloud files: Raspberry Pi OS since Trixie, and Ubuntu.
 
-JSON is YAML, but for how it writes characters beyond the BMP, so the files are written by
-``json.dumps``: nothing in a name or key can change their structure.
+They are written by ``json.dumps``: nothing in a name or key can change their structure.
 """
 
 from __future__ import annotations
@@ -55,7 +54,6 @@ def files(settings: Settings, instance: str) -> dict[str, str]:
 
 
 def cmdline(instance: str) -> str:
-    """What goes at the end of the kernel's command line."""
     return f"ds=nocloud;i={instance}"
 
 

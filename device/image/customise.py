@@ -1,7 +1,6 @@
 """An operating system's image, made into one that measures a bundle on its first boot.
 
-Everything goes to the FAT partition, which any laptop reads and nobody needs root for: the bundle,
-the agent, the services, and what the system looks for on its first boot.
+Everything goes to the FAT partition, which any laptop reads and nobody needs root for.
 """
 
 from __future__ import annotations
@@ -39,7 +38,6 @@ _SPARE_BYTES = 16 * 1024 * 1024
 
 
 def find_kind(board: str) -> Kind:
-    """The Raspberry Pi of that name."""
     raspberries = {name: kind for name, kind in kinds().items() if name.startswith("rpi")}
     if board in raspberries:
         return raspberries[board]
@@ -83,11 +81,7 @@ def make_image(base: Path, output: Path, board: str, bundle: Path, settings: Set
 
 
 def must_not_be(output: Path, source: Path, what: str) -> None:
-    """Refuse an output that is one of the inputs, under whatever name.
-
-    Raises:
-        UsageError: it is; the image would take its place.
-    """
+    """Refuse an output that is one of the inputs, under whatever name: a UsageError."""
     same = os.path.realpath(output) == os.path.realpath(source)
     with suppress(OSError):
         same = same or os.path.samefile(output, source)
@@ -98,10 +92,7 @@ def must_not_be(output: Path, source: Path, what: str) -> None:
 def customise(image: Path, kind: Kind, bundle: bytes, settings: Settings, name: str) -> str:
     """Change an image in place: ``cloud-init`` or ``firstrun.sh``, whichever it is made for.
 
-    Raises:
-        InputError: ``name`` is no image, not for that board, or of a system that knows neither.
-        StorageError: its boot partition is too small.
-        ToolMissing: mtools is not installed.
+    ``name`` is its name in messages. Raises what :func:`make_image` does.
     """
     with image.open("r+b") as file:
         boot = BootPartition(file.fileno(), find_boot_partition(file, name))

@@ -1,7 +1,6 @@
 """Files of a FAT partition inside a disk image, by mtools: no root, no loop device, no mount.
 
-mtools, because it has done exactly this for thirty years and every distribution and Homebrew have
-it; Python's FAT libraries are young or depend on unmaintained ones.
+Python's FAT libraries are young or depend on unmaintained ones.
 """
 
 from __future__ import annotations
@@ -22,11 +21,7 @@ _MISSING = re.compile(rb'File ".*" not found', re.IGNORECASE)
 
 
 def open_name(descriptor: int) -> Path:
-    """A name of an open file of this process, for as long as it is open.
-
-    Raises:
-        ToolMissing: this system has no such names; Linux does.
-    """
+    """A name of an open file of this process, for as long as it is open; Linux has such names."""
     if not _DESCRIPTORS.is_dir():
         raise ToolMissing(
             "headgate image needs Linux; elsewhere run it in the image container: docker/README.md"
@@ -37,11 +32,8 @@ def open_name(descriptor: int) -> Path:
 class BootPartition:
     """The FAT partition of a disk image, which is changed in place.
 
-    ``descriptor`` is the image, open for reading and writing for as long as this is used.
-
-    Raises:
-        ToolMissing: mtools is not installed, or this is not Linux.
-        StorageError: from every method, where the partition is full or damaged.
+    ``descriptor`` is the image, open for reading and writing for as long as this is used. Every
+    method raises a StorageError where the partition is full or damaged.
     """
 
     def __init__(self, descriptor: int, partition: Entry) -> None:
@@ -83,7 +75,6 @@ class BootPartition:
             raise self._error("create", name, done)
 
     def free_bytes(self) -> int:
-        """Room for more files."""
         done = self._mtools("mdir", "::")
         found = re.search(rb"([\d\s,.]+) bytes free", done.stdout)
         if done.returncode or found is None:

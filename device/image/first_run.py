@@ -107,7 +107,6 @@ _I2C = "optional raspi-config nonint do_i2c 0"
 
 
 def script(settings: Settings) -> str:
-    """The contents of firstrun.sh."""
     quoted = shlex.quote
     lines = [
         HEAD,

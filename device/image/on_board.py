@@ -35,8 +35,7 @@ class _Stopped(Exception):
 def measure(agent: str, bundle: str, report: str) -> int:
     """Write the agent's report, with energy if the board has a sensor.
 
-    What the agent says goes to ``REPORT.txt`` as it comes, so that a failure, or what was said
-    before somebody killed it, can be read on a laptop too.
+    What the agent says goes to ``REPORT.txt`` as it comes, so that a failure can be read, too.
     """
     command = [sys.executable, "-u", agent, "profile", bundle, "-o", report, "--energy-if-any"]
     started_s = time.monotonic()
@@ -77,8 +76,7 @@ def _stop(number: int, frame: Any) -> None:
 def publish(report: str, folder: str) -> int:
     """Copy the report, and what was said, to where any laptop can read them.
 
-    The files come from an unprivileged user: links are not followed. Of what cannot be read, and
-    of a report that is not there, the other one is copied all the same.
+    The files come from an unprivileged user: links are not followed.
     """
     for name in (report + ".txt", report):
         try:
@@ -144,7 +142,6 @@ def answer(folder: str) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; errors are one line in the journal."""
     verbs: dict[str, Callable[..., int]] = {
         "measure": measure,
         "publish": publish,

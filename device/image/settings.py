@@ -1,7 +1,7 @@
 """What makes an image the user's own, checked before anything is written.
 
-Every value here ends up in a shell script, in YAML or in a configuration file of the board: what
-could mean something else there is refused, and the rest is quoted where it is used.
+What could mean something else in a shell script, in YAML or in a configuration file of the board is
+refused, and the rest is quoted where it is used.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ _HEX_KEY = re.compile(r"[0-9A-Fa-f]{64}")
 
 @dataclass(frozen=True)
 class Wifi:
-    """A wireless network: its name as UTF-8, its 256-bit key in hexadecimal or None if it is open,
-    and the country whose rules for radio apply.
+    """A wireless network, and the country whose rules for radio apply.
+
+    ``psk`` is its 256-bit key in hexadecimal, None if it is open.
     """
 
     ssid: str
@@ -59,13 +60,7 @@ class Wifi:
 
     @classmethod
     def from_password(cls, ssid: str, password: str | None, country: str) -> Wifi:
-        """The network, with the key that WPA derives from the password.
-
-        That way the password itself is not on the card.
-
-        Raises:
-            UsageError: the name, password or country cannot be one.
-        """
+        """The network, with the key that WPA derives: the password is not on the card."""
         try:
             octets = ssid.encode()
         except UnicodeEncodeError as error:
@@ -87,11 +82,7 @@ class Wifi:
 
 @dataclass(frozen=True)
 class Settings:
-    """The board's name, who may log in, and how it reaches the network.
-
-    Raises:
-        UsageError: a value cannot be what it is meant to be.
-    """
+    """The board's name, who may log in, and how it reaches the network; a UsageError if wrong."""
 
     hostname: str
     ssh_keys: tuple[str, ...]
@@ -132,11 +123,7 @@ def _check_country(country: str) -> None:
 
 
 def read_keys(text: str, source: str) -> tuple[str, ...]:
-    """The public keys of a file such as id_ed25519.pub or authorized_keys.
-
-    Raises:
-        UsageError: it holds none, or a private key.
-    """
+    """The public keys of a file such as id_ed25519.pub; a UsageError if it has none."""
     if "PRIVATE KEY" in text:
         raise UsageError(f"{source} is a private key, which must not leave this machine; give .pub")
     lines = (line.strip() for line in text.splitlines())

@@ -24,21 +24,12 @@ class Machine(ABC):
     @classmethod
     @abstractmethod
     def names(cls) -> list[str]:
-        """Names of the machines of this kind that are known here.
-
-        Raises:
-            UsageError: the user's inventory cannot be used.
-        """
+        """Names of the machines of this kind that are known here."""
 
     @classmethod
     @abstractmethod
     def named(cls, name: str) -> Machine | None:
-        """The machine of this kind that has the name, None if there is none.
-
-        Raises:
-            UsageError: the name begins like one of this kind and is none, or the user's
-                inventory cannot be used.
-        """
+        """The machine of this kind that has the name, None if there is none."""
 
     @abstractmethod
     def check(self, bundle: Bundle) -> None:
@@ -64,15 +55,9 @@ class Machine(ABC):
     ) -> Report:
         """Measure a bundle with the agent; an emulated machine has MACs to tell and no times.
 
-        Args:
-            bundle: its file.
-            settings: what to measure, and how.
-            inputs: a file of raw float32 samples for each input; the test vectors if none. Not
-                for boards.
-
-        Returns:
-            The agent's report. Whether it counts is in its ``valid``: wrong outputs, throttling,
-            and a sensor that failed during the measurement do not raise.
+        ``inputs`` are a file of raw float32 samples for each input, the test vectors if none; not
+        for boards. Whether the report counts is in its ``valid``: wrong outputs, throttling, and a
+        sensor that failed during the measurement do not raise.
 
         Raises:
             UsageError: the agent refuses a setting.
@@ -80,8 +65,4 @@ class Machine(ABC):
         """
 
     def check_threads(self, threads: int) -> None:  # noqa: B027
-        """Refuse more threads than the machine is known to have cores, before it is asked.
-
-        Raises:
-            UsageError: there are too many.
-        """
+        """Refuse more threads than it is known to have cores, before it is asked: a UsageError."""

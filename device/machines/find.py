@@ -18,11 +18,7 @@ _KINDS: tuple[type[Machine], ...] = (Host, Qemu, SshMachine)
 def find_machine(name: str) -> Machine:
     """The machine called ``name``: one of :func:`list_machines`, or a board that ssh reaches.
 
-    A board is one of the user's inventory (:mod:`headgate.device.boards`), or ``USER@HOST``. It
-    is not connected to before it is used.
-
-    Raises:
-        UsageError: no machine has that name, or the inventory cannot be used.
+    It is not connected to before it is used. A UsageError if no machine has that name.
     """
     for kind in _KINDS:
         if (machine := kind.named(name)) is not None:
@@ -44,7 +40,7 @@ def load(bundle: Bundle | str | Path, machine: str = "host", threads: int = 1) -
 
     Args:
         bundle: a bundle or its path; a file is verified first.
-        machine: one of :func:`headgate.device.list_machines`.
+        machine: one of :func:`headgate.device.list_machines`, or a board.
         threads: how many share the work of each layer; results are the same bits for any number.
 
     Raises:
@@ -53,10 +49,6 @@ def load(bundle: Bundle | str | Path, machine: str = "host", threads: int = 1) -
         BundleError: it is damaged, or for another target than the machine.
         ToolMissing: the emulator is not installed.
         DeviceError: the machine refuses it.
-
-    Example::
-
-        program = load("resnet8-fbs-0.5.hgb", machine="qemu:rpi4")
     """
     if not 1 <= threads <= MAX_THREADS:
         raise UsageError(f"threads={threads}: 1 to {MAX_THREADS} can share a network")

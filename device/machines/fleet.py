@@ -1,8 +1,4 @@
-"""The same work on several machines at once, one thread each.
-
-Plain ssh in parallel rather than TVM's RPC tracker: bundles need no TVM on the board, and a
-tracker would be one more server to run, reachable by whoever is on the network.
-"""
+"""The same work on several machines at once, one thread each."""
 
 from __future__ import annotations
 
@@ -36,8 +32,7 @@ class Outcome(Generic[Result]):
 def names_of(text: str) -> list[str]:
     """Names of machines: one, several with commas between, or ``all`` boards of the inventory.
 
-    Raises:
-        UsageError: it names nothing, a name twice, or a board by two names.
+    A UsageError: it names nothing, a name twice, or a board by two names.
     """
     names = [name.strip() for name in text.split(",")]
     if ALL in names:
@@ -72,10 +67,7 @@ def on_each(
     """Do ``work`` on each machine at the same time; one that fails does not stop the others.
 
     ``finished`` is told of each when it is done, one at a time; the result is in ``names``' order.
-
-    Raises:
-        KeyboardInterrupt: all of it was stopped: connections are closed, and with them ends what
-            runs on the boards.
+    A KeyboardInterrupt closes the connections, and with them ends what runs on the boards.
     """
     stopper = Stopper()
     ended: SimpleQueue[Outcome[Result] | BaseException] = SimpleQueue()
@@ -117,7 +109,6 @@ def on_each(
 
 
 def _wait(threads: Sequence[threading.Thread], seconds: float) -> None:
-    """Until threads that have begun end, or time is up."""
     deadline = time.monotonic() + seconds
     for thread in threads:
         if thread.ident is not None:

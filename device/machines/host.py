@@ -20,7 +20,7 @@ from headgate.device.machines.base import Machine
 from headgate.device.machines.runner import RunnerProgram
 from headgate.device.manifest import SHARED_OBJECT
 from headgate.device.program import Execution, Program
-from headgate.device.protocol import Request
+from headgate.device.protocol import COUNTS, LAYERS, TIMES, Request
 from headgate.device.targets import host_architecture, missing_features
 from headgate.errors import BundleError, DeviceError, why
 
@@ -91,29 +91,24 @@ class HostProgram(Program):
                 raise DeviceError(f"cannot start {threads} threads for {bundle.name!r}; take fewer")
 
     def _execute(self, inputs: list[np.ndarray], request: Request) -> Execution:
-        manifest, repeat, warmup = self.bundle.manifest, request.repeat, request.warmup
-        samples = len(inputs[0])
-        outputs = [
-            np.zeros((samples, *tensor["shape"][1:]), tensor["dtype"])
-            for tensor in manifest["outputs"]
-        ]
-        gates = manifest["gates"]
-        counts = np.empty((samples, len(gates)), np.int32)
-        offsets = [gate["count_offset"] // 4 for gate in gates]
+        manifest, samples = self.bundle.manifest, len(inputs[0])
+        results = request.results(manifest, samples).items()
+        found = {name: np.zeros(shape, dtype) for name, (dtype, shape) in results}
+        outputs = [found[name] for name in request.found]
+        counts, times, layers = found[COUNTS], found.get(TIMES), found.get(LAYERS)
+        offsets = [gate["count_offset"] // 4 for gate in manifest["gates"]]
         arena_words = self._arena[: len(self._arena) // 4 * 4].view(np.int32)
-        run_ns = np.empty((samples, repeat), np.uint64)
-        warmup_ns = np.empty(warmup, np.uint64)
-        of_layers = (samples, repeat, len(self.layers))
-        layer_ns = np.empty(of_layers, np.uint64) if request.layers else None
+        unwanted = np.empty(max(request.warmup, request.repeat), np.uint64)
         for sample in range(samples):
             pointers = _pointers(inputs, sample), _pointers(outputs, sample)
-            self._measure(self._library.time, pointers, warmup, warmup_ns)
-            if request.times or layer_ns is None:
-                self._measure(self._library.time, pointers, repeat, run_ns[sample])
-            if layer_ns is not None:
-                self._measure(self._library.profile, pointers, repeat, layer_ns[sample])
+            self._measure(self._library.time, pointers, request.warmup, unwanted)
+            if times is not None or layers is None:
+                of_runs = unwanted if times is None else times[sample]
+                self._measure(self._library.time, pointers, request.repeat, of_runs)
+            if layers is not None:
+                self._measure(self._library.profile, pointers, request.repeat, layers[sample])
             counts[sample] = arena_words[offsets]
-        return Execution(outputs, counts, run_ns if request.times else None, layer_ns)
+        return Execution(outputs, counts, times, layers)
 
     def _measure(
         self,
@@ -151,10 +146,9 @@ def _load_library(bundle: Bundle) -> Library:
                 raise storage_error("write", path, error) from error
             return Library(path)
     except AttributeError as error:
-        message = (
+        raise BundleError(
             f"{SHARED_OBJECT} of {bundle.name!r} lacks a function ({why(error)}); recompile it"
-        )
-        raise BundleError(message) from error
+        ) from error
     except OSError as error:
         raise DeviceError(
             f"cannot load {SHARED_OBJECT} of {bundle.name!r}: {why(error)}; recompile it for this "

@@ -23,13 +23,8 @@ from headgate.errors import BundleError, DeviceError, why
 class RunnerProgram(Program):
     """A network in a process of its own.
 
-    Args:
-        command: what to put before the runner, such as an emulator with its options.
-        env: the process's environment; None for this process's own.
-
-    Raises:
-        BundleError: the bundle has no runner.
-        StorageError: there is no room for its files in the temporary folder.
+    ``command`` goes before the runner, such as an emulator with its options; ``env`` is the
+    process's environment, None: this one's.
     """
 
     def __init__(
@@ -57,7 +52,7 @@ class RunnerProgram(Program):
             raise storage_error("write", self.folder, error) from error
 
     def command(self, request: Request, given: str = "", found: str = "") -> list[str]:
-        """The command line of a request, as :meth:`Request.command` has it."""
+        """As :meth:`Request.command`, of the files here."""
         runner, weights = str(self.folder / "runner"), str(self.folder / "weights")
         return [*self._command, *request.command(runner, weights, given, found)]
 

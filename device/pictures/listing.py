@@ -1,14 +1,13 @@
 """Lists the images in a folder.
 
-Hidden files and folders do not count (``.ipynb_checkpoints``, a Mac's ``._x.jpg``), nor folders
-that systems make for themselves, nor files that are no images (``Thumbs.db``, a ``readme.txt``).
-An image that would silently be left out is a DataError, as is a folder that cannot be read.
+Hidden files, what systems make for themselves and what is no image (``Thumbs.db``) do not count. An
+image that would silently be left out, and a folder that cannot be read, are DataErrors.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from headgate.errors import DataError, why
@@ -19,7 +18,6 @@ _OF_SYSTEMS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"
 
 
 def subfolders(folder: Path) -> list[str]:
-    """The sorted names of the folders in ``folder``."""
     return sorted(entry.name for entry in _entries(folder) if _holds(entry.is_dir))
 
 
@@ -34,7 +32,6 @@ def images_in(folder: Path) -> list[str]:
 
 
 def images_beside_folders(folder: Path) -> list[str]:
-    """The sorted names of the images in ``folder`` itself."""
     entries = [entry for entry in _entries(folder) if not _holds(entry.is_dir)]
     return sorted(entry.name for entry in entries if _counts(entry))
 
@@ -42,31 +39,22 @@ def images_beside_folders(folder: Path) -> list[str]:
 def find_images(folder: Path) -> list[str]:
     """The images in ``folder`` and the folders in it: sorted paths relative to ``folder``.
 
-    Links are followed.
-
-    Raises:
-        DataError: a folder that cannot be read or leads back to itself, a link to nothing, an
-            image that is neither JPEG nor PNG by its name.
+    Links are followed. A folder that leads back to itself, a link to nothing and an image that is
+    neither JPEG nor PNG by its name are DataErrors, too.
     """
-    found: list[str] = []
-    _collect(folder, "", set(), found)
-    return sorted(found)
+    return sorted(_below(folder, "", set()))
 
 
-def _collect(folder: Path, above: str, on_the_way: set[tuple[int, int]], found: list[str]) -> None:
-    entries = _entries(folder)
-    folders = [entry for entry in entries if _holds(entry.is_dir)]
-    found += (
-        above + entry.name for entry in entries if not _holds(entry.is_dir) and _counts(entry)
-    )
-    if not folders:
-        return
-    status = folder.stat()
+def _below(folder: Path, above: str, on_the_way: set[tuple[int, int]]) -> Iterator[str]:
+    entries, status = _entries(folder), folder.stat()
     this = (status.st_dev, status.st_ino)
     if this in on_the_way:
         raise DataError(f"{folder} leads back to a folder that it lies in: remove that link")
-    for entry in folders:
-        _collect(Path(entry.path), f"{above}{entry.name}/", on_the_way | {this}, found)
+    for entry in entries:
+        if _holds(entry.is_dir):
+            yield from _below(Path(entry.path), f"{above}{entry.name}/", on_the_way | {this})
+        elif _counts(entry):
+            yield above + entry.name
 
 
 def _holds(question: Callable[[], bool]) -> bool:

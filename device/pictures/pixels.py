@@ -1,7 +1,6 @@
 """Any picture that Pillow opens, as 8-bit RGB: the same for training, running and calibration.
 
-Left out, as everybody does who trains on photographs: transparency (the colours stored beneath it
-count) and the orientation that EXIF asks for.
+Left out, as everybody does who trains on photographs: transparency and EXIF's orientation.
 """
 
 from __future__ import annotations
@@ -29,9 +28,7 @@ _TIFF_BITS, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 def to_rgb(image: Image.Image) -> Image.Image:
     """``image`` in mode RGB; black is 0 and white 255, however many bits a pixel had.
 
-    Raises:
-        ValueError: pixels whose black and white are not known (32-bit integers, floating point),
-            or a mode that cannot become RGB.
+    A ValueError: which of its numbers is white is not known (32-bit integers, floating point).
     """
     mode = image.mode
     if mode == "F" or (mode == "I" and image.format != _SCALED_TO_SIXTEEN_BITS):

@@ -13,9 +13,7 @@ from headgate.errors import InputError
 class Preprocess:
     """Scales uint8 images to 0..1, subtracts the channel means, divides by the deviations.
 
-    Attributes:
-        mean: three channel means, in units of 0..1.
-        std: three standard deviations, in the same units.
+    ``mean`` and ``std`` are in units of 0..1.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -23,11 +21,7 @@ class Preprocess:
         self.std = list(std)
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 (N, H, W, 3) to float32 (N, 3, H, W).
-
-        Raises:
-            InputError: for another type or another shape.
-        """
+        """uint8 (N, H, W, 3) to float32 (N, 3, H, W); anything else is an InputError."""
         images = np.asarray(images)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != len(self.mean):
             raise InputError(

@@ -1,8 +1,4 @@
-"""The command line: one file per verb, each a thin layer over a Python function.
-
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 ran but the result is bad (validation failed, a
-board's measurement is invalid, or something needed is missing in ``doctor``), 130 interrupted.
-"""
+"""The command line: one file per verb, each a thin layer over a Python function."""
 
 from __future__ import annotations
 
@@ -23,10 +19,7 @@ from headgate.errors import HeadgateError, StorageError, missing_package, why
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code; errors become one line on stderr.
-
-    ``arguments`` are those of the process unless given.
-    """
+    """Runs one command, by default the process's, to its exit code; errors become one line."""
     try:
         return _run(arguments)
     except KeyboardInterrupt:
@@ -77,7 +70,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _end_undisturbed(arguments: Sequence[str] | None) -> None:
-    """An interrupt that comes while the interrupted process ends has nothing left to stop."""
+    """An interrupt while the interrupted process ends has nothing left to stop."""
     ignored = arguments is not None
     while not ignored:
         with contextlib.suppress(KeyboardInterrupt):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from headgate import __version__
-from headgate.cli.boards import boards
 from headgate.cli.compare import compare
 from headgate.cli.compile import compile_
 from headgate.cli.data import data
@@ -17,7 +16,7 @@ from headgate.cli.doctor import doctor
 from headgate.cli.fetch import fetch
 from headgate.cli.flash import flash
 from headgate.cli.image import image
-from headgate.cli.lists import checkpoints, models, targets
+from headgate.cli.lists import boards, checkpoints, models, targets
 from headgate.cli.profile import profile
 from headgate.cli.report import report
 from headgate.cli.run import run
@@ -55,23 +54,15 @@ def before_the_verb(
     settings["debug"] = settings.get("debug", False) or debug
 
 
-LOOK, MAKE, CHECK, MEASURE = "Look around", "Make", "Run and check", "Measure"
-
-app.command(rich_help_panel=LOOK)(demo)
-app.command(rich_help_panel=LOOK)(doctor)
-app.command(rich_help_panel=LOOK)(models)
-app.command(rich_help_panel=LOOK)(checkpoints)
-app.command(rich_help_panel=LOOK)(targets)
-app.command(rich_help_panel=LOOK)(boards)
-app.add_typer(data, name="data", rich_help_panel=MAKE)
-app.add_typer(fetch, name="fetch", rich_help_panel=CHECK)
-app.command(rich_help_panel=MAKE)(train)
-app.command("compile", rich_help_panel=MAKE)(compile_)
-app.command(rich_help_panel=MAKE)(image)
-app.command(rich_help_panel=MAKE)(flash)
-app.command(rich_help_panel=CHECK)(deploy)
-app.command(rich_help_panel=CHECK)(run)
-app.command(rich_help_panel=CHECK)(validate)
-app.command(rich_help_panel=MEASURE)(profile)
-app.command(rich_help_panel=MEASURE)(compare)
-app.command(rich_help_panel=MEASURE)(report)
+VERBS: dict[str, list[Any]] = {
+    "Look around": [demo, doctor, models, checkpoints, targets, boards],
+    "Make": [data, train, compile_, image, flash],
+    "Run and check": [fetch, deploy, run, validate],
+    "Measure": [profile, compare, report],
+}
+for panel, verbs in VERBS.items():
+    for verb in verbs:
+        if isinstance(verb, typer.Typer):
+            app.add_typer(verb, rich_help_panel=panel)
+        else:
+            app.command(verb.__name__.strip("_"), rich_help_panel=panel)(verb)

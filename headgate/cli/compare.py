@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -11,12 +12,15 @@ from numpy.typing import NDArray
 
 from headgate.cli.options import Images, Json
 from headgate.cli.output import next_step, print_json, print_line, print_table, working
+from headgate.device import Bundle
 from headgate.device.agent.absent import NotMeasured, is_measured
+from headgate.device.machines.find import find_machine
+from headgate.device.tflite_file import Description
 from headgate.errors import UsageError
-
-if TYPE_CHECKING:
-    from headgate.images import Batch
-    from headgate.profiling import Comparison, Standing
+from headgate.images import read_images
+from headgate.profiling import Comparison, Standing, compare_counted
+from headgate.profiling import compare as measure
+from headgate.profiling.missing import derive, figure
 
 
 def compare(
@@ -48,12 +52,7 @@ def compare(
     json: Json = False,
 ) -> None:
     """Time several programs in turn on this machine, or count their instructions, and compare."""
-    from headgate.profiling import compare as measure
-
-    batch = labelled_images(images, files)
-    array, labels = (
-        (batch.array, batch.labels if batch.labelled else None) if batch else (None,) * 2
-    )
+    array, labels = labelled_images(images, files)
     if machine != "host":
         _on_board(files, machine, array, labels, baseline, json)
         return
@@ -74,9 +73,6 @@ def _on_board(
     baseline: str | None,
     json: bool,
 ) -> None:
-    from headgate.device.machines.find import find_machine
-    from headgate.profiling import compare_counted
-
     find_machine(machine)
     with working(f"running {len(files)} programs on {machine}"):
         result = compare_counted(files, machine, images=images, labels=labels, baseline=baseline)
@@ -89,13 +85,13 @@ def _on_board(
         [
             (
                 one.name,
-                _show(one.instructions, "{:,}"),
-                _show(one.fewer, "{:.2f}x"),
-                _show(one.per_mac, "{:.3f}"),
+                one.instructions,
+                derive("{:.2f}x".format, one.fewer),
+                derive("{:.3f}".format, one.per_mac),
                 f"{one.executed_macs / 1e6:.2f}",
                 f"{one.macs_saved:.1%}",
                 f"{one.top1_agreement:.1%}",
-                _show(one.accuracy_on_images, "{:.1%}"),
+                derive("{:.1%}".format, one.accuracy_on_images),
             )
             for one in result.standings
         ],
@@ -107,30 +103,28 @@ def _on_board(
         print_line(f"instructions: {reason}")
 
 
-def labelled_images(images: list[str] | None, files: list[Path]) -> Batch | None:
-    """What ``--images`` names, as the first of ``files`` that tells takes it; None if unset.
-
-    Raises:
-        UsageError: no file says how to preprocess them.
-    """
-    from headgate import Bundle
-    from headgate.device.tflite_file import Description
-    from headgate.images import read_images
+def labelled_images(
+    images: list[str] | None, files: list[Path]
+) -> tuple[NDArray[np.float32] | None, NDArray[np.int64] | None]:
+    """What ``--images`` names, as the first of ``files`` that tells takes it, and the classes."""
 
     if not images:
-        return None
+        return None, None
     for file in files:
         if file.suffix == ".hgb":
-            return read_images(images, Bundle.open(file))
-        if file.suffix == ".tflite" and file.is_file() and (told := Description.read(file)):
-            return read_images(images, told)
+            manifest: Mapping[str, Any] = Bundle.open(file).manifest
+        elif file.suffix == ".tflite" and file.is_file() and (told := Description.read(file)):
+            manifest = told.manifest
+        else:
+            continue
+        batch = read_images(images, manifest)
+        return batch.array, batch.labels
     raise UsageError(
         "--images needs a file of ours (.hgb or .tflite) that says how to preprocess them"
     )
 
 
 def print_comparison(result: Comparison) -> None:
-    """Prints the table of a comparison and its warnings."""
     print_table(
         f"Programs in turn, one thread, {result.rounds} rounds of {result.images} images",
         ["name", "us", "p95", "speed-up", "M MACs", "saved", "realised", "accuracy"],
@@ -142,21 +136,14 @@ def print_comparison(result: Comparison) -> None:
 
 
 def _row(one: Standing) -> tuple[object, ...]:
-    realised = one.realised if isinstance(one.realised, NotMeasured) else one.realised.median
     images, test = one.accuracy_on_images, one.accuracy
     return (
         one.name,
         f"{one.latency_us.median:.1f}",
         f"{one.latency_us.p95:.1f}",
         f"{one.speedup.median:.2f}x",
-        _show(one.executed_macs, "{:.2f}", 1e6),
-        _show(one.macs_saved, "{:.1%}"),
-        _show(realised, "{:.2f}"),
-        _show(test if isinstance(images, NotMeasured) else images, "{:.1%}"),
+        derive("{:.2f}".format, derive(lambda macs: macs / 1e6, one.executed_macs)),
+        derive("{:.1%}".format, one.macs_saved),
+        derive("{:.2f}".format, figure(one.realised, "median")),
+        derive("{:.1%}".format, test if isinstance(images, NotMeasured) else images),
     )
-
-
-def _show(value: float | NotMeasured, text: str, unit: float | None = None) -> str:
-    if isinstance(value, NotMeasured):
-        return ""
-    return text.format(value / unit if unit else value)

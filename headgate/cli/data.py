@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from headgate.train.data.cifar import Cifar
     from headgate.train.data.folders import ImageFolder
 
-data = typer.Typer(help="Fetch data sets, or check those you have.", no_args_is_help=True)
+data = typer.Typer(
+    name="data", help="Fetch data sets, or check those you have.", no_args_is_help=True
+)
 
 Kept = Annotated[
     Path | None,
@@ -63,8 +66,7 @@ def imagenet(folder: Place = None, decode: All = False, json: Json = False) -> N
     """Check your ImageNet: train/WNID/*.JPEG, and val/ sorted or with a list."""
     from headgate.train.data.imagenet import imagenet
 
-    place = _place(folder, "imagenet")
-    _report(imagenet(place), place, decode, json, "headgate train resnet18")
+    _check(imagenet, folder or _kept("imagenet"), decode, json, "headgate train resnet18")
 
 
 @data.command()
@@ -72,8 +74,8 @@ def places365(folder: Place = None, decode: All = False, json: Json = False) -> 
     """Check your Places365-Standard, in folders or with its lists."""
     from headgate.train.data.places365 import places365
 
-    place = _place(folder, "places365")
-    _report(places365(place), place, decode, json, "headgate train resnet50-places365")
+    step = "headgate train resnet50-places365"
+    _check(places365, folder or _kept("places365"), decode, json, step)
 
 
 @data.command(name="folder")
@@ -82,7 +84,7 @@ def image_folder(folder: Path, decode: All = False, json: Json = False) -> None:
     from headgate.train.data.folders import image_folder
 
     step = f"headgate train resnet18 --set dataset=folder --set data_folder={folder}"
-    _report(image_folder(folder), folder, decode, json, step)
+    _check(image_folder, folder, decode, json, step)
 
 
 def _fetch(dataset: Cifar, own: Path | None, folder: Path | None, json: bool, step: str) -> None:
@@ -93,13 +95,16 @@ def _fetch(dataset: Cifar, own: Path | None, folder: Path | None, json: bool, st
         next_step(step)
 
 
-def _place(folder: Path | None, name: str) -> Path:
+def _kept(name: str) -> Path:
     from headgate.train.data.dataset import data_folder
 
-    return data_folder() / name if folder is None else folder
+    return data_folder() / name
 
 
-def _report(found: ImageFolder, place: Path, decode: bool, json: bool, step: str) -> None:
+def _check(
+    look: Callable[[Path], ImageFolder], place: Path, decode: bool, json: bool, step: str
+) -> None:
+    found = look(place)
     if decode:
         from headgate.train.data.image_files import decode_all
 

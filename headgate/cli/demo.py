@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from headgate.cli.compare import print_comparison
 from headgate.cli.options import Json
-from headgate.cli.output import next_step, note, print_json, print_line, print_table
-
-if TYPE_CHECKING:
-    from headgate.demo import Built
-    from headgate.device import Validation
-
-NOT_VALID = 3
+from headgate.cli.output import BAD_RESULT, next_step, note, print_json, print_line, print_table
+from headgate.demo import Built
+from headgate.demo import demo as run
+from headgate.device import Validation
 
 
 def demo(
@@ -25,8 +22,6 @@ def demo(
     json: Json = False,
 ) -> None:
     """Compile, check and compare the shipped networks, and write a report."""
-    from headgate.demo import demo as run
-
     result = run(folder, note)
     valid = all(
         check.passed
@@ -50,7 +45,7 @@ def demo(
         print_line(f"report: {result.report}")
         next_step("headgate compile resnet8-fbs-0.5 --target rpi5")
     if not valid:
-        raise typer.Exit(NOT_VALID)
+        raise typer.Exit(BAD_RESULT)
 
 
 def _row(built: Built) -> tuple[object, ...]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from headgate.cli.machines import work_on
 from headgate.cli.options import Json
-from headgate.cli.output import next_step, print_json, print_line, working
-from headgate.cli.several import on_several
-
-if TYPE_CHECKING:
-    from headgate.device.machines.ssh.deploy import Deployment
-    from headgate.device.machines.ssh.store import Progress
+from headgate.cli.output import next_step, print_line, working
+from headgate.device.boards import find_board
+from headgate.device.machines.fleet import names_of
+from headgate.device.machines.ssh.deploy import Deployment
+from headgate.device.machines.ssh.deploy import deploy as copy
+from headgate.device.machines.ssh.machine import SshMachine
+from headgate.device.machines.ssh.store import Progress
+from headgate.screen import Bars, standard_error
 
 
 def deploy(
@@ -32,31 +35,22 @@ def deploy(
     json: Json = False,
 ) -> None:
     """Copy a bundle to ~/headgate of boards over ssh; repeat it to go on after a failure."""
-    from headgate.device.boards import find_board
-    from headgate.device.machines.fleet import names_of
-    from headgate.device.machines.ssh.deploy import deploy as copy
-    from headgate.device.machines.ssh.machine import SshMachine
+    machines = {name: SshMachine(find_board(name)) for name in names_of(boards)}
 
-    names = names_of(boards)
-    machines = {name: SshMachine(find_board(name)) for name in names}
-    if len(names) > 1:
-        on_several(names, lambda name: copy(bundle, machines[name]), _COLUMNS, _row, vars, json)
-        return
-    (machine,) = machines.values()
-    with _progress(f"copying {bundle} to {machine.name}") as progress:
-        done = copy(bundle, machine, progress)
-    if json:
-        print_json(done)
-        return
-    print_line(f"{done.board}:{done.path}: {_copied(done)}")
-    next_step(f"headgate profile {bundle} --on {machine.name}")
+    def work(name: str) -> Deployment:
+        if len(machines) > 1:
+            return copy(bundle, machines[name])
+        with _progress(f"copying {bundle} to {name}") as progress:
+            return copy(bundle, machines[name], progress)
 
+    def show(done: Deployment) -> None:
+        print_line(f"{done.board}:{done.path}: {_copied(done)}")
+        next_step(f"headgate profile {bundle} --on {done.board}")
 
-_COLUMNS = ["path", "copied"]
+    def row(done: Deployment) -> tuple[str, str]:
+        return done.path, _copied(done)
 
-
-def _row(done: Deployment) -> tuple[object, ...]:
-    return done.path, _copied(done)
+    work_on(list(machines), work, show, ["path", "copied"], row, vars, json)
 
 
 def _copied(done: Deployment) -> str:
@@ -69,8 +63,6 @@ def _copied(done: Deployment) -> str:
 def _progress(text: str) -> Iterator[Progress | None]:
     """A bar on a terminal, one line elsewhere."""
     from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
-
-    from headgate.screen import Bars, standard_error
 
     stderr = standard_error()
     if not stderr.is_terminal:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from headgate.cli.options import Json
-from headgate.cli.output import next_step, print_json, print_line, print_table
+from headgate.cli.output import BAD_RESULT, next_step, print_json, print_line, print_table
 from headgate.doctor import examine
 
 
@@ -30,7 +30,7 @@ def doctor(
                 (
                     "ok" if finding.found else "missing",
                     finding.name,
-                    finding.version or "",
+                    finding.version,
                     finding.purpose,
                     "" if finding.found else finding.remedy,
                 )
@@ -43,4 +43,4 @@ def doctor(
         can_compile = not any(finding.group == "compile" for finding in missing)
         next_step("headgate demo" if can_compile else "pip install 'headgate[compile]'")
     if strict and missing:
-        raise typer.Exit(3)
+        raise typer.Exit(BAD_RESULT)

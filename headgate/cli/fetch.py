@@ -6,8 +6,9 @@ import typer
 
 from headgate.cli.options import Json
 from headgate.cli.output import next_step, note, print_json, print_line
+from headgate.profiling.peers.arm64 import fetch as bring
 
-fetch = typer.Typer(help="Fetch what emulated boards need.", no_args_is_help=True)
+fetch = typer.Typer(name="fetch", help="Fetch what emulated boards need.", no_args_is_help=True)
 
 
 @fetch.callback()
@@ -18,8 +19,6 @@ def before_the_thing() -> None:
 @fetch.command("litert-arm64")
 def litert_arm64(json: Json = False) -> None:
     """Fetch LiteRT for arm64, to run .tflite files with --on qemu:rpi4; once, 45 MB."""
-    from headgate.profiling.peers.arm64 import fetch as bring
-
     folder = bring(note)
     if json:
         print_json({"folder": folder})

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from headgate.cli.options import Json
 from headgate.cli.output import next_step, note, print_json, print_line, print_table
+from headgate.device.flash import Flashed, ImageSource, Target, find_target, list_disks
+from headgate.device.flash import flash as write
 from headgate.errors import UsageError
 from headgate.screen import Bars, standard_error
-
-if TYPE_CHECKING:
-    from headgate.device.flash import Flashed, ImageSource, Target
 
 
 def flash(
@@ -43,8 +42,6 @@ def flash(
     if image is None or target is None:
         _show_disks(image, json)
         return
-    from headgate.device.flash import ImageSource, find_target
-
     found = find_target(target)
     with ImageSource(image) as source:
         if dry_run:
@@ -63,8 +60,6 @@ def flash(
 
 
 def _show_disks(image: Path | None, json: bool) -> None:
-    from headgate.device.flash import list_disks
-
     disks = [disk for disk in list_disks() if disk.removable]
     if json:
         print_json({"disks": disks})
@@ -105,11 +100,6 @@ def _rehearse(source: ImageSource, target: Target, json: bool) -> None:
 
 
 def _confirm(target: Target) -> None:
-    """Everything on it is lost, so its name has to be typed.
-
-    Raises:
-        UsageError: something else was typed, or there is nobody to type.
-    """
     if not sys.stdin.isatty():
         raise UsageError(f"{target.path} would be overwritten; a script has to say --yes")
     standard_error().print(f"All of {_describe(target)} will be overwritten.", soft_wrap=True)
@@ -128,8 +118,6 @@ def _describe(target: Target) -> str:
 
 
 def _flash(source: ImageSource, target: Target) -> Flashed:
-    from headgate.device.flash import flash as write
-
     stderr = standard_error()
     if not stderr.is_terminal:
         said = set()

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from headgate.cli.options import Json
 from headgate.cli.output import next_step, print_json, print_line, working
 from headgate.device.files import storage_error
+from headgate.device.image import Settings, Wifi, make_image, must_not_be
+from headgate.device.image.settings import read_keys
 from headgate.errors import MissingFile, ToolMissing, UsageError
-
-if TYPE_CHECKING:
-    from headgate.device.image import Wifi
 
 PASSWORD_VARIABLE = "HEADGATE_WIFI_PASSWORD"
 
@@ -61,9 +60,6 @@ def image(
     json: Json = False,
 ) -> None:
     """Make an image for an SD card: the bundle is measured on the first boot and stays ready."""
-    from headgate.device.image import Settings, make_image, must_not_be
-    from headgate.device.image.settings import read_keys
-
     for path in ssh_key:
         must_not_be(output, path.expanduser(), "public key")
     keys = tuple(key for path in ssh_key for key in read_keys(_read_text(path), str(path)))
@@ -98,8 +94,6 @@ def _read_text(path: Path) -> str:
 
 
 def _wifi(name: str | None, country: str | None) -> Wifi | None:
-    from headgate.device.image import Wifi
-
     if name is None:
         if country is not None:
             raise UsageError("--wifi-country needs --wifi")

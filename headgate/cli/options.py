@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,17 +57,3 @@ def measuring(name: str, more: str = "", least: int | None = None) -> Any:
     about = OPTIONS[name]
     text = f"{about['help'][0].upper()}{about['help'][1:]}.{more}"
     return typer.Option(option(name), metavar=about["metavar"], help=text, min=least)
-
-
-def check_cores(names: Sequence[str], threads: int) -> None:
-    """Refuse more threads than a board has cores, before anything is sent there.
-
-    A board that only its address tells about is asked when it is connected to.
-
-    Raises:
-        UsageError: there are too many, or a name is no machine's.
-    """
-    from headgate.device.machines.find import find_machine
-
-    for name in names:
-        find_machine(name).check_threads(threads)

@@ -16,10 +16,12 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from headgate.device.agent.absent import to_json
+from headgate.device.agent.absent import NotMeasured, to_json
 from headgate.device.files import atomic_write
 from headgate.screen import standard_error, standard_output
 
+BAD_RESULT = 3
+"""Exit code of what ran and found something bad."""
 NOTE_AFTER_S = 1.0
 # Columns of text are not made narrower than this.
 _NARROWEST = 12
@@ -45,8 +47,7 @@ def _json_text(payload: Any) -> str:
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Prints a table; columns whose cells are all numbers are aligned to the right.
 
-    Cells are never cut off: text is broken where it has to be, the first column and numbers are
-    not, so that a table can become wider than the screen.
+    What is missing stays blank. Cells are never cut off: text is broken, or the table gets wide.
     """
     cells = [[_cell(value) for value in row] for row in rows]
     table = Table(
@@ -74,7 +75,6 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 
 
 def print_line(text: str) -> None:
-    """Prints a line of text as it is."""
     standard_output().print(text, soft_wrap=True)
 
 
@@ -95,12 +95,10 @@ def note(text: str) -> None:
 
 @contextmanager
 def working(text: str) -> Iterator[Callable[[str], None]]:
-    """Shows that something takes a while: a spinner on a terminal, one line elsewhere.
+    """Shows that something takes a while: a spinner on a terminal, a line elsewhere.
 
-    The line comes after a moment only, so that what fails at once prints its error alone.
-
-    Yields:
-        What says how far it is: beside the spinner, elsewhere a line if the first one was printed.
+    The line comes after a moment: what fails at once prints its error alone. Yields what says how
+    far it is, beside the spinner or below that line.
     """
     stderr = standard_error()
     if stderr.is_terminal:
@@ -116,6 +114,8 @@ def working(text: str) -> Iterator[Callable[[str], None]]:
 
 
 def _cell(value: object) -> str:
+    if value is None or isinstance(value, NotMeasured):
+        return ""
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
-from headgate.cli.options import BundleFile, Images, Json, Machines, Threads, check_cores, measuring
-from headgate.cli.output import (
-    next_step,
-    on_machine,
-    print_json,
-    print_line,
-    working,
-)
-from headgate.cli.profile_boards import (
-    INVALID,
-    check_writable,
-    profile_machines,
-    write_or_print,
-)
-from headgate.device.agent.absent import NotMeasured
+from headgate.cli.compare import labelled_images
+from headgate.cli.machines import machines_of
+from headgate.cli.options import BundleFile, Images, Json, Machines, Threads, measuring
+from headgate.cli.output import BAD_RESULT, next_step, on_machine, print_line
+from headgate.cli.profile_boards import measure_on, print_report, time_text
+from headgate.device.agent.settings import Settings
 from headgate.errors import UsageError
-
-if TYPE_CHECKING:
-    from headgate.device.agent.percentiles import Summary
+from headgate.profiling.profile import measure
+from headgate.profiling.tflite_profile import TFLiteProfile, profile_tflite
 
 
 def profile(
@@ -60,12 +51,6 @@ def profile(
     json: Json = False,
 ) -> None:
     """Measure one bundle, layer by layer: here, emulated, or on boards."""
-    from headgate import Bundle
-    from headgate.device.agent.settings import Settings
-    from headgate.device.machines.find import find_machine
-    from headgate.device.machines.fleet import names_of
-    from headgate.images import read_images
-
     if column is not None and not (energy or sensor is not None):
         raise UsageError(f"--column {column}: for a meter's energy; give --energy or --sensor too")
     of_agent = {"--cpus": cpus, "--warmup": warmup, "--governor": governor}
@@ -80,62 +65,54 @@ def profile(
         sensor=sensor,
         column=column,
     )
-    names = names_of(machines)
-    check_cores(names, threads)
-    boards = [name for name in names if find_machine(name).is_board]
-    emulated = [name for name in names if find_machine(name).emulated]
+    found = machines_of(machines, threads)
+    names = list(found)
+    boards = [name for name, machine in found.items() if machine.is_board]
+    emulated = [name for name, machine in found.items() if machine.emulated]
     if boards and images:
         raise UsageError(
             f"{boards[0]} measures on the bundle's own test vectors; leave --images out"
         )
     if len(names) > 1 and len(boards) < len(names):
         raise UsageError("emulators and boards are measured apart; name one kind with --on")
-    if given and (emulated or bundle.suffix == ".tflite"):
+    tflite = bundle.suffix == ".tflite"
+    if given and (emulated or tflite):
         raise UsageError(
             f"{', '.join(given)}: for what the agent times, which is bundles on boards and on "
-            f"host; leave it out for {bundle if bundle.suffix == '.tflite' else emulated[0]}"
+            f"host; leave it out for {bundle if tflite else emulated[0]}"
         )
     if settings.energy and emulated:
         raise UsageError(f"{names[0]} is emulated: it has no energy to measure; leave --energy out")
-    if bundle.suffix == ".tflite":
-        if boards or settings.energy:
-            raise UsageError(f"{names[0]} measures bundles (.hgb), not {bundle}")
-        if threads > 1:
-            raise UsageError("--threads is for bundles; a .tflite file runs in one thread")
-        _tflite(bundle, names[0], images, repeat, output, json)
-        return
-    array = read_images(images, Bundle.open(bundle)).array if images else None
-    reports = profile_machines(bundle, names, settings, output, json, array)
+    if tflite and (boards or settings.energy):
+        raise UsageError(f"{names[0]} measures bundles (.hgb), not {bundle}")
+    if tflite and threads > 1:
+        raise UsageError("--threads is for bundles; a .tflite file runs in one thread")
+    array, _ = labelled_images(images, [bundle])
+
+    def work(name: str) -> Any:
+        if tflite:
+            return profile_tflite(bundle, name, array, repeat)
+        return measure(bundle, name, settings, array)
+
+    def show(found: Any) -> None:
+        if tflite:
+            _print_tflite(found, bundle)
+        else:
+            print_report(found, names[0])
+
+    reports = measure_on(names, bundle, work, show, output, json)
+    if not json:
+        next_step(_next(bundle, names, output))
     # On this machine clocks may change as its owner likes; what was asked to count must count.
     if (boards or settings.energy) and not all(report.valid for report in reports):
-        raise typer.Exit(INVALID)
+        raise typer.Exit(BAD_RESULT)
 
 
-def _tflite(
-    path: Path,
-    machine: str,
-    images: list[str] | None,
-    repeat: int | None,
-    output: Path | None,
-    json: bool,
-) -> None:
-    from headgate.cli.compare import labelled_images
-    from headgate.profiling.tflite_profile import profile_tflite
-
-    batch = labelled_images(images, [path])
-    if output is not None:
-        check_writable(output)
-    with working(f"measuring {path} on {machine}"):
-        result = profile_tflite(path, machine, batch.array if batch else None, repeat)
-    if output is not None:
-        write_or_print(output, result)
-    if json:
-        print_json(result)
-        return
-    kind = result.quantization or "fp32"
-    print_line(f"{path} ({kind}, {result.file_bytes:,} bytes) in LiteRT on {machine}")
-    print_line(f"time: {_time(result.latency_us)}")
-    macs, count = result.dense_macs, result.instructions
+def _print_tflite(found: TFLiteProfile, path: Path) -> None:
+    kind = found.quantization or "fp32"
+    print_line(f"{path} ({kind}, {found.file_bytes:,} bytes) in LiteRT on {found.machine}")
+    print_line(f"time: {time_text(found.latency_us)}")
+    macs, count = found.dense_macs, found.instructions
     if isinstance(macs, int):
         print_line(f"MACs: {macs:,}")
     if isinstance(count, int):
@@ -143,15 +120,18 @@ def _tflite(
         print_line(f"instructions: {count:,}{share}")
     else:
         print_line(f"instructions: {count}")
-    for warning in result.warnings:
+    for warning in found.warnings:
         print_line(f"warning: {warning}")
-    next_step(on_machine(f"headgate compare OTHER.hgb {path}", machine))
 
 
-def _time(latency: Summary | NotMeasured) -> str:
-    if isinstance(latency, NotMeasured):
-        return str(latency)
-    return (
-        f"{latency.median:.1f} us median ({latency.middle.low:.1f} to {latency.middle.high:.1f}) "
-        f"of {latency.count} runs, p95 {latency.p95:.1f}"
-    )
+def _next(bundle: Path, names: Sequence[str], output: Path | None) -> str:
+    if bundle.suffix == ".tflite":
+        return on_machine(f"headgate compare OTHER.hgb {bundle}", names[0])
+    if output is None and list(names) == ["host"]:
+        return f"headgate report {bundle} OTHER.hgb"
+    if output is None:
+        return f"headgate profile {bundle} --on {','.join(names)} -o " + (
+            "report.json" if len(names) == 1 else "reports"
+        )
+    files = output if len(names) == 1 else output / "*.json"
+    return f"headgate report {files} -o report.html"

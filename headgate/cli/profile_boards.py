@@ -2,135 +2,79 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-import numpy as np
 import typer
 
-from headgate.cli.output import (
-    next_step,
-    print_json,
-    print_line,
-    print_table,
-    working,
-    write_json,
-)
-from headgate.cli.several import on_several
+from headgate.cli.machines import work_on
+from headgate.cli.output import print_json, print_line, print_table, working, write_json
 from headgate.device.agent.absent import NotMeasured, to_json
+from headgate.device.agent.latency import Latency, LayerTime
+from headgate.device.agent.percentiles import Summary
+from headgate.device.agent.report import Report
 from headgate.device.files import atomic_write, storage_error
 from headgate.errors import StorageError
+from headgate.profiling.missing import derive, figure
+from headgate.profiling.views.layers import active_text, spread
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from headgate.device.agent.latency import Latency, LayerTime
-    from headgate.device.agent.report import Report
-    from headgate.device.agent.settings import Settings
-
-    Images = NDArray[np.float32] | None
-
-INVALID = 3
+Result = TypeVar("Result")
 
 
-def profile_machines(
-    bundle: Path,
+def measure_on(
     names: Sequence[str],
-    settings: Settings,
+    file: Path,
+    measure: Callable[[str], Result],
+    show: Callable[[Result], None],
     output: Path | None,
     json: bool,
-    images: Images = None,
-) -> list[Report]:
-    """Measure a bundle on machines, and print and write what the agent reports.
+) -> list[Result]:
+    """Measure a file on machines, print what is found and write it.
 
     Args:
-        bundle: its file.
-        names: of the machines.
-        settings: what to measure.
-        images: preprocessed, of one machine that is no board; its test vectors if None.
-        output: where the report goes; of several machines, the folder for them.
-        json: whether to print the reports.
+        measure: on the machine of that name; of several it makes reports of the agent.
+        show: prints what is found on the only machine.
+        output: where it goes; of several machines, the folder for it.
 
     Raises:
-        StorageError: a report cannot be written; noticed later, the reports are printed.
-        typer.Exit: with status 1 if a machine failed.
+        StorageError: it cannot be written; noticed after minutes of measuring, it is printed.
+        typer.Exit: with status 1 if one of several machines failed.
     """
     files = _files(names, output)
-    if len(names) > 1:
-        reports = _several(bundle, names, settings, files, json)
-    else:
-        with working(f"measuring {bundle} on {names[0]}"):
-            reports = [_measure(bundle, names[0], settings, images)]
-        if output is not None:
-            write_or_print(output, reports[0])
-        if json:
-            print_json(reports[0])
-        else:
-            _print(reports[0], names[0])
-    if not json:
-        next_step(_next(bundle, names, output))
-    return reports
-
-
-def _several(
-    bundle: Path,
-    names: Sequence[str],
-    settings: Settings,
-    files: Mapping[str, Path],
-    json: bool,
-) -> list[Report]:
-    unwritten: dict[str, Report] = {}
+    alone = len(names) == 1
+    unwritten: dict[str, Result] = {}
     problems: list[str] = []
 
-    def work(name: str) -> Report:
-        report = _measure(bundle, name, settings)
+    def work(name: str) -> Result:
+        with working(f"measuring {file} on {name}") if alone else nullcontext():
+            found = measure(name)
         if name in files:
             try:
-                write_json(files[name], report)
+                write_json(files[name], found)
             except StorageError as error:
-                unwritten[name] = report
+                unwritten[name] = found
                 problems.append(str(error))
-        return report
+        return found
 
     def rescue() -> None:
-        """Print what could not be written, as :func:`write_or_print` does."""
         if unwritten and not json:
-            print_json(unwritten)
+            print_json(unwritten[names[0]] if alone else unwritten)
         if problems:
             raise StorageError("; ".join(problems))
 
+    def show_written(found: Result) -> None:
+        rescue()
+        show(found)
+
     try:
-        reports = on_several(names, work, _COLUMNS, _row, to_json, json, _notes)
+        found = work_on(names, work, show_written, _COLUMNS, _row, to_json, json, _notes)
     except typer.Exit:  # A machine failed as well, which was said.
         rescue()
         raise
     rescue()
-    return reports
-
-
-def check_writable(path: Path) -> None:
-    """Raise what writing this file would, before minutes of measuring; it stays as it is.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    with contextlib.suppress(_NotYet), atomic_write(path):
-        raise _NotYet
-
-
-def write_or_print(path: Path, payload: Any) -> None:
-    """Write what was measured; where that fails, after minutes, it is printed and not lost.
-
-    Raises:
-        StorageError: it could not be written.
-    """
-    try:
-        write_json(path, payload)
-    except StorageError:
-        print_json(payload)
-        raise
+    return found
 
 
 class _NotYet(Exception):
@@ -154,25 +98,10 @@ def _files(names: Sequence[str], output: Path | None) -> dict[str, Path]:
             raise storage_error("make the folder", output, error) from error
         files = {name: output / f"{_file_name(name)}.json" for name in names}
     for path in files.values():
-        check_writable(path)
+        # It raises what writing would, before minutes of measuring, and stays as it is.
+        with suppress(_NotYet), atomic_write(path):
+            raise _NotYet
     return files
-
-
-def _next(bundle: Path, names: Sequence[str], output: Path | None) -> str:
-    if output is None and list(names) == ["host"]:
-        return f"headgate report {bundle} OTHER.hgb"
-    if output is None:
-        return f"headgate profile {bundle} --on {','.join(names)} -o " + (
-            "report.json" if len(names) == 1 else "reports"
-        )
-    files = output if len(names) == 1 else output / "*.json"
-    return f"headgate report {files} -o report.html"
-
-
-def _measure(bundle: Path, name: str, settings: Settings, images: Images = None) -> Report:
-    from headgate.profiling.profile import measure
-
-    return measure(bundle, name, settings, images)
 
 
 def _file_name(machine: str) -> str:
@@ -183,23 +112,21 @@ def _file_name(machine: str) -> str:
 _COLUMNS = ["", "board", "us", "p95", "M MACs", "mJ", "above idle"]
 
 
-def _row(report: Report) -> tuple[object, ...]:
-    """One machine of several."""
-    latency, energy, board = report.latency, report.energy, report.context.before.board
-    times: list[object] = ["", ""]
-    macs: object = ""
-    if not isinstance(latency, NotMeasured):
-        macs = latency.mean_macs / 1e6
-        if not isinstance(latency.latency_us, NotMeasured):
-            times = [latency.latency_us.median, latency.latency_us.p95]
-    energies: list[object] = ["", ""]
-    if not isinstance(energy, NotMeasured):
-        energies = [energy.energy_per_inference_mj, energy.net_energy_per_inference_mj]
-    word = "valid" if report.valid else "INVALID"
-    return word, board if isinstance(board, str) else "unknown", *times, macs, *energies
+def _row(report: Any) -> tuple[object, ...]:
+    board = report.context.before.board
+    return (
+        "valid" if report.valid else "INVALID",
+        board if isinstance(board, str) else "unknown",
+        figure(report.latency, "latency_us.median"),
+        figure(report.latency, "latency_us.p95"),
+        derive(lambda macs: macs / 1e6, figure(report.latency, "mean_macs")),
+        figure(report.energy, "energy_per_inference_mj"),
+        figure(report.energy, "net_energy_per_inference_mj"),
+    )
 
 
-def _print(report: Report, machine: str) -> None:
+def print_report(report: Report, machine: str) -> None:
+    """Prints a report on one machine."""
     latency = report.latency
     if not isinstance(latency, NotMeasured):
         _print_latency(report, latency, machine)
@@ -222,15 +149,14 @@ def _print_latency(report: Report, latency: Latency, machine: str) -> None:
         share = f", {sum(times):.1f} us" if times else ""
         macs = sum(layer.mean_macs for layer in gates)
         print_line(f"gates: {len(gates)} steps, {macs:,.0f} MACs{share} (--json lists them)")
-    print_line(f"time: {_time(latency)}")
+    cpus = f", on CPU {', '.join(map(str, latency.cpus))}" if latency.cpus else ""
+    how = f", threads: {latency.threads}{cpus}" if isinstance(latency.latency_us, Summary) else ""
+    print_line(f"time: {time_text(latency.latency_us)}{how}")
     done, dense, each = latency.mean_macs, latency.dense_macs, latency.executed_macs
     share = f" ({done / dense:.1%})" if dense else ""
     print_line(f"MACs executed: {done:,.0f} of {dense:,} dense{share}")
     if min(each) != max(each):
-        print_line(
-            f"per input: {min(each):,} at least, {done:,.0f} in the mean, "
-            f"{np.percentile(each, 95):,.0f} at the 95th percentile, {max(each):,} at most"
-        )
+        print_line(f"per input: {spread(each, '{:,.0f}'.format)}")
     count = report.instructions
     if not isinstance(count, NotMeasured):
         count_text = f"{count.instructions:,}, {count.per_mac:.2f} a MAC, {count.tool}"
@@ -239,32 +165,28 @@ def _print_latency(report: Report, latency: Latency, machine: str) -> None:
         print_line(f"instructions: {count}")
 
 
-def _time(latency: Latency) -> str:
-    times = latency.latency_us
+def time_text(times: Summary | NotMeasured) -> str:
+    """Median, interval and 95th percentile in words."""
     if isinstance(times, NotMeasured):
         return str(times)
-    cpus = f", on CPU {', '.join(map(str, latency.cpus))}" if latency.cpus else ""
     return (
         f"{times.median:.1f} us median ({times.middle.low:.1f} to {times.middle.high:.1f}) of "
-        f"{times.count} runs, p95 {times.p95:.1f}, threads: {latency.threads}{cpus}"
+        f"{times.count} runs, p95 {times.p95:.1f}"
     )
 
 
-def _notes(report: Report) -> list[str]:
+def _notes(report: Any) -> list[str]:
     """Why a report does not count, and what makes it less certain."""
-    return [f"INVALID: {reason}" for reason in report.invalid_because] + [
-        f"warning: {warning}" for warning in report.warnings
-    ]
+    invalid = [f"INVALID: {reason}" for reason in report.invalid_because]
+    return [*invalid, *(f"warning: {warning}" for warning in report.warnings)]
 
 
 def _layer_row(layer: LayerTime) -> tuple[object, ...]:
-    from headgate.profiling.views.layers import active_text
-
     active, done, dense = layer.active_outputs, layer.mean_macs, layer.dense_macs
     return (
         layer.name,
         layer.operator,
-        layer.median_us if isinstance(layer.median_us, float) else "",
+        layer.median_us,
         "" if active is None or layer.channels is None else active_text(active, layer.channels),
         done,
         f"{done / dense:.0%}" if dense else "",

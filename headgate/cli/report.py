@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from headgate.cli.compare import labelled_images
 from headgate.cli.options import Images, Json
 from headgate.cli.output import next_step, print_json, print_line, working
+from headgate.device import Bundle
+from headgate.device.agent_report import read_agent_report
+from headgate.device.targets import host_architecture
 from headgate.errors import UsageError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from headgate.profiling.data import Page
-    from headgate.profiling.effort import Effort
-    from headgate.profiling.source import Source
+from headgate.profiling import compare, count_instructions, profile
+from headgate.profiling.data import Page, build_report, read_page
+from headgate.profiling.effort import measure_efforts
+from headgate.profiling.report import write_report
+from headgate.profiling.source import open_source
 
 
 def report(
@@ -40,8 +40,6 @@ def report(
     json: Json = False,
 ) -> None:
     """Measure programs, or take what boards measured, and write HTML, JSON and CSV."""
-    from headgate.profiling.report import write_report
-
     written_before = [file for file in files if file.suffix == ".json"]
     if not written_before:
         data = _measure(files, title, images)
@@ -62,10 +60,6 @@ def report(
 
 
 def _read(files: list[Path], title: str) -> Page:
-    """The data of an earlier page, or of a new one about what was reported."""
-    from headgate.device.agent_report import read_agent_report
-    from headgate.profiling.data import Page, build_report, read_page
-
     first = read_page(files[0]) if len(files) == 1 else None
     if isinstance(first, Page):
         return first
@@ -75,38 +69,33 @@ def _read(files: list[Path], title: str) -> Page:
 
 
 def _measure(files: list[Path], title: str, images: list[str] | None) -> Page:
-    from headgate import Bundle
-    from headgate.device.targets import host_architecture
-    from headgate.profiling import compare, count_instructions, profile
-    from headgate.profiling.report import build_report
-    from headgate.profiling.source import open_source
-
-    batch = labelled_images(images, files)
-    array = batch.array if batch else None
-    labels = batch.labels if batch and batch.labelled else None
-    bundles = {file: Bundle.open(file) for file in files if file.suffix == ".hgb"}
-    foreign = {
-        file: bundle
-        for file, bundle in bundles.items()
-        if bundle.target["arch"] != host_architecture()
+    array, labels = labelled_images(images, files)
+    targets = {file: Bundle.open(file).target for file in files if file.suffix == ".hgb"}
+    emulators = {
+        file: f"qemu:{target['name']}"
+        for file, target in targets.items()
+        if target["arch"] != host_architecture()
     }
-    here = [file for file in files if file not in foreign]
+    here = [file for file in files if file not in emulators]
     comparison = None
     if here:
         with working(f"timing {len(here)} programs in turn"):
             comparison = compare(here, images=array, labels=labels)
     profiles, sources, counts = [], {}, {}
-    for file in bundles:
-        if file in foreign:
-            machine = f"qemu:{foreign[file].target['name']}"
+    for file in targets:
+        if machine := emulators.get(file):
             with working(f"counting instructions of {file} on {machine}"):
-                first = None if array is None else array[:1]
-                counts[file.stem] = count_instructions(file, first, machine=machine)
+                counts[file.stem] = count_instructions(file, array, machine=machine)
         else:
             with working(f"profiling {file}"):
                 profiles.append(profile(file, images=array))
             sources[file.stem] = open_source(file)
-    efforts = _efforts(sources, array, labels)
+    efforts = []
+    if gated := [name for name, source in sources.items() if source.manifest["gates"]]:
+        seen = sources[gated[0]].vectors() if array is None else array
+        with working(f"counting the work of {len(gated)} networks per image"):
+            found = measure_efforts(sources, seen, labels)
+        efforts = [found[name] for name in gated]
     return build_report(
         title,
         comparison=comparison,
@@ -115,20 +104,3 @@ def _measure(files: list[Path], title: str, images: list[str] | None) -> Page:
         instructions=counts,
         reproduce=[shlex.join(["headgate", "report", *map(str, files)])],
     )
-
-
-def _efforts(
-    sources: dict[str, Source],
-    images: NDArray[np.float32] | None,
-    labels: NDArray[np.integer[Any]] | None,
-) -> list[Effort]:
-    """Work per image of the dynamic networks among the bundles; by default on their vectors."""
-    from headgate.profiling.effort import measure_efforts
-
-    gated = [name for name, source in sources.items() if source.manifest["gates"]]
-    if not gated:
-        return []
-    array = sources[gated[0]].vectors() if images is None else images
-    with working(f"counting the work of {len(gated)} networks per image"):
-        found = measure_efforts(sources, array, labels)
-    return [found[name] for name in gated]

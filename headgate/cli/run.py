@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from headgate.cli.options import BundleFile, Images, Json, Machines, Threads, check_cores
-from headgate.cli.output import next_step, on_machine, print_json, print_line, print_table
-from headgate.cli.several import on_several
+from headgate.cli.machines import machines_of, work_on
+from headgate.cli.options import BundleFile, Images, Json, Machines, Threads
+from headgate.cli.output import next_step, on_machine, print_line, print_table
+from headgate.device import Bundle, load
+from headgate.device.agent.definitions import dense_macs
+from headgate.device.files import atomic_write
 from headgate.errors import InputError, UsageError
-
-if TYPE_CHECKING:
-    from headgate.images import Batch
+from headgate.images import Batch, read_images, vectors_of
+from headgate.profiling.peers import open_tflite
 
 SHOWN_IMAGES = 12
 
@@ -33,56 +35,49 @@ def run(
     json: Json = False,
 ) -> None:
     """Run a bundle on images, or on its own test vectors, and show what it computed."""
-    from headgate.device.files import atomic_write
-    from headgate.device.machines.fleet import names_of
-
-    if bundle.suffix == ".tflite" and threads > 1:
+    tflite = bundle.suffix == ".tflite"
+    if tflite and threads > 1:
         raise UsageError("--threads is for bundles; a .tflite file runs in one thread")
+    names = list(machines_of(machines, threads))
+    if len(names) > 1 and output is not None:
+        raise UsageError("--output is for one machine; name one with --on")
 
     def work(machine: str) -> Outcome:
-        if bundle.suffix == ".tflite":
-            return _tflite(bundle, machine, images)
-        return _bundle(bundle, machine, images, threads)
-
-    names = names_of(machines)
-    check_cores(names, threads)
-    if len(names) > 1:
+        if tflite:
+            done = _tflite(bundle, machine, images)
+        else:
+            done = _bundle(bundle, machine, images, threads)
         if output is not None:
-            raise UsageError("--output is for one machine; name one with --on")
-        on_several(names, work, _COLUMNS, _row, lambda outcome: outcome[0], json)
-        return
-    figures, batch, manifest, scores = work(names[0])
-    if output is not None:
-        with atomic_write(output) as file:
-            np.save(file, scores)
-    if json:
-        print_json(figures)
-        return
-    _print(figures, batch.names, manifest, scores)
-    next_step(on_machine(f"headgate profile {bundle}", names[0]))
+            with atomic_write(output) as file:
+                np.save(file, done.scores)
+        return done
+
+    work_on(names, work, _show, _COLUMNS, _row, lambda done: done.figures, json)
 
 
-Outcome = tuple[dict[str, Any], "Batch", Mapping[str, Any], NDArray[np.float32]]
+class Outcome(NamedTuple):
+    """What came of it on one machine: what JSON has, and what the table of images is made of."""
+
+    figures: dict[str, Any]
+    names: list[str]
+    manifest: Mapping[str, Any]
+    scores: NDArray[np.float32]
+
+
 _COLUMNS = ["images", "accuracy", "executed MACs"]
 
 
 def _row(outcome: Outcome) -> tuple[object, ...]:
-    """One machine of several."""
-    figures = outcome[0]
+    figures = outcome.figures
     accuracy, done = figures["accuracy"], figures.get("executed_macs")
     return (
         figures["images"],
-        "" if accuracy is None else f"{accuracy:.1%}",
-        float(np.mean(done)) if done else "",
+        accuracy if accuracy is None else f"{accuracy:.1%}",
+        float(np.mean(done)) if done else None,
     )
 
 
 def _bundle(path: Path, machine: str, images: list[str] | None, threads: int) -> Outcome:
-    """Figures, images, manifest and scores of a bundle."""
-    from headgate import Bundle, load
-    from headgate.device.agent.definitions import dense_macs
-    from headgate.images import read_images, vectors_of
-
     opened = Bundle.open(path)
     # With several outputs, which one is the prediction is unknown.
     outputs = [one["name"] for one in opened.manifest["outputs"]]
@@ -91,7 +86,7 @@ def _bundle(path: Path, machine: str, images: list[str] | None, threads: int) ->
             f"{path} has {len(outputs)} outputs ({', '.join(outputs)}), and `run` shows the scores "
             "of one; headgate.load in Python gives them all, `headgate validate` checks them"
         )
-    batch = read_images(images, opened) if images else vectors_of(opened)
+    batch = read_images(images, opened.manifest) if images else vectors_of(opened)
     with load(opened, machine, threads) as program:
         scores = program.scores(batch.array)
     figures = {
@@ -100,25 +95,21 @@ def _bundle(path: Path, machine: str, images: list[str] | None, threads: int) ->
         "executed_macs": program.executed_macs().tolist(),
         "active_counts": program.active_counts,
     }
-    return figures, batch, opened.manifest, scores
+    return Outcome(figures, batch.names, opened.manifest, scores)
 
 
 def _tflite(path: Path, machine: str, images: list[str] | None) -> Outcome:
-    """Figures, images, manifest and scores of a ``.tflite`` file."""
-    from headgate.images import read_images
-    from headgate.profiling.peers import open_tflite
-
     opened = open_tflite(path, machine)
     if not images:
         raise UsageError("a .tflite file carries no test vectors; add --images, say sample")
-    batch = read_images(images, opened)
+    batch = read_images(images, opened.manifest)
     scores = opened.run(batch.array)
     figures = {
         **_common("file", path, machine, batch, scores),
         "quantization": opened.manifest["quantization"],
         "dense_macs": opened.manifest["dense_macs"],
     }
-    return figures, batch, opened.manifest, scores
+    return Outcome(figures, batch.names, opened.manifest, scores)
 
 
 def _common(
@@ -134,25 +125,17 @@ def _common(
     }
 
 
-def _print(
-    figures: dict[str, Any],
-    names: list[str],
-    manifest: Mapping[str, Any],
-    scores: NDArray[np.float32],
-) -> None:
-    classes = manifest["classes"]
-    done = figures.get("executed_macs")
-    rows = [
-        (name, classes[best] if classes else best, float(row.ravel()[best]), *macs)
-        for name, best, row, macs in zip(
-            names,
-            figures["predicted"],
-            scores,
-            [(count,) for count in done] if done else [()] * len(names),
-            strict=True,
-        )
+def _show(outcome: Outcome) -> None:
+    figures, names, manifest, scores = outcome
+    classes, done = manifest["classes"], figures.get("executed_macs")
+    columns = ["image", "prediction", "score"]
+    rows: list[list[object]] = [
+        [name, classes[best] if classes else best, float(row.ravel()[best])]
+        for name, best, row in zip(names, figures["predicted"], scores, strict=True)
     ]
-    columns = ["image", "prediction", "score", *(["executed MACs"] if done else [])]
+    if done:
+        columns.append("executed MACs")
+        rows = [[*row, macs] for row, macs in zip(rows, done, strict=True)]
     print_table(f"{manifest['name']} on {figures['machine']}", columns, rows[:SHOWN_IMAGES])
     if len(rows) > SHOWN_IMAGES:
         print_line(f"... and {len(rows) - SHOWN_IMAGES} more images")
@@ -164,3 +147,5 @@ def _print(
             f"executed MACs: {mean:,.0f} of {dense:,} dense ({mean / dense:.1%}), "
             "mean of the images"
         )
+    path = figures.get("bundle") or figures["file"]
+    next_step(on_machine(f"headgate profile {path}", figures["machine"]))

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from headgate.cli.machines import machines_of, work_on
 from headgate.cli.options import BundleFile, Images, Json, Machines
-from headgate.cli.output import next_step, on_machine, print_json, print_line
-from headgate.cli.several import on_several
+from headgate.cli.output import BAD_RESULT, next_step, on_machine, print_line
+from headgate.device import Bundle, Validation, compare_outputs, load
+from headgate.device import validate as check
 from headgate.errors import InputError, UsageError
+from headgate.images import read_images
+from headgate.networks import find_network, pytorch_outputs, test_vectors
+from headgate.profiling.peers import open_tflite
 
-if TYPE_CHECKING:
-    from headgate.device import Validation
-
-FAILED = 3
 TFLITE_TOLERANCE = 1e-4
 """For fp32, as a bundle's."""
 INT8_BOUNDS = 0.1, 0.9
@@ -39,10 +40,6 @@ def validate(
     json: Json = False,
 ) -> None:
     """Compare a bundle's outputs with PyTorch's: on the test vectors it carries, or on images."""
-    from headgate.device import validate as check
-    from headgate.device.machines.find import find_machine
-    from headgate.device.machines.fleet import names_of
-
     if model is not None and not images and bundle.suffix != ".tflite":
         raise UsageError("--model needs --images: the bundle's own vectors carry the answers")
 
@@ -53,28 +50,34 @@ def validate(
             return _on_images(bundle, machine, images, model)
         return check(bundle, machine)
 
-    names = names_of(machines)
-    for name in names:
-        find_machine(name)
-    if len(names) > 1:
-        done = on_several(names, work, _COLUMNS, _row, _figures, json)
-        passed = all(result.passed for result in done)
-    else:
-        result = work(names[0])
-        passed = result.passed
-        if json:
-            print_json({"bundle": bundle, "machine": names[0], **_figures(result)})
-        else:
-            _print(bundle, names[0], result)
-    if not passed:
-        raise typer.Exit(FAILED)
+    names = list(machines_of(machines))
+    known = {"bundle": bundle, "machine": names[0]} if len(names) == 1 else {}
+
+    def figures(result: Validation) -> dict[str, Any]:
+        # JSON has no word for NaN and infinity, which outputs that are not finite lead to.
+        error = result.max_error if math.isfinite(result.max_error) else None
+        return known | {"passed": result.passed} | vars(result) | {"max_error": error}
+
+    def show(result: Validation) -> None:
+        error = "the outputs are not finite"
+        if math.isfinite(result.max_error):
+            error = f"largest error {result.max_error:.2g} of the output's scale"
+        print_line(
+            f"{bundle} on {names[0]}: {_word(result)}; {error} (allowed {result.tolerance:g}), "
+            f"same top-1 on {result.top1_agreement:.1%} of {result.samples}"
+        )
+        if result.passed:
+            next_step(on_machine(f"headgate profile {bundle}", names[0]))
+
+    done = work_on(names, work, show, _COLUMNS, _row, figures, json)
+    if not all(result.passed for result in done):
+        raise typer.Exit(BAD_RESULT)
 
 
 _COLUMNS = ["", "largest error", "allowed", "same top-1", "samples"]
 
 
 def _row(result: Validation) -> tuple[object, ...]:
-    """One machine of several."""
     return (
         _word(result),
         f"{result.max_error:.2g}" if math.isfinite(result.max_error) else "not finite",
@@ -84,33 +87,11 @@ def _row(result: Validation) -> tuple[object, ...]:
     )
 
 
-def _figures(result: Validation) -> dict[str, Any]:
-    figures = {"passed": result.passed} | vars(result)
-    # JSON has no word for NaN and infinity, which outputs that are not finite lead to.
-    return figures | {"max_error": result.max_error if math.isfinite(result.max_error) else None}
-
-
 def _word(result: Validation) -> str:
     return "passed" if result.passed else "FAILED"
 
 
-def _print(bundle: Path, machine: str, result: Validation) -> None:
-    error = "the outputs are not finite"
-    if math.isfinite(result.max_error):
-        error = f"largest error {result.max_error:.2g} of the output's scale"
-    print_line(
-        f"{bundle} on {machine}: {_word(result)}; {error} (allowed {result.tolerance:g}), "
-        f"same top-1 on {result.top1_agreement:.1%} of {result.samples}"
-    )
-    if result.passed:
-        next_step(on_machine(f"headgate profile {bundle}", machine))
-
-
 def _on_images(path: Path, machine: str, images: list[str], model: str | None) -> Validation:
-    from headgate.device import Bundle, compare_outputs, load
-    from headgate.images import read_images
-    from headgate.networks import find_network, pytorch_outputs
-
     bundle = Bundle.open(path)
     outputs = bundle.manifest["outputs"]
     if len(outputs) > 1:
@@ -118,7 +99,7 @@ def _on_images(path: Path, machine: str, images: list[str], model: str | None) -
             f"{path} has {len(outputs)} outputs, and networks that answer for images have one; "
             "leave --images out: the bundle's own vectors have the answers for all"
         )
-    array = read_images(images, bundle).array
+    array = read_images(images, bundle.manifest).array
     expected = pytorch_outputs(find_network(model or bundle.name), array)
     with load(bundle, machine) as program:
         scores = program.scores(array)
@@ -128,14 +109,9 @@ def _on_images(path: Path, machine: str, images: list[str], model: str | None) -
 
 def _tflite(path: Path, machine: str, images: list[str] | None, model: str | None) -> Validation:
     """A ``.tflite`` file carries no vectors: PyTorch computes the answers here."""
-    from headgate.device import compare_outputs
-    from headgate.images import read_images
-    from headgate.networks import find_network, pytorch_outputs, test_vectors
-    from headgate.profiling.peers import open_tflite
-
     opened = open_tflite(path, machine)
     network = find_network(model or opened.manifest["name"])
-    array = read_images(images, opened).array if images else test_vectors(network)
+    array = read_images(images, opened.manifest).array if images else test_vectors(network)
     tolerance, agreement = (
         (TFLITE_TOLERANCE, 1.0) if opened.manifest["quantization"] is None else INT8_BOUNDS
     )

@@ -1,18 +1,13 @@
-"""Drawings for table cells.
-
-Widths stretch with the cell, so every drawing has its own coordinates and no text; numbers stand
-beside it in HTML.
-"""
+"""Drawings for table cells, stretched to the cell's width and so without text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
-from headgate.profiling.charts.svg import element, line
+from headgate.profiling.charts.svg import element, line, rect
 
 WIDTH = 200
 STRIP_COLUMNS = 48
@@ -20,12 +15,10 @@ BINS = 72
 
 
 def paired_bars(lower: float, upper: float | None, scale: float, kind: str, title: str) -> Markup:
-    """A bar of ``lower``, under a thin reference bar of ``upper`` where there is one.
-
-    ``scale`` is the value that fills the width; ``kind`` the CSS class of the lower bar.
-    """
-    above = "" if upper is None else _bar("reference", 2, _along(upper, scale), 5)
-    return _cell(above + _bar(kind, 5 if upper is None else 8, _along(lower, scale), 8), 18, title)
+    """A bar of CSS class ``kind``, under a thin reference bar if any; ``scale`` fills the width."""
+    above = "" if upper is None else rect("reference", 0, 2, _along(upper, scale), 5, rx=1)
+    bar = rect(kind, 0, 5 if upper is None else 8, _along(lower, scale), 8, rx=1)
+    return _cell(above + bar, 18, title)
 
 
 def latency_bar(
@@ -34,8 +27,8 @@ def latency_bar(
     """A bar to the median with its interval as a band, and a tick at the 95th percentile."""
     middle, start, end, tail = (_along(value, scale) for value in (median, low, high, p95))
     parts = [
-        _bar(kind, 5, middle, 10),
-        element("rect", "band", x=start, y=3, width=max(end - start, 0.6), height=14),
+        rect(kind, 0, 5, middle, 10, rx=1),
+        rect("band", start, 3, max(end - start, 0.6), 14),
         line("tail", (middle, 10), (tail, 10)),
         line("tail", (tail, 6), (tail, 14)),
     ]
@@ -43,31 +36,19 @@ def latency_bar(
 
 
 def activity_strip(active: Sequence[int], channels: int) -> Markup:
-    """One column per image, filled to the share of its channels that were computed, and as dark.
-
-    More images than columns are averaged in equal groups.
-    """
+    """A column per image, or group of them, filled to the share of the channels computed."""
     height = 18
     groups = np.array_split(np.asarray(active, dtype=float), min(len(active), STRIP_COLUMNS))
     step = WIDTH / len(groups)
-    columns = [element("rect", "idle", width=WIDTH, height=height)]
+    columns = [rect("idle", 0, 0, WIDTH, height)]
     first = 0
     for index, group in enumerate(groups):
         share = float(group.mean()) / channels
         last = first + len(group) - 1
         images = f"image {first}" if first == last else f"images {first} to {last}"
-        columns.append(
-            element(
-                "rect",
-                "cell",
-                title=f"{images}: {group.mean():.3g} of {channels} channels",
-                x=index * step,
-                y=height * (1 - share),
-                width=step + 0.2,
-                height=height * share,
-                fill_opacity=0.4 + 0.6 * share,
-            )
-        )
+        box = index * step, height * (1 - share), step + 0.2, height * share
+        title = f"{images}: {group.mean():.3g} of {channels} channels"
+        columns.append(rect("cell", *box, title, fill_opacity=0.4 + 0.6 * share))
         first = last + 1
     return _cell("".join(columns), height)
 
@@ -83,20 +64,10 @@ def histogram(
     bars = [line("axis", (0, height), (WIDTH, height))]
     for index in np.flatnonzero(counts):
         tall = max((height - 6) * int(counts[index]) / tallest, 0.8)
-        place: dict[str, Any] = {
-            "x": index * step,
-            "y": height - tall,
-            "width": step - 0.25,
-            "height": tall,
-        }
-        bars.append(element("rect", kind, **place))
+        bars.append(rect(kind, index * step, height - tall, step - 0.25, tall))
     x = WIDTH * (median - start) / (end - start)
     bars.append(line("median", (x, 0), (x, height)))
     return _cell("".join(bars), height, title)
-
-
-def _bar(kind: str, y: float, width: float, height: float) -> str:
-    return element("rect", kind, y=y, width=width, height=height, rx=1)
 
 
 def _along(value: float, scale: float) -> float:
@@ -104,11 +75,5 @@ def _along(value: float, scale: float) -> float:
 
 
 def _cell(content: str, height: int, title: str = "") -> Markup:
-    box = f"0 0 {WIDTH} {height}"
-    place: dict[str, Any] = {
-        "viewBox": box,
-        "height": height,
-        "preserveAspectRatio": "none",
-        "role": "img",
-    }
-    return Markup(element("svg", "", content, title=title, **place))
+    about = {"viewBox": f"0 0 {WIDTH} {height}", "preserveAspectRatio": "none", "role": "img"}
+    return Markup(element("svg", "", content, title=title, height=height, **about))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from markupsafe import Markup
 
@@ -29,10 +28,9 @@ def column_chart(
     """Column i stands from ``edges[i]`` to ``edges[i + 1]`` and is ``values[i]`` tall.
 
     Args:
-        kind: CSS class of the columns.
-        titles: Tooltip of each column.
+        kind: CSS class of the columns, and ``titles`` their tooltips.
         name_edge: Text of a tick of the horizontal axis; ``name_value`` of the vertical one.
-        floor: Where the columns start; zero unless zero would hide what they show.
+        floor: Where the columns start.
         mark: A vertical line here, such as the mean.
     """
     across = svg.Axis(edges[0], edges[-1], LEFT, WIDTH - RIGHT)
@@ -41,13 +39,8 @@ def column_chart(
     parts = [svg.grid(across, up, name_edge, name_value, axis_title, value_title)]
     for index, value in enumerate(values):
         left, right, y = across(edges[index]), across(edges[index + 1]), up(max(value, floor))
-        box: dict[str, Any] = {
-            "x": left,
-            "y": y,
-            "width": max(right - left - 1, 0.5),
-            "height": up.start - y,
-        }
-        parts.append(svg.element("rect", kind, title=titles[index], **box))
+        width = max(right - left - 1, 0.5)
+        parts.append(svg.rect(kind, left, y, width, up.start - y, titles[index]))
     if mark is not None:
         parts.append(svg.line("mean", (across(mark), up.start), (across(mark), up.end)))
     return svg.drawing("".join(parts), WIDTH, HEIGHT, title)

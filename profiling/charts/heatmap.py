@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
@@ -19,7 +18,7 @@ DARK = 0.62  # shares from here on need the other ink
 
 @dataclass(frozen=True)
 class Cell:
-    """A share in 0..1 and its tooltip."""
+    """A share, 0..1, and its tooltip."""
 
     share: float
     title: str
@@ -28,10 +27,7 @@ class Cell:
 def heat_map(
     rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]], title: str
 ) -> Markup:
-    """Rows of cells under column names; None is a cell that has no share.
-
-    The colour runs evenly from the page's to full at 1, and each cell has its percentage.
-    """
+    """Rows of cells under column names, each with its percentage; None is no share."""
     left = 10 + CHARACTER * max((len(name) for name in rows), default=0)
     wide = max(CELL, *(12 + CHARACTER * len(name) for name in columns))
     parts = [
@@ -50,11 +46,11 @@ def heat_map(
 
 
 def _cell(cell: Cell | None, x: float, y: float, wide: float) -> str:
-    box: dict[str, Any] = {"x": x + 1, "y": y + 1, "width": wide - 2, "height": ROW - 2}
+    box = x + 1, y + 1, wide - 2, ROW - 2
     if cell is None:
-        return svg.element("rect", "blank", title="not gated", **box)
+        return svg.rect("blank", *box, title="not gated")
     share = min(max(cell.share, 0.0), 1.0)
     kind = "share strong" if share >= DARK else "share"
     number = svg.label(x + wide / 2, y + ROW / 2, f"{100 * share:.0f}", kind, "middle")
-    shade = svg.element("rect", "heat", fill_opacity=share, **box)
+    shade = svg.rect("heat", *box, fill_opacity=share)
     return svg.element("g", "", shade + number, title=cell.title)

@@ -13,7 +13,7 @@ STEP = 5.0
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle in pixels; ``x`` and ``y`` are its upper left corner."""
+    """A rectangle in pixels; (x, y) is its upper left corner."""
 
     x: float
     y: float
@@ -21,7 +21,6 @@ class Box:
     height: float
 
     def overlaps(self, other: Box) -> bool:
-        """Whether the two share more than an edge."""
         return (
             self.x < other.x + other.width
             and other.x < self.x + self.width
@@ -30,7 +29,6 @@ class Box:
         )
 
     def inside(self, other: Box) -> bool:
-        """Whether all of it lies in ``other``."""
         return (
             other.x <= self.x
             and self.x + self.width <= other.x + other.width
@@ -53,16 +51,13 @@ def place_labels(
     marker: float,
     lines: Sequence[Box] = (),
 ) -> list[Box | None]:
-    """A box for every point's name, as near to its point as the ones placed before it allow.
+    """A box for every point's name, as near as the ones before it allow; None without room.
 
     Args:
         points: Centres of the markers in pixels.
         frame: No label leaves it.
         marker: Half the width of a marker, which no label covers.
         lines: What else labels must leave free.
-
-    Returns:
-        A box per point; None where the frame has no room left.
     """
     taken = [Box(x - marker, y - marker, 2 * marker, 2 * marker) for x, y in points]
     taken += lines

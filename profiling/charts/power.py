@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
@@ -17,14 +16,13 @@ COLUMNS = 500  # the trace has at most two points in each
 
 @dataclass(frozen=True)
 class Span:
-    """From when to when, and the mean power in it."""
+    """From when to when in seconds, and the mean power; ``kind`` is a CSS class."""
 
     name: str
     start: float
     end: float
     mean: float
     kind: str
-    """CSS class."""
     title: str
 
 
@@ -40,7 +38,7 @@ def power_trace(
     Args:
         trace: Seconds and power, rising in time.
         name_power: Text of a tick of the power axis.
-        ceiling: Where that axis ends, so that several drawings have one scale; it starts at zero.
+        ceiling: Where that axis ends; it starts at zero.
     """
     times = [time for time, _ in trace] + [end for one in spans for end in (one.start, one.end)]
     last = max(times) if max(times) > min(times) else 1.0
@@ -50,13 +48,8 @@ def power_trace(
     shades, means = [], []
     for span in spans:
         left, right, y = across(span.start), across(span.end), up(span.mean)
-        box: dict[str, Any] = {
-            "x": left,
-            "y": up.end,
-            "width": max(right - left, 0.5),
-            "height": up.start - up.end,
-        }
-        shades.append(svg.element("rect", span.kind, title=span.title, **box))
+        width = max(right - left, 0.5)
+        shades.append(svg.rect(span.kind, left, up.end, width, up.start - up.end, span.title))
         means.append(svg.line("mean", (left, y), (right, y)))
         means.append(svg.label((left + right) / 2, up.end - 9, span.name, "tick", "middle"))
     points = " ".join(f"{across(time):g},{up(power):g}" for time, power in envelope(trace, COLUMNS))
@@ -72,10 +65,7 @@ def power_trace(
 
 
 def envelope(trace: Sequence[tuple[float, float]], columns: int) -> list[tuple[float, float]]:
-    """The lowest and highest point of each of so many equal spans of time, in their order.
-
-    A thinned line would lose the peaks, which is what people look for.
-    """
+    """The lowest and highest point of each of so many equal spans of time, in their order."""
     if len(trace) <= 2 * columns:
         return list(trace)
     start, end = trace[0][0], trace[-1][0]

@@ -1,8 +1,4 @@
-"""Accuracy against a cost, one marker per network, with the Pareto front.
-
-Methods differ in shape and colour, programs in how the marker is filled, and every marker has its
-name beside it: nothing is told by colour alone.
-"""
+"""Accuracy against a cost: a marker per network, of a shape per method, a fill per program."""
 
 from __future__ import annotations
 
@@ -42,17 +38,14 @@ FILLS = ("solid", "hollow", "dotted")
 
 @dataclass(frozen=True)
 class Point:
-    """One network: what it costs, what it is worth, how it is drawn."""
+    """One network: its marker's shape and colour are those of its method, ``fill`` is of FILLS."""
 
     name: str
     cost: float
     value: float
     method: str
-    """Decides shape and colour: dense, fbs, dcp, cgnet, frs; a cross for any other."""
     fill: str
-    """One of FILLS."""
     title: str
-    """The tooltip."""
 
 
 def scatter(
@@ -63,11 +56,7 @@ def scatter(
     name_cost: Callable[[float], str],
     name_value: Callable[[float], str],
 ) -> Markup:
-    """The drawing; ``points`` must not be empty.
-
-    Points of the front are named in bold and joined by steps: a network left of and above the
-    line would be news.
-    """
+    """The points, of which there is at least one; the front is in bold and joined by steps."""
     costs = [point.cost for point in points]
     values = [point.value for point in points]
     across = svg.axis_around(costs, LEFT, WIDTH - RIGHT)
@@ -95,7 +84,7 @@ def scatter(
 
 
 def key_mark(method: str, fill: str = "solid") -> Markup:
-    """The marker of a method or a fill alone, for the legend."""
+    """A marker alone, for the legend."""
     return Markup(
         f'<svg class="key" viewBox="-9 -9 18 18" aria-hidden="true">{_mark(method, fill)}</svg>'
     )
@@ -129,7 +118,7 @@ def _named_mark(point: Point, centre: tuple[float, float], box: Box | None, best
 
 
 def _steps(front: Sequence[tuple[float, float]], frame: Box) -> list[tuple[float, float]]:
-    """Corners of a staircase through the front: the best that can be had at a given cost."""
+    """Corners of a staircase through the front."""
     x, y = front[0]
     corners = [(x, frame.y + frame.height), (x, y)]
     for x, next_y in front[1:]:
@@ -147,8 +136,7 @@ def _boxes(corners: Sequence[tuple[float, float]]) -> list[Box]:
 
 
 def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
-    """Indices of the points than which no other costs less or is worth more, being no worse in the
-    other of the two; by rising cost."""
+    """Indices of the points that no other beats in one of the two, being no worse in the other."""
     order = sorted(range(len(costs)), key=lambda index: (costs[index], -values[index], index))
     front: list[int] = []
     for index in order:

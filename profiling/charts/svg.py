@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup, escape
 
@@ -22,7 +21,6 @@ class Axis:
     end: float
 
     def __call__(self, value: float) -> float:
-        """The pixel of a value."""
         share = (value - self.low) / (self.high - self.low)
         return round(self.start + share * (self.end - self.start), 2)
 
@@ -44,12 +42,11 @@ def axis_around(values: Sequence[float], start: float, end: float) -> Axis:
 
 
 def element(
-    tag: str, kind: str = "", inner: str = "", *, title: str = "", **attributes: float | str
+    tag: str, kind: str = "", inner: str = "", /, *, title: str = "", **attributes: float | str
 ) -> str:
-    """One element of a CSS class; ``title`` is its tooltip.
+    """One element of a CSS class with a tooltip; ``inner`` is SVG, everything else is escaped.
 
-    Numbers get three decimals, and names of attributes hyphens for underscores. ``inner`` is SVG;
-    everything else is escaped.
+    Numbers get three decimals, and names of attributes hyphens for underscores.
     """
     texts = {"class": kind} if kind else {}
     for name, value in attributes.items():
@@ -68,15 +65,22 @@ def drawing(content: str, width: float, height: float, title: str) -> Markup:
     )
 
 
+def rect(
+    kind: str, x: float, y: float, width: float, height: float, title: str = "", **more: float
+) -> str:
+    """A rectangle; (x, y) is its upper left corner."""
+    return element("rect", kind, title=title, x=x, y=y, width=width, height=height, **more)
+
+
 def line(kind: str, start: tuple[float, float], end: tuple[float, float]) -> str:
-    """A straight line from one point to another."""
     return element("line", kind, x1=start[0], y1=start[1], x2=end[0], y2=end[1])
 
 
 def label(x: float, y: float, words: str, kind: str, anchor: str = "start") -> str:
     """One line of text; ``y`` is its middle."""
-    place: dict[str, Any] = {"x": x, "y": y, "text_anchor": anchor, "dominant_baseline": "central"}
-    return element("text", kind, escape(words), **place)
+    return element(
+        "text", kind, escape(words), x=x, y=y, text_anchor=anchor, dominant_baseline="central"
+    )
 
 
 def grid(

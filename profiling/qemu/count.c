@@ -35,7 +35,6 @@ static uint64_t executed;
 
 static void translated(plugin_id id, struct qemu_plugin_tb *block)
 {
-    (void)id;
     qemu_plugin_register_vcpu_tb_exec_inline(block, INLINE_ADD_U64, &executed,
                                              qemu_plugin_tb_n_insns(block));
 }
@@ -43,17 +42,12 @@ static void translated(plugin_id id, struct qemu_plugin_tb *block)
 static void ended(plugin_id id, void *user)
 {
     char line[64];
-    (void)id;
-    (void)user;
     snprintf(line, sizeof line, "instructions: %" PRIu64 "\n", executed);
     qemu_plugin_outs(line);
 }
 
 EXPORT int qemu_plugin_install(plugin_id id, const struct qemu_info_t *info, int argc, char **argv)
 {
-    (void)info;
-    (void)argc;
-    (void)argv;
     qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
     qemu_plugin_register_atexit_cb(id, ended, NULL);
     return 0;

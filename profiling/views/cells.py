@@ -15,7 +15,6 @@ NONE = "\N{EN DASH}"
 
 
 def dash(absent: NotMeasured) -> Markup:
-    """Stands for a value, and has the reason as its tooltip."""
     span = Markup('<span class="absent" title="not measured: {}">{}</span>')
     return span.format(absent.reason, NONE)
 
@@ -50,13 +49,13 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "breakable": _breakable,
     "channels": _channels,
     "dash": dash,
-    "energy_delay": units.energy_delay,
+    "energy_delay": _or_dash(units.energy_delay),
     "figure": figure,
     "instructions": _or_dash(units.instructions),
     "macs": _or_dash(units.macs),
     "microseconds": _or_dash(units.microseconds),
     "millijoules": _or_dash(units.millijoules),
-    "milliwatts": units.milliwatts,
+    "milliwatts": _or_dash(units.milliwatts),
     "nanojoules": _or_dash(lambda value: f"{value:.3g} nJ"),
     "percent": _or_dash(units.percent),
     "signed": _or_dash(_signed),

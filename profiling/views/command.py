@@ -7,25 +7,13 @@ from collections.abc import Sequence
 
 from headgate.device.agent.report import Report
 
-# The agent's options with a value, and what `headgate profile` calls them. Others are its own
-# affair: what it writes where, and what an inventory says.
-_OPTIONS = {
-    "--threads": "--threads",
-    "--rounds": "--repeat",
-    "--sensor": "--sensor",
-    "--column": "--column",
-    "--cpus": "--cpus",
-    "--warmup": "--warmup",
-    "--governor": "--governor",
-}
-_DEFAULTS = {"--threads": "1"}
+# The agent's options that `headgate profile` has too, one under another name.
+_OPTIONS = ("--threads", "--rounds", "--sensor", "--column", "--cpus", "--warmup", "--governor")
+_OURS = {"--rounds": "--repeat"}
 
 
 def command(report: Report) -> str:
-    """For a shell, with the bundle's SHA-256 behind it.
-
-    The agent's own arguments would not do: its bundle lay in a folder for a while, there.
-    """
+    """For a shell, with the bundle's SHA-256 behind it."""
     given = _given(report.arguments)
     bundle, machine = report.bundle, report.machine
     file = f"{bundle.name}.hgb"
@@ -35,9 +23,9 @@ def command(report: Report) -> str:
         # The verb `energy` is the half of `profile --energy` that this leads to.
         energy = "--energy" in report.arguments or report.verb == "energy"
         words += ["--energy"] if energy and "--sensor" not in given else []
-        for option, ours in _OPTIONS.items():
-            if given.get(option, _DEFAULTS.get(option)) != _DEFAULTS.get(option):
-                words += [ours, given[option]]
+        for option in _OPTIONS:
+            if option in given and (option, given[option]) != ("--threads", "1"):
+                words += [_OURS.get(option, option), given[option]]
     return f"{shlex.join(words)}  # the bundle's SHA-256: {bundle.sha256}"
 
 

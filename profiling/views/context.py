@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from headgate.device.agent.absent import NOT_LOOKED, NotMeasured, is_measured
-from headgate.device.agent.context import Context
+from headgate.device.agent.context import Context, Memory
 from headgate.device.agent.frequency import ClockRange
 from headgate.device.agent.report import Report
 from headgate.profiling.comparison import Comparison
@@ -98,8 +98,7 @@ def _witnesses(context: Context) -> str:
         found += [f"{name}: {count}" for name, count in throttle.overcurrent_events.items()]
     if is_measured(throttle.core_throttle_events):
         found.append(f"core throttle events: {throttle.core_throttle_events}")
-    states = throttle.cpu_cooling_states
-    found += [f"{name}: state {state}" for name, state in states.items()]
+    found += [f"{name}: state {state}" for name, state in throttle.cpu_cooling_states.items()]
     return ", ".join(found) or NONE
 
 
@@ -123,10 +122,7 @@ def _synchronised(report: Report) -> Any:
     return derive(words.__getitem__, known)
 
 
-def _memory(context: Context) -> Any:
-    memory = context.memory
-    if isinstance(memory, NotMeasured):
-        return memory
+def _memory(memory: Memory) -> str:
     swap = f", {memory.swap_used_mib:,} in swap" if memory.swap_used_mib else ""
     return f"{memory.total_mib:,} MiB{swap}"
 
@@ -149,10 +145,6 @@ def _cpus(report: Report) -> str:
 
 def _numbers(cpus: Sequence[int]) -> str:
     return ", ".join(map(str, cpus)) or "any"
-
-
-def _tools(report: Report) -> str:
-    return ", ".join(f"{name} {version}" for name, version in sorted(report.bundle.tools.items()))
 
 
 # A fact's label: where it lies, or what reads it.
@@ -187,13 +179,13 @@ _OF_REPORT: Mapping[str, str | Callable[[Report], Any]] = {
     "Supply": _change(_supply),
     "Power mode": _change("power_mode"),
     "Load, one minute": _change("load_1min"),
-    "Memory": _change(_memory),
+    "Memory": _change(lambda context: derive(_memory, context.memory)),
     "Kernel": "context.before.kernel",
     "System": "context.before.system",
     "Jetson Linux": "context.before.l4t",
     "Python": "context.before.python",
     "Agent": "agent",
-    "Compiled by": _tools,
+    "Compiled by": lambda report: ", ".join(map(" ".join, sorted(report.bundle.tools.items()))),
     "Compiled for": "bundle.target.name",
     "Taken (UTC)": "context.before.taken_utc",
     "Clock of the board": _synchronised,

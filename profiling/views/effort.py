@@ -8,12 +8,14 @@ from typing import Any
 from markupsafe import Markup
 
 from headgate.device.agent.absent import NotMeasured
-from headgate.profiling import charts, units
+from headgate.profiling import units
+from headgate.profiling.charts.columns import column_chart
+from headgate.profiling.charts.heatmap import Cell, heat_map
 from headgate.profiling.effort import Effort, Hardness, LayerActivity
 
 
 def effort_view(effort: Effort) -> dict[str, Any]:
-    """What is drawn and said of one network; nothing where there is nothing to see."""
+    """What is drawn and said of one network, each empty where there is nothing to see."""
     hardness = effort.hardness
     return {
         "effort": effort,
@@ -25,7 +27,6 @@ def effort_view(effort: Effort) -> dict[str, Any]:
 
 
 def _verdict(effort: Effort) -> str:
-    """One sentence on whether harder images cost more."""
     macs = effort.macs
     if macs.minimum == macs.maximum:
         return f"Every image costs {units.macs(macs.mean)}: the gates choose which, not how many."
@@ -51,7 +52,7 @@ def _histogram(effort: Effort) -> Markup | str:
         f"{count} images: {units.macs(low)} to {units.macs(high)} MACs"
         for count, low, high in zip(counts, edges, edges[1:], strict=False)
     ]
-    return charts.column_chart(
+    return column_chart(
         counts,
         edges,
         "gated",
@@ -75,7 +76,7 @@ def _by_hardness(effort: Effort, hardness: Hardness) -> Markup | str:
         f"tenth {index + 1} of {len(means)}, {units.macs(mean)} MACs"
         for index, mean in enumerate(means)
     ]
-    return charts.column_chart(
+    return column_chart(
         means,
         [index / len(means) for index in range(len(means) + 1)],
         "hardness",
@@ -100,14 +101,14 @@ def density(efforts: Sequence[Effort]) -> Markup | str:
     cells = [[_cell(network, found.get(name)) for network, found in by_name] for name in layers]
     networks = [one.name for one in efforts]
     title = f"Mean share computed, {len(layers)} layers of {', '.join(networks)}"
-    return charts.heat_map(layers, networks, cells, title)
+    return heat_map(layers, networks, cells, title)
 
 
-def _cell(network: str, layer: LayerActivity | None) -> charts.Cell | None:
+def _cell(network: str, layer: LayerActivity | None) -> Cell | None:
     if layer is None:
         return None
     active, channels = layer.active, layer.channels
-    return charts.Cell(
+    return Cell(
         active.mean / channels,
         f"{network}, {layer.name}: {active.mean:,.1f} of {channels:,} "
         f"({active.minimum:,.0f} to {active.maximum:,.0f})",
@@ -122,11 +123,11 @@ def _deciles(effort: Effort) -> Markup | str:
     count = len(layers[0].shares_by_cost)
     cells = [
         [
-            charts.Cell(share, f"{layer.name}, tenth {tenth}: {units.percent(share, 1)} computed")
+            Cell(share, f"{layer.name}, tenth {tenth}: {units.percent(share, 1)} computed")
             for tenth, share in enumerate(layer.shares_by_cost, 1)
         ]
         for layer in layers
     ]
     columns = ["cheapest", *(str(tenth) for tenth in range(2, count)), "dearest"]
     title = f"Share computed in each layer of {effort.name}, by tenths of the images"
-    return charts.heat_map([layer.name for layer in layers], columns, cells, title)
+    return heat_map([layer.name for layer in layers], columns, cells, title)

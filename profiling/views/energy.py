@@ -8,8 +8,9 @@ from typing import Any
 from markupsafe import Markup
 
 from headgate.device.agent.energy import Energy, Stretch
-from headgate.profiling import charts, units
-from headgate.profiling.charts.power import Span
+from headgate.profiling import units
+from headgate.profiling.charts.cells import paired_bars
+from headgate.profiling.charts.power import Span, power_trace
 from headgate.profiling.machines import Entry
 
 
@@ -26,11 +27,10 @@ def energy_rows(entries: Sequence[Entry]) -> list[tuple[Entry, Markup]]:
 def _bar(energy: Energy, kind: str, scale: float) -> Markup:
     gross, net = energy.energy_per_inference_mj, energy.net_energy_per_inference_mj
     title = f"{units.millijoules(gross)} gross, {units.millijoules(net)} above idle"
-    return charts.paired_bars(max(net, 0.0), gross, scale, kind, title)
+    return paired_bars(max(net, 0.0), gross, scale, kind, title)
 
 
 def traces(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """The power over time of every network that was measured, and what is odd about it."""
     measured = [(one, one.energy) for one in entries if isinstance(one.energy, Energy)]
     most = max((power for _, energy in measured for _, power in energy.trace), default=0.0)
     return [
@@ -58,7 +58,7 @@ def _drawing(entry: Entry, energy: Energy, ceiling: float) -> Markup | str:
         title = f"window {number}: {one.inferences:,} inferences of {name}"
         spans.append(_span(name, one, "window-span", title))
     title = f"Power of {entry.label} over time, {len(energy.windows)} windows shaded"
-    return charts.power_trace(energy.trace, spans, title, units.milliwatts, ceiling)
+    return power_trace(energy.trace, spans, title, units.milliwatts, ceiling)
 
 
 def _span(name: str, span: Stretch, kind: str, title: str) -> Span:

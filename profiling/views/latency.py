@@ -10,10 +10,11 @@ from markupsafe import Markup
 
 from headgate.device.agent.absent import NotMeasured
 from headgate.device.agent.percentiles import Summary
-from headgate.profiling import charts, units
+from headgate.profiling import units
+from headgate.profiling.charts.cells import histogram, latency_bar
 from headgate.profiling.comparison import Comparison, Standing
 from headgate.profiling.machines import Board, Entry
-from headgate.profiling.missing import figure
+from headgate.profiling.missing import derive, figure
 from headgate.profiling.statistics import Ratio
 
 TAIL = 2.0  # latency axes end at this many times the longest median
@@ -35,13 +36,11 @@ def _bar(times: Summary | NotMeasured, kind: str, scale: float) -> Markup:
     ends = times.middle.low, times.middle.high
     interval = " to ".join(map(units.microseconds, ends))
     title = f"median {units.microseconds(times.median)}, 95 % interval {interval}"
-    return charts.latency_bar(times.median, *ends, times.p95, scale, kind, title)
+    return latency_bar(times.median, *ends, times.p95, scale, kind, title)
 
 
 def distributions(series: Sequence[tuple[str, str, Sequence[float]]]) -> dict[str, Any] | None:
-    """The axis, from the fastest run to the slowest 99th percentile, and a row per series.
-
-    The axis ends earlier where that is far out.
+    """The axis, from the fastest run to the slowest 99th percentile or less, and a row per series.
 
     Args:
         series: Name, kind (a CSS class) and latencies in microseconds; None for no series.
@@ -56,7 +55,7 @@ def distributions(series: Sequence[tuple[str, str, Sequence[float]]]) -> dict[st
     rows = []
     for name, kind, values in series:
         median, title = float(np.median(values)), f"{len(values)} runs of {name}"
-        chart = charts.histogram(values, start, end, median, kind, title)
+        chart = histogram(values, start, end, median, kind, title)
         rows.append((name, kind, len(values), median, chart))
     return {"start": start, "end": end, "rows": rows}
 
@@ -78,7 +77,11 @@ def macs_spread(entry: Entry) -> str:
     return f"{units.macs(min(done))} to {units.macs(max(done))}"
 
 
-def comparison_tiles(comparison: Comparison) -> list[dict[str, str]]:
+# A number, what it is of, and a note.
+Tile = tuple[str, str, str]
+
+
+def comparison_tiles(comparison: Comparison) -> list[Tile]:
     """The gated network that skips most, in numbers that count."""
     ranked = [
         (one.arithmetic_speedup, one)
@@ -88,21 +91,16 @@ def comparison_tiles(comparison: Comparison) -> list[dict[str, str]]:
     if not ranked:
         return []
     arithmetic, best = max(ranked, key=lambda one: one[0])
-    note = f"{units.macs(best.executed_macs)} MACs executed of {units.macs(best.dense_macs)}"
-    tiles = [
-        _ratio_tile(best.speedup, "faster", f"{best.name} against {comparison.baseline}"),
-        {
-            "number": units.times(arithmetic),
-            "label": "less arithmetic",
-            "note": f"{note}, gates included",
-        },
+    done, dense = (derive(units.macs, count) for count in (best.executed_macs, best.dense_macs))
+    note = f"{done} MACs executed of {dense}, gates included"
+    return [
+        *_ratio_tile(best.speedup, "faster", f"{best.name} against {comparison.baseline}"),
+        (units.times(arithmetic), "less arithmetic", note),
+        *_realised_tile(figure(best.realised, "median"), best.macs_saved),
     ]
-    if isinstance(best.realised, Ratio):
-        tiles.append(_realised_tile(best.realised.median, best.macs_saved))
-    return tiles
 
 
-def entry_tiles(boards: Sequence[Board]) -> list[dict[str, str]]:
+def entry_tiles(boards: Sequence[Board]) -> list[Tile]:
     """The variant that saves most time on its machine, in numbers that count."""
     # A run whose energy does not count comes only where there is no other.
     ranked = [
@@ -116,30 +114,25 @@ def entry_tiles(boards: Sequence[Board]) -> list[dict[str, str]]:
     _, _, title, entry = max(ranked, key=lambda one: one[:2])
     assert entry.baseline is not None
     against = f"{entry.label} against {entry.baseline.label} on {title}"
-    ratios = (entry.speedup, "faster"), (entry.energy_ratio, "less energy")
-    tiles = [
-        _ratio_tile(ratio, better, against) for ratio, better in ratios if isinstance(ratio, Ratio)
+    return [
+        *_ratio_tile(entry.speedup, "faster", against),
+        *_ratio_tile(entry.energy_ratio, "less energy", against),
+        *_realised_tile(entry.realised, entry.macs_saved),
     ]
-    realised = entry.realised
-    if isinstance(realised, float):
-        tiles.append(_realised_tile(realised, entry.macs_saved))
-    return tiles
 
 
 _WORSE = {"faster": "of the speed", "less energy": "of the energy efficiency"}
 
 
-def _ratio_tile(ratio: Ratio, better: str, against: str) -> dict[str, str]:
-    return {
-        "number": units.times(ratio.median),
-        "label": better if ratio.median >= 1 else _WORSE[better],
-        "note": f"{against}, {ratio.low:.2f} to {ratio.high:.2f}",
-    }
+def _ratio_tile(ratio: Ratio | NotMeasured, better: str, against: str) -> list[Tile]:
+    if isinstance(ratio, NotMeasured):
+        return []
+    label = better if ratio.median >= 1 else _WORSE[better]
+    return [(units.times(ratio.median), label, f"{against}, {ratio.low:.2f} to {ratio.high:.2f}")]
 
 
-def _realised_tile(realised: float, saved: float | NotMeasured) -> dict[str, str]:
-    return {
-        "number": units.percent(realised),
-        "label": "of the saving realised",
-        "note": f"{units.percent(saved)} of the MACs were saved",
-    }
+def _realised_tile(realised: float | NotMeasured, saved: Any) -> list[Tile]:
+    if isinstance(realised, NotMeasured):
+        return []
+    note = f"{units.percent(saved)} of the MACs were saved"
+    return [(units.percent(realised), "of the saving realised", note)]

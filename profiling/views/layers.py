@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from operator import add
 from typing import Any
@@ -12,7 +12,8 @@ import numpy as np
 
 from headgate.device.agent.absent import NotMeasured
 from headgate.device.agent.latency import Latency, LayerTime
-from headgate.profiling import charts, units
+from headgate.profiling import units
+from headgate.profiling.charts.cells import activity_strip, paired_bars
 from headgate.profiling.machines import Board, Entry
 from headgate.profiling.missing import derive, figure
 
@@ -30,8 +31,7 @@ def layer_tables(board: Board) -> list[dict[str, Any]]:
 def rows_of(layers: Sequence[LayerTime]) -> list[LayerTime]:
     """The layers, the steps of each gate as one where the first of them runs.
 
-    A gate is several small steps: means, predictor, selection, list. Their names are that of the
-    gated layer, or begin with it.
+    Their names are that of the gated layer, or begin with it.
     """
     gated = sorted({one.name for one in layers if not one.is_gate}, key=len, reverse=True)
     rows: dict[Any, LayerTime] = {}
@@ -77,7 +77,7 @@ def _table(entry: Entry, latency: Latency) -> dict[str, Any]:
         "arithmetic": latency.dense_macs / done,
         "gate_macs": sum(one.mean_macs for one in gates) / done,
         "gate_time": _ratio(sum(map(_us, gates)), latency.layer_sum_us),
-        "macs_spread": _spread(latency.executed_macs),
+        "macs_spread": _macs_spread(latency.executed_macs),
         "hidden": len(every) - len(rows),
     }
 
@@ -94,15 +94,17 @@ def _ratio(over: float | NotMeasured | None, under: float | NotMeasured | None) 
     return over / under if under else None
 
 
-def _spread(macs: Sequence[int]) -> str:
-    """Least, mean, 95th percentile and most of the MACs executed for an input."""
-    mean = statistics.fmean(macs)
+def _macs_spread(macs: Sequence[int]) -> str:
     if min(macs) == max(macs):
-        return f"{units.macs(mean)} for every input"
-    p95 = float(np.percentile(macs, 95))
-    return (
-        f"{units.macs(min(macs))} at least, {units.macs(mean)} in the mean, "
-        f"{units.macs(p95)} at the 95th percentile, {units.macs(max(macs))} at most"
+        return f"{units.macs(macs[0])} for every input"
+    return spread(macs, units.macs)
+
+
+def spread(macs: Sequence[int], write: Callable[[float], str]) -> str:
+    """Least, mean, 95th percentile and most of the MACs executed for an input."""
+    ends = min(macs), statistics.fmean(macs), float(np.percentile(macs, 95)), max(macs)
+    return "{} at least, {} in the mean, {} at the 95th percentile, {} at most".format(
+        *map(write, ends)
     )
 
 
@@ -118,9 +120,7 @@ def _cells(
         "layer": layer,
         "before": before,
         "time_bar": "",
-        "macs_bar": charts.paired_bars(
-            done, dense if kind == "gated" else None, macs_scale, shade, title
-        ),
+        "macs_bar": paired_bars(done, dense if kind == "gated" else None, macs_scale, shade, title),
         "speedup": None if layer.is_gate else _ratio(before_us, time_us),
         "arithmetic": _ratio(dense, done),
         "active": "",
@@ -128,10 +128,10 @@ def _cells(
     }
     if not isinstance(time_us, NotMeasured):
         title = units.microseconds(time_us)
-        cells["time_bar"] = charts.paired_bars(time_us, before_us, us_scale, shade, title)
+        cells["time_bar"] = paired_bars(time_us, before_us, us_scale, shade, title)
     if layer.active_outputs is not None and layer.channels:
         cells["active"] = active_text(layer.active_outputs, layer.channels)
-        cells["strip"] = charts.activity_strip(layer.active_outputs, layer.channels)
+        cells["strip"] = activity_strip(layer.active_outputs, layer.channels)
     return cells
 
 

@@ -8,21 +8,18 @@ from typing import Any
 from markupsafe import Markup
 
 from headgate.device.agent.absent import is_measured
-from headgate.profiling import charts, units
-from headgate.profiling.charts.scatter import FILLS
+from headgate.profiling import units
+from headgate.profiling.charts.scatter import FILLS, Point, key_mark, pareto_front, scatter
 from headgate.profiling.comparison import Comparison
 from headgate.profiling.data import Page
 from headgate.profiling.method_row import Row
 
+# Of methods that are called otherwise than they are written.
 METHOD_NAMES = {
-    "dense": "dense",
     "fbs": "FBS",
     "dcp": "DCP",
     "cgnet": "CGNet",
     "frs": "pruned by feature relevance",
-    "gated": "gated",
-    "pruned": "pruned",
-    "peer": "peer",
 }
 PROGRAM_FILLS = dict(zip(("headgate", "TFLite fp32", "TFLite int8"), FILLS, strict=True))
 # The cost, headline, what it shows, what its axis is, how numbers on it are written.
@@ -59,7 +56,7 @@ def trade_offs(page: Page) -> list[dict[str, Any]]:
 
 def mark(row: Row) -> Markup:
     """The marker of a line of the table of methods."""
-    return charts.key_mark(row.method, PROGRAM_FILLS.get(row.program, "solid"))
+    return key_mark(row.method, PROGRAM_FILLS.get(row.program, "solid"))
 
 
 def _plot(
@@ -71,7 +68,7 @@ def _plot(
     name_cost: Callable[[Any], str],
 ) -> dict[str, Any]:
     points = [
-        charts.Point(
+        Point(
             name=one["name"],
             cost=one[key],
             value=one["accuracy"],
@@ -81,14 +78,14 @@ def _plot(
         )
         for one in entries
     ]
-    front = charts.pareto_front([one.cost for one in points], [one.value for one in points])
+    front = pareto_front([one.cost for one in points], [one.value for one in points])
     best = ", ".join(points[index].name for index in front)
     methods = dict.fromkeys(one["method"] for one in entries)
     programs = {one["program"] for one in entries}
     return {
         "title": title,
         "sentence": sentence,
-        "drawing": charts.scatter(
+        "drawing": scatter(
             points,
             f"{title} of {len(points)} networks. On the Pareto front: {best}.",
             cost_title,
@@ -97,10 +94,10 @@ def _plot(
             lambda value: units.percent(value, 1),
         ),
         "front": best,
-        "methods": [(charts.key_mark(one), METHOD_NAMES.get(one, one)) for one in methods],
+        "methods": [(key_mark(one), METHOD_NAMES.get(one, one)) for one in methods],
         # One program needs no key.
         "programs": [
-            (charts.key_mark("dense", fill), name)
+            (key_mark("dense", fill), name)
             for name, fill in PROGRAM_FILLS.items()
             if name in programs and len(programs) > 1
         ],

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from headgate.device import Bundle
-from headgate.device.agent.check import Check
+from headgate.device.agent.bundle import Check
 from headgate.device.agent.latency import Latency
 from headgate.device.agent.report import Report
-from headgate.device.agent_archive import write_agent
+from headgate.device.agent_archive import agent_archive
 from headgate.device.agent_report import read_agent_report
 from headgate.device.machines.runner import RunnerProgram
 from headgate.profiling.report import build_report, render_html
@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.networks import shipped
 
     folder = tmp_path_factory.mktemp("agent")
-    write_agent(folder / "headgate-agent.pyz")
+    (folder / "headgate-agent.pyz").write_bytes(agent_archive())
     shipped("resnet8-fbs-0.5", "host").save(folder / "network.hgb")
     return folder
 

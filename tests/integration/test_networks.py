@@ -22,7 +22,7 @@ pytest.importorskip("ziglang", reason="ziglang is not installed: pip install 'he
 
 from headgate.compile import compile_module
 from headgate.device import Bundle, load, validate
-from headgate.device.agent.energy import WINDOWS
+from headgate.device.agent.settings import Plan
 from headgate.device.validation import compare_outputs
 from headgate.train.macs import count_macs
 from tests.networks import FOREIGN, TwoScales, compiled, network, randomise
@@ -135,7 +135,7 @@ def test_a_module_of_ones_own_has_an_input_for_each_window_of_energy() -> None:
     module, shape = network("branches", None)
     bundle = compile_module(module, torch.zeros(1, *shape), check=False)
     (inputs,), (outputs,) = bundle.vectors()
-    assert len(inputs) == len(outputs) >= WINDOWS
+    assert len(inputs) == len(outputs) >= Plan.windows
     assert len({row.tobytes() for row in inputs}) == len(inputs)
 
 

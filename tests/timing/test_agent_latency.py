@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from headgate.device import Bundle
-from headgate.device.agent_archive import write_agent
+from headgate.device.agent_archive import agent_archive
 from headgate.device.agent_report import read_agent_report
 from headgate.device.machines.runner import RunnerProgram
-from headgate.profiling.context import pinned
+from headgate.profiling.timing import pinned
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
@@ -34,7 +34,7 @@ def median_us(folder: Path) -> float:
 def test_latency_agrees_with_the_runners_within_two_per_cent(tmp_path: Path) -> None:
     from headgate.networks import compile_network, find_network
 
-    write_agent(tmp_path / "headgate-agent.pyz")
+    (tmp_path / "headgate-agent.pyz").write_bytes(agent_archive())
     bundle = compile_network(find_network("resnet8-fbs-0.5"), "host")
     bundle.save(tmp_path / "network.hgb")
     (inputs,), _ = bundle.vectors()

@@ -16,8 +16,8 @@ from headgate.train.data.dataset import Dataset, synthetic
 from headgate.train.data.fingerprint import differences, of_arrays, of_files
 from headgate.train.data.folders import image_folder
 from headgate.train.models import create_model
-from headgate.train.origin import Origin
 from headgate.train.recipe import Recipe, recipe_from
+from headgate.train.state import Origin
 from tests.image_folders import WNIDS, class_folders, picture, save
 
 FIRST = f"{WNIDS[0]}/{WNIDS[0]}_0.JPEG"

@@ -17,7 +17,7 @@ import pytest
 
 import headgate
 from headgate.device import agent, arm_cores, protocol
-from headgate.device.agent_archive import agent_archive, write_agent
+from headgate.device.agent_archive import agent_archive
 from tests.board_trees import plant
 from tests.fake_runner import save_bundle
 
@@ -34,7 +34,8 @@ for step in range(100000):
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("agent") / "headgate-agent.pyz"
-    write_agent(path)
+    path.write_bytes(agent_archive())
+    path.chmod(0o755)
     return path
 
 

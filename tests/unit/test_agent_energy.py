@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from headgate.device.agent.absent import to_json
-from headgate.device.agent.energy import Burst, Energy, Plan, measure_energy
+from headgate.device.agent.energy import Burst, Energy, measure_energy
 from headgate.device.agent.errors import SensorError, UsageError
 from headgate.device.agent.recording import Recording
 from headgate.device.agent.sensors import choose
 from headgate.device.agent.sensors.base import Sample, Sensor
+from headgate.device.agent.settings import Plan
 from tests.board_trees import FakeTime, plant
 
 LOADING_S = 0.03
@@ -268,9 +269,9 @@ def test_shorter_windows_are_no_longer_mlperfs(tmp_path: Path) -> None:
     plan = Plan(window_s=2, idle_s=2, windows=3)
     energy = measure_energy(Work(system, 0.004, 0.004, 0.004), 3, sensor, system, plan)
     assert energy.warnings == ["3 windows of 2 s; MLPerf Tiny asks for 5 of 10 s"]
-    for wrong in (Plan(windows=0), Plan(window_s=float("nan")), Plan(idle_s=float("inf"))):
+    for wrong in ({"windows": 0}, {"window_s": float("nan")}, {"idle_s": float("inf")}):
         with pytest.raises(UsageError, match="numbers above 0 are needed"):
-            measure_energy(Work(system, 0.004), 1, sensor, system, wrong)
+            Plan(**wrong)
 
 
 def test_a_sensor_that_nothing_is_wired_through_is_invalid(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from headgate.device.agent.bundle import open_bundle
 from headgate.device.agent.errors import AgentError
 from headgate.device.agent.report import write
 from headgate.device.agent.runner import Network
-from headgate.device.agent_archive import write_agent
+from headgate.device.agent_archive import agent_archive
 from tests.fake_runner import save_bundle
 
 
@@ -80,7 +80,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_a_full_disk_behind_standard_output_is_one_line(tmp_path: Path) -> None:
-    write_agent(tmp_path / "agent.pyz")
+    (tmp_path / "agent.pyz").write_bytes(agent_archive())
     with open("/dev/full", "wb") as full:
         command = [sys.executable, tmp_path / "agent.pyz", "context"]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from headgate.device.agent.absent import NotMeasured
-from headgate.device.agent.energy import Burst, Plan, measure_energy
+from headgate.device.agent.energy import Burst, measure_energy
 from headgate.device.agent.errors import SensorError
 from headgate.device.agent.sensors import choose
 from headgate.device.agent.sensors.base import Sensor
+from headgate.device.agent.settings import Plan
 from headgate.device.agent.system import System
 from tests.board_trees import FakeTime
 

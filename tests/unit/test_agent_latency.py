@@ -14,13 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.device.agent.absent import NotMeasured
-from headgate.device.agent.bundle import open_bundle
-from headgate.device.agent.check import Check, check_outputs
+from headgate.device.agent.bundle import Check, check_outputs, open_bundle
 from headgate.device.agent.errors import AgentError, UsageError
-from headgate.device.agent.latency import Plan, measure_latency
+from headgate.device.agent.latency import measure_latency
 from headgate.device.agent.percentiles import _student, percentile, summarize
-from headgate.device.agent.runner import Network
-from headgate.device.agent.session import NetworkLoad
+from headgate.device.agent.runner import Network, NetworkLoad
+from headgate.device.agent.settings import Plan
 from headgate.device.agent.system import System
 from headgate.device.agent.watch import Watch
 from headgate.device.protocol import Request
@@ -230,9 +229,9 @@ def test_a_damaged_bundle_is_not_started(path: Path, tmp_path: Path) -> None:
 
 def test_plans_that_cannot_be() -> None:
     with pytest.raises(UsageError, match="rounds=0"):
-        Plan(rounds=0).check()
+        Plan(rounds=0)
     with pytest.raises(UsageError, match="repeat=0"):
-        Plan(repeat=0).check()
+        Plan(repeat=0)
 
 
 @given(st.lists(st.floats(0, 1e9), min_size=1, max_size=50), st.floats(0, 100))

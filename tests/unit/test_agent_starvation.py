@@ -11,9 +11,9 @@ import pytest
 
 from headgate.device.agent.bundle import open_bundle
 from headgate.device.agent.cpus import Queue, cpu_share
-from headgate.device.agent.latency import Plan, measure_latency
-from headgate.device.agent.runner import Network
-from headgate.device.agent.session import NetworkLoad
+from headgate.device.agent.latency import measure_latency
+from headgate.device.agent.runner import Network, NetworkLoad
+from headgate.device.agent.settings import Plan
 from headgate.device.agent.system import System
 from headgate.device.agent.watch import Watch
 from tests.fake_runner import save_bundle

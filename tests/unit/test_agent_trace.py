@@ -140,14 +140,16 @@ def test_what_is_missing_in_a_rail_is_missing_in_the_total() -> None:
     steps = [{"a": 9000.0, "b": 0.0}, {"a": 10000.0, "b": 10.0}]
     recording = recorded(*steps, {"a": 50.0, "b": 20.0}, {"a": 1050.0, "b": 30.0})
     assert recording.oddities()["resets"] == 1
-    assert recording.integrate(0, 3 * S) == Integral(pytest.approx(2030), 4, 1, pytest.approx(1.0))
+    assert integrate(recording.total, 0, 3 * S) == Integral(
+        pytest.approx(2030), 4, 1, pytest.approx(1.0)
+    )
 
 
 def test_a_reset_between_readings_of_all_rails_is_a_gap_up_to_the_next_of_them() -> None:
     # At 2 s there is no sum, because b is not read.
     last = [{"a": 1050.0, "b": 30.0}, {"a": 2050.0, "b": 40.0}]
     recording = recorded({"a": 9000.0, "b": 0.0}, {"a": 10000.0, "b": 10.0}, {"a": 50.0}, *last)
-    integral = recording.integrate(0, 4 * S)
+    integral = integrate(recording.total, 0, 4 * S)
     assert integral is not None
     assert (integral.gaps, integral.gap_s) == (1, pytest.approx(2.0))
 
@@ -156,4 +158,4 @@ def test_a_rail_outside_the_total_leaves_no_gap_in_it() -> None:
     steps = [{"a": 10.0 * step, "b": 0.0, "other": 5.0 - step} for step in range(4)]
     recording = recorded(*steps)
     assert recording.oddities()["resets"] == 3
-    assert recording.integrate(0, 3 * S) == Integral(pytest.approx(30), 4, 0, 0.0)
+    assert integrate(recording.total, 0, 3 * S) == Integral(pytest.approx(30), 4, 0, 0.0)

@@ -396,7 +396,6 @@ def test_a_trace_of_few_points_is_drawn_inside_its_box(trace: list[tuple[float, 
         (milliwatts(2600), "2.60 W"),
         (milliwatts(950), "950 mW"),
         (energy_delay(10.4), "10.4 µJ s"),
-        (energy_delay(NotMeasured("why")), "not measured"),
     ],
 )
 def test_units(text: str, expected: str) -> None:

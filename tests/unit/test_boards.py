@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -282,11 +283,11 @@ def test_what_was_stopped_begins_nothing_more(
     boards = fake_ssh.install(tmp_path, monkeypatch)
     boards.add("a")
     stopper = Stopper()
-    with stopped_by(stopper), Connection("a", Address("a")) as connection:
+    with stopped_by(stopper), closing(Connection("a", Address("a"))) as connection:
         stopper.stop()
         with pytest.raises(DeviceError, match="a: stopped"):
             connection.call("true")
         with pytest.raises(DeviceError, match="a: stopped"):
             Connection("a", Address("a"))
-    with Connection("a", Address("a")) as connection:
+    with closing(Connection("a", Address("a"))) as connection:
         assert connection.checked("look", "echo here") == b"here\n"

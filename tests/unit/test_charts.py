@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.profiling.charts import Cell, Point, column_chart, heat_map, pareto_front, scatter
+from headgate.profiling.charts.columns import column_chart
+from headgate.profiling.charts.heatmap import Cell, heat_map
 from headgate.profiling.charts.labels import Box, place_labels
+from headgate.profiling.charts.scatter import Point, pareto_front, scatter
 from headgate.profiling.charts.svg import Axis, axis_around
 
 VALUES = st.integers(0, 6).map(float)  # few values, so that there are ties

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headgate.cli import main, profile_boards
+from headgate.cli import main, profile, profile_boards
 from headgate.device import Bundle
 from headgate.device.agent.report import Report
 from headgate.device.agent.settings import Settings
@@ -239,13 +239,13 @@ def test_of_several_boards_each_warning_is_said(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    measure = profile_boards._measure
+    measure = profile.measure
 
-    def warned(bundle: Path, name: str, settings: Settings) -> Report:
-        report = measure(bundle, name, settings)
+    def warned(bundle: Path, name: str, settings: Settings, images: None) -> Report:
+        report = measure(bundle, name, settings, images)
         return dataclasses.replace(report, warnings=[f"it is warm in the {name}"])
 
-    monkeypatch.setattr(profile_boards, "_measure", warned)
+    monkeypatch.setattr(profile, "measure", warned)
     assert main(["profile", str(model), "--on", "kitchen,attic", "--repeat", "1"]) == 0
     said = capsys.readouterr().out
     for name in ("kitchen", "attic"):

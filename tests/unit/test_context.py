@@ -9,7 +9,7 @@ import os
 import pytest
 
 from headgate.device.agent.absent import NotMeasured, is_measured, to_json
-from headgate.profiling.context import pinned, read_context, warnings_between
+from headgate.profiling.timing import pinned, read_context, warnings_between
 
 
 def test_context_of_this_machine_is_json() -> None:

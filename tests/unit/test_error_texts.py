@@ -60,7 +60,7 @@ def test_the_command_line_never_fails_without_a_word(
         (OSError("the stream cannot seek"), "the stream cannot seek; check the path"),
         (InputError(), "InputError"),
     ]:
-        monkeypatch.setattr("headgate.device.boards.inventory", _raising(error))
+        monkeypatch.setattr("headgate.cli.lists.inventory", _raising(error))
         assert main(["boards"]) == 1
         assert capsys.readouterr().err.endswith(f"{line}\n")
 

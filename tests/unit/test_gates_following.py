@@ -144,7 +144,7 @@ def test_leader_and_followers_share_a_gate_in_every_copy() -> None:
         leader = clone.expand[0]
         assert leader.handover is not gated.expand[0].handover
         assert all(layer.handover is leader.handover for layer in following(clone).values())
-        assert leader.handover.take(X.device) is None
+        assert not leader.handover
         with pytest.raises(ModelError, match=r"gate of 'expand\.0', which has not run"):
             clone.wide(torch.zeros(1, 24, 8, 8))
         assert torch.equal(clone(X), y)

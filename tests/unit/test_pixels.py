@@ -9,7 +9,7 @@ import sys
 import warnings
 import zlib
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,18 +23,16 @@ from headgate.train.data.image_files import decode
 SIDE = 16
 
 
-class Pixels:
-    """A network whose inputs are the levels 0..255 themselves."""
-
-    manifest: ClassVar[dict[str, Any]] = {
-        "inputs": [{"shape": [1, 3, SIDE, SIDE]}],
-        "preprocess": {"mean": [0.0] * 3, "std": [1 / 255] * 3},
-    }
+PIXELS: dict[str, Any] = {
+    "inputs": [{"shape": [1, 3, SIDE, SIDE]}],
+    "preprocess": {"mean": [0.0] * 3, "std": [1 / 255] * 3},
+}
+"""The manifest of a network whose inputs are the levels 0..255 themselves."""
 
 
 def seen_by_run(path: Path) -> np.ndarray:
     """(SIDE, SIDE, 3) as `headgate run --images` and calibration see it."""
-    array = read_images([str(path)], Pixels()).array
+    array = read_images([str(path)], PIXELS).array
     return array[0].transpose(1, 2, 0).round().astype(np.uint8)
 
 
@@ -281,18 +279,18 @@ def test_a_folder_of_images_is_read_like_a_class(tmp_path: Path) -> None:
     (tmp_path / "._b.png").write_bytes(b"of a Mac")
     (tmp_path / ".thumbnails").mkdir()
     (tmp_path / ".thumbnails" / "b.png").write_bytes(b"")
-    batch = read_images([str(tmp_path)], Pixels())
+    batch = read_images([str(tmp_path)], PIXELS)
     assert batch.names == [str(tmp_path / "a/c.PNG"), str(tmp_path / "b.png")]
     (tmp_path / "d.gif").write_bytes(b"")
     with pytest.raises(DataError, match=r"d\.gif is neither JPEG nor PNG"):
-        read_images([str(tmp_path)], Pixels())
+        read_images([str(tmp_path)], PIXELS)
 
 
 def test_an_array_file_that_is_none_is_one_line(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", np.zeros(3))
     (tmp_path / "a.npz").rename(tmp_path / "a.npy")
     with pytest.raises(InputError, match=r"a\.npy is an archive of arrays"):
-        read_images([str(tmp_path / "a.npy")], Pixels())
+        read_images([str(tmp_path / "a.npy")], PIXELS)
     (tmp_path / "a.npy").write_bytes(b"PK\3\4 and no more")
     with pytest.raises(InputError, match=r"a\.npy is not an array that NumPy can read: .+"):
-        read_images([str(tmp_path / "a.npy")], Pixels())
+        read_images([str(tmp_path / "a.npy")], PIXELS)

@@ -18,13 +18,13 @@ from headgate.train.data.cifar import CLASSES, PREPROCESS
 from headgate.train.models import create_model
 from headgate.train.problem import Problem
 from headgate.train.pruning import scores as scores_module
-from headgate.train.pruning.ranking import least_relevant
 from headgate.train.pruning.relevance import IMAGES, Relevance
 from headgate.train.pruning.rules import ALPHA, BETA, EPSILON
 from headgate.train.pruning.scores import (
     Absolute,
     class_weights,
     feature_relevance_scores,
+    least_relevant,
 )
 from tests.networks import randomise
 

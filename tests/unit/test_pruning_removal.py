@@ -24,8 +24,7 @@ from headgate.train.pruning import (
     place_channels,
     remove_channels,
 )
-from headgate.train.pruning.cost import RemainingMacs
-from headgate.train.pruning.masks import masked_norms, without_masks
+from headgate.train.pruning.masks import RemainingMacs, masked_norms, without_masks
 from tests.networks import Branches, Inverted, SqueezeExcite, conv_bn, randomise
 
 # The operator

@@ -119,8 +119,8 @@ def test_bad_overrides_are_refused(override: str, message: str) -> None:
     [
         ([[0, 1.0], [0, 0.5]], "rising order"),
         ([[0, 1.0], [3, 0.7]], "the last density"),
-        ([[0, 1.0, 2.0]], "made of pairs"),
-        ([[0, 1.5], [1, 0.5]], "made of densities"),
+        ([[0, 1.0, 2.0]], r"density_schedule\[0\] is \[0, 1.0, 2.0\], not a pair of first epoch"),
+        ([[0, 1.5], [1, 0.5]], r"\[0\] is \[0, 1.5\], not a pair .* density above 0 and at most"),
         ([0, 1.0], r"density_schedule\[0\] is 0, not a list"),
     ],
 )

@@ -10,13 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.device.agent.absent import NotMeasured
 from headgate.device.agent.latency import EMULATED, Latency
 from headgate.device.agent.report import InstructionCount, Report
 from headgate.errors import StorageError
 from headgate.profiling import Contestant, compare
-from headgate.profiling.charts import activity_strip, histogram
-from headgate.profiling.charts.cells import STRIP_COLUMNS
+from headgate.profiling.charts.cells import STRIP_COLUMNS, activity_strip, histogram
 from headgate.profiling.report import Page, build_report, read_page, render_html, write_report
 from headgate.profiling.report_csv import csv_tables
 from headgate.profiling.units import macs, microseconds, percent, times
@@ -193,7 +191,6 @@ def test_histogram_draws_inside_its_box(values: list[float]) -> None:
         (macs(640), "640"),
         (times(2.308), "2.31x"),
         (percent(0.834), "83 %"),
-        (percent(NotMeasured("why")), "not measured"),
     ],
 )
 def test_numbers_read_well(text: str, expected: str) -> None:

@@ -51,7 +51,7 @@ def _flash_bar() -> None:
         return Flashed(1, 1, "")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("headgate.device.flash.flash", write)
+        patch.setattr(flash, "write", write)
         flash._flash(SimpleNamespace(), Target(Path(ODD), None))  # type: ignore[arg-type]
         output.note(ODD)
 

@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def test_what_is_no_address_never_reaches_ssh(text: str) -> None:
 
 def test_the_users_own_ssh_with_what_a_program_needs(boards: fake_ssh.Boards) -> None:
     boards.add("kitchen")
-    with Connection("kitchen", Address("kitchen", "pi", 2222)) as connection:
+    with closing(Connection("kitchen", Address("kitchen", "pi", 2222))) as connection:
         connection.call("true")
     for call in boards.calls():
         options, destination = call[: call.index("--")], call[call.index("--") + 1]
@@ -81,7 +82,7 @@ def test_options_that_only_a_newer_ssh_knows(boards: fake_ssh.Boards, old: bool)
     boards.add("kitchen")
     if old:
         boards.has_old_ssh()
-    with Connection("kitchen", Address("kitchen")) as connection:
+    with closing(Connection("kitchen", Address("kitchen"))) as connection:
         connection.call("true")
     for call in boards.calls():
         assert ("SessionType=default" in call) == ("StdinNull=no" in call) == (not old)
@@ -92,7 +93,7 @@ def test_options_that_only_a_newer_ssh_knows(boards: fake_ssh.Boards, old: bool)
 def test_arguments_arrive_as_they_are(boards: fake_ssh.Boards, tmp_path: Path) -> None:
     boards.add("kitchen")
     words = ["$HOME", "`id`", "a b", "it's", '"', "\\", "", "*", "line\nbreak", "ü", "-n"]
-    with Connection("kitchen", Address("kitchen")) as connection:
+    with closing(Connection("kitchen", Address("kitchen"))) as connection:
         answer = connection.call('for word; do printf "%s\\0" "$word"; done', *words)
     assert answer.output.decode().split("\0") == [*words, ""]
 
@@ -115,7 +116,7 @@ def test_a_login_shell_of_the_users_choice(boards: fake_ssh.Boards, shell: str) 
     boards.add("kitchen")
     boards.has_login_shell("kitchen", [path, *options])
     words = ["$HOME", "a b", "it's", "\\", "\\n", "%d", "", "*", "line\nbreak", "!!", "ü", "~"]
-    with Connection("kitchen", Address("kitchen")) as connection:
+    with closing(Connection("kitchen", Address("kitchen"))) as connection:
         answer = connection.call('for word; do printf "%s\\0" "$word"; done\nexit 7', *words)
     assert answer.output.decode().split("\0") == [*words, ""]
     assert answer.status == 7
@@ -124,7 +125,7 @@ def test_a_login_shell_of_the_users_choice(boards: fake_ssh.Boards, shell: str) 
 def test_output_is_told_from_the_greeting_of_a_shell(boards: fake_ssh.Boards) -> None:
     boards.add("kitchen")
     boards.greets("kitchen", "Welcome to the kitchen")
-    with Connection("kitchen", Address("kitchen")) as connection:
+    with closing(Connection("kitchen", Address("kitchen"))) as connection:
         answer = connection.call("cat; echo more >&2; exit 7", stdin=b"\0\1binary\xff")
     assert (answer.status, answer.output, answer.stderr) == (7, b"\0\1binary\xff", "more\n")
 
@@ -189,7 +190,7 @@ def test_no_ssh_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_connection_that_is_lost(boards: fake_ssh.Boards) -> None:
     boards.add("kitchen")
-    with Connection("kitchen", Address("kitchen")) as connection:
+    with closing(Connection("kitchen", Address("kitchen"))) as connection:
         boards.drops_off_after("kitchen", 10)
         with pytest.raises(DeviceError, match=r"kitchen dropped off .*Broken pipe.*Repeat"):
             connection.call("cat", stdin=b"." * 100)
@@ -209,7 +210,7 @@ def test_what_fails_on_the_board(
 ) -> None:
     boards.add("kitchen")
     with (
-        Connection("kitchen", Address("kitchen")) as connection,
+        closing(Connection("kitchen", Address("kitchen"))) as connection,
         pytest.raises(error, match=words),
     ):
         connection.checked("look", f"echo {shlex.quote(complaint)} >&2; exit 1")

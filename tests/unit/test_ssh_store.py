@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,7 +37,7 @@ def home(boards: fake_ssh.Boards) -> Path:
 
 @pytest.fixture
 def connection(home: Path) -> Iterator[Connection]:
-    with Connection("kitchen", Address("kitchen")) as connection:
+    with closing(Connection("kitchen", Address("kitchen"))) as connection:
         yield connection
 
 
@@ -166,7 +166,7 @@ def test_a_board_without_sha256sum(
             pytest.skip(f"{name} is not installed")
         (programs / name).symlink_to(path)
     boards.has_programs("kitchen", programs)
-    with Connection("kitchen", Address("kitchen")) as connection:
+    with closing(Connection("kitchen", Address("kitchen"))) as connection:
         if program is None:
             with pytest.raises(ToolMissing, match=r"kitchen has no sha256sum.*apt install"):
                 store(connection, [Item(DATA)])
@@ -211,7 +211,7 @@ def test_no_space_for_it_is_said_before_anything_is_sent(
     boards.has_programs("kitchen", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     words = "cannot copy 300,000 bytes to kitchen: 9,216 are free"
     with (
-        Connection("kitchen", Address("kitchen")) as connection,
+        closing(Connection("kitchen", Address("kitchen"))) as connection,
         pytest.raises(StorageError, match=words),
     ):
         store(connection, [Item(DATA)])

@@ -156,7 +156,7 @@ def test_images_are_prepared_as_the_description_says(tiny: Path, tmp_path: Path)
     np.save(tmp_path / "pixels.npy", np.full((2, 2, 2, 3), 255, np.uint8))
     described = Description.read(tiny)
     assert described is not None
-    batch = read_images([str(tmp_path / "pixels.npy")], described)
+    batch = read_images([str(tmp_path / "pixels.npy")], described.manifest)
     assert batch.array.shape == (2, 3, 2, 2)
     assert np.allclose(batch.array, 2.0)
 

@@ -28,7 +28,7 @@ from bench.zoo.rounding import calm, self_agreement, steady
 from bench.zoo.table import render
 from headgate.device.agent.absent import to_json
 from headgate.errors import UnsupportedOperator, UsageError
-from headgate.profiling.context import read_context
+from headgate.profiling.timing import read_context
 from headgate.train.gates import gate, gates
 
 ZOO = Path(__file__).parents[2] / "bench/zoo"

@@ -1,12 +1,10 @@
-"""Images as networks take them; augmented, by tensor operations on whole batches on the device.
-
-Every random number comes from the generator that is handed in, so a run that resumes with the
-same seed sees the same pixels bit for bit.
-"""
+"""Images as networks take them; augmented, by tensor operations on whole batches on the device."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,22 +22,25 @@ def to_network_input(images: Tensor, preprocess: Preprocess) -> Tensor:
 
 
 def _normalised(pixels: Tensor, preprocess: Preprocess) -> Tensor:
-    mean, std = (torch.tensor(v, device=pixels.device) for v in (preprocess.mean, preprocess.std))
+    mean, std = (
+        _constant(tuple(values), pixels.device) for values in (preprocess.mean, preprocess.std)
+    )
     return (pixels - mean) / std
+
+
+@cache
+def _constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
+    """Made once: on a GPU each making waits for a copy."""
+    return torch.tensor(values, device=device)
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The distortions of a training batch; zero or False switches one off.
+    """The distortions of a training batch, as a recipe's options of these names; 0 is none.
 
-    Attributes:
-        crop_padding: black pixels added on each side before a random crop of the old size.
-        flip: mirror left to right with probability one half.
-        cutout: side in pixels of a square that is set to mean grey (DeVries and Taylor, 2017).
-        brightness: largest shift, in units of 0..1. FBS's own recipe: 32/255.
-        contrast: the factor lies in 1 - contrast .. 1 + contrast. FBS: 0.5.
-        saturation: likewise. FBS: 0.5.
-        hue: largest turn as a share of the colour circle, in the YIQ plane. FBS: 0.2 (in HSV).
+    ``cutout`` is DeVries and Taylor's (2017), a square of mean grey. Contrast and saturation are
+    factors in 1 - c .. 1 + c; hue turns in the YIQ plane. FBS's own recipe has brightness 32/255,
+    contrast and saturation 0.5 and hue 0.2 (in HSV).
     """
 
     crop_padding: int = 4
@@ -55,7 +56,7 @@ class Augmentation:
     ) -> Tensor:
         """uint8 (N, H, W, 3) to normalised float32 (N, 3, H, W) in channels-last memory.
 
-        ``generator`` lives on the device of ``images``.
+        Every random number comes from ``generator``, which lives on the device of ``images``.
         """
         pixels = self._crop_and_flip(images, generator).float().div_(255.0)
         pixels = self._distort_colour(pixels, generator)
@@ -117,7 +118,7 @@ class Augmentation:
 
 def _turn_colour(pixels: Tensor, saturation: Tensor, angle: Tensor) -> Tensor:
     """Scales the chroma of (N, H, W, 3) by ``saturation`` and turns it by ``angle`` radians."""
-    to_yiq = torch.tensor(_RGB_TO_YIQ, device=pixels.device)
+    to_yiq = _constant(_RGB_TO_YIQ, pixels.device)
     luma, first, second = (pixels @ to_yiq.T).unbind(dim=-1)
     cosine = (torch.cos(angle) * saturation)[..., 0]
     sine = (torch.sin(angle) * saturation)[..., 0]

@@ -29,20 +29,12 @@ class Cifar:
     A file is a row of records: label bytes, then the red, green and blue plane of an image.
 
     Attributes:
-        title: what messages call it.
-        name: what recipes, `headgate data` and the file that it is kept in call it.
-        url: the published archive, .tar.gz.
-        md5: its checksum, as published beside it.
-        folder: where the files lie in the archive.
-        train: names of the training files, in order.
-        test: name of the test file.
+        title: what messages call it; ``name`` is what commands, recipes and files do.
+        url: the published archive, in whose ``folder`` the ``train`` and ``test`` files lie.
         images: the most images a file has.
         label_bytes: labels before the pixels of each image; the last one is its class.
-        classes: their names in the labels' order.
-        preprocess: from the channel statistics of the training images.
         check: says what is wrong with a data set, or None.
-        sources: each fetches into a folder and reads; one that fails is reported and the next one
-            tried.
+        sources: each fetches into a folder and reads; tried in turn.
     """
 
     title: str
@@ -68,12 +60,9 @@ class Cifar:
         return f"{self.name}.safetensors"
 
     def load(self, folder: str | Path | None = None) -> Dataset:
-        """The data set from ``folder`` (default :func:`data_folder`), checked again.
+        """The data set, checked again, from where :meth:`fetch` stored it or from original files.
 
-        ``folder`` is where :meth:`fetch` stored it, or a user's own folder of the original files.
-
-        Raises:
-            DataError: if it is not there or altered, with the command that fetches it.
+        A DataError says that it is not there or altered, and how to fetch it.
         """
         place = data_folder() if folder is None else Path(folder)
         stored = place / self.file_name
@@ -91,10 +80,10 @@ class Cifar:
         return self._verified(dataset, str(stored))
 
     def fetch(self, own: str | Path | None = None, folder: str | Path | None = None) -> Path:
-        """Puts the data set into ``folder`` (default :func:`data_folder`); returns its file.
+        """Puts the data set into ``folder`` (default :func:`data_folder`) and returns its file.
 
-        Does nothing when it is there and whole. With ``own``, a folder of the original files, that
-        is the only source. What an interrupted download left is used or cleared by the next call.
+        Does nothing when it is there and whole. ``own`` is a folder of the original files, then the
+        only source. What an interrupted download left is used or cleared by the next call.
 
         Raises:
             DataError: if no source gave the data set, with one reason for each.
@@ -148,17 +137,13 @@ class Cifar:
         return self.from_archive(published(self.url, self.md5, folder))
 
     def from_archive(self, path: Path) -> Dataset:
-        """Reads the published archive; see :func:`read_members` for the errors."""
+        """The data set in the published archive; raises :class:`DataError`."""
         names = {f"{self.folder}/{name}": name for name in (*self.train, self.test)}
         found = read_members(path, dict.fromkeys(names, self.images * self.record_bytes))
         return self._assembled({names[member]: content for member, content in found.items()})
 
     def from_folder(self, folder: Path) -> Dataset:
-        """Reads the files from a user's own folder.
-
-        Raises:
-            DataError: naming the file that is missing, unreadable or of the wrong length.
-        """
+        """The data set in a folder of the original files; a DataError names the file at fault."""
         contents = {}
         for name in (*self.train, self.test):
             try:
@@ -176,11 +161,7 @@ class Cifar:
         return Dataset(np.concatenate(images), np.concatenate(labels), test_images, test_labels)
 
     def parse(self, content: bytes, name: str) -> tuple[UInt8Array, UInt8Array]:
-        """Images uint8 (N, 32, 32, 3) and labels uint8 (N,) of one file.
-
-        Raises:
-            DataError: if the length is no multiple of a record, naming the file.
-        """
+        """Images uint8 (N, 32, 32, 3) and labels uint8 (N,) of the file called ``name``."""
         if not content or len(content) % self.record_bytes:
             raise DataError(
                 f"{name} has {len(content)} bytes, not a multiple of {self.record_bytes}: "

@@ -1,8 +1,7 @@
-"""Windows of images: random ones for training, the middle for testing.
+"""Windows of images, (left, top, right, bottom) in pixels.
 
-Windows are (left, top, right, bottom) in pixels. Random ones follow Szegedy et al. (2015, "Going
-deeper with convolutions", section 6) as everybody trains on ImageNet: a share of the area, an
-aspect ratio, a place; what does not fit is drawn again.
+Random ones are Szegedy et al.'s (2015, "Going deeper with convolutions", section 6), as everybody
+trains on ImageNet: a share of the area, an aspect ratio, a place; what does not fit is drawn again.
 """
 
 from __future__ import annotations
@@ -28,11 +27,9 @@ def draw(count: int, seed: list[int]) -> FloatArray:
 def random_windows(
     width: int, height: int, draws: FloatArray, smallest: float
 ) -> NDArray[np.int64]:
-    """Windows (N, 4) in images of ``width`` x ``height``, one for each of N rows of ``draws``.
+    """Windows (N, 4) in images of ``width`` x ``height``, from ``draws`` (N, tries, 4).
 
-    Args:
-        draws: (N, tries, 4), from :func:`draw`.
-        smallest: the share of the area lies in ``smallest`` .. 1.
+    Their share of the area lies in ``smallest`` .. 1.
     """
     area = (smallest + (1.0 - smallest) * draws[..., 0]) * width * height
     low, high = np.log(RATIOS)
@@ -53,21 +50,14 @@ def random_windows(
 
 
 def centre_window(width: int, height: int) -> tuple[float, float, float, float]:
-    """The middle square that testing looks at.
-
-    The same pixels as scaling the shorter side to 1 / :data:`CENTRE` of the result's side and
-    cutting out the middle.
-    """
+    """The middle square that testing looks at."""
     side = CENTRE * min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
     return left, top, left + side, top + side
 
 
 def crop_and_resize(images: Tensor, windows: NDArray[np.int64]) -> Tensor:
-    """The windows (N, 4) of uint8 images (N, H, W, 3), each scaled to H x W again.
-
-    Bilinear, pixel centres at one half; a tensor operation on the images' device.
-    """
+    """The windows (N, 4) of uint8 images (N, H, W, 3), each scaled bilinearly to H x W again."""
     _, height, width, _ = images.shape
     edges = torch.from_numpy(windows).to(images.device, torch.float32)
     scale = torch.tensor([width, height, width, height], device=images.device)

@@ -29,11 +29,10 @@ class Dataset:
     test_labels: UInt8Array
 
     def arrays(self) -> dict[str, UInt8Array]:
-        """The four arrays by name."""
         return dict(vars(self))
 
     def checksums(self) -> dict[str, str]:
-        """SHA-256 of each array's bytes in C order: the same whatever file they came from."""
+        """SHA-256 of each array's bytes in C order."""
         return {
             name: hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
             for name, array in self.arrays().items()
@@ -41,10 +40,7 @@ class Dataset:
 
 
 def synthetic(train: int = 512, test: int = 128) -> Dataset:
-    """Ten classes of coloured stripes under noise, in CIFAR-10's format, for tests and first tries.
-
-    A small network learns it in an epoch or two.
-    """
+    """Ten classes of coloured stripes under noise, in CIFAR-10's format, for first tries."""
     random = np.random.default_rng(0)
     columns = np.arange(32)
 

@@ -1,8 +1,4 @@
-"""Fingerprints, which tell whether a data set is still the one that a run began with.
-
-For image files it covers names, sizes in bytes and classes, not contents: reading these would
-take as long as an epoch. For arrays in memory it is the SHA-256 of the contents.
-"""
+"""Fingerprints, which tell whether a data set is still the one that a run began with."""
 
 from __future__ import annotations
 
@@ -27,11 +23,7 @@ _NAMED = 3
 
 
 def of_files(found: ImageFolder) -> Fingerprint:
-    """The fingerprint of image files.
-
-    Raises:
-        DataError: a file that is not there.
-    """
+    """The fingerprint of image files: names, classes and sizes in bytes, not their contents."""
     return {
         "classes": list(found.classes),
         "train": _of_split(found.train, found.classes),
@@ -40,7 +32,7 @@ def of_files(found: ImageFolder) -> Fingerprint:
 
 
 def of_arrays(dataset: Dataset, classes: Sequence[str]) -> Fingerprint:
-    """The fingerprint of a data set in memory."""
+    """The fingerprint of a data set in memory, by its contents."""
     sums = dataset.checksums()
 
     def side(name: str, labels: NDArray[np.uint8]) -> dict[str, Any]:
@@ -105,6 +97,5 @@ def differences(before: Fingerprint, now: Fingerprint) -> list[str]:
 
 
 def _some(words: Sequence[str]) -> str:
-    """The first few of ``words``."""
     more = len(words) - _NAMED
     return ", ".join(words[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -37,10 +37,7 @@ class ImageFolder:
 
 
 def image_folder(place: Path) -> ImageFolder:
-    """Any images sorted into ``train/CLASS/`` and ``val/CLASS/``; classes in alphabetical order.
-
-    Images may lie in further folders within a class's. :mod:`headgate.device.pictures.listing` says
-    which files and folders do not count.
+    """Any images sorted into ``train/CLASS/`` and ``val/CLASS/``, or folders within these.
 
     Raises:
         DataError: a folder that is missing or has no images, or a class that only one side has.
@@ -59,11 +56,7 @@ def image_folder(place: Path) -> ImageFolder:
 
 
 def expect_folder(place: Path) -> None:
-    """Demands that the data set is there at all.
-
-    Raises:
-        DataError: with what to do.
-    """
+    """Raises a DataError if the data set is not there at all."""
     if not place.is_dir():
         raise DataError(
             f"there is no folder {place}: put or link the images there, or say where they are with "
@@ -72,11 +65,7 @@ def expect_folder(place: Path) -> None:
 
 
 def expect_classes(title: str, wanted: int, classes: Sequence[str], origin: Path) -> None:
-    """Demands that there are as many classes as the data set has.
-
-    Raises:
-        DataError: with both numbers.
-    """
+    """Raises a DataError if there are not as many classes as the data set has."""
     if len(classes) != wanted:
         raise DataError(
             f"{origin} has {len(classes)} classes, {title} has {wanted}: complete it, or train on "
@@ -85,11 +74,7 @@ def expect_classes(title: str, wanted: int, classes: Sequence[str], origin: Path
 
 
 def by_class(folder: Path) -> dict[str, list[str]]:
-    """The sorted names of the images in each subfolder, and in the folders in that.
-
-    Raises:
-        DataError: no folder, no subfolders, one without images, or images beside them.
-    """
+    """The sorted names of the images in each subfolder, and in the folders in that."""
     classes = subfolders(folder)
     if not classes:
         raise DataError(f"{folder} has no folders, one for each class")
@@ -108,10 +93,7 @@ def labelled(images: Mapping[str, list[str]], classes: Sequence[str]) -> list[tu
 
 
 def split(folder: Path, files: Sequence[tuple[str, int]]) -> Split:
-    """The files and their classes, shuffled once and for all.
-
-    So any first part of them, which ``limit_train`` or a count of MACs takes, is a fair sample.
-    """
+    """The files and their classes, shuffled so that any first part of them is a fair sample."""
     order = np.random.default_rng(ORDER_SEED).permutation(len(files))
     names = [files[index][0] for index in order]
     labels = np.array([files[index][1] for index in order], dtype=np.int64)

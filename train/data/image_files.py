@@ -32,13 +32,11 @@ Job = TypeVar("Job")
 class ImageFiles:
     """Image files of any size, indexed like the uint8 tensor (N, size, size, 3) they stand for.
 
-    ``images[rows]`` decodes these rows, no others: the middle of each image, scaled. Rows are a
-    slice or an int64 tensor. Decoding runs in threads (Pillow decodes without Python's lock), and
-    which of them decodes what has no influence on the result.
+    ``images[rows]`` decodes the middle of each of these images in threads; rows are a slice or an
+    int64 tensor.
 
     Args:
-        folder: what the names are relative to.
-        names: N paths.
+        folder: what the N ``names`` are relative to.
         size: side of the square that each image becomes, in pixels.
         device: where the pixels go.
     """
@@ -60,11 +58,7 @@ class ImageFiles:
     def read(
         self, rows: slice | Tensor, draws: crops.FloatArray | None = None, smallest: float = 1.0
     ) -> Tensor:
-        """Like indexing; with ``draws`` (n, tries, 4) a random window of each image instead.
-
-        Raises:
-            DataError: an image that cannot be read, by name.
-        """
+        """Like indexing; with ``draws`` (n, tries, 4) a random window of each image instead."""
         chosen = range(len(self))[rows] if isinstance(rows, slice) else rows.tolist()
 
         def one(index: int) -> NDArray[np.uint8]:
@@ -78,11 +72,7 @@ class ImageFiles:
 
 
 def decode_all(found: ImageFolder) -> None:
-    """Decodes every image once, and shows how far it is.
-
-    Raises:
-        DataError: the first one that cannot be read.
-    """
+    """Decodes every image once; a DataError names the first that cannot be read."""
     for split in (found.train, found.test):
         images = ImageFiles(split.folder, split.names, size=8)
         with Progress(f"decoding {split.folder}", len(images), "images") as progress:
@@ -136,8 +126,7 @@ def decode(
 ) -> NDArray[np.uint8]:
     """One image as (size, size, 3): its middle, or with ``draws`` (1, tries, 4) a random window.
 
-    Scaled bilinearly with antialiasing; a large JPEG is scaled by a power of two while it is
-    decoded, which saves most of the time.
+    Scaled bilinearly with antialiasing; a large JPEG by a power of two while it is decoded.
 
     Raises:
         DataError: if it is not there, cut off, no JPEG or PNG, or :func:`to_rgb` does not take it.

@@ -29,10 +29,8 @@ _CLASS_IDS = "map_clsloc.txt"
 def imagenet(place: Path) -> ImageFolder:
     """ILSVRC-2012: ``train/WNID/``, and ``val/`` sorted in the same way or flat.
 
-    For a flat ``val/`` the classes come from one file in ``place``: ``LOC_val_solution.csv``
-    (Kaggle's), ``val.txt`` (lines of a file name and a WNID, or the class's number in sorted
-    order from 0 on), or ``ILSVRC2012_validation_ground_truth.txt`` together with
-    ``map_clsloc.txt`` (the development kits' own numbering).
+    For a flat ``val/`` the classes come from a file in ``place``: Kaggle's, lines of a file name
+    and a WNID or the class's number in sorted order from 0 on, or the development kit's.
 
     Raises:
         DataError: what is missing or contradicts itself, or a number of classes other than 1,000.
@@ -69,7 +67,7 @@ def _flat_validation(place: Path, folder: Path, classes: list[str]) -> list[tupl
 def _validation_classes(
     place: Path, images: list[str], classes: list[str]
 ) -> tuple[Path, dict[str, str]]:
-    """The file that gives the classes, and the class's name by the stem of an image's name."""
+    """The file that gives the classes, and class names by the stems of the images' names."""
     if (path := place / _SOLUTION).exists():
         rows = [(name, boxes.split()) for name, boxes, *_ in _rows(path)]
         return path, {name: boxes[0] for name, boxes in rows if boxes}

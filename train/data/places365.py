@@ -16,12 +16,7 @@ _VAL_FOLDERS = ("val_256", "val_large")
 
 
 def places365(place: Path) -> ImageFolder:
-    """Places365-Standard.
-
-    The layout that is called easy has ``train/CLASS/`` and ``val/CLASS/``. The other one has the
-    lists ``places365_train_standard.txt``, ``places365_val.txt`` and ``categories_places365.txt``
-    in ``place``, and the images in ``data_256/`` and ``val_256/``, or ``data_large/`` and
-    ``val_large/``.
+    """Places365-Standard: ``train/CLASS/`` and ``val/CLASS/``, or lists and folders of images.
 
     Raises:
         DataError: what is missing or contradicts itself, or a number of classes other than 365.

@@ -19,11 +19,7 @@ _CHUNK_BYTES = 1 << 18
 
 
 def published(url: str, md5: str, folder: Path) -> Path:
-    """Downloads the archive at ``url`` into ``folder``; goes on where an earlier try stopped.
-
-    Raises:
-        DataError: if the address cannot be reached or the archive is not the published one.
-    """
+    """Downloads the archive at ``url`` into ``folder``; goes on where an earlier try stopped."""
     part = folder / f"{url.rpartition('/')[2]}.part"
     _download(url, part)
     digest = hashlib.md5(usedforsecurity=False)
@@ -75,12 +71,10 @@ def _append(part: Path, chunk: bytes) -> None:
 def read_members(path: Path, largest: dict[str, int]) -> dict[str, bytes]:
     """Contents of the members named in ``largest``, each at most that many bytes.
 
-    They are matched by their full name and read into memory, so that a hostile path in the archive
-    has nowhere to go.
+    Nothing is extracted, so that a hostile path in the archive has nowhere to go.
 
     Raises:
-        DataError: for a broken archive, a missing member, one that is no plain file, and one
-            that claims more bytes than allowed.
+        DataError: a broken archive, a member that is missing, no plain file or too large.
     """
     found: dict[str, bytes] = {}
     try:

@@ -1,8 +1,4 @@
-"""Gates: which channels of a convolution, or pixels of them, are worth computing for this input.
-
-One method, one file. A new method is a subclass of :class:`GatedLayer` (of :class:`GatedConv2d`,
-if it skips whole channels) and a row in ``METHODS``.
-"""
+"""Gates: which channels of a convolution, or pixels of them, are worth computing for this input."""
 
 from headgate.train.gates.attach import METHODS, gate, set_density
 from headgate.train.gates.base import GatedConv2d

@@ -22,6 +22,7 @@ from headgate.train.gates.following import FollowingConv2d
 from headgate.train.gates.layer import Conv, GatedLayer, gates
 from headgate.train.gates.norms import BatchNorm, Norm, fold_frozen, remainder
 from headgate.train.gates.trace import Example, Trace, tensors_of, trace
+from headgate.train.tracing import first_change
 
 METHODS: dict[str, type[GatedLayer]] = {"cgnet": CGNetConv2d, "dcp": DCPConv2d, "fbs": FBSConv2d}
 
@@ -42,27 +43,21 @@ def gate(
 ) -> nn.Module:
     """A copy of ``module`` whose convolutions compute only the channels that the input needs.
 
-    Every gated convolution and the norm behind it, if there is one, become one gated layer in the
-    convolution's place, and what the norm did besides stays in the norm's. Depthwise convolutions
-    follow the gate in front of them. At density 1 the copy of a pretrained network is close to the
-    original, see :class:`GatedConv2d`; with ``predictor_std=0`` it is the same function. The
-    copy's state dict is plain: gating a fresh network in the same way and loading it restores the
-    copy.
+    Every gated convolution and the norm behind it become one gated layer in the convolution's
+    place. Depthwise convolutions follow the gate in front of them.
 
     Args:
         module: a network with convolutions, of one or two dimensions; it is not changed.
         method: "fbs" or "dcp" for whole channels, "cgnet" for single pixels of them.
         density: the fraction of channels that are active, in (0, 1]; by default 0.5, or 1 where the
             method takes none.
-        layers: which convolutions: None for every one that can be gated, except those without a
-            norm whose result goes into a sum or out of the network as it is, or is one pixel;
-            patterns of module paths (``"stage?.*.conv1"``); or "block-inner" for those whose
-            result goes to exactly one other convolution, so that residual sums stay dense and
-            every skipped channel saves on both sides. Depthwise convolutions need not be named.
+        layers: which convolutions: None for all that can be gated, except those without a norm
+            whose result goes into a sum or out of the network as it is, or is one pixel; patterns
+            of module paths (``"stage?.*.conv1"``); or "block-inner" for those whose result goes to
+            exactly one other convolution. Depthwise convolutions need not be named.
         example_input: (N, C, H, W), or several inputs in a tuple; needed only by networks that
             torch.fx cannot trace.
-        **options: the method's own, see :class:`FBSConv2d`, :class:`DCPConv2d` and
-            :class:`CGNetConv2d`.
+        **options: those of :class:`FBSConv2d`, :class:`DCPConv2d` or :class:`CGNetConv2d`.
 
     Raises:
         UsageError: an unknown method or option, a density outside (0, 1], a pattern that matches
@@ -111,7 +106,6 @@ def _replace(
     density: float,
     options: dict[str, Any],
 ) -> None:
-    """Puts a gated or following layer in the place of the convolution and its norm."""
     path = convolution.path
     old: Any = gated.get_submodule(path)
     conv: Conv = old
@@ -133,11 +127,7 @@ def _replace(
 def _check_that_gates_run(
     traced: Trace, gated: nn.Module, paths: list[str], example_input: Example
 ) -> None:
-    """A gate would be without effect where the network's code reaches a layer past its name.
-
-    Raises:
-        ModelError: the gated network does not run the same steps with the gated layers in them.
-    """
+    """Refuses a network whose code reaches layers past their names, so that gates would not run."""
     network = f"{type(gated).__name__} cannot be gated"
     if not traced.symbolic:
         assert example_input is not None
@@ -150,9 +140,8 @@ def _check_that_gates_run(
     except ModelError as error:
         raise ModelError(f"{network}: its code does not take a gated layer: {error}") from error
     was, now = ([(n.op, str(n.target)) for n in t.graph.nodes] for t in (traced, after))
-    if was != now:
-        first = next((a[1] for a, b in zip(was, now, strict=False) if a != b), "its end")
-        raise ModelError(f"{network}: with gated layers its code does something else at {first!r}")
+    if change := first_change(was, now):
+        raise ModelError(f"{network}: with gated layers its code does something else at {change!r}")
 
 
 def _paths_run(gated: nn.Module, paths: list[str], example_input: Any) -> set[str]:
@@ -209,12 +198,7 @@ def _choose(
 def _asked(
     found: dict[str, Convolution], gated: set[str], layers: str | Iterable[str], network: str
 ) -> set[str]:
-    """The convolutions that match the patterns.
-
-    Raises:
-        UsageError: a pattern that matches none.
-        ModelError: one that matches none that can be gated.
-    """
+    """The convolutions that match the patterns, each of which must match one that can be gated."""
     patterns = [layers] if isinstance(layers, str) else list(layers)
     matches = {p: [c for c in found.values() if fnmatchcase(c.path, p)] for p in patterns}
     asked = {c.path for matched in matches.values() for c in matched}
@@ -240,10 +224,7 @@ def _without_leader(convolution: Convolution, gated: set[str]) -> str | None:
 def set_density(module: nn.Module, density: float, layers: str = "*") -> None:
     """Make ``ceil(C * density)`` channels of every gated layer active from now on, in place.
 
-    Args:
-        module: a network from :func:`gate`.
-        density: in (0, 1].
-        layers: pattern of the module paths to set, all by default.
+    ``layers`` is a pattern of the module paths to set.
 
     Raises:
         UsageError: a density outside (0, 1], or a pattern that matches no gated layer.

@@ -1,8 +1,4 @@
-"""The base of channel gates: a convolution and its norm behind a per-channel weight.
-
-A method (one file each) says how salient the channels are for this input and which of them are
-active; everything else, including the form that is exported, is here.
-"""
+"""The base of channel gates: all but how salient channels are, and which of them are active."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from torch import Tensor, nn
 from headgate.errors import UsageError, suggest
 from headgate.train.gates.following import Handover
 from headgate.train.gates.layer import Conv, GatedLayer
-from headgate.train.gates.norms import BatchNorm, Norm, folded, norm_behind, norm_factors
+from headgate.train.gates.norms import BatchNorm, Norm, folded, norm_behind
 from headgate.train.gates.operators import following_conv2d, gated_conv2d
 
 Variant = Literal["official", "paper"]
@@ -38,23 +34,15 @@ class GatedConv2d(GatedLayer):
         y = g * u + shift   where g != 0, else 0   variant "official"
         y = g * (u + shift) where g != 0, else 0   variant "paper"
 
-    The gate takes the place of the norm's factor gamma. A pretrained gamma is kept as the level
-    |gamma| at which a method starts its gate; its sign moves into the convolution, whose bias
-    (the norm removes it) moves into the running mean. The pretrained beta becomes ``shift``
-    (beta / |gamma| in the paper's variant). With g = |gamma| the module equals the pair it
-    replaces. A level is at least 0.001; where |gamma| is below, u is damped by their ratio.
+    The gate takes the place of the norm's factor gamma. A pretrained |gamma| is the level at which
+    a method starts its gate; its sign moves into the convolution, whose bias moves into the running
+    mean. The pretrained beta becomes ``shift`` (beta / |gamma| in the paper's variant). With
+    g = |gamma| the module equals the pair it replaces. A level is at least 0.001; where |gamma| is
+    below, u is damped by their ratio.
 
     A convolution without a norm has its bias as ``shift`` and the L2 norm of each filter, which
     its weight is divided by, as level. Behind an instance norm u is the norm of each channel of
     each image, in training and in evaluation.
-
-    Args:
-        conv: the convolution to replace, of one or two dimensions; its weight is copied.
-        norm: the norm behind it: batch norm with running statistics, instance norm, a group norm
-            of one channel a group, or None.
-        name: module path, for messages.
-        density: the fraction of channels that are active, in (0, 1].
-        variant: where the shift is added, see above.
 
     Raises:
         UsageError: an unknown variant or a density outside (0, 1].
@@ -90,11 +78,8 @@ class GatedConv2d(GatedLayer):
             self.norm = norm_behind(conv, norm)
             self.norm.running_mean *= sign
         elif norm is not None:
-            self.norm = nn.InstanceNorm2d(self.channels, eps=norm.eps)
+            self.norm = nn.InstanceNorm2d(self.channels, eps=norm.eps).train(norm.training)
         self.set_density(density)
-        self.train(conv.training)
-        if norm is not None:
-            self.norm.train(norm.training)
 
     @abstractmethod
     def saliency(self, x: Tensor) -> Tensor:
@@ -105,11 +90,6 @@ class GatedConv2d(GatedLayer):
         """Saliency (N, C) with zeros for the channels to skip."""
 
     def set_density(self, density: float) -> None:
-        """Make ``ceil(C * density)`` channels active from now on.
-
-        Raises:
-            UsageError: a density outside (0, 1].
-        """
         super().set_density(density)
         self.active = math.ceil(self.channels * density - 1e-9)  # 100 * 0.07 is 7.000000000000001
 
@@ -119,18 +99,14 @@ class GatedConv2d(GatedLayer):
         return self.last_gate.abs().sum(1).mean()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C_in, H, W) -> (N, C, H_out, W_out), skipped channels exactly zero.
+        """(N, C_in, H, W) -> (N, C, H_out, W_out), or (N, C_in, L) -> (N, C, L_out).
 
-        Of a one-dimensional convolution (N, C_in, L) -> (N, C, L_out).
-
-        Raises:
-            TrainingError: in training on the CPU, a saliency that is no longer finite. Elsewhere
-                asking after every layer would stall the device; call :func:`check_finite`.
+        Inactive channels are exactly zero. See :meth:`record` for the errors.
         """
         x = self.wide(x)
         saliency = self._precise_saliency(x)
         gate = self.select(saliency)
-        self.handover.give(gate)
+        self.handover[gate.device] = gate
         if not torch.compiler.is_exporting():
             self.record(gate, saliency)
         y = self._forward_training(x, gate) if self.training else self._forward_fused(x, gate)
@@ -193,9 +169,12 @@ def start_level(conv: Conv, norm: Norm | None) -> Tensor:
 
 
 def _factors(conv: Conv, norm: Norm | None) -> tuple[Tensor, Tensor]:
-    """Gamma and beta (C,) of the norm, or the filters' L2 norms and the bias without one."""
+    """Copies of gamma and beta (C,) of the norm, or without one the filters' L2 norms and bias."""
     weight = conv.weight.detach()
-    if norm is not None:
-        return norm_factors(norm, weight)
-    beta = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach().clone()
-    return weight.flatten(1).norm(dim=1), beta
+    ones, zeros = weight.new_ones(len(weight)), weight.new_zeros(len(weight))
+    if norm is None:
+        beta = zeros if conv.bias is None else conv.bias.detach().clone()
+        return weight.flatten(1).norm(dim=1), beta
+    if not norm.affine:
+        return ones, zeros
+    return norm.weight.detach().to(weight, copy=True), norm.bias.detach().to(weight, copy=True)

@@ -27,8 +27,8 @@ from headgate.train.gates.pixel_operator import (
     base_path,
     block_mean,
     block_sum,
+    decide,
     pixel_gated_conv2d,
-    pixel_score,
     spread,
 )
 from headgate.train.gates.threshold_target import TargetedLayer, ThresholdTarget
@@ -54,13 +54,9 @@ class CGNetConv2d(TargetedLayer):
 
     With blocks, n - threshold is replaced by its mean over the block. The gradient passes the
     step as it is and then meets the sigmoid's slope; with ``sparse_bp`` it stops where d = 0. The
-    penalty is the sum over channels of (threshold - target)^2: the larger the target, the less is
-    computed. Only training knows the target, see :class:`ThresholdTarget`.
+    penalty is the sum over channels of (threshold - target)^2, see :class:`ThresholdTarget`.
 
     Args:
-        conv: the convolution to replace; its weight is copied.
-        norm: the batch norm behind it, with running statistics.
-        name: module path, for messages.
         density: must be 1: how much is computed follows from the thresholds.
         partitions: p, at least 2; C_in must be a multiple of it, and so must C if grouped.
         grouped: each p-th of the outputs sees its own p-th of the inputs, else all see the first.
@@ -71,9 +67,8 @@ class CGNetConv2d(TargetedLayer):
         start: threshold to begin with. 0 is the official code's; at -3 and below a pretrained
             network begins with nearly all pixels on, close to what it was.
         block: channels and pixels that decide together: (1, 1) as in the paper, or multiples of 4
-            and 16. Pixels run over the flattened image, the last run may be shorter; a layer whose
-            chunks of outputs do not divide into runs of so many channels takes the largest
-            multiple of 4 below that does.
+            and 16. Pixels run over the flattened image, the last run may be shorter. Of channels it
+            is the largest such multiple that divides a chunk of outputs.
 
     Raises:
         UsageError: an option outside its range.
@@ -126,9 +121,6 @@ class CGNetConv2d(TargetedLayer):
         if separate_norms:
             self.base_scale = nn.Parameter(self.norm.weight.detach().clone())
             self.base_shift = nn.Parameter(self.norm.bias.detach().clone())
-        self.train(conv.training)
-        self.norm.train(norm.training)
-        self.partial.train(norm.training)
 
     @classmethod
     def obstacle(cls, conv: Conv, norm: nn.Module | None, options: dict[str, Any]) -> str | None:
@@ -152,16 +144,16 @@ class CGNetConv2d(TargetedLayer):
         return None
 
     def penalty(self) -> Tensor:
-        """Sum over the channels of (threshold - target)^2, the threshold loss."""
         return (self.threshold - self.target).square().sum()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C_in, H, W) -> (N, C, H_out, W_out).
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        """The arguments of the layer's operator behind its tensors."""
+        geometry = self.stride, self.padding, self.dilation
+        return *geometry, self.partitions, self.grouped, self.shuffle, self.block
 
-        Raises:
-            TrainingError: in training on the CPU, a score that is no longer finite. Elsewhere
-                asking after every layer would stall the device; call :func:`check_finite`.
-        """
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) -> (N, C, H_out, W_out); see :meth:`record` for the errors."""
         if self.training:
             return self._forward_training(x)
         gate_scale, gate_bias = folded(self.partial)
@@ -173,7 +165,11 @@ class CGNetConv2d(TargetedLayer):
             base_scale = base_scale * self.base_scale
             base_bias = base_bias * self.base_scale + self.base_shift
         if not torch.compiler.is_exporting():
-            self._record_evaluation(x, gate_scale, gate_bias)
+            # The operator keeps its gate to itself.
+            with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+                exact = x.to(self.weight.dtype)
+                _, score, on = decide(exact, self.weight, gate_scale, gate_bias, *self.settings)
+            self.record(on, score)
         return pixel_gated_conv2d(
             x,
             self.weight,
@@ -183,19 +179,14 @@ class CGNetConv2d(TargetedLayer):
             base_bias,
             full_scale,
             full_bias,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.partitions,
-            self.grouped,
-            self.shuffle,
-            self.block,
+            *self.settings,
         )
 
     def _forward_training(self, x: Tensor) -> Tensor:
         x = self._shuffled(x)
-        base = self._base(x)
-        full = F.conv2d(x, self.weight, None, self.stride, self.padding, self.dilation)
+        geometry = self.stride, self.padding, self.dilation
+        base = base_path(x, self.weight, *geometry, self.partitions, self.grouped)
+        full = F.conv2d(x, self.weight, None, *geometry)
         n = self.partial(base)
         # The mean of differences is the difference of means: no pass over all pixels for it.
         wide = self.threshold[None, :, None, None].expand(1, -1, 1, self.block[1])
@@ -215,25 +206,6 @@ class CGNetConv2d(TargetedLayer):
     def _shuffled(self, x: Tensor) -> Tensor:
         return F.channel_shuffle(x, self.partitions) if self.shuffle else x
 
-    def _base(self, x: Tensor) -> Tensor:
-        return base_path(
-            x,
-            self.weight,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.partitions,
-            self.grouped,
-        )
-
-    @torch.no_grad()
-    def _record_evaluation(self, x: Tensor, gate_scale: Tensor, gate_bias: Tensor) -> None:
-        """Records what the operator will decide; it keeps its gate to itself."""
-        with torch.autocast(x.device.type, enabled=False):
-            base = self._base(self._shuffled(x.to(self.weight.dtype)))
-            score = pixel_score(base, gate_scale, gate_bias, self.block)
-        self.record(spread(score > 0, self.block, base), score)
-
     def extra_repr(self) -> str:
         return (
             f"{super().extra_repr()}, partitions={self.partitions}, grouped={self.grouped}, "
@@ -242,11 +214,7 @@ class CGNetConv2d(TargetedLayer):
 
 
 class _Choice(torch.autograd.Function):
-    """d * full + (1 - d) * base, all (N, C, H, W); d is ``on``, the score's (block means) sign.
-
-    The gradient of d passes the step as if it were the identity and meets the slope of
-    sigmoid(alpha * score); if ``sparse``, only where d = 1.
-    """
+    """d * full + (1 - d) * base, all (N, C, H, W); d is ``on``, the score's (block means) sign."""
 
     @staticmethod
     def forward(
@@ -283,11 +251,7 @@ def _chunk(conv: nn.Conv2d, partitions: int, grouped: bool) -> int:
 
 
 def _checked_block(block: Sequence[int]) -> tuple[int, int]:
-    """The block's channels and pixels.
-
-    Raises:
-        UsageError: neither (1, 1) nor multiples of 4 and 16.
-    """
+    """The block's channels and pixels; a UsageError if neither (1, 1) nor multiples of 4 and 16."""
     sizes = tuple(block) if isinstance(block, Sequence) else ()
     if sizes == (1, 1):
         return 1, 1

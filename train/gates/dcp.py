@@ -52,20 +52,13 @@ class DCPConv2d(ThresholdedConv2d):
         z = s @ Phi.T + rho                              (N, C)
         g = factor * sigmoid(z) where z > T, else 0      (N, C)
 
-    The sigmoid alone is below one and would shrink a pretrained network's activations layer by
-    layer. ``factor`` is a constant of the layer, 2 * max |gamma| of the norm that is
-    replaced, and rho starts at logit(|gamma| / factor), so that g starts near |gamma|. One factor
-    for all channels keeps what is compared with T in step with how much a channel weighs. Phi
-    starts at a truncated normal of standard deviation ``predictor_std / sqrt(C_in)``: small, so
-    that a pretrained network starts near its accuracy.
-
-    Before any training or :func:`~headgate.train.gates.thresholds.calibrate`, T is a guess from
-    rho: the channels of largest |gamma| are active.
+    ``factor`` is a constant of the layer, 2 * max |gamma| of the norm that is replaced, as the
+    sigmoid alone is below one; rho starts at logit(|gamma| / factor), so that g starts near
+    |gamma|. Phi starts at a truncated normal of standard deviation ``predictor_std / sqrt(C_in)``,
+    and T, before any training or calibration, at a guess from rho.
 
     Args:
-        predictor_std: relative spread of the initial predictor, see above.
         standardize: predict from (s - mean) / deviation, running ones over the training images.
-            Gates then differ from image to image; on resnet8 that costs accuracy (train/README.md).
         predictor_rank: rank of Phi, by default as for :class:`FBSConv2d`.
 
     The other arguments, and the errors, are those of :class:`GatedConv2d`.
@@ -89,16 +82,14 @@ class DCPConv2d(ThresholdedConv2d):
         super().__init__(conv, norm, name, density, variant)
         level = start_level(conv, norm)
         self.register_buffer("factor", HEADROOM * level.max())
-        self.standard = (
-            nn.BatchNorm1d(self.in_channels, affine=False).to(level) if standardize else None
-        )
+        self.standard: nn.BatchNorm1d | None = None
+        if standardize:
+            standard = nn.BatchNorm1d(self.in_channels, affine=False).to(level)
+            self.standard = standard.train(conv.training)
         deviation = torch.full_like(level, predictor_std / self.in_channels**0.5)
         bias = torch.logit(level / self.factor)
         self.predictor = make_predictor(conv, predictor_rank, bias, deviation)
         self.start_thresholds(self.predictor.bias)
-        for part in (self.predictor, self.standard):
-            if part is not None:
-                part.train(conv.training)
 
     def saliency(self, x: Tensor) -> Tensor:
         means = torch.mean(x, (2, 3))

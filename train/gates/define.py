@@ -1,13 +1,12 @@
-"""Defining the operators that stand for a gate in an exported graph.
+"""Defining the operators that stand for a gate in an exported graph, one node each.
 
-They are all the compiler knows about gates: ``torch.export`` keeps each as one node. Here they
-compute the dense convolution and throw away what a gate leaves inactive; the saving is made by
-the code that the compiler generates from them.
+In PyTorch they compute the dense convolution and throw away what a gate leaves inactive.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,13 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def define_convolution(schema: str, compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The operator ``headgate::NAME`` of a schema ``NAME(Tensor x, Tensor weight, ...) -> Tensor``.
+def convolution(schema: str) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Makes a function the operator ``headgate::NAME`` of a ``NAME(Tensor x, ...) -> Tensor``.
 
     Tensors come first in the schema, then ``stride``, ``padding`` and ``dilation``; further
-    settings follow, of which ``groups`` is the convolution's own. Every tensor that influences
-    the result gets a gradient.
+    settings follow, of which ``groups`` is the convolution's own.
     """
+    return partial(_define, schema)
+
+
+def _define(schema: str, compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
     name, _, arguments = schema.partition("(")
     tensors = arguments.count("Tensor ")
     grouped = "int groups" in arguments

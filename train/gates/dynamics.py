@@ -1,8 +1,4 @@
-"""How much a layer's masks depend on the image, and what they tell about its class.
-
-A gate whose mask is the same for every image is a pruned layer that carries a predictor. What
-tells them apart is counted over the images of a forward, or of several.
-"""
+"""How much a layer's masks depend on the image, and what they tell about its class."""
 
 from __future__ import annotations
 
@@ -41,30 +37,23 @@ class Dynamics:
 
 
 def dynamics(mask: Tensor, labels: Tensor | None = None) -> Dynamics:
-    """Measures the masks of one layer.
-
-    Args:
-        mask: bool (N, C) or (N, C, H, W), as :class:`GateStatistics` has it.
-        labels: int64 (N,), the images' classes.
-    """
+    """Measures masks (N, C) or (N, C, H, W) of images of the classes ``labels``, int64 (N,)."""
     flat = mask.flatten(1)
+    channels = flat.shape[1]
     opened = flat.double().mean(0)
     moving = (opened >= RARE) & (opened <= 1 - RARE)
     return Dynamics(
-        channels=flat.shape[1],
+        channels=channels,
         dynamic=int(moving.sum()),
         masks=len(flat.unique(dim=0)),
-        information=None
-        if labels is None
-        else _information(flat[:, moving], labels, flat.shape[1]),
+        information=None if labels is None else _information(flat[:, moving], labels, channels),
     )
 
 
 def _information(states: Tensor, labels: Tensor, channels: int) -> float:
     """Sum of the columns' mutual information with the labels over ``channels``, in bits.
 
-    Of the plain estimate for each column the bias of N images is taken off, (classes - 1) / 2N
-    nats (Miller, 1955), so that states that know nothing of the class come to about 0.
+    The bias of N images is taken off each, (classes - 1) / 2N nats (Miller, 1955).
     """
     classes, sizes = labels.unique(return_counts=True)
     given = torch.stack([states[labels == c].double().mean(0) for c in classes])

@@ -42,20 +42,15 @@ class FBSConv2d(GatedConv2d):
         k = ceil(C * density); g stays where it is > the (k+1)-th largest of its row, else 0
 
     rho starts at |gamma| of the batch norm that is replaced and Phi at |gamma| times a truncated
-    normal of standard deviation ``predictor_std / sqrt(C_in)``: small, so that a pretrained
-    network starts near its accuracy, and not zero, because channels of equal saliency are all
-    dropped by the strict comparison (a fresh network has gamma = 1 everywhere).
+    normal of standard deviation ``predictor_std / sqrt(C_in)``: not zero, because channels of equal
+    saliency are all dropped by the strict comparison.
 
     Args:
         act: activation of the predictor. "relu" as in the paper; "identity" is what the official
             code uses for convolutions that feed a sum without an activation of their own.
         normalise: scale the saliencies of each sample to a constant mean, the mean level at the
-            start. Keeps the scales of successive layers from growing into each other, the way in
-            which ports of FBS diverged.
-        predictor_std: relative spread of the initial predictor, see above.
-        predictor_rank: rank of Phi, see :mod:`headgate.train.gates.predictor`; by default full for
-            kernels of 9 taps and more, as in the paper; for smaller or grouped ones so low that
-            the predictor has a tenth of the convolution's weights.
+            start, against divergence.
+        predictor_rank: rank of Phi, by default :func:`default_rank`.
 
     The other arguments, and the errors, are those of :class:`GatedConv2d`.
     """
@@ -87,7 +82,6 @@ class FBSConv2d(GatedConv2d):
         self.predictor = make_predictor(conv, predictor_rank, level, deviation)
         if normalise:
             self.register_buffer("level", level.mean())
-        self.predictor.train(conv.training)
 
     def saliency(self, x: Tensor) -> Tensor:
         g = self.predictor(torch.mean(x, (2, 3)))

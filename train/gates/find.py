@@ -1,8 +1,4 @@
-"""Finding the convolutions of a network that can be gated, and those that follow a gate.
-
-The gate takes the place of the factor of the norm behind a convolution; one without a norm gets
-one of its own. A depthwise convolution follows the gate in front of it.
-"""
+"""Finding the convolutions of a network that can be gated, and those that follow a gate."""
 
 from __future__ import annotations
 
@@ -10,15 +6,16 @@ from collections import Counter
 from dataclasses import dataclass
 
 from torch import fx, nn
-from torch.nn.utils.parametrize import is_parametrized
 
 from headgate.errors import ModelError
+from headgate.train.copying import computes_its_own
 from headgate.train.gates.base import GatedConv2d
 from headgate.train.gates.following import FollowingConv2d
 from headgate.train.gates.layer import Conv, GatedLayer, symmetric_padding
 from headgate.train.gates.norms import BatchNorm, is_frozen, norm_obstacle, remainder
-from headgate.train.gates.trace import Example, Step, Trace, trace
+from headgate.train.gates.trace import Example, Trace, trace
 from headgate.train.gates.zeros import keeps_zero
+from headgate.train.tracing import own_tensors
 
 NO_LEADER = "it is depthwise and no gate is in front"
 
@@ -47,11 +44,7 @@ def find_convolutions(module: nn.Module, example_input: Example = None) -> dict[
     """The one- and two-dimensional convolutions of ``module`` by module path, as they are executed.
 
     Layers that are gated already are not among them. Those that do not run come last.
-
-    Args:
-        module: any network; it is not changed.
-        example_input: (N, C, H, W), or several inputs in a tuple, used only if the network cannot
-            be traced without an input.
+    ``example_input``, one tensor or several, is used only if the network cannot be traced without.
 
     Raises:
         ModelError: the network cannot be traced, or is a wrapper around one.
@@ -77,25 +70,28 @@ class _Reading:
     """
 
     def __init__(self, traced: Trace, module: nn.Module) -> None:
-        self.trace, self.module = traced, module
+        self.trace, self.module, self.steps = traced, module, traced.steps
         self.calls: dict[str, list[fx.Node]] = {}
         for node, step in traced.steps.items():
             if step.kind in ("conv", "norm"):
                 self.calls.setdefault(step.path, []).append(node)
-        self.owners = _owners(traced.network)
+        # How many modules have each parameter and buffer, by id.
+        self.owners = Counter(
+            id(tensor) for part in traced.network.modules() for tensor in own_tensors(part)
+        )
         self.norms: dict[str, str | None] = {}
         self.obstacles: dict[str, str | None] = {}
         self.leaders: dict[str, str | None] = {}
         self.ends: dict[str, fx.Node] = {}
         self.served: dict[fx.Node, str] = {}  # the end of each path, the other way round
         for path, nodes in self.calls.items():
-            if self._step(nodes[0]).kind == "conv":
+            if self.steps[nodes[0]].kind == "conv":
                 self._read(path, nodes[0])
 
     def convolutions(self) -> dict[str, Convolution]:
         found = {}
         for path, end in self.ends.items():
-            part = self._part(path)
+            part = self.trace.part(path)
             if isinstance(part, GatedLayer | FollowingConv2d):
                 continue
             inner = self._ends_in_zero(end) and self._reaches_one_convolution(end)
@@ -109,12 +105,12 @@ class _Reading:
         return found
 
     def _read(self, path: str, node: fx.Node) -> None:
-        part = self._part(path)
+        part = self.trace.part(path)
         end, norm, obstacle, leader = node, None, None, None
         if isinstance(part, nn.Conv1d | nn.Conv2d):
             readers = self._users(node)
-            if len(readers) == 1 and self._step(readers[0]).kind == "norm":
-                end, norm = readers[0], self._step(readers[0]).path
+            if len(readers) == 1 and self.steps[readers[0]].kind == "norm":
+                end, norm = readers[0], self.steps[readers[0]].path
             obstacle = self._obstacle(path, part, norm, readers)
             if obstacle is None and is_depthwise(part):
                 leader = self._leader(node)
@@ -129,14 +125,14 @@ class _Reading:
     ) -> str | None:
         if len(self.calls[path]) > 1 or (norm_path and len(self.calls[norm_path]) > 1):
             return "it, or the batch norm behind it, is used more than once"
-        if norm_path is None and any(self._step(r).normalises for r in readers):
+        if norm_path is None and any(self.steps[r].normalises for r in readers):
             return "its result is not read by a batch norm module alone"
         reason = self._conv_obstacle(conv)
         if reason is not None or norm_path is None:
             return reason
-        norm = self._part(norm_path)
-        if kinds := self._hooks(norm):
-            return f"the norm behind it has {kinds}"
+        norm = self.trace.part(norm_path)
+        if hooks := self.trace.hooked.get(norm):
+            return f"the norm behind it has {hooks}"
         if self._is_read(norm):
             return "a tensor of the norm behind it is read by other code too, or shared"
         if isinstance(norm, BatchNorm) and self._training(norm_path) > self._training(path):
@@ -145,19 +141,8 @@ class _Reading:
 
     def _conv_obstacle(self, conv: Conv) -> str | None:
         stock = nn.Conv1d if isinstance(conv, nn.Conv1d) else nn.Conv2d
-        if is_parametrized(conv):
-            return "its weight is computed by a parametrization; remove it first"
-        kinds = self._hooks(conv)
-        if not {"weight", "bias"} <= set(conv._parameters):
-            return f"its weight is computed by {kinds or 'its class'}; remove that first"
-        if kinds:
-            return f"it has {kinds}"
-        if type(conv).forward is not stock.forward or (
-            type(conv)._conv_forward is not stock._conv_forward
-        ):
-            return f"its class {type(conv).__name__} computes something of its own"
-        if {"forward", "_conv_forward"} & set(conv.__dict__):
-            return "its forward was replaced by one of its own"
+        if reason := computes_its_own(conv, stock, self.trace.hooked.get(conv, "")):
+            return reason
         if conv.padding_mode != "zeros":
             return f"its padding mode is {conv.padding_mode!r}, not 'zeros'"
         if self._is_read(conv):
@@ -171,7 +156,7 @@ class _Reading:
     def _following_obstacle(self, norm_path: str | None, leader: str | None) -> str | None:
         if leader is None:
             return NO_LEADER
-        norm = None if norm_path is None else self._part(norm_path)
+        norm = None if norm_path is None else self.trace.part(norm_path)
         if norm is not None and not isinstance(norm, BatchNorm) and not is_frozen(norm):
             return (
                 f"it is depthwise and the norm behind it, a {type(norm).__name__}, is no batch norm"
@@ -180,33 +165,34 @@ class _Reading:
 
     def _leader(self, conv: fx.Node) -> str | None:
         """The gate, or place for one, whose inactive channels are zeros in what ``conv`` reads."""
-        inputs = _tensors(conv)
+        inputs = conv.all_input_nodes
         return self._source(inputs[0]) if inputs else None
 
     def _source(self, node: fx.Node) -> str | None:
-        path, step = self.served.get(node), self._step(node)
+        path, step = self.served.get(node), self.steps[node]
         if path is not None:
             if self.leaders[path] is not None:
                 return self.leaders[path]
-            part = self._part(path)
+            part = self.trace.part(path)
             gated = isinstance(part, GatedConv2d)
             possible = isinstance(part, nn.Conv1d | nn.Conv2d) and self.obstacles[path] is None
             if isinstance(part, FollowingConv2d):
                 return part.leader
             return path if (gated or possible) and self._ends_in_zero(node) else None
         if step.kind == "keeps":
-            return self._source(_tensors(node)[0])
+            return self._source(node.all_input_nodes[0])
         if step.kind == "product":
-            sources = [self._source(operand) for operand in _tensors(node)]
+            sources = [self._source(operand) for operand in node.all_input_nodes]
             return next((source for source in sources if source is not None), None)
         return None
 
     def _ends_in_zero(self, end: fx.Node) -> bool:
         """Whether what a norm does besides leaves inactive channels zero."""
-        step = self._step(end)
+        step = self.steps[end]
         if step.kind != "norm":
             return True
-        return all(keeps_zero(end, part) for part in remainder(self._part(step.path)).children())
+        left = remainder(self.trace.part(step.path))
+        return all(keeps_zero(end, part) for part in left.children())
 
     def _reaches_one_convolution(self, end: fx.Node) -> bool:
         """Whether all that reads the zeros of inactive channels, handed on or not, is one."""
@@ -220,18 +206,18 @@ class _Reading:
                     zero |= {user, onward}
                     waiting.append(onward)
         readers -= zero | self._scales(zero)
-        return [self._step(reader).kind for reader in readers] == ["conv"]
+        return [self.steps[reader].kind for reader in readers] == ["conv"]
 
     def _onward(self, user: fx.Node, zero: set[fx.Node]) -> fx.Node | None:
         """The node in which zeros that ``user`` reads are zeros again; None if there is none."""
-        step = self._step(user)
+        step = self.steps[user]
         if step.kind == "product":
             return user
         if step.kind == "keeps":
-            return user if _tensors(user)[0] in zero else None
+            return user if user.all_input_nodes[0] in zero else None
         if step.kind == "conv" and self.leaders.get(step.path) is not None:
             return self.ends[step.path]
-        if step.kind == "conv" and isinstance(self._part(step.path), FollowingConv2d):
+        if step.kind == "conv" and isinstance(self.trace.part(step.path), FollowingConv2d):
             return user
         return None
 
@@ -239,7 +225,7 @@ class _Reading:
         """Nodes used only as factors of a tensor of ``zero``, such as a sigmoid of it."""
         found: set[fx.Node] = set()
         for node in reversed(self.trace.graph.nodes):
-            computed = node.users and node not in zero and self._step(node).kind != "conv"
+            computed = node.users and node not in zero and self.steps[node].kind != "conv"
             if computed and all(user in zero or user in found for user in node.users):
                 found.add(node)
         return found
@@ -248,7 +234,7 @@ class _Reading:
         """Whether a convolution without a norm gets a gate unasked.
 
         Its result is to meet an activation or another layer before it becomes a part of a sum or
-        of the network's result, and to have more than a pixel.
+        of the network's result.
         """
         if self._is_one_pixel(end):
             return False
@@ -256,12 +242,12 @@ class _Reading:
         while waiting:
             node = waiting.pop()
             users = self._users(node)
-            products = {user for user in users if self._step(user).kind == "product"}
+            products = {user for user in users if self.steps[user].kind == "product"}
             others = set(users) - products
             if products and others and all(products >= set(user.users) for user in others):
                 continue  # an activation that is written out, as x * sigmoid(x)
             for user in users:
-                step = self._step(user)
+                step = self.steps[user]
                 onward = self._onward(user, {node}) or (user if step.moves else None)
                 if onward is not None and not step.activates:
                     waiting += {onward} - seen
@@ -272,45 +258,20 @@ class _Reading:
 
     def _is_one_pixel(self, node: fx.Node) -> bool:
         """Whether a convolution reads a single pixel, where its gate would cost as much as it."""
-        while self._step(node).kind in ("keeps", "conv", "norm") and _tensors(node):
-            node = _tensors(node)[0]
-            if self._step(node).pools:
+        while self.steps[node].kind in ("keeps", "conv", "norm") and node.all_input_nodes:
+            node = node.all_input_nodes[0]
+            if self.steps[node].pools:
                 return True
         return False
 
     def _is_read(self, part: nn.Module) -> bool:
         """Whether other code than the module's own reads its tensors, or a module shares them."""
-        own = [t for t in (*part._parameters.values(), *part._buffers.values()) if t is not None]
-        return any(id(t) in self.trace.read or self.owners[id(t)] > 1 for t in own)
-
-    def _hooks(self, part: nn.Module) -> str:
-        """Says which hooks the module had."""
-        return " and ".join(f"a {kind} hook" for kind in self.trace.hooked.get(part, ()))
+        shared = any(self.owners[id(tensor)] > 1 for tensor in own_tensors(part))
+        return shared or self.trace.reads(part)
 
     def _training(self, path: str) -> bool:
         return self.module.get_submodule(path).training
 
     def _users(self, node: fx.Node) -> list[fx.Node]:
         """The nodes that read numbers of a node's value, not only its shape."""
-        return [user for user in node.users if self._step(user).kind != "shape"]
-
-    def _step(self, node: fx.Node) -> Step:
-        return self.trace.steps[node]
-
-    def _part(self, path: str) -> nn.Module:
-        return self.trace.network.get_submodule(path)
-
-
-def _tensors(node: fx.Node) -> list[fx.Node]:
-    """The values a node reads, its first argument's first."""
-    return node.all_input_nodes
-
-
-def _owners(network: nn.Module) -> Counter[int]:
-    """How many modules have each parameter and buffer, by id."""
-    return Counter(
-        id(tensor)
-        for part in network.modules()
-        for tensor in (*part._parameters.values(), *part._buffers.values())
-        if tensor is not None
-    )
+        return [user for user in node.users if self.steps[user].kind != "shape"]

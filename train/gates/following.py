@@ -1,8 +1,4 @@
-"""Depthwise convolutions that follow the gate in front of them.
-
-Channel c of a depthwise convolution's result is needed where channel c of its input is. It has no
-predictor of its own: it takes the gate of the layer it follows, of the same forward.
-"""
+"""Depthwise convolutions, which follow the gate in front of them."""
 
 from __future__ import annotations
 
@@ -18,26 +14,15 @@ from headgate.train.gates.norms import BatchNorm, folded, norm_behind
 from headgate.train.gates.operators import following_conv2d, only_active
 
 
-class Handover:
-    """A gate on its way from the layer that decides it to those that follow, by device.
+class Handover(dict[torch.device, Tensor]):
+    """The gate (N, C) of a forward, by device, for the layers that follow the one that decides it.
 
-    No part of any module: a copy of the network shares one of its own, which starts empty.
+    The layers of a copied network share one of their own, which starts empty.
     """
 
-    def __init__(self) -> None:
-        self._gates: dict[torch.device, Tensor] = {}
-
-    def give(self, gate: Tensor) -> None:
-        """Leaves the gate (N, C) of this forward."""
-        self._gates[gate.device] = gate
-
-    def take(self, device: torch.device) -> Tensor | None:
-        """The last gate on ``device``; None if there was none."""
-        return self._gates.get(device)
-
-    def __getstate__(self) -> dict[str, Any]:
+    def __reduce__(self) -> tuple[Any, ...]:
         # A gate belongs to a forward and its autograd graph.
-        return {"_gates": {}}
+        return Handover, ()
 
 
 class FollowingConv2d(ConvolutionLayer):
@@ -47,14 +32,8 @@ class FollowingConv2d(ConvolutionLayer):
 
         y = norm(conv(x))   where the leader's g != 0, else 0
 
-    In training the statistics are those of all channels, skipped ones too.
-
-    Args:
-        conv: the convolution to replace, of one or two dimensions; its weight is copied.
-        norm: the batch norm behind it, or None.
-        name: module path, for messages.
-        leader: module path of the gated layer it follows.
-        handover: where that layer leaves its gate.
+    In training the statistics are those of all channels, skipped ones too. ``leader`` is the module
+    path of the layer it follows, which leaves its gate in ``handover``.
     """
 
     def __init__(
@@ -71,19 +50,14 @@ class FollowingConv2d(ConvolutionLayer):
         else:
             old = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach().clone()
             self.bias = nn.Parameter(old)
-        self.train(conv.training)
-        if self.norm is not None and norm is not None:
-            self.norm.train(norm.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H_out, W_out), skipped channels exactly zero.
-
-        Of a one-dimensional convolution (N, C, L) -> (N, C, L_out).
+        """(N, C, H, W) -> (N, C, H_out, W_out), or (N, C, L) -> (N, C, L_out).
 
         Raises:
             ModelError: the leader has not run.
         """
-        gate = self.handover.take(x.device)
+        gate = self.handover.get(x.device)
         if gate is None:
             raise ModelError(
                 f"layer {self.name!r} follows the gate of {self.leader!r}, which has not run"

@@ -1,13 +1,8 @@
-"""The base of gated layers, whatever they skip: whole channels or single pixels of them.
-
-A gated layer stands in the place of a convolution and what normalises it. It records what its
-gate decided in the last forward, and is found in a network by :func:`gates`.
-"""
+"""The base of gated layers, whatever they skip: whole channels or single pixels of them."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import torch
@@ -23,11 +18,7 @@ class ConvolutionLayer(nn.Module):
     """The geometry of a convolution that was replaced, as of a two-dimensional one.
 
     A one-dimensional convolution is computed as one over images of height one; its weight keeps
-    its own shape, (C, C_in / groups, taps).
-
-    Args:
-        conv: the convolution to replace.
-        name: module path, for messages.
+    its own shape, (C, C_in / groups, taps). ``name`` is the module path, for messages.
 
     Raises:
         ModelError: a padding that is not symmetric.
@@ -37,6 +28,7 @@ class ConvolutionLayer(nn.Module):
 
     def __init__(self, conv: Conv, name: str) -> None:
         super().__init__()
+        self.training = conv.training
         self.name = name
         self.flat = isinstance(conv, nn.Conv1d)
         row = self.flat * 1
@@ -67,15 +59,7 @@ class ConvolutionLayer(nn.Module):
 
 
 class GatedLayer(ConvolutionLayer, ABC):
-    """A convolution with what normalises it and a gate, in one module.
-
-    Args:
-        conv: the convolution to replace.
-        name: module path, for messages.
-
-    Raises:
-        ModelError: a padding that is not symmetric.
-    """
+    """A convolution with what normalises it and a gate, in one module."""
 
     procedure: ClassVar[type[Procedure] | None] = None
     """How the method trains beside the gradient steps; None: densities lowered in stages."""
@@ -135,11 +119,7 @@ class GatedLayer(ConvolutionLayer, ABC):
             self.check_finite()
 
     def check_finite(self) -> None:
-        """Raise if the last forward's gate was not finite.
-
-        Raises:
-            TrainingError: names the layer and what to try.
-        """
+        """Raises a TrainingError if the last forward's gate was not finite."""
         if self.last_finite is not None and not bool(self.last_finite):
             raise TrainingError(
                 f"the gate of layer {self.name!r} is no longer finite; {self.remedy}"
@@ -151,11 +131,7 @@ class GatedLayer(ConvolutionLayer, ABC):
 
 
 def symmetric_padding(conv: Conv) -> list[int]:
-    """Zero padding of ``conv`` in pixels for each dimension, the same on both sides.
-
-    Raises:
-        ModelError: "same" padding that is not the same on both sides.
-    """
+    """Zero padding of ``conv`` in pixels for each dimension; a ModelError if its sides differ."""
     if conv.padding == "valid":
         return [0] * len(conv.kernel_size)
     if conv.padding == "same":
@@ -168,11 +144,4 @@ def symmetric_padding(conv: Conv) -> list[int]:
 
 def gates(module: nn.Module) -> dict[str, GatedLayer]:
     """The gated layers of ``module`` by module path, in order of registration."""
-    return {path: m for path, m in iterate_gates(module)}
-
-
-def iterate_gates(module: nn.Module) -> Iterator[tuple[str, GatedLayer]]:
-    """(module path, layer) of every gated layer."""
-    for path, part in module.named_modules():
-        if isinstance(part, GatedLayer):
-            yield path, part
+    return {path: part for path, part in module.named_modules() if isinstance(part, GatedLayer)}

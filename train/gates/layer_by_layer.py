@@ -1,17 +1,10 @@
 """Lowering the density layer by layer, thresholds set from the wanted ratio: how DCP trains.
 
 Our reading of the one-page paper (see :mod:`headgate.train.gates.dcp`), in which all weights
-train along with the gates:
-
-1. Before the first stage of ``density_schedule`` nothing is pruned: the weighting modules train.
-2. When a stage begins the first gated layer moves to its density, the second one
-   ``layer_epochs`` later, and so on; between two moves the network is fine-tuned. A layer that
-   moves gets its threshold from the wanted ratio over the training set. Several stages lower the
-   density slowly, because a channel that is never above the threshold gets no gradient any more.
-3. From then on all layers are fine-tuned together. In all of training the thresholds follow the
-   logits, batch by batch.
-4. At the end they are adjusted iteratively, for the weights that are the result (averaged ones
-   too), on training images without augmentation.
+train along with the gates. When a stage of ``density_schedule`` begins, the first gated layer
+moves to its density, the second one ``layer_epochs`` later, and so on. A layer that moves gets its
+threshold over the training set, and the thresholds follow the logits batch by batch. At the end
+they are set for the weights that are the result, averaged ones too.
 """
 
 from __future__ import annotations
@@ -28,30 +21,25 @@ from headgate.train.gates.thresholds import calibrate
 from headgate.train.problem import TrainingImages
 from headgate.train.procedure import Moment, Procedure
 from headgate.train.recipe import Recipe
+from headgate.train.schedule import density_stages
 
 
 @dataclass(frozen=True)
 class LayerByLayer(Procedure):
     """Each stage of ``recipe.density_schedule`` takes the gated layers one after another.
 
-    A stage at epoch 0 is where the run starts, for all layers at once; without a schedule that is
-    ``recipe.density``.
+    A stage at epoch 0 is where the run starts, for all layers at once.
 
     Args:
         layer_epochs: from one layer's turn to the next; below 1 several layers move together.
-        calibration_images: how many training images thresholds are set over, evenly spread over
-            the training set.
+        calibration_images: how many training images thresholds are set over.
     """
 
     layer_epochs: Annotated[float, NOT_NEGATIVE] = 1.0
     calibration_images: Annotated[int, at_least(1)] = 5000
 
     def configure(self, moment: Moment) -> None:
-        """Sets the densities of this epoch.
-
-        Raises:
-            RecipeError: layers whose turn would come after the last epoch.
-        """
+        """A RecipeError names layers whose turn would come after the last epoch."""
         layers = list(gates(moment.module).values())
         self._check_length(moment.recipe, len(layers))
         densities = self.densities(moment.recipe, moment.epoch, len(layers))
@@ -74,7 +62,7 @@ class LayerByLayer(Procedure):
     def densities(self, recipe: Recipe, epoch: int, layers: int) -> list[float]:
         """The density of each gated layer, from the input on, during ``epoch``; 1 before 0."""
         found = [1.0] * layers
-        for first, density in _stages(recipe):
+        for first, density in density_stages(recipe):
             for index in range(layers):
                 if epoch >= self._turn(first, index):
                     found[index] = density
@@ -85,7 +73,7 @@ class LayerByLayer(Procedure):
         return round(first + index * self.layer_epochs, 6) if first else 0.0
 
     def _check_length(self, recipe: Recipe, layers: int) -> None:
-        first = _stages(recipe)[-1][0]
+        first, _ = density_stages(recipe)[-1]
         last = self._turn(first, layers - 1)
         if last > recipe.epochs - 1:
             raise RecipeError(
@@ -96,7 +84,3 @@ class LayerByLayer(Procedure):
 
     def _calibrate(self, moment: Moment) -> None:
         calibrate(moment.module, TrainingImages(moment.problem, self.calibration_images))
-
-
-def _stages(recipe: Recipe) -> list[list[float]]:
-    return recipe.density_schedule or [[0, recipe.density]]

@@ -18,8 +18,7 @@ LossKind = Literal["own", "moe"]
 class GateStatistics:
     """One gated layer's last forward: what was computed, and its fraction.
 
-    ``mask`` is (N, C) for channel gates; for pixel gates it is (N, C, H, W), true where the
-    conditional path was taken.
+    ``mask`` is (N, C) for channel gates, (N, C, H, W) for pixel gates.
     """
 
     mask: Tensor
@@ -32,17 +31,14 @@ class GateStatistics:
 
     @property
     def least(self) -> int:
-        """The least of ``active``: 0 if there is an image for which the layer computed nothing."""
         return int(self.active.min())
 
     @property
     def mean(self) -> float:
-        """The mean of ``active``."""
         return self.active.double().mean().item()
 
     @property
     def most(self) -> int:
-        """The most of ``active``, the worst case for the layer's time."""
         return int(self.active.max())
 
 
@@ -70,11 +66,9 @@ def gate_statistics(module: nn.Module) -> dict[str, GateStatistics]:
 def gate_loss(module: nn.Module, kind: LossKind = "own") -> Tensor:
     """A regulariser on the gates of the last forward, a scalar to be weighted and added.
 
-    "own" is the sum of the layers' ``penalty()``, each method's own: for channel gates the batch
-    mean of |g| over the channels that stayed, as in FBS's official code (ICLR 2019, section 3.4
-    with the weight 1e-8); for CGNet the distance of the thresholds from their target. "moe" is
-    the load balance of FBS's code, for channel gates: the sum over layers of variance / mean^2 of
-    the channels' batch sums.
+    "own" is the sum of the layers' ``penalty()``, for channel gates that of FBS's official code
+    (ICLR 2019, section 3.4 with the weight 1e-8). "moe" is the load balance of FBS's code, for
+    channel gates: the sum over layers of variance / mean^2 of the channels' batch sums.
 
     Raises:
         UsageError: an unknown kind.
@@ -96,10 +90,6 @@ def gate_loss(module: nn.Module, kind: LossKind = "own") -> Tensor:
 
 
 def check_finite(module: nn.Module) -> None:
-    """Raise if a gate of the last forward was not finite: call it when a loss is not.
-
-    Raises:
-        TrainingError: names the first such layer and what to try.
-    """
+    """Raises a TrainingError that names the first layer whose last gate was not finite."""
     for layer in gates(module).values():
         layer.check_finite()

@@ -28,19 +28,10 @@ class Remainder(nn.Sequential):
     """The modules that a subclass of batch norm runs after the norm, under their names."""
 
 
-def norm_factors(norm: Norm, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Copies of gamma and beta (C,) of a norm, 1 and 0 where it has none."""
-    channels = like.shape[0]
-    if not norm.affine:
-        return like.new_ones(channels), like.new_zeros(channels)
-    return norm.weight.detach().to(like, copy=True), norm.bias.detach().to(like, copy=True)
-
-
 def norm_behind(conv: nn.Conv1d | nn.Conv2d, norm: BatchNorm, affine: bool = False) -> Any:
-    """A batch norm that goes on with the statistics of ``norm``, and with its factors if affine.
+    """An ``nn.BatchNorm2d`` with the mode and statistics of ``norm``, and its factors if affine.
 
-    It is an ``nn.BatchNorm2d``. The bias of ``conv``, which batch norm removes, moves into the
-    running mean.
+    The bias of ``conv``, which batch norm removes, moves into the running mean.
     """
     assert norm.running_mean is not None
     made = nn.BatchNorm2d(
@@ -57,7 +48,7 @@ def norm_behind(conv: nn.Conv1d | nn.Conv2d, norm: BatchNorm, affine: bool = Fal
     assert made.running_mean is not None
     if conv.bias is not None:
         made.running_mean -= conv.bias.detach()
-    return made
+    return made.train(norm.training)
 
 
 def folded(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -149,18 +140,15 @@ def _is_stock(norm: BatchNorm) -> bool:
 
 
 def _is_norm_then_children(norm: BatchNorm) -> bool:
-    """Whether a subclass is the norm, then its own modules in their order, and nothing else.
-
-    This is tried: on random numbers, with the statistics of the batch and the running ones.
-    """
+    """Whether a subclass is the norm, then its own modules in their order, and nothing else."""
     own = set(norm._buffers) | set(norm._parameters)
     return own <= FROZEN | {"num_batches_tracked"} and _same_function(norm)
 
 
 def _same_function(norm: nn.Module) -> bool:
-    """Whether ``norm`` is a batch norm with its own tensors and then its children, in evaluation.
+    """Whether ``norm`` is a batch norm with its own tensors and then its children.
 
-    Of a subclass of batch norm the training mode is compared too; a dropout in it is left out.
+    Tried on random numbers; a subclass of batch norm in training mode too. Dropout is left out.
     """
     modes = (False, True) if isinstance(norm, BatchNorm) else (False,)
     return all(_same_in_mode(norm, training) for training in modes)

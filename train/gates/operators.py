@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from headgate.train.gates.define import define_convolution
+from headgate.train.gates.define import convolution
 
 
 @torch.library.custom_op(
@@ -50,7 +50,11 @@ def _keep_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
 keep_top_k.register_autograd(_keep_backward, setup_context=_keep_setup)
 
 
-def _gated_conv2d(
+@convolution(
+    "gated_conv2d(Tensor x, Tensor weight, Tensor scale, Tensor bias, Tensor gate, Tensor shift, "
+    "int[] stride, int[] padding, int[] dilation, int groups) -> Tensor"
+)
+def gated_conv2d(
     x: Tensor,
     weight: Tensor,
     scale: Tensor,
@@ -74,14 +78,11 @@ def _gated_conv2d(
     return only_active(gate[:, :, None, None] * u + shift[:, None, None], gate)
 
 
-gated_conv2d = define_convolution(
-    "gated_conv2d(Tensor x, Tensor weight, Tensor scale, Tensor bias, Tensor gate, Tensor shift, "
-    "int[] stride, int[] padding, int[] dilation, int groups) -> Tensor",
-    _gated_conv2d,
+@convolution(
+    "following_conv2d(Tensor x, Tensor weight, Tensor scale, Tensor bias, Tensor gate, "
+    "int[] stride, int[] padding, int[] dilation, int groups) -> Tensor"
 )
-
-
-def _following_conv2d(
+def following_conv2d(
     x: Tensor,
     weight: Tensor,
     scale: Tensor,
@@ -94,18 +95,10 @@ def _following_conv2d(
 ) -> Tensor:
     """A convolution that computes the output channels where ``gate`` (N, C) is not zero.
 
-    y = conv2d(x, weight) * scale[c] + bias[c] where gate != 0, else exactly 0. Unlike in
-    ``gated_conv2d`` the gate's values do not matter, and no gradient reaches them.
+    y = conv2d(x, weight) * scale[c] + bias[c] where gate != 0, else exactly 0.
     """
     u = F.conv2d(x, weight, None, stride, padding, dilation, groups)
     return only_active(u * scale[:, None, None] + bias[:, None, None], gate)
-
-
-following_conv2d = define_convolution(
-    "following_conv2d(Tensor x, Tensor weight, Tensor scale, Tensor bias, Tensor gate, "
-    "int[] stride, int[] padding, int[] dilation, int groups) -> Tensor",
-    _following_conv2d,
-)
 
 
 def only_active(u: Tensor, gate: Tensor) -> Tensor:

@@ -6,10 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from headgate.train.gates.define import define_convolution
+from headgate.train.gates.define import convolution
 
 
-def _pixel_gated_conv2d(
+@convolution(
+    "pixel_gated_conv2d(Tensor x, Tensor weight, Tensor gate_scale, Tensor gate_bias, "
+    "Tensor base_scale, Tensor base_bias, Tensor full_scale, Tensor full_bias, int[] stride, "
+    "int[] padding, int[] dilation, int partitions, bool grouped, bool shuffle, int[] block) "
+    "-> Tensor"
+)
+def pixel_gated_conv2d(
     x: Tensor,
     weight: Tensor,
     gate_scale: Tensor,
@@ -41,7 +47,7 @@ def _pixel_gated_conv2d(
     C if ``grouped``.
     """
     settings = stride, padding, dilation, partitions, grouped, shuffle, block
-    base, on = base_and_decisions(x, weight, gate_scale, gate_bias, *settings)
+    base, _, on = decide(x, weight, gate_scale, gate_bias, *settings)
     full = F.conv2d(
         F.channel_shuffle(x, partitions) if shuffle else x, weight, None, stride, padding, dilation
     )
@@ -53,16 +59,7 @@ def _pixel_gated_conv2d(
     return y.contiguous()  # whatever the layout of the input, as the fake kernel says
 
 
-pixel_gated_conv2d = define_convolution(
-    "pixel_gated_conv2d(Tensor x, Tensor weight, Tensor gate_scale, Tensor gate_bias, "
-    "Tensor base_scale, Tensor base_bias, Tensor full_scale, Tensor full_bias, int[] stride, "
-    "int[] padding, int[] dilation, int partitions, bool grouped, bool shuffle, int[] block) "
-    "-> Tensor",
-    _pixel_gated_conv2d,
-)
-
-
-def base_and_decisions(
+def decide(
     x: Tensor,
     weight: Tensor,
     scale: Tensor,
@@ -74,12 +71,13 @@ def base_and_decisions(
     grouped: bool,
     shuffle: bool,
     block: list[int],
-) -> tuple[Tensor, Tensor]:
-    """The base path, and where the gate takes the full sum: both (N, C, H_out, W_out)."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The base path (N, C, H_out, W_out), its score as block means, and where the gate is on."""
     if shuffle:
         x = F.channel_shuffle(x, partitions)
     base = base_path(x, weight, stride, padding, dilation, partitions, grouped)
-    return base, spread(pixel_score(base, scale, bias, block) > 0, block, base)
+    score = block_mean(base * scale[:, None, None] + bias[:, None, None], block)
+    return base, score, spread(score > 0, block, base)
 
 
 def base_path(
@@ -102,11 +100,6 @@ def base_path(
     rows = weight.chunk(partitions)
     diagonal = [row[:, i * inputs : (i + 1) * inputs] for i, row in enumerate(rows)]
     return F.conv2d(x, torch.cat(diagonal), None, stride, padding, dilation, partitions)
-
-
-def pixel_score(base: Tensor, scale: Tensor, bias: Tensor, block: list[int]) -> Tensor:
-    """Block means of the folded norm of the base path (N, C, H, W): on where they are above 0."""
-    return block_mean(base * scale[:, None, None] + bias[:, None, None], block)
 
 
 def block_mean(score: Tensor, block: list[int]) -> Tensor:

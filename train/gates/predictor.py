@@ -21,49 +21,38 @@ LEAST_RANK = 2
 
 
 class Predictor(nn.Linear):
-    """Means (N, C_in) -> (N, C): ``bias + means @ Phi.T`` with Phi (C, C_in) = ``weight``."""
+    """Means (N, C_in) -> (N, C): ``bias + means @ Phi.T``.
 
-    def __init__(self, inputs: int, bias: Tensor, deviation: Tensor) -> None:
-        """Starts at the ``bias`` (C,) and a truncated normal of ``deviation`` (C,) or ()."""
-        super().__init__(inputs, len(bias), device=bias.device, dtype=bias.dtype)
+    Phi (C, C_in) is ``weight``, or with a ``rank`` weight (C, rank) @ ``reduce`` (rank, C_in). It
+    starts at a truncated normal of the ``deviation`` (C,) or ().
+    """
+
+    def __init__(self, inputs: int, rank: int | None, bias: Tensor, deviation: Tensor) -> None:
+        super().__init__(rank or inputs, len(bias), device=bias.device, dtype=bias.dtype)
+        self.reduce = None if rank is None else nn.Parameter(self.weight.new_empty(rank, inputs))
         with torch.no_grad():
             self.bias.copy_(bias)
+            if self.reduce is not None:
+                nn.init.trunc_normal_(self.reduce)
             nn.init.trunc_normal_(self.weight)
-            self.weight.mul_(deviation.reshape(-1, 1))
-
-    def of_scaled(self, means: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """The prediction for ``means * scale + shift``, both (C_in,), as linear layers alone."""
-        weight, bias = self.weight, self.bias
-        return F.linear(means, weight * scale, bias + weight @ shift)
-
-
-class LowRankPredictor(nn.Linear):
-    """A predictor with Phi = ``weight`` (C, rank) @ ``reduce`` (rank, C_in)."""
-
-    def __init__(self, inputs: int, rank: int, bias: Tensor, deviation: Tensor) -> None:
-        """Starts at the ``bias`` (C,), the entries of Phi with the ``deviation`` (C,) or ()."""
-        super().__init__(rank, len(bias), device=bias.device, dtype=bias.dtype)
-        self.reduce = nn.Parameter(self.weight.new_empty(rank, inputs))
-        with torch.no_grad():
-            self.bias.copy_(bias)
-            nn.init.trunc_normal_(self.reduce)
-            nn.init.trunc_normal_(self.weight)
-            # Each entry of the product is a sum of ``rank`` independent terms.
-            self.weight.mul_(deviation.reshape(-1, 1) / rank**0.5)
+            # Each entry of a product is a sum of ``rank`` independent terms.
+            self.weight.mul_(deviation.reshape(-1, 1) / (rank or 1) ** 0.5)
 
     def forward(self, means: Tensor) -> Tensor:
-        return super().forward(F.linear(means, self.reduce))
+        return super().forward(means if self.reduce is None else F.linear(means, self.reduce))
 
     def of_scaled(self, means: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """The prediction for ``means * scale + shift``, both (C_in,), as linear layers alone."""
+        if self.reduce is None:
+            return F.linear(means, self.weight * scale, self.bias + self.weight @ shift)
         bias = self.bias + self.weight @ (self.reduce @ shift)
         return F.linear(F.linear(means, self.reduce * scale), self.weight, bias)
 
 
 def make_predictor(
     conv: nn.Conv1d | nn.Conv2d, rank: int | None, bias: Tensor, deviation: Tensor
-) -> Predictor | LowRankPredictor:
-    """The predictor of a gate on ``conv``, see :func:`default_rank` for ``rank`` None.
+) -> Predictor:
+    """The predictor of a gate on ``conv``; without a rank it is :func:`default_rank`.
 
     Raises:
         UsageError: a rank that is not a whole number above 0.
@@ -73,16 +62,13 @@ def make_predictor(
     if rank is None:
         rank = default_rank(conv)
     inputs, outputs = conv.in_channels, conv.out_channels
-    if rank is None or rank * (inputs + outputs) >= inputs * outputs:
-        return Predictor(inputs, bias, deviation)
-    return LowRankPredictor(inputs, rank, bias, deviation)
+    if rank is not None and rank * (inputs + outputs) >= inputs * outputs:
+        rank = None
+    return Predictor(inputs, rank, bias, deviation).train(conv.training)
 
 
 def default_rank(conv: nn.Conv1d | nn.Conv2d) -> int | None:
-    """The rank by which both layers have a tenth of the weights of ``conv``; None: full rank.
-
-    Full are those of convolutions with 9 taps and more, if these are not grouped.
-    """
+    """The rank by which both layers have a tenth of the weights of ``conv``; None: full rank."""
     inputs, outputs = conv.in_channels, conv.out_channels
     weights = conv.weight.numel()
     if weights >= TAPS_OF_FULL_RANK * inputs * outputs:

@@ -29,11 +29,7 @@ class TargetedLayer(GatedLayer):
 
 
 def targeted(module: nn.Module) -> list[TargetedLayer]:
-    """The gated layers of ``module`` whose thresholds have a target.
-
-    Raises:
-        ModelError: there is none.
-    """
+    """The gated layers of ``module`` whose thresholds have a target; a ModelError if none has."""
     found = [layer for layer in gates(module).values() if isinstance(layer, TargetedLayer)]
     if not found:
         raise ModelError(f"{type(module).__name__} has no gate whose thresholds have a target")
@@ -43,8 +39,7 @@ def targeted(module: nn.Module) -> list[TargetedLayer]:
 def set_target(module: nn.Module, target: float) -> None:
     """Draw the thresholds of all layers to ``target`` from now on, in place.
 
-    The larger it is, the less is computed: 0 is the mean of the partial sums, 1 a standard
-    deviation above it.
+    0 is the mean of the partial sums, 1 a standard deviation above it.
 
     Raises:
         ModelError: no layer has thresholds with a target.
@@ -57,13 +52,8 @@ def set_target(module: nn.Module, target: float) -> None:
 def find_shift(module: nn.Module, kept: float, batches: Iterable[Tensor]) -> float:
     """The number that, added to all thresholds, lets ``kept`` of the conditional work be executed.
 
-    Args:
-        module: a network gated by CGNet; it runs in evaluation mode and is left as it was.
-        kept: share of the conditional paths' multiply-accumulates, over all gated layers.
-        batches: tensors (N, C, H, W) as the network takes them, iterated over several times.
-
-    Raises:
-        ModelError: no layer has thresholds with a target.
+    ``kept`` is a share of their multiply-accumulates over all gated layers; ``batches`` are
+    (N, C, H, W) as the network takes them, iterated over several times.
     """
     before = [layer.threshold.clone() for layer in targeted(module)]
     shift = 0.0
@@ -102,8 +92,7 @@ class ThresholdTarget(Procedure):
         schedule: pairs of first epoch and target, the last of them ``target``.
         kept: share of the conditional work to be executed. After each epoch T moves to where
             the thresholds would have to be for it, and at the end all of them move there together.
-            0: T stays as it is, and the work executed follows from it. This is ours: the paper
-            finds a T by trial.
+            0: T stays as it is. This is ours: the paper finds a T by trial.
         calibration_images: how many training images the share is measured on.
 
     Raises:
@@ -130,7 +119,6 @@ class ThresholdTarget(Procedure):
 
     @property
     def stages(self) -> Sequence[Sequence[float]]:
-        """Pairs of first epoch and target."""
         return self.schedule or [[0, self.target]]
 
     def at(self, epoch: int) -> float:

@@ -1,9 +1,8 @@
 """Channel gates by a threshold on a logit, so that how many channels are active varies per input.
 
-A layer has one threshold for all of its channels and images. It follows from the wanted number of
-channels, as a quantile of the logits over images: the layer remembers the threshold for every
-number, re-estimates them with each training batch, as batch norm its statistics, and
-:func:`calibrate` sets them over a given set of images.
+A layer has one threshold for all of its channels and images, a quantile of the logits over images.
+It is re-estimated with each training batch, as batch norm its statistics, and :func:`calibrate`
+sets it over a given set of images.
 """
 
 from __future__ import annotations
@@ -43,11 +42,7 @@ class ThresholdedConv2d(GatedConv2d):
         self.register_buffer("threshold", self.thresholds[self.active - 1].clone())
 
     def set_density(self, density: float) -> None:
-        """Makes ``ceil(C * density)`` channels active on average, as far as the logits are known.
-
-        Raises:
-            UsageError: a density outside (0, 1].
-        """
+        """Makes ``ceil(C * density)`` channels active on average, as far as logits are known."""
         super().set_density(density)
         if "thresholds" in self._buffers:  # the base class asks before they are made
             self._choose()
@@ -92,10 +87,8 @@ def find_thresholds(logits: Tensor) -> Tensor:
 def calibrate(module: nn.Module, batches: Iterable[Tensor], tolerance: float = 1e-3) -> None:
     """Sets the thresholds of every layer over ``batches``, for the densities there are, in place.
 
-    A layer's logits depend on what the layers before it keep, so the thresholds are adjusted
-    iteratively: each pass sets all of them by what it saw. A pass makes at least one more layer
-    final, so there are at most as many as layers; they end when no layer was further than
-    ``tolerance`` from its share.
+    A layer's logits depend on what the layers before it keep, so there are several passes, at most
+    as many as layers; each sets all thresholds by what it saw.
 
     Args:
         module: a network from ``gate(..., method="dcp")``; it runs in evaluation mode.
@@ -122,7 +115,6 @@ def calibrate(module: nn.Module, batches: Iterable[Tensor], tolerance: float = 1
 
 
 def _missed(layer: ThresholdedConv2d, logits: Tensor) -> float:
-    """How far the active share of the layer's channels is from the wanted one."""
     if layer.active == layer.channels:
         return 0.0
     kept = (logits > layer.threshold).double().mean().item()

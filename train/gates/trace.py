@@ -1,30 +1,29 @@
 """A network's graph, and which of its modules each node runs.
 
 The trace is ``torch.fx``'s, which needs no input; where that fails (control flow that depends on
-values) it is ``torch.export``'s with an example input. Both run a copy, so that what a network
-keeps of a forward, in a cache or a counter, is not a tracer's.
+values) it is ``torch.export``'s with an example input.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from headgate.errors import ModelError
-from headgate.train.copying import copied, first_line, shared_state_kept, without_hooks
-from headgate.train.exported import module_path
+from headgate.errors import ModelError, first_line
+from headgate.train import tracing
+from headgate.train.copying import copied, shared_state_kept, without_hooks
 from headgate.train.gates.following import FollowingConv2d
 from headgate.train.gates.layer import GatedLayer
 from headgate.train.gates.norms import BatchNorm, ImageNorm, Remainder, is_frozen
 from headgate.train.gates.zeros import ACTIVATIONS, keeps_zero, operation
-from headgate.train.tracing import Tracer
+from headgate.train.tracing import Tracer, module_path
 
-Hooked = dict[nn.Module, list[str]]
+Hooked = dict[nn.Module, str]
 Example = Tensor | Sequence[Tensor] | None
 
 CONVOLUTIONS = nn.Conv1d | nn.Conv2d | GatedLayer | FollowingConv2d
@@ -85,20 +84,16 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Trace:
-    """The graph of ``network``, a copy in evaluation mode without hooks.
+class Trace(tracing.Trace):
+    """The graph of a copy in evaluation mode, with the roles of its nodes.
 
-    ``hooked`` are its modules that had hooks, and of which kinds; ``symbolic`` says that the trace
-    is torch.fx's; ``read`` are the tensors of its convolutions and norms that its own code reads,
-    by id.
+    ``hooked`` are the modules that had hooks, and which; ``symbolic`` says that the trace is
+    torch.fx's.
     """
 
-    network: nn.Module
-    graph: fx.Graph
     steps: dict[fx.Node, Step]
-    hooked: dict[nn.Module, list[str]]
+    hooked: Hooked
     symbolic: bool
-    read: set[int] = field(default_factory=set)
 
 
 def trace(module: nn.Module, example_input: Example = None) -> Trace:
@@ -124,7 +119,6 @@ def trace(module: nn.Module, example_input: Example = None) -> Trace:
 
 
 def tensors_of(example_input: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """The network's inputs, one or several."""
     return (example_input,) if isinstance(example_input, Tensor) else tuple(example_input)
 
 
@@ -133,7 +127,7 @@ def _symbolic(network: nn.Module, hooked: Hooked, example_input: Example) -> Tra
         raise TypeError("its forward was replaced")
     # Tried before the trace, in which to call a module is to trace it.
     frozen = {part for part in network.modules() if is_frozen(part)}
-    tracer = _Tracer(set(hooked), frozen)
+    tracer = Tracer(lambda m: m in frozen or isinstance(m, WHOLE), hooked, show_layers=True)
     graph = tracer.trace(network, _defaults(network, example_input))
 
     def read(node: fx.Node) -> Step:
@@ -146,7 +140,7 @@ def _symbolic(network: nn.Module, hooked: Hooked, example_input: Example) -> Tra
         return _step(node, part, path, hooked)
 
     steps = {node: read(node) for node in graph.nodes}
-    return Trace(network, graph, steps, hooked, True, tracer.read)
+    return Trace(network, graph, tracer.read, steps, hooked, True)
 
 
 def _defaults(network: nn.Module, example_input: Example) -> dict[str, Any]:
@@ -159,17 +153,6 @@ def _defaults(network: nn.Module, example_input: Example) -> dict[str, Any]:
         for p in parameters
         if p.default is not p.empty and isinstance(p.default, plain)
     }
-
-
-class _Tracer(Tracer):
-    """Keeps frozen norms whole too."""
-
-    def __init__(self, hooked: set[nn.Module], frozen: set[nn.Module]) -> None:
-        super().__init__(WHOLE, hooked, show_layers=True)
-        self.frozen = frozen
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return m in self.frozen or super().is_leaf_module(m, module_qualified_name)
 
 
 def _step(node: fx.Node, part: nn.Module | None, path: str, hooked: Hooked | None = None) -> Step:
@@ -239,7 +222,7 @@ def _export(network: nn.Module, hooked: Hooked, example_input: Example) -> Trace
         return _step(node, part if own else None, path if own else "")
 
     steps = {node: read(node) for node in program.graph.nodes}
-    found = Trace(network, program.graph, steps, hooked, False)
+    found = Trace(network, program.graph, set(), steps, hooked, False)
     for node in program.graph.nodes:
         if node.op == "placeholder" and node.name in owners:
             path, _, name = owners[node.name].rpartition(".")

@@ -1,6 +1,6 @@
 """Operations that leave a channel of zeros a channel of zeros, where it is.
 
-Names are those of modules, functions and operators alike, in lower case without underscores.
+They are named as modules, functions and operators alike, in lower case without underscores.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Counting multiply-accumulates: an engine that runs an exported graph past a table of handlers.
-
-The graph is executed on real images, so that gates decide as they do in use; beside every tensor
-goes the mask of the channels that gates left active in it, per image.
-"""
+"""Counting multiply-accumulates: an engine that runs an exported graph past a table of handlers."""
 
 from __future__ import annotations
 
@@ -14,10 +10,10 @@ from torch import Tensor, fx, nn
 
 from headgate.errors import InputError
 from headgate.train.evaluation_mode import evaluating
-from headgate.train.exported import exported, module_path, operator_name
 from headgate.train.macs import pixel_gates
 from headgate.train.macs.handlers import HANDLERS, Call, Handler, Masks
 from headgate.train.macs.result import MacCount, Row, convention
+from headgate.train.tracing import depending_on, exported, module_path, operator_name
 
 # Images per run of the graph: enough to be quick, few enough for vgg16 at 224x224.
 CHUNK = 16
@@ -35,18 +31,15 @@ def count_macs(
 ) -> MacCount:
     """The multiply-accumulates of ``module`` per image, dense and executed.
 
-    Dense is what the network costs without gates. Executed is what is left when every channel
-    that a gate left inactive is neither computed nor read, plus the gates' own cost, averaged over
-    ``images``. For the convention in full see ``MacCount.convention``.
+    ``MacCount.convention`` says what counts.
 
     Args:
         module: any network that ``torch.export`` takes; counted in evaluation mode.
         example_input: (N, C, H, W).
         images: (M, C, H, W), what the gates decide on; by default ``example_input``.
-        pixel_tile: (rows, lanes) of the kernel that runs pixel gates, as the bundle's manifest
-            states them: the work of a tile then counts as soon as one of its outputs is on. None
-            counts per pixel and channel.
         handlers: more rows for the table, or other ones: operator name ("aten.addmm") to handler.
+        pixel_tile: (rows, lanes) of the kernel that runs pixel gates, as the bundle's manifest
+            states them, to count whole tiles; None counts per pixel and channel.
 
     Raises:
         InputError: no image, or images of another shape than the example.
@@ -79,14 +72,16 @@ def count_macs(
 
 
 class _Engine(fx.Interpreter):
-    """Runs the graph and keeps, per node, the mask of its value and what it cost."""
+    """Runs the graph and keeps, by node, the mask of active channels and the cost."""
 
     def __init__(self, program: fx.GraphModule, size: int, handlers: Mapping[str, Handler]) -> None:
         super().__init__(program)
         self.size = size
         self.handlers = handlers
         self.gate_of = _gate_nodes(program.graph)
-        self.varying = _varying_nodes(program.graph)
+        # What follows from weights alone is computed once.
+        inputs = {node for node in program.graph.nodes if node.op == "placeholder"}
+        self.varying = depending_on(program.graph, inputs)
         self.masks: dict[fx.Node, Masks] = {}
         self.dense: dict[fx.Node, int] = {}
         self.executed: dict[fx.Node, list[Tensor]] = {}
@@ -130,15 +125,6 @@ class _Engine(fx.Interpreter):
                 cost = torch.full((images,), dense, dtype=torch.int64)
                 rows.append(Row(module_path(served), "gate", 0, cost))
         return MacCount(tuple(rows), dict(self.unsupported), stated)
-
-
-def _varying_nodes(graph: fx.Graph) -> set[fx.Node]:
-    """The nodes that depend on the image; what follows from weights alone is computed once."""
-    varying: set[fx.Node] = set()
-    for node in graph.nodes:
-        if node.op == "placeholder" or not varying.isdisjoint(node.all_input_nodes):
-            varying.add(node)
-    return varying
 
 
 def _gate_nodes(graph: fx.Graph) -> dict[fx.Node, fx.Node]:

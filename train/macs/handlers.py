@@ -1,8 +1,7 @@
 """The cost of each operator of an exported graph, and its effect on the mask of channels.
 
 A mask is a boolean tensor (N, C): the channels (or features) that can be non-zero. None stands
-for all of them. A channel outside the mask must be exactly zero, so an operator that moves zero
-elsewhere (batch norm, sigmoid, adding a constant) makes every channel active.
+for all of them.
 """
 
 from __future__ import annotations
@@ -61,53 +60,44 @@ def free(rule: Callable[[Call], Masks]) -> Handler:
     return lambda call: Cost(0, NOTHING, rule(call))
 
 
-def _connected_pairs(x_mask: Mask, y_mask: Mask, weight: Tensor, groups: int, size: int) -> Tensor:
-    """(N,): pairs of an active input and an active output channel in the same group."""
-    outputs, inputs = weight.shape[0], weight.shape[1] * groups
-    counts = []
-    for mask, channels in ((x_mask, inputs), (y_mask, outputs)):
-        if mask is None:
-            counts.append(weight.new_full((size, groups), channels // groups, dtype=torch.int64))
-        else:
-            counts.append(mask.reshape(size, groups, channels // groups).sum(2))
-    return (counts[0] * counts[1]).sum(1)
+def _active(call: Call, mask: Mask, channels: int, groups: int = 1) -> Tensor:
+    """(N, groups), int64: how many of the channels are active."""
+    if mask is None:
+        return call.output.new_full((call.size, groups), channels // groups, dtype=torch.int64)
+    return mask.reshape(call.size, groups, channels // groups).sum(2)
 
 
-def _convolution_cost(call: Call, weight: Tensor, groups: int, y_mask: Mask) -> Cost:
+def _convolution_cost(call: Call, groups: int, mask: Mask) -> Cost:
+    """Of a weight (C, C_in / groups, kernel...), applied at every output position."""
+    weight = call.args[1]
     per_pair = math.prod(weight.shape[2:]) * math.prod(call.output.shape[2:])
-    pairs = _connected_pairs(call.masks[0], y_mask, weight, groups, call.size)
-    return Cost(math.prod(weight.shape[:2]) * per_pair, pairs * per_pair, y_mask)
+    inputs = _active(call, call.masks[0], weight.shape[1] * groups, groups)
+    outputs = _active(call, mask, weight.shape[0], groups)
+    executed = (inputs * outputs).sum(1) * per_pair
+    return Cost(math.prod(weight.shape[:2]) * per_pair, executed, mask)
 
 
 def convolution(call: Call) -> Cost:
-    """conv1d, conv2d, conv3d: weight (C, C_in / groups, kernel...)."""
-    return _convolution_cost(call, call.args[1], call.argument(6, "groups", 1), None)
+    return _convolution_cost(call, call.argument(6, "groups", 1), None)
 
 
 def gated_convolution(call: Call) -> Cost:
-    """headgate::gated_conv2d; its gate says which outputs are computed.
-
-    One weight a channel is the gate behind a norm of each image, which only scales.
-    """
+    """One weight a channel is the gate behind a norm of each image, which only scales."""
     weight, groups, mask = call.args[1], call.args[9], call.args[4] != 0
     if groups == weight.shape[0] > 1 and weight[0].numel() == 1:
         return Cost(0, NOTHING, mask)
-    return _convolution_cost(call, weight, groups, mask)
+    return _convolution_cost(call, groups, mask)
 
 
 def following_convolution(call: Call) -> Cost:
-    """headgate::following_conv2d; the gate of the layer it follows says what is computed."""
-    return _convolution_cost(call, call.args[1], call.args[8], call.args[4] != 0)
+    return _convolution_cost(call, call.args[8], call.args[4] != 0)
 
 
 def transposed_convolution(call: Call) -> Cost:
-    """conv_transpose: weight (C_in, C / groups, kernel...), applied at every input position."""
+    """Weight (C_in, C / groups, kernel...), applied at every input position."""
     x, weight = call.args[:2]
     per_input = math.prod(weight.shape[1:]) * math.prod(x.shape[2:])
-    mask: Mask = call.masks[0]
-    active = (
-        x.new_full((call.size,), x.shape[1], dtype=torch.int64) if mask is None else mask.sum(1)
-    )
+    active = _active(call, call.masks[0], x.shape[1])[:, 0]
     return Cost(x.shape[1] * per_input, active * per_input, None)
 
 
@@ -115,10 +105,7 @@ def linear(call: Call) -> Cost:
     """Inputs x outputs for every row; a mask counts when the input is (N, features)."""
     x, weight = call.args[:2]
     rows = math.prod(x.shape[:-1]) // call.size
-    mask: Mask = call.masks[0] if x.ndim == 2 else None
-    active = (
-        x.new_full((call.size,), x.shape[-1], dtype=torch.int64) if mask is None else mask.sum(1)
-    )
+    active = _active(call, call.masks[0] if x.ndim == 2 else None, x.shape[-1])[:, 0]
     return Cost(rows * weight.numel(), active * (rows * weight.shape[0]), None)
 
 
@@ -134,7 +121,7 @@ def keep(call: Call) -> Masks:
 
 
 def lose(call: Call) -> Masks:
-    """Every channel of the result may be non-zero."""
+    """Zero may become something else: every channel is active."""
     return None
 
 
@@ -171,7 +158,6 @@ def split_up(call: Call) -> Masks:
 
 
 def picked(call: Call) -> Masks:
-    """One of several results."""
     masks = call.masks[0]
     return masks[call.args[1]] if isinstance(masks, list) else None
 
@@ -236,52 +222,44 @@ def permuted(call: Call) -> Masks:
     return keep(call) if [d % call.args[0].ndim for d in call.args[1][:2]] == [0, 1] else None
 
 
-KEEP = (
+_KEEP = (
     "relu relu_ relu6 leaky_relu leaky_relu_ prelu elu silu silu_ gelu mish tanh hardswish "
     "hardswish_ neg abs sqrt square dropout dropout_ feature_dropout clone contiguous detach "
     "detach_ to _to_copy alias max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d "
     "max_pool1d avg_pool1d adaptive_avg_pool1d upsample_nearest2d upsample_bilinear2d "
     "_assert_tensor_metadata div div_"
 )
-LOSE = (
+_LOSE = (
     "batch_norm layer_norm group_norm instance_norm rsqrt exp sigmoid hardsigmoid softmax "
     "log_softmax transpose expand select where pow rsub maximum minimum argmax topk "
     "arange full zeros ones zeros_like ones_like eq ne lt le gt ge"
 )
 
+_ATEN: dict[str, Handler] = {
+    "conv1d conv2d conv3d": convolution,
+    "conv_transpose1d conv_transpose2d conv_transpose3d": transposed_convolution,
+    "linear": linear,
+    "matmul mm bmm": lambda call: _product(call, call.args[0]),
+    "addmm": lambda call: _product(call, call.args[1]),
+    "add add_ sub sub_": free(either),
+    "mul mul_": free(both),
+    "cat": free(concatenated),
+    "chunk split split_with_sizes": free(split_up),
+    "flatten reshape view squeeze unsqueeze": free(reshaped),
+    "mean sum amax": free(reduced),
+    "clamp clamp_ hardtanh hardtanh_": free(clamped),
+    "slice": free(sliced),
+    "pad constant_pad_nd": free(padded),
+    "permute": free(permuted),
+    _KEEP: free(keep),
+    _LOSE: free(lose),
+}
+
 HANDLERS: dict[str, Handler] = {
-    "aten.conv1d": convolution,
-    "aten.conv2d": convolution,
-    "aten.conv3d": convolution,
-    "aten.conv_transpose1d": transposed_convolution,
-    "aten.conv_transpose2d": transposed_convolution,
-    "aten.conv_transpose3d": transposed_convolution,
     "headgate.gated_conv2d": gated_convolution,
     "headgate.following_conv2d": following_convolution,
     "headgate.keep_top_k": free(lambda call: call.output != 0),
     "headgate.place_channels": free(lose),
-    "aten.linear": linear,
-    "aten.matmul": lambda call: _product(call, call.args[0]),
-    "aten.mm": lambda call: _product(call, call.args[0]),
-    "aten.bmm": lambda call: _product(call, call.args[0]),
-    "aten.addmm": lambda call: _product(call, call.args[1]),
-    **dict.fromkeys(("aten.add", "aten.add_", "aten.sub", "aten.sub_"), free(either)),
-    **dict.fromkeys(("aten.mul", "aten.mul_"), free(both)),
-    "aten.cat": free(concatenated),
-    **dict.fromkeys(("aten.chunk", "aten.split", "aten.split_with_sizes"), free(split_up)),
     "getitem": free(picked),
-    **dict.fromkeys(
-        ("aten.flatten", "aten.reshape", "aten.view", "aten.squeeze", "aten.unsqueeze"),
-        free(reshaped),
-    ),
-    **dict.fromkeys(("aten.mean", "aten.sum", "aten.amax"), free(reduced)),
-    **dict.fromkeys(
-        ("aten.clamp", "aten.clamp_", "aten.hardtanh", "aten.hardtanh_"), free(clamped)
-    ),
-    "aten.slice": free(sliced),
-    "aten.pad": free(padded),
-    "aten.constant_pad_nd": free(padded),
-    "aten.permute": free(permuted),
-    **{f"aten.{name}": free(keep) for name in KEEP.split()},
-    **{f"aten.{name}": free(lose) for name in LOSE.split()},
+    **{f"aten.{name}": handler for names, handler in _ATEN.items() for name in names.split()},
 }

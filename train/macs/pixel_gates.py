@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from headgate.train.gates.pixel_operator import base_and_decisions
+from headgate.train.gates.pixel_operator import decide
 from headgate.train.macs.handlers import Call, Cost, Handler
 
 OPERATOR = "headgate.pixel_gated_conv2d"
@@ -15,15 +15,13 @@ OPERATOR = "headgate.pixel_gated_conv2d"
 def pixel_gated_convolution(tile: tuple[int, int] | None) -> Handler:
     """Handler of headgate::pixel_gated_conv2d: 1/p for all outputs, the rest where one is on.
 
-    Args:
-        tile: (rows, lanes) of the kernel: a tile with one output on costs as if all were. Tiles
-            are runs of channels within a chunk of outputs, see :func:`channel_runs`, by runs of
-            ``lanes`` pixels of the flattened image. None counts each output for itself.
+    Of a ``tile`` (rows, lanes) with one output on all are computed: runs of channels, see
+    :func:`channel_runs`, by runs of ``lanes`` pixels of the flattened image.
     """
 
     def handler(call: Call) -> Cost:
         weight, partitions = call.args[1], call.args[11]
-        _, on = base_and_decisions(*call.args[:4], *call.args[8:])
+        _, _, on = decide(*call.args[:4], *call.args[8:])
         if tile is not None:
             chunk = weight.shape[0] // (partitions if call.args[12] else 1)
             on = in_tiles(on, channel_runs(weight.shape[0], chunk, tile[0]), tile[1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,7 +56,7 @@ class Macs:
 
 @dataclass(frozen=True)
 class MacCount:
-    """MACs per image; ``unsupported()`` lists what was not counted.
+    """MACs per image.
 
     ``rows`` are the counted operators in order of execution. The operator "gate" stands for the
     predictors: their cost is part of ``executed`` and not of ``dense``.
@@ -100,18 +99,6 @@ class MacCount:
     def unsupported(self) -> dict[str, int]:
         """Operators without a handler, and how often each was met; they count as no MACs."""
         return dict(self.unknown)
-
-    def to_json(self) -> dict[str, Any]:
-        """Totals, both groupings, unsupported operators and the convention, for a JSON file."""
-        return {
-            "dense_macs": self.dense,
-            "executed_macs": self.executed,
-            "gate_macs": self.gate,
-            "by_module": {path: vars(m) for path, m in self.by_module.items()},
-            "by_operator": {name: vars(m) for name, m in self.by_operator.items()},
-            "unsupported": self.unsupported(),
-            "convention": self.convention,
-        }
 
     def _grouped(self, key: Callable[[Row], str]) -> dict[str, Macs]:
         groups: dict[str, list[Row]] = {}

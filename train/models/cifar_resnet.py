@@ -71,11 +71,8 @@ class BasicBlock(nn.Module):
 class CifarResNet(nn.Module):
     """Residual network of depth ``6 * blocks + 2`` for (N, 3, 32, 32) images.
 
-    Args:
-        blocks: blocks per stage; 1 for ResNet-8, 3 for ResNet-20, 18 for ResNet-110.
-        num_classes: number of logits.
-        shortcut: where shapes change: "A" pads with zeros, "B" is a 1x1 convolution with batch
-            norm, "conv" a 1x1 convolution with bias.
+    Where shapes change, the ``shortcut`` "A" pads with zeros, "B" is a 1x1 convolution with batch
+    norm, "conv" one with bias.
 
     Raises:
         UsageError: an unknown ``shortcut``.

@@ -8,8 +8,7 @@ from torch import nn
 def initialise(module: nn.Module) -> None:
     """He-initialise the convolutions of ``module`` in place; batch norms start as the identity.
 
-    Convolution weights are normal with the variance 2 / fan_out, fan_out = outputs x kernel area
-    (He et al., "Delving Deep into Rectifiers", ICCV 2015, Eq. 14: the backward case). Linear
+    As He et al., "Delving Deep into Rectifiers", ICCV 2015, Eq. 14: the backward case. Linear
     layers keep torch's own uniform initialisation, with a zero bias.
     """
     for part in module.modules():

@@ -27,12 +27,7 @@ LAYERS = (
 class MCifarNet(nn.Module):
     """Eight 3x3 convolutions with batch norm and ReLU, global average pool, one linear layer.
 
-    174.30 MMACs and 1.294 M weights for (N, 3, 32, 32) images and 10 classes. The final 1x1
-    convolution of the official code acts on one pixel and is a linear layer here.
-
-    Args:
-        num_classes: number of logits.
-        dropout: probability of dropping an element after conv3 and after conv6.
+    The final 1x1 convolution of the official code acts on one pixel and is a linear layer here.
     """
 
     def __init__(self, num_classes: int = 10, dropout: float = 0.5) -> None:

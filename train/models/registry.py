@@ -76,11 +76,7 @@ def create_model(name: str, num_classes: int | None = None, **options: Any) -> n
 
 
 def option_types(name: str) -> dict[str, Any]:
-    """The type of each option of network ``name``.
-
-    Raises:
-        UsageError: an unknown name, with a suggestion.
-    """
+    """The type of each option of network ``name``."""
     return get_type_hints(_find(name).build)
 
 

@@ -21,29 +21,23 @@ from headgate.train.data.augment import to_network_input
 from headgate.train.macs import count_macs
 from headgate.train.models import create_model
 from headgate.train.procedure import Moment, Procedure
-from headgate.train.pruning.cost import RemainingMacs
-from headgate.train.pruning.masks import masked_norms, without_masks
-from headgate.train.pruning.ranking import least_relevant
+from headgate.train.pruning.masks import RemainingMacs, masked_norms, without_masks
 from headgate.train.pruning.remove import remove_channels
-from headgate.train.pruning.scores import Absolute, feature_relevance_scores
+from headgate.train.pruning.scores import Absolute, feature_relevance_scores, least_relevant
 
 
 @dataclass(frozen=True)
 class FeatureRelevancePruning(Procedure):
     """Every few epochs the channels of the smallest scores are masked for good, over all layers.
 
-    The paper's schedule takes the same number of channels each time. To end at a wanted cost
-    instead, name it: each time the MACs go down by an equal share of the way. Decisions are
-    boolean buffers, so a run can be resumed; the result has the channels removed.
-
     Args:
         every_epochs: pruned before each epoch that is a multiple of this, and not epoch 0.
         until_epoch: and not after this one; the rest of the training is recovery.
         channels: how many go each time (x in the paper).
         target_macs: instead of ``channels``: MACs in the end, as a share of those of the network
-            as the recipe's ``model`` makes it.
+            as the recipe's ``model`` makes it. Each time goes an equal share of the way.
         images: how many training images the scores are taken from; 0: all.
-        absolute: "classes" or "images", see :func:`feature_relevance_scores`.
+        absolute: see :func:`feature_relevance_scores`.
         min_channels: as many always stay in a layer.
 
     Raises:
@@ -74,9 +68,7 @@ class FeatureRelevancePruning(Procedure):
         """Masks this time's share of the channels, if it is time.
 
         Raises:
-            ModelError: relevance cannot pass through the network.
-            RecipeError: MACs that cannot be reached with the layers and channels allowed.
-            TrainingError: relevance that is not finite.
+            RecipeError: MACs that cannot be reached; see :func:`feature_relevance_scores` too.
         """
         epoch = moment.epoch
         if epoch == 0 or epoch % self.every_epochs or epoch > self.until_epoch:
@@ -103,7 +95,6 @@ class FeatureRelevancePruning(Procedure):
             kept[pair[0]][pair[1]] = False
 
     def _goal(self, moment: Moment, start: int) -> float:
-        """MACs to reach now, on the straight line from ``start`` to the target."""
         recipe = moment.recipe
         model = create_model(recipe.model, len(moment.problem.classes), **recipe.model_options)
         target = self.target_macs * count_macs(model, _example(moment).cpu()).dense
@@ -111,15 +102,11 @@ class FeatureRelevancePruning(Procedure):
         return start + (target - start) * (moment.epoch // self.every_epochs) / times
 
     def finish(self, moment: Moment) -> nn.Module:
-        """The network without the masked channels."""
         return remove_channels(*without_masks(moment.module))
 
 
 def _own_forward(module: nn.Module) -> nn.Module:
-    """``module``, sharing everything, without a forward that mixed precision has put over its own.
-
-    Accelerate does that to the object itself; relevance is computed in full precision.
-    """
+    """``module``, sharing everything, without the mixed precision that Accelerate put over it."""
     own = copy.copy(module)
     vars(own).pop("forward", None)
     return own

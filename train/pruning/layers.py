@@ -1,11 +1,4 @@
-"""Finds the convolutions that can lose output channels, and the layers that read these.
-
-A convolution and the batch norm behind it lose channels together. Where every reader of the
-result is a layer whose weights can be sliced, the removed channels are gone from the readers too;
-anywhere else (a residual sum, a concatenation, a depthwise or grouped convolution, the network's
-output) the kept channels are placed among constants, see
-:mod:`headgate.train.pruning.operators`.
-"""
+"""Finds the convolutions that can lose output channels, and the layers that read these."""
 
 from __future__ import annotations
 
@@ -15,12 +8,14 @@ from fnmatch import fnmatchcase
 
 from torch import fx, nn
 
-from headgate.errors import ModelError, UsageError, suggest
+from headgate.errors import ModelError, UsageError, suggest, why
+from headgate.train.copying import computes_its_own, copied, hooks_of, without_hooks
 from headgate.train.gates.find import find_convolutions
 from headgate.train.gates.zeros import keeps_zero, operation
 from headgate.train.pruning.operators import PlaceChannels
-from headgate.train.pruning.trace import Trace, computes_its_own, trace
+from headgate.train.tracing import Trace, Tracer
 
+WHOLE = nn.Conv2d | nn.BatchNorm2d | nn.Linear | PlaceChannels
 POOLED_DIMENSIONS = ([2, 3], [-2, -1], [-1, -2])
 
 
@@ -28,10 +23,9 @@ POOLED_DIMENSIONS = ([2, 3], [-2, -1], [-1, -2])
 class PrunableLayer:
     """A convolution whose output channels can be removed.
 
-    ``norm`` is the module path of its batch norm; ``readers`` are the convolutions and linear
-    layers that read the result and nothing else does, None where the removed channels leave a
-    constant behind; ``place`` is the path of the placement behind the norm that an earlier removal
-    has put there.
+    ``norm`` is the path of its batch norm; ``readers`` are the convolutions and linear layers that
+    alone read the result, None where anything else does and removed channels leave constants
+    behind; ``place`` is the path of the placement that an earlier removal has put there.
     """
 
     path: str
@@ -45,8 +39,22 @@ class PrunableLayer:
         return self.readers is not None
 
 
+def trace(module: nn.Module) -> Trace:
+    """The graph of a copy of ``module``; a ModelError if ``torch.fx`` cannot trace it."""
+    network = copied(module)
+    tracer = Tracer(lambda part: isinstance(part, WHOLE), without_hooks(network))
+    try:
+        graph = tracer.trace(network)
+    except Exception as error:  # whatever the network's own code raises on a proxy
+        raise ModelError(
+            f"{type(module).__name__} cannot be traced by torch.fx, so it cannot be pruned: "
+            f"{why(error)}"
+        ) from error
+    return Trace(network, graph, tracer.read)
+
+
 def find_prunable(module: nn.Module) -> dict[str, PrunableLayer]:
-    """Every convolution of ``module`` that can lose channels, by path in order of execution.
+    """The convolutions of ``module`` that can lose channels, by path in order of execution.
 
     Raises:
         ModelError: ``torch.fx`` cannot trace the network.
@@ -56,11 +64,7 @@ def find_prunable(module: nn.Module) -> dict[str, PrunableLayer]:
 
 
 def find_layers(module: nn.Module) -> dict[str, PrunableLayer | str]:
-    """Every convolution of ``module``, or why it cannot lose channels.
-
-    Raises:
-        ModelError: ``torch.fx`` cannot trace the network.
-    """
+    """Every convolution of ``module``, or why it cannot lose channels."""
     traced = trace(module)
     found: dict[str, PrunableLayer | str] = {}
     for path, convolution in find_convolutions(module).items():
@@ -69,7 +73,7 @@ def find_layers(module: nn.Module) -> dict[str, PrunableLayer | str]:
         if obstacle or norm is None:
             found[path] = obstacle or "no batch norm reads it alone"
             continue
-        (node,) = traced.calls_of(norm)
+        (node,) = _calls(traced, norm)
         place = _placement(traced, node)
         readers = None if place else _readers(module, traced, node)
         found[path] = PrunableLayer(path, norm, readers, place)
@@ -85,9 +89,9 @@ def _obstacle(module: nn.Module, traced: Trace, path: str, norm_path: str | None
     norm = module.get_submodule(norm_path)
     if not isinstance(norm, nn.BatchNorm2d) or not norm.affine or norm.momentum is None:
         return f"the norm behind it, {norm_path!r}, is no batch norm with factors and a momentum"
-    if reason := computes_its_own(norm, nn.BatchNorm2d):
+    if reason := computes_its_own(norm, nn.BatchNorm2d, hooks_of(norm)):
         return f"of the batch norm behind it, {norm_path!r}: {reason}"
-    if traced.reads(path) or traced.reads(norm_path):
+    if traced.reads(traced.part(path)) or traced.reads(traced.part(norm_path)):
         return "the network's own code reads a tensor of it, or of the batch norm behind it, too"
     return None
 
@@ -95,10 +99,9 @@ def _obstacle(module: nn.Module, traced: Trace, path: str, norm_path: str | None
 def choose_layers(module: nn.Module, patterns: Sequence[str] = ()) -> dict[str, PrunableLayer]:
     """The layers to prune: those whose path matches a pattern, or the usual ones.
 
-    The usual ones are all that can be pruned except a convolution that reads the images, the
-    1x1 convolution of a shortcut (summed, and reading what another convolution reads too), and in
-    a network without residual sums the second convolution. In a VGG these are conv3 to the last,
-    in a ResNet both convolutions of each block (Aketi et al., 2020).
+    The usual ones are Aketi et al.'s (2020): all but a convolution that reads the images, the 1x1
+    convolution of a shortcut (summed, and reading what another convolution reads too), and in a
+    network without residual sums the second convolution.
 
     Raises:
         UsageError: a pattern that matches nothing that can be pruned.
@@ -174,12 +177,16 @@ def _readers(module: nn.Module, traced: Trace, norm: fx.Node) -> tuple[str, ...]
 def _can_be_sliced(module: nn.Module, traced: Trace, path: str) -> bool:
     part = module.get_submodule(path)
     stock = nn.Conv2d if isinstance(part, nn.Conv2d) else nn.Linear
-    plain = computes_its_own(part, stock) is None and getattr(part, "groups", 1) == 1
-    return plain and len(traced.calls_of(path)) == 1 and not traced.reads(path)
+    if computes_its_own(part, stock, hooks_of(part)) or getattr(part, "groups", 1) != 1:
+        return False
+    return len(_calls(traced, path)) == 1 and not traced.reads(traced.part(path))
+
+
+def _calls(traced: Trace, path: str) -> list[fx.Node]:
+    return [n for n in traced.graph.nodes if n.op == "call_module" and n.target == path]
 
 
 def _keeps_channels(node: fx.Node, part: nn.Module | None) -> bool:
-    """Whether a channel of zeros in the node's tensor is one in its result, at the same place."""
     # A PReLU has weights of its own, which would have to be sliced too.
     return keeps_zero(node, part) and operation(node, part) != "prelu"
 
@@ -192,9 +199,6 @@ def _flattens(node: fx.Node, part: nn.Module | None) -> bool:
     if operation(node, part) == "flatten":
         return arguments == [1]
     if operation(node, part) == "mean" and len(arguments) == 1:
-        return list(_listed(arguments[0])) in POOLED_DIMENSIONS
+        dims = arguments[0]
+        return isinstance(dims, Sequence) and list(dims) in POOLED_DIMENSIONS
     return False
-
-
-def _listed(value: object) -> Sequence[object]:
-    return value if isinstance(value, Sequence) else [value]

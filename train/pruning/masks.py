@@ -1,12 +1,4 @@
-"""Permanent masks on the channels of a network in training.
-
-The mask of a layer is a boolean buffer of its batch norm, so it is saved, resumed and copied to
-averaged weights with everything else. The norm's factor is 0 for a pruned channel: whatever its
-convolution computes, the channel is the norm's shift, and inside a block or a plain network, where
-the readers' weights for it go too, it is exactly 0. The convolution's weights for it get no
-gradient any more. This is what zeroed filters do in the official code, at the cost of one
-product per channel.
-"""
+"""Permanent masks on the channels of a network in training, and what it costs without these."""
 
 from __future__ import annotations
 
@@ -17,18 +9,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headgate.train.copying import copied, replace_module
+from headgate.train.macs import count_macs
 from headgate.train.pruning.layers import PrunableLayer
 
 
 class MaskedBatchNorm2d(nn.BatchNorm2d):
     """A batch norm of which some channels no longer depend on the input.
 
-    Attributes:
-        kept: boolean (C,).
-        layer: the convolution in front, its readers.
+    Their factor is 0, so each is the norm's shift, or exactly 0 inside a block or a plain network,
+    where the readers' weights for it go too. This is what zeroed filters do in the official code.
     """
 
     kept: Tensor
+    """Boolean (C,), a buffer, and so saved, resumed and copied with the weights."""
 
     def __init__(self, norm: nn.BatchNorm2d, layer: PrunableLayer) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum, device="meta")
@@ -40,7 +33,6 @@ class MaskedBatchNorm2d(nn.BatchNorm2d):
         self.training = norm.training
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> the same shape."""
         assert self.momentum is not None
         weight, bias = self.masked_factors()
         if self.training and self.num_batches_tracked is not None:
@@ -57,7 +49,6 @@ class MaskedBatchNorm2d(nn.BatchNorm2d):
         )
 
     def masked_factors(self) -> tuple[Tensor, Tensor]:
-        """Factor and shift (C,) with the mask on them."""
         return self.weight * self.kept, self.bias * self.kept if self.layer.inner else self.bias
 
 
@@ -76,10 +67,7 @@ def masked_norms(module: nn.Module) -> dict[str, MaskedBatchNorm2d]:
 
 
 def without_masks(module: nn.Module) -> tuple[nn.Module, dict[str, list[int]]]:
-    """A copy with ordinary batch norms, and the channels kept by each masked layer.
-
-    A pruned channel of the copy still emits what it did, for every input.
-    """
+    """A copy with ordinary batch norms that computes the same, and each masked layer's channels."""
     plain = copied(module)
     kept = {}
     for path, masked in masked_norms(plain).items():
@@ -90,3 +78,30 @@ def without_masks(module: nn.Module) -> tuple[nn.Module, dict[str, list[int]]]:
         norm.weight, norm.bias = (nn.Parameter(t.detach()) for t in masked.masked_factors())
         replace_module(plain, masked, norm.train(masked.training))
     return plain, kept
+
+
+class RemainingMacs:
+    """MACs per image left by the masks of a network; ``total`` with all channels kept."""
+
+    def __init__(self, module: nn.Module, example: Tensor) -> None:
+        count = count_macs(module, example)
+        self.total = count.dense
+        self._whole = {path: macs.dense for path, macs in count.by_module.items()}
+        self._norms = masked_norms(module)
+        self._source = {
+            reader: path
+            for path, norm in self._norms.items()
+            for reader in norm.layer.readers or ()
+        }
+
+    def __call__(self) -> int:
+        kept = {path: int(norm.kept.sum()) for path, norm in self._norms.items()}
+        whole = {path: norm.num_features for path, norm in self._norms.items()}
+        left = self.total
+        for path in {*self._norms, *self._source}:
+            outputs, all_outputs = kept.get(path, 1), whole.get(path, 1)
+            source = self._source.get(path, "")
+            inputs, all_inputs = kept.get(source, 1), whole.get(source, 1)
+            cost = self._whole[path]
+            left -= cost - cost * outputs * inputs // (all_outputs * all_inputs)
+        return left

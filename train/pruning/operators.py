@@ -1,11 +1,4 @@
-"""The operator that puts the channels a pruned layer has left back among all those of a sum.
-
-``headgate::place_channels(Tensor x, Tensor constant, int[] channels) -> Tensor``
-
-A residual sum adds whole tensors, so a convolution that feeds one cannot simply become narrower.
-Its kept channels are computed by a smaller convolution and placed; what the removed ones still
-contribute is a constant each. The compiler knows this operator; it costs no multiplications.
-"""
+"""The operator that puts the channels a pruned layer has left back among all those of a sum."""
 
 from __future__ import annotations
 
@@ -27,25 +20,21 @@ def place_channels(x: Tensor, constant: Tensor, channels: Sequence[int]) -> Tens
 
     x is (N, K, H, W), ``constant`` (C,), ``channels`` the K destinations in rising order; the
     result is (N, C, H, W) with result[:, channels] = x.
-
-    Raises:
-        ValueError: not as many channels as x has, or not rising within 0..C - 1.
     """
-    _check(x, constant, channels)
+    total = constant.shape[0]
+    if len(channels) != x.shape[1] or not rise_within(channels, total):
+        raise ValueError(
+            f"place_channels: channels {list(channels)} must be {x.shape[1]} rising numbers "
+            f"within 0..{total - 1}"
+        )
     result = _empty(x, constant).copy_(constant[None, :, None, None])
     result[:, list(channels)] = x
     return result
 
 
-def _check(x: Tensor, constant: Tensor, channels: Sequence[int]) -> None:
-    total = constant.shape[0]
-    rising = all(a < b for a, b in pairwise(channels))
-    inside = not channels or (channels[0] >= 0 and channels[-1] < total)
-    if len(channels) != x.shape[1] or not rising or not inside:
-        raise ValueError(
-            f"place_channels: channels {list(channels)} must be {x.shape[1]} rising numbers "
-            f"within 0..{total - 1}"
-        )
+def rise_within(channels: Sequence[int], total: int) -> bool:
+    """Whether the numbers rise, within 0 .. total - 1."""
+    return all(a < b for a, b in pairwise([-1, *channels, total]))
 
 
 def _empty(x: Tensor, constant: Tensor) -> Tensor:
@@ -78,12 +67,7 @@ for _device in ("cpu", "cuda"):
 
 
 class PlaceChannels(nn.Module):
-    """Puts K channels among C - K trainable constants; see :func:`place_channels`.
-
-    Args:
-        constant: (C,), what the channels that were removed contribute at every pixel.
-        channels: where the K kept channels go, rising.
-    """
+    """Puts K channels among C - K trainable constants; see :func:`place_channels`."""
 
     def __init__(self, constant: Tensor, channels: Sequence[int]) -> None:
         super().__init__()
@@ -91,7 +75,6 @@ class PlaceChannels(nn.Module):
         self.channels = [int(channel) for channel in channels]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, K, H, W) -> (N, C, H, W)."""
         return torch.ops.headgate.place_channels(x, self.constant, self.channels)
 
     def extra_repr(self) -> str:

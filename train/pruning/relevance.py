@@ -12,21 +12,19 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
 
 from headgate.errors import ModelError
 from headgate.train.evaluation_mode import evaluating
-from headgate.train.exported import exported, module_path, operator_name
 from headgate.train.pruning.rules import RULES, Call, Rule
+from headgate.train.tracing import depending_on, exported, module_path, operator_name
 
 # The path that stands for the images themselves.
 IMAGES = ""
 
 
 class Relevance:
-    """Relevance at the results of some layers of a network.
-
-    The network is copied into a graph when this is made, in evaluation mode, and later changes
-    of its weights are not followed.
+    """Relevance at the results of some layers of a network, as it is when this is made.
 
     Args:
         module: takes images (N, C, H, W), gives logits (N, classes).
@@ -54,13 +52,10 @@ class Relevance:
             program = exported(module, example, "relevance cannot pass through it")
         self._graph = program.graph
         self._recorder = _Recorder(program)
-        self._logits = _returned(program.graph)
+        (self._logits,) = program.graph.output_node().all_input_nodes
         self._rules = {**RULES, **(rules or {})}
         self._wanted = _results(program.graph, paths, type(module).__name__)
-        self._on_the_way = _behind(program.graph, set(self._wanted.values()))
-        self._check()
-
-    def _check(self) -> None:
+        self._on_the_way = depending_on(program.graph, set(self._wanted.values()))
         for node in self._on_the_way:
             name = operator_name(node)
             carries = any(source in self._on_the_way for source in node.all_input_nodes)
@@ -95,14 +90,12 @@ class Relevance:
         args, kwargs = self._recorder.fetch_args_kwargs_from_env(node)
         call = Call(node.target, args, kwargs, self._recorder.env[node], relevance[node])
         shares = self._rules[operator_name(node)](call)
-        for source, share in zip(_flat(node.args), _flat(shares), strict=False):
+        for source, share in zip(tree_leaves(node.args), tree_leaves(shares), strict=False):
             if share is not None and source in self._on_the_way:
                 relevance[source] = relevance[source] + share if source in relevance else share
 
 
 class _Recorder(fx.Interpreter):
-    """Runs a graph and keeps every value."""
-
     def __init__(self, program: fx.GraphModule) -> None:
         super().__init__(program, garbage_collect_values=False)
 
@@ -111,12 +104,6 @@ class _Recorder(fx.Interpreter):
         if str(getattr(target, "overloadpacket", "")).endswith("_"):
             args = (args[0].clone(), *args[1:])
         return super().call_function(target, args, kwargs)
-
-
-def _returned(graph: fx.Graph) -> fx.Node:
-    """The one tensor that the graph returns."""
-    (logits,) = graph.output_node().all_input_nodes
-    return logits
 
 
 def _results(graph: fx.Graph, paths: Collection[str], network: str) -> dict[str, fx.Node]:
@@ -129,18 +116,3 @@ def _results(graph: fx.Graph, paths: Collection[str], network: str) -> dict[str,
             raise ModelError(f"{network} has no layer {path!r} in its exported graph")
         found[path] = placeholders[-1] if path == IMAGES else last[path]
     return found
-
-
-def _behind(graph: fx.Graph, wanted: set[fx.Node]) -> set[fx.Node]:
-    """The nodes that depend on a wanted one, and these themselves."""
-    found = set(wanted)
-    for node in graph.nodes:
-        if any(source in found for source in node.all_input_nodes):
-            found.add(node)
-    return found
-
-
-def _flat(values: Any) -> list[Any]:
-    if isinstance(values, tuple | list):
-        return [entry for value in values for entry in _flat(value)]
-    return [values]

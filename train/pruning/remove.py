@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise, zip_longest
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from headgate.errors import ModelError, UsageError, suggest
 from headgate.train.copying import copied, replace_module
-from headgate.train.pruning.layers import PrunableLayer, find_layers
-from headgate.train.pruning.operators import PlaceChannels
-from headgate.train.pruning.trace import trace
+from headgate.train.pruning.layers import PrunableLayer, find_layers, trace
+from headgate.train.pruning.operators import PlaceChannels, rise_within
+from headgate.train.tracing import Trace, first_change
 
 # The attribute of a network that lists its original channels still there: {path: indices}.
 RECORD = "kept_channels"
@@ -21,13 +20,9 @@ RECORD = "kept_channels"
 def remove_channels(module: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.Module:
     """A copy of ``module`` whose convolutions compute only the channels in ``kept``.
 
-    Convolution and batch norm are sliced together. Where only convolutions and linear layers read
-    the result, the removed channels contribute nothing and the readers' weights are sliced too.
-    Anywhere else, as in a residual sum, a placement behind the norm puts the kept channels among
-    constants: what the norm makes of zero, for a removed channel.
-
-    Networks of random weights shrink in the same way, so a fresh network, shrunk by the lists of
-    :func:`kept_channels`, takes the state dict of the copy. Layers may be shrunk again.
+    Where only convolutions and linear layers read the result, their weights are sliced too;
+    anywhere else, as in a residual sum, a placement behind the norm puts the kept channels among
+    constants: what the norm makes of zero. Layers may be shrunk again.
 
     Args:
         module: a network that ``torch.fx`` can trace; it is not changed.
@@ -67,23 +62,26 @@ def remove_channels(module: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.
 
 
 def _check_code(module: nn.Module, small: nn.Module) -> None:
-    """Refuses a network whose code asks for what has changed: widths, or layers by another way.
-
-    Raises:
-        ModelError: the smaller network does not run the same steps.
-    """
+    """Refuses a network whose code asks for what has changed: widths, or layers by another way."""
     names = {path for path, _ in module.named_modules(remove_duplicate=False)}
-    now = [
-        # A norm with a placement behind it has moved.
-        (operation, target if target in names else target.removesuffix(".norm"), arguments)
-        for operation, target, arguments in trace(small).steps()
-    ]
-    for before, after in zip_longest(trace(module).steps(), now, fillvalue=("", "its end", "")):
-        if before != after:
-            raise ModelError(
-                f"{type(module).__name__} cannot lose channels: with fewer of them its code does "
-                f"something else at {after[1]!r}"
-            )
+    if change := first_change(_steps(trace(module), names), _steps(trace(small), names)):
+        raise ModelError(
+            f"{type(module).__name__} cannot lose channels: with fewer of them its code does "
+            f"something else at {change!r}"
+        )
+
+
+def _steps(traced: Trace, names: set[str]) -> list[tuple[str, str, str]]:
+    """What the graph does in order, without the placements of removed channels."""
+    found = []
+    for node in traced.graph.nodes:
+        if not isinstance(traced.module_of(node), PlaceChannels):
+            target = str(node.target)
+            if target not in names:  # a norm with a placement behind it has moved
+                target = target.removesuffix(".norm")
+            arguments = fx.node.map_arg((node.args, node.kwargs), lambda argument: None)
+            found.append((node.op, target, repr(arguments)))
+    return found
 
 
 def kept_channels(module: nn.Module) -> dict[str, list[int]]:
@@ -92,8 +90,7 @@ def kept_channels(module: nn.Module) -> dict[str, list[int]]:
 
 
 def _check(path: str, channels: Sequence[int], total: int) -> None:
-    rising = all(a < b for a, b in pairwise(channels))
-    if not channels or not rising or channels[0] < 0 or channels[-1] >= total:
+    if not channels or not rise_within(channels, total):
         raise UsageError(
             f"channels to keep of {path!r} must be rising numbers within 0..{total - 1}, at least "
             f"one, not {list(channels)}"

@@ -5,9 +5,8 @@ its result and the relevance R of the result, and shares R out among the inputs.
 all elements.
 
 * Convolution and linear layer: the alpha-beta rule,
-  ``x * (ALPHA W+^T (R / W+ x) - BETA W-^T (R / W- x))``, the bias taking nothing. With
-  z+ = W+ x and z- = W- x the inputs get, of each result, R (ALPHA [z+ != 0] - BETA [z- != 0]) in
-  total: all of R where there are contributions of both signs, as ALPHA - BETA = 1.
+  ``x * (ALPHA W+^T (R / W+ x) - BETA W-^T (R / W- x))``, the bias taking nothing: all of R is
+  shared out where there are contributions of both signs, as ALPHA - BETA = 1.
 * Operators that scale with their inputs (pooling, means, sums, concatenation, padding, slices):
   in proportion to what each element contributed to the result, which for a maximum is the winner
   alone. All of R is passed on where the result is not 0.
@@ -26,8 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-# Aketi et al., "Gradual Channel Pruning While Training Using Feature Relevance Scores for
-# Convolutional Neural Networks", IEEE Access 2020, as in the official code.
+# As in the official code of FRS.
 ALPHA, BETA, EPSILON = 2.0, 1.0, 1e-9
 
 

@@ -1,12 +1,11 @@
 """Feature relevance scores: how much each channel of each layer matters for the right answers.
 
-Aketi, Roy, Raghunathan and Roy, "Gradual Channel Pruning While Training Using Feature Relevance
-Scores for Convolutional Neural Networks", IEEE Access 2020, as in the official code.
+From the paper and the official code that :mod:`headgate.train.pruning.frs` names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from typing import Literal
 
 import torch
@@ -20,7 +19,6 @@ from headgate.train.pruning.relevance import Relevance
 
 Absolute = Literal["classes", "images"]
 
-# Images a batch: so many, or fewer if together they had more pixels than that.
 BATCH = 100
 BATCH_PIXELS = 1 << 20
 
@@ -40,12 +38,10 @@ def feature_relevance_scores(
 
     Args:
         module: takes float32 (N, 3, H, W), gives logits (N, classes).
-        problem: its training images are taken as they are, without augmentation.
-        number: so many of them, evenly spread; 0: all.
-        absolute: where the sign goes: "classes", of the average over the classes, as in the
-            official code; or "images", of each image's relevance already. Relevance has both
-            signs, above all in branches of a residual sum, and a channel that speaks for some
-            images and against others is not one that says nothing.
+        number: of training images, evenly spread and not augmented; 0: all.
+        absolute: what loses its sign: the average over the classes, as in the official code, or
+            each image's relevance. A channel that speaks for some images and against others does
+            not say nothing, and in branches of a residual sum many do.
 
     Raises:
         ModelError: relevance cannot pass through the network.
@@ -99,3 +95,23 @@ def _score(path: str, total: Tensor, counts: Tensor, weights: Tensor) -> Tensor:
         )
     norm = torch.linalg.vector_norm(score)
     return score / norm if norm > 0 else score
+
+
+def least_relevant(
+    scores: Mapping[str, Tensor], kept: Mapping[str, Tensor], min_channels: int
+) -> Iterator[tuple[str, int]]:
+    """(layer, channel) pairs still kept, by rising score over all layers together.
+
+    Of each layer ``min_channels`` stay; equal scores go in the order of layers, then channels.
+    ``scores`` and ``kept`` (boolean, it may change meanwhile) are (C,) by layer.
+    """
+    layers = list(scores)
+    everything = torch.cat([scores[path].double().cpu() for path in layers])
+    owners = [(path, channel) for path in layers for channel in range(len(scores[path]))]
+    left = {path: int(kept[path].sum()) for path in layers}
+    was_kept = {path: kept[path].tolist() for path in layers}
+    for index in everything.argsort(stable=True).tolist():
+        path, channel = owners[index]
+        if was_kept[path][channel] and left[path] > min_channels:
+            left[path] -= 1
+            yield path, channel

@@ -1,4 +1,4 @@
-"""The weights of active inputs, one after the other, by permutations of bytes.
+"""The weights of active inputs, one after the other: by permutations of bytes, or compressed.
 
 Once for every inference and output, 16 to 64 weights an instruction.
 """
@@ -30,6 +30,10 @@ class Choosing:
     taps: int
     dtype: str
     """Of the activations before they are flipped."""
+
+    @classmethod
+    def of(cls, isa: DotIsa, inputs: int, taps: int, dtype: str) -> Choosing:
+        return (Compressing if isa.compresses else cls)(isa, inputs, taps, dtype)
 
     @property
     def table(self) -> int:
@@ -98,22 +102,20 @@ class Choosing:
         ``row`` is where they begin in ``weight``, whose taps lie ``pitch`` words apart, and
         ``into`` where they go in ``chosen``.
         """
-        isa, words = self.isa, self.isa.choices // CODES_PER_WORD
-        cell = isa.lanes * isa.partials
-        total = cleared(cell, cell)
-        factor = correction(isa, self.dtype)
-        vectors = (count + (isa.choices - 1)) // isa.choices if self.vectors > 1 else 1
+        words, total = self.isa.choices // CODES_PER_WORD, self._no_sum()
+        vectors = (count + (self.isa.choices - 1)) // self.isa.choices if self.vectors > 1 else 1
         with loop(self.taps) as t, loop(vectors) as d:
-            found = tir.local(isa.choices, UINT8)
-            store(found, 0, splat(0, isa.choices, UINT8), isa.choices)
+            found = tir.local(self.isa.choices, UINT8)
+            store(found, 0, splat(0, self.isa.choices, UINT8), self.isa.choices)
 
             def look(table: Expr, t: Expr = t, d: Expr = d, found: Buffer = found) -> None:
                 size = self.table // CODES_PER_WORD
                 own = load(buffers["weight"], row + t * pitch + table * size, size)
-                at = (d * self.tables + table) * isa.choices
-                choice = load(buffers["choices"], at, isa.choices)
-                part = isa.permute(own, choice, self.table)
-                store(found, 0, load(found, 0, isa.choices) | part, isa.choices)
+                at = (d * self.tables + table) * self.isa.choices
+                choice = load(buffers["choices"], at, self.isa.choices)
+                part = self.isa.permute(own, choice, self.table)
+                both = load(found, 0, self.isa.choices) | part
+                store(found, 0, both, self.isa.choices)
 
             if self.tables == 1:
                 look(0)
@@ -121,16 +123,91 @@ class Choosing:
                 first = let(buffers["tables"][2 * d])
                 with loop(buffers["tables"][2 * d + 1] - first + 1) as table:
                     look(first + table)
-            value = let(read_as(INT32, words, load(found, 0, isa.choices)))
-            store(chosen, into + t * self.pitch + d * words, value, words)
-            if factor:
-                ones = splat(0x01010101, isa.lanes, INT32)
-                for part in range(words // isa.lanes):
-                    own = picked(value, range(part * isa.lanes, (part + 1) * isa.lanes))
-                    before = load(total, 0, cell)
-                    summed = isa.dot(before, [(ones, own)], isa.lanes, isa.operand(self.dtype))
-                    store(total, 0, summed, cell)
+            value = let(load(found, 0, self.isa.choices))
+            at = (into + t * self.pitch + d * words) * CODES_PER_WORD
+            store(chosen, at, value, self.isa.choices)
+            self._add(total, value)
+        return self._correction(total)
+
+    def _no_sum(self) -> Buffer:
+        cell = self.isa.lanes * self.isa.partials
+        return cleared(cell, cell)
+
+    def _add(self, total: Buffer, value: Expr) -> None:
+        """Adds chosen weights to ``total`` where activations are flipped."""
+        if not correction(self.isa, self.dtype):
+            return
+        isa, words = self.isa, self.isa.choices // CODES_PER_WORD
+        cell = isa.lanes * isa.partials
+        ones, weights = splat(0x01010101, isa.lanes, INT32), read_as(INT32, words, value)
+        for part in range(words // isa.lanes):
+            own = picked(weights, range(part * isa.lanes, (part + 1) * isa.lanes))
+            pairs = [(ones, own)]
+            summed = isa.dot(load(total, 0, cell), pairs, isa.lanes, isa.operand(self.dtype))
+            store(total, 0, summed, cell)
+
+    def _correction(self, total: Buffer) -> Expr:
+        factor = correction(self.isa, self.dtype)
         if not factor:
             return int32(0)
-        summed = isa.sums(load(total, 0, cell), isa.lanes)
-        return let(tir.lane_sum(summed, isa.lanes) * factor)
+        summed = self.isa.sums(load(total, 0, self.isa.lanes * self.isa.partials), self.isa.lanes)
+        return let(tir.lane_sum(summed, self.isa.lanes) * factor)
+
+
+@dataclass(frozen=True)
+class Compressing(Choosing):
+    """By an instruction that puts the bytes under a mask side by side.
+
+    A table's weights are written where those of the tables before end, as a whole vector whose
+    surplus the next one overwrites.
+    """
+
+    @property
+    def table(self) -> int:
+        return self.isa.choices
+
+    def scratch(self) -> dict[str, TensorType]:
+        """A mask for each table, and how many active inputs lie before it."""
+        return {
+            "choices": TensorType((self.tables, self.table), UINT8),
+            "tables": TensorType((self.tables + 1,), INT32),
+        }
+
+    def prepare(
+        self, buffers: dict[str, Buffer], channel: Callable[[Expr, int], Expr], count: Expr
+    ) -> None:
+        masks, before = buffers["choices"], buffers["tables"]
+        with loop(self.tables) as table:
+            store(masks, table * self.table, splat(0, self.table, UINT8), self.table)
+            store(before, table + 1, int32(0))
+        store(before, 0, int32(0))
+        with loop(count) as j:
+            own = let(channel(j, 1))
+            store(masks, own, tirx.IntImm(UINT8, 1))
+            store(before, tir.T.floordiv(own, self.table) + 1, j + 1)
+        with loop(self.tables) as table:
+            store(before, table + 1, tir.maximum(before[table], before[table + 1]))
+
+    def choose(
+        self,
+        buffers: dict[str, Buffer],
+        row: Expr,
+        pitch: int,
+        count: Expr,
+        chosen: Buffer,
+        into: Expr,
+    ) -> Expr:
+        size, total = self.table, self._no_sum()
+        last = let(tir.T.floordiv(count - 1, size) * size)
+        with loop(self.taps) as t:
+            start = let((into + t * self.pitch) * CODES_PER_WORD)
+            if self.tables > 1:
+                store(chosen, start + last, splat(0, size, UINT8), size)
+            with loop(self.tables) as table:
+                words = size // CODES_PER_WORD
+                own = load(buffers["weight"], row + t * pitch + table * words, words)
+                mask = load(buffers["choices"], table * size, size)
+                value = let(self.isa.compress(read_as(UINT8, size, own), mask))
+                store(chosen, start + buffers["tables"][table], value, size)
+                self._add(total, value)
+        return self._correction(total)

@@ -30,7 +30,7 @@ from headgate.compile.kernels.lists import list_parameters
 from headgate.compile.kernels.split import PART
 from headgate.compile.kernels.tiling import Tiling, choose_tiling
 from headgate.compile.kernels.tir import Buffer, Expr, let, load, splat, store
-from headgate.device.tensor_type import FLOAT32, INT32, TensorType
+from headgate.device.tensor_type import FLOAT32, INT32, UINT8, TensorType
 
 SMALL_WEIGHTS = 128 << 10
 """Bytes of chosen weights that may be kept for all outputs at once."""
@@ -75,7 +75,7 @@ class ConvKernel(Kernel):
 
     @property
     def choosing(self) -> Choosing:
-        return Choosing(self.isa, self.shape.group_in, self.shape.taps, self.dtypes[0])
+        return Choosing.of(self.isa, self.shape.group_in, self.shape.taps, self.dtypes[0])
 
     @property
     def chooses_once(self) -> bool:
@@ -109,7 +109,7 @@ class ConvKernel(Kernel):
             size = rows * self.shape.taps * self.choosing.pitch + _OVERRUN
             found |= {
                 **self.choosing.scratch(),
-                "chosen": TensorType((size,), INT32),
+                "chosen": TensorType((size * CODES_PER_WORD,), UINT8),
                 "corrections": TensorType((rows,), INT32),
             }
         return found
@@ -229,7 +229,7 @@ class ConvEmitter(ConvLoops):
             super().tiles(chunk)
             return
 
-        def block(rows: Rows) -> None:
+        def block(rows: Rows, _: Expr) -> None:
             for i, (row, _) in enumerate(rows):
                 self.choose(chunk.inputs, row, i)
             own = [(i, channel) for i, (_, channel) in enumerate(rows)]

@@ -12,7 +12,7 @@ from headgate.compile.isa.vector import picked, read_as
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.conv_loops import Pixels, Place, masked, store_vector
 from headgate.compile.kernels.convolution import Epilogue
-from headgate.compile.kernels.i8.words import apart, code, wide
+from headgate.compile.kernels.i8.words import CODES_PER_WORD, apart, code, wide
 from headgate.compile.kernels.tir import Buffer, Expr, let, load, loop, splat, store, when
 from headgate.device.tensor_type import FLOAT32, INT32
 
@@ -22,11 +22,20 @@ MAX_UNROLLED_TAPS = 25
 
 @dataclass(frozen=True)
 class Weights:
-    """Rows of words ``[output][tap][word]``; ``pitch``: words from one tap to the next."""
+    """Rows of words ``[output][tap][word]``; ``pitch``: words from one tap to the next.
+
+    They are int32 where they are constants, bytes where they have been chosen.
+    """
 
     buffer: Buffer
     pitch: int
     kernel: tuple[int, int]
+
+    def words(self, at: Expr, count: int) -> Expr:
+        """A vector of ``count`` words from word ``at`` on."""
+        if self.buffer.dtype == INT32:
+            return load(self.buffer, at, count)
+        return read_as(INT32, count, load(self.buffer, at * CODES_PER_WORD, count * CODES_PER_WORD))
 
     @property
     def row(self) -> int:
@@ -66,7 +75,7 @@ def accumulate(
     def step(at: list[Expr], planes: list[Expr]) -> None:
         by_element = isa.weight_lanes > 1
         if by_element:
-            loaded = [let(load(weights.buffer, one, isa.weight_lanes)) for one in at]
+            loaded = [let(weights.words(one, isa.weight_lanes)) for one in at]
         for first in range(0, len(planes), isa.depth):
             some = range(first, min(first + isa.depth, len(planes)))
             vectors = [
@@ -76,7 +85,7 @@ def accumulate(
                 factors = [
                     picked(loaded[i], [q] * lanes)
                     if by_element
-                    else splat(weights.buffer[one + q], lanes, INT32)
+                    else splat(weights.words(one + q, 1), lanes, INT32)
                     for q in some
                 ]
                 for v in range(len(bases)):

@@ -57,11 +57,7 @@ def pad_words(
 
     def word(j: Expr, members: int) -> None:
         """Word ``j``, of which so many members are channels."""
-        last = inputs - 1
-        starts = [
-            let(plane(at if known else tir.minimum(at, last)) * pixels)
-            for at, known in ((j * CODES_PER_WORD + q, members > 0) for q in range(members or 4))
-        ]
+        starts = planes_of(j, members, inputs, plane, pixels)
         with loop(rows) as r:
             row = let(top + r)
             into = let((j * rows + r) * pitch + shape.padding[1])
@@ -74,32 +70,49 @@ def pad_words(
                 here = [let(start + row * shape.width) for start in starts]
                 interleave(source, here, padded, into, shape.width, flip)
 
+    each_word(inputs, word)
+
+
+def each_word(inputs: Expr, body: Callable[[Expr, int], None]) -> None:
+    """``body(j, members)`` for every word of so many channels; 0 members: as many as there are."""
     if not isinstance(inputs, int):
-        # The surplus members of the last word repeat a channel; their weights are zero.
         with loop(tir.T.floordiv(inputs + CODES_PER_WORD - 1, CODES_PER_WORD)) as j:
-            word(j, 0)
+            body(j, 0)
         return
     whole, rest = divmod(inputs, CODES_PER_WORD)
     if whole:
         with loop(whole) as j:
-            word(j, CODES_PER_WORD)
+            body(j, CODES_PER_WORD)
     if rest:
-        word(whole, rest)
+        body(whole, rest)
+
+
+def planes_of(
+    j: Expr, members: int, inputs: Expr, plane: Callable[[Expr], Expr], pixels: int
+) -> list[Expr]:
+    """Where the planes of word ``j`` begin.
+
+    Of an unknown number of ``members`` the surplus ones of the last word repeat a channel; their
+    weights are zero.
+    """
+    places = [j * CODES_PER_WORD + q for q in range(members or CODES_PER_WORD)]
+    if not members:
+        places = [tir.minimum(at, inputs - 1) for at in places]
+    return [let(plane(at) * pixels) for at in places]
 
 
 def interleave(
     source: Buffer, starts: list[Expr], target: Buffer, into: Expr, count: int, flip: int
 ) -> None:
     """``count`` (a constant) words of the numbers of up to four planes; others count as zero."""
-    for at, lanes, times in _runs(count):
+    for at, lanes, times in runs(count):
         with loop(times) as i:
             move = let(at + i * lanes) if times > 1 else at
-            _interleave(
-                source, [start + move for start in starts], target, into + move, lanes, flip
-            )
+            value = interleaved(source, [start + move for start in starts], lanes, flip)
+            store(target, into + move, value, lanes)
 
 
-def _runs(count: int) -> list[tuple[int, int, int]]:
+def runs(count: int) -> list[tuple[int, int, int]]:
     """(first, lanes, times): the last vector of a kind may overlap the one before."""
     lanes = MOST
     while lanes > count:
@@ -110,9 +123,8 @@ def _runs(count: int) -> list[tuple[int, int, int]]:
     return runs
 
 
-def _interleave(
-    source: Buffer, starts: list[Expr], target: Buffer, into: Expr, lanes: int, flip: int
-) -> None:
+def interleaved(source: Buffer, starts: list[Expr], lanes: int, flip: int) -> Expr:
+    """The words of ``lanes`` pixels of up to four planes."""
     zero = splat(0, lanes, source.dtype)
     planes = [load(source, start, lanes) for start in starts]
     planes += [zero] * (CODES_PER_WORD - len(planes))
@@ -121,6 +133,4 @@ def _interleave(
         for i in range(CODES_PER_WORD * lanes)
     ]
     words = read_as(INT32, lanes, tir.T.Shuffle(planes, places))
-    if flip:
-        words = words ^ splat(flip, lanes, INT32)
-    store(target, into, words, lanes)
+    return words ^ splat(flip, lanes, INT32) if flip else words

@@ -1,7 +1,4 @@
-"""Power sensors: one kind, one file. A new kind is a file and a row in one of the two tables.
-
-Kinds in ``_PROBES`` are found by looking; those in ``_ON_REQUEST`` are used when they are named.
-"""
+"""Power sensors: one kind, one file. A new kind is a file and a row in one of the two tables."""
 
 from __future__ import annotations
 
@@ -16,13 +13,14 @@ from ..system import System
 from . import command, hwmon, jetson, joulescope, pmic, ppk2, rapl, serial
 from .base import Probe, Sensor
 
-# In order of preference: what measures most of the board comes first.
+# Found by looking. In order of preference: what measures most of the board comes first.
 _PROBES: dict[str, Callable[[System, int | None], Probe]] = {
     "jetson": lambda system, shunt_uohm: jetson.probe(system),
     "hwmon": hwmon.probe,
     "pmic": lambda system, shunt_uohm: pmic.probe(system),
     "rapl": lambda system, shunt_uohm: rapl.probe(system),
 }
+# Used when they are named.
 _ON_REQUEST: dict[str, Callable[[System, str, str | None], Sensor]] = {
     "command": command.open_sensor,
     "serial": serial.open_sensor,
@@ -31,7 +29,6 @@ _ON_REQUEST: dict[str, Callable[[System, str, str | None], Sensor]] = {
 }
 KINDS = (*_PROBES, *_ON_REQUEST)
 AUTO = "auto"
-"""The first kind of which the board has one."""
 
 
 def kind_of(wanted: str) -> str:
@@ -56,14 +53,10 @@ def choose(
 ) -> Sensor:
     """The sensor to measure energy with.
 
-    Args:
-        system: the board.
-        wanted: ``auto``; a kind; ``hwmon:CHIP`` for one of several; any of these with
-            ``/RAIL+RAIL`` to say which rails make up the whole; ``pmic:estimate``;
-            ``command:COMMAND LINE``; ``serial:PORT[,SPEED]``; ``joulescope``;
-            ``ppk2:MILLIVOLTS``.
-        shunt_uohm: the resistor of an INA monitor.
-        column: the column of a meter's CSV that has power.
+    ``wanted`` is ``auto``; a kind; ``hwmon:CHIP`` for one of several; any of these with
+    ``/RAIL+RAIL`` to say which rails make up the whole; ``pmic:estimate``; ``command:COMMAND
+    LINE``; ``serial:PORT[,SPEED]``; ``joulescope``; ``ppk2:MILLIVOLTS``. ``shunt_uohm`` is the
+    resistor of an INA monitor, ``column`` that of a meter's CSV that has power.
     """
     kind = kind_of(wanted)
     if kind in _ON_REQUEST:

@@ -15,15 +15,13 @@ COUNTER = "counter"
 
 @dataclass(frozen=True)
 class Channel:
-    """One thing that a sensor measures."""
+    """One thing that a sensor measures; ``wraps_at_mj`` is the largest value of a counter."""
 
     name: str
     scope: str
     """``board``, ``module``, ``rail``, ``cpu``, ``memory`` or ``external``."""
     source: str
-    """The file, program or port that the figure comes from."""
     wraps_at_mj: float | None = None
-    """Largest value of a counter."""
 
 
 class Sample(NamedTuple):
@@ -42,27 +40,20 @@ class Sensor(ABC):
     """``sampled`` (power, to be integrated) or ``counter`` (energy, to be differenced)."""
     channels: list[Channel]
     total: list[str] | NotMeasured
-    """The channels whose sum is what the sensor measures as a whole: no overlap, nothing twice."""
+    """The channels whose sum is what it measures as a whole, which ``scope`` has in words."""
     scope: str
-    """What that whole is, in words."""
     rate_hz: float
-    """How often polling it is worth while."""
     warnings: list[str] = field(default_factory=list)
     system: System = field(default_factory=System)
 
     def start(self) -> None:  # noqa: B027 (most sensors need nothing)
-        """Get ready; called once, before the first poll.
-
-        Raises:
-            SensorError: it cannot be used.
-        """
+        """Get ready; called once, before the first poll."""
 
     @abstractmethod
     def poll(self, now_ns: int) -> list[Sample]:
         """What there is since the last poll; ``now_ns`` is the time for a sensor without a clock.
 
-        Raises:
-            OSError, ValueError: this reading failed; the next one may succeed.
+        An OSError or ValueError: this reading failed; the next one may succeed.
         """
 
     def stop(self) -> None:  # noqa: B027
@@ -75,10 +66,9 @@ class Sensor(ABC):
 
 @dataclass
 class Probe:
-    """What looking for a kind of sensor brought."""
+    """What looking for a kind of sensor brought; ``absent`` says why there is none."""
 
     sensors: list[Sensor] = field(default_factory=list)
     absent: str = ""
-    """Why there is none."""
     failed: list[str] = field(default_factory=list)
     """Sensors that are there and do not answer, and why."""

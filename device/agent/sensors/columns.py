@@ -1,8 +1,7 @@
 """Lines of CSV from a meter: which columns are time and power, and what their figures mean.
 
-Columns are separated by commas, semicolons or tabs. Power is a column whose name ends in ``_uw``,
-``_mw`` or ``_w``; else one of volts times one of amperes. Where several would do, one has to be
-named: a meter's first column may be one rail of many.
+Power is a column whose name ends in ``_uw``, ``_mw`` or ``_w``; else one of volts times one of
+amperes. Where several would do, one has to be named: the first may be one rail of many.
 """
 
 from __future__ import annotations
@@ -41,8 +40,9 @@ def separator_of(line: str) -> str:
     return next((one for one in _SEPARATORS if one in outside), ",")
 
 
-def cells_of(line: str, separator: str) -> list[str]:
+def cells_of(line: str, separator: str | None = None) -> list[str]:
     """The cells of a line without quotation marks and the white space around them."""
+    separator = separator or separator_of(line)
     try:
         (row,) = csv.reader([line], delimiter=separator, skipinitialspace=True)
     except csv.Error:
@@ -51,12 +51,9 @@ def cells_of(line: str, separator: str) -> list[str]:
 
 
 def figure(cell: str, separator: str = ",") -> float:
-    """A number, with a decimal point or a decimal comma.
+    """A number, with a decimal point or a decimal comma; a ValueError if it is none, or may be two.
 
     Between semicolons a comma is a decimal one. Elsewhere ``1,234`` may be meant either way.
-
-    Raises:
-        ValueError: it is none, or it may be two.
     """
     if "," not in cell:
         return float(cell)
@@ -73,9 +70,8 @@ def figure(cell: str, separator: str = ",") -> float:
 
 def is_header(line: str) -> bool:
     """Whether a line names columns instead of filling them."""
-    separator = separator_of(line)
     # Whatever its comma means, it is a figure.
-    cells = (cell.replace(",", "") for cell in cells_of(line, separator))
+    cells = (cell.replace(",", "") for cell in cells_of(line))
     try:
         return not [float(cell) for cell in cells]
     except ValueError:
@@ -83,17 +79,14 @@ def is_header(line: str) -> bool:
 
 
 def may_name(header: str, line: str) -> bool:
-    """Whether a first line may be the header of a line of figures.
-
-    Otherwise it is the rest of a line (``,987.6`` or ``e-05,9.1``), or noise.
-    """
-    lengths = [len(cells_of(one, separator_of(one))) for one in (header, line)]
+    """Whether a first line may be a header, and is not the rest of a line, or noise."""
+    lengths = [len(cells_of(one)) for one in (header, line)]
     return _WORD.search(header) is not None and lengths[0] == lengths[1]
 
 
 def is_cut_off(header: str) -> bool:
     """Whether a header's first name is a unit only, so that the rest of it came too early."""
-    name = cells_of(header, separator_of(header))[0].lower()
+    name = cells_of(header)[0].lower()
     return f"_{name}" in {**_POWER, **_VOLTS, **_AMPERES}
 
 
@@ -113,10 +106,8 @@ class Columns:
     def of(cls, header: str, wanted: str | None = None) -> Columns:
         """Find them by name.
 
-        Args:
-            header: a line that names them.
-            wanted: what ``--column`` says: a column with power, one of several with volts or
-                amperes, or one of each with a comma between.
+        ``wanted`` is what ``--column`` says: a column with power, one of several with volts or
+        amperes, or one of each with a comma between.
         """
         separator = separator_of(header)
         names = tuple(name.lower() for name in cells_of(header, separator))
@@ -156,11 +147,7 @@ class Columns:
         return cls.of(separator.join(DEFAULT_HEADER[-count:]), wanted)
 
     def read(self, line: str) -> tuple[int | None, float]:
-        """Nanoseconds of the meter's clock, if it has one, and milliwatts.
-
-        Raises:
-            ValueError: the line is cut off or holds no numbers.
-        """
+        """Nanoseconds of the meter's clock, if it has one, and milliwatts; may raise ValueError."""
         cells = cells_of(line, self.separator)
         if len(cells) != len(self.names):
             fault = f"{line[:60]!r} has {len(cells)} columns, not {len(self.names)}"

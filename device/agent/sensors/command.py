@@ -1,7 +1,4 @@
-"""A program of the user's that prints one line of CSV for each sample.
-
-It is started without a shell: the words of the command line are its arguments.
-"""
+"""A program of the user's that prints one line of CSV for each sample, started without a shell."""
 
 from __future__ import annotations
 
@@ -11,14 +8,13 @@ from dataclasses import dataclass, field
 
 from ..errors import SensorError, describe
 from ..system import System
-from .base import Sensor
-from .lines import LineSensor, meter_channel
+from .base import Channel, Sensor
+from .lines import LineSensor
 
 _ENDING_S = 1.0
 
 
 def open_sensor(system: System, argument: str, column: str | None) -> Sensor:
-    """The meter that a command line reads."""
     try:
         words = shlex.split(argument)
     except ValueError as error:
@@ -29,7 +25,7 @@ def open_sensor(system: System, argument: str, column: str | None) -> Sensor:
         raise SensorError("--sensor command: needs a command line after the colon")
     return CommandSensor(
         name=f"command:{words[0]}",
-        channels=[meter_channel(argument)],
+        channels=[Channel("power", "external", argument)],
         system=system,
         column=column,
         words=words,

@@ -1,8 +1,7 @@
 """TI's INA power monitors, and energy counters, under ``/sys/class/hwmon``.
 
-ina2xx and ina238 have ``power1_input`` in microwatts. ina3221 has bus millivolts and
-milliamperes for three channels, whose shunts are ``in4`` to ``in6``. ``energy*_input`` is
-microjoules. Devices are found by ``name``, because their numbers change from boot to boot.
+ina2xx and ina238 have ``power1_input`` in microwatts. ina3221 has bus millivolts and milliamperes
+for three channels, whose shunts are ``in4`` to ``in6``. ``energy*_input`` is microjoules.
 """
 
 from __future__ import annotations
@@ -55,11 +54,8 @@ class _Device:
 def probe(system: System, shunt_uohm: int | None = None, only: str | None = None) -> Probe:
     """All monitors, one sensor for each chip.
 
-    Args:
-        system: the board.
-        shunt_uohm: the resistor that is really there; a chip whose driver believes in another
-            one is refused, because all its currents are wrong.
-        only: the monitor that ``shunt_uohm`` is said of; of all if None.
+    A chip whose driver believes in another resistor than ``shunt_uohm`` is refused, because all its
+    currents are wrong; that is said of the monitor ``only``, of all if None.
     """
     result = Probe(absent="no INA power monitor or energy counter in /sys/class/hwmon")
     on_jetson = is_jetson(system)

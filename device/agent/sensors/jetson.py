@@ -1,13 +1,14 @@
 """Power rails of NVIDIA's Jetson boards.
 
 JetPack 4 shows them as iio devices of the driver ``ina3221x`` (milliwatts, channels from 0),
-JetPack 5 and later as hwmon devices of ``ina3221`` (millivolts and milliamperes, channels from
-1). Which rails make up the board is a table, never a guess from their names: some overlap.
+JetPack 5 and later as hwmon devices of ``ina3221`` (millivolts and milliamperes, from 1). Which
+rails make up the board is a table, never a guess from their names: some overlap.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..absent import NotMeasured
@@ -27,78 +28,32 @@ from .rails import (
 
 @dataclass(frozen=True)
 class Board:
-    """Rails of one board by address, and which add up to it without overlap."""
+    """A board, and which of its rails add up to it without overlap."""
 
     title: str
     modules: tuple[str, ...]
     """NVIDIA's numbers for it, as the device tree's ``compatible`` has them."""
     model: str
     """A pattern for the device tree's ``model``, where the carrier is somebody else's."""
-    rails: dict[int, tuple[str, ...]]
     total: tuple[str, ...]
     carrier: tuple[str, ...] = ()
     """Rails beside the module's that belong to the total where the carrier board has them."""
 
 
-# From NVIDIA's developer guides and device trees, as energymon collected them. The first row that
-# fits counts.
+_SIX = ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V")
+# VIN_SYS_5V0 feeds its fourth rail, VDDQ_VDD2_1V8AO.
+_ORIN = ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0")
+# From NVIDIA's developer guides and device trees, as energymon collected them (JETSON.md has all
+# rails). The first row that fits counts. Thor's supply is on an ina238 of its own.
 BOARDS = (
-    Board(
-        "Jetson Nano",
-        ("p3448", "p3450"),
-        r"Jetson Nano\b",
-        {0x40: ("POM_5V_IN", "POM_5V_GPU", "POM_5V_CPU")},
-        ("POM_5V_IN",),
-    ),
-    Board(
-        "Jetson TX2 NX",
-        ("p3636",),
-        r"TX2 NX|^lanai",
-        {0x40: ("VDD_IN", "VDD_CPU_GPU", "VDD_SOC")},
-        ("VDD_IN",),
-    ),
-    Board(
-        "Jetson TX2",
-        ("p3310", "p3489"),
-        r"TX2|^quill$",
-        {
-            0x40: ("VDD_SYS_GPU", "VDD_SYS_SOC", "VDD_4V0_WIFI"),
-            0x41: ("VDD_IN", "VDD_SYS_CPU", "VDD_SYS_DDR"),
-        },
-        ("VDD_IN",),
-        ("VDD_MUX",),
-    ),
-    Board(
-        "Jetson Xavier NX",
-        ("p3668",),
-        r"Xavier NX",
-        {0x40: ("VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC")},
-        ("VDD_IN",),
-    ),
-    Board(
-        "Jetson AGX Xavier",
-        ("p2888", "p2972"),
-        r"AGX Xavier|^Jetson-AGX$",
-        {0x40: ("GPU", "CPU", "SOC"), 0x41: ("CV", "VDDRQ", "SYS5V")},
-        ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),
-    ),
-    Board(
-        "Jetson Orin Nano or NX",
-        ("p3767",),
-        r"Orin (Nano|NX)",
-        {0x40: ("VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC")},
-        ("VDD_IN",),
-    ),
-    Board(
-        "Jetson AGX Orin",
-        ("p3701",),
-        r"AGX Orin",
-        # VIN_SYS_5V0 feeds VDDQ_VDD2_1V8AO.
-        {0x40: ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"), 0x41: ("VDDQ_VDD2_1V8AO",)},
-        ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),
-    ),
-    # Its supply is on an ina238 of its own.
-    Board("Jetson AGX Thor", ("p3834",), r"AGX Thor", {}, ("VIN",)),
+    Board("Jetson Nano", ("p3448", "p3450"), r"Jetson Nano\b", ("POM_5V_IN",)),
+    Board("Jetson TX2 NX", ("p3636",), r"TX2 NX|^lanai", ("VDD_IN",)),
+    Board("Jetson TX2", ("p3310", "p3489"), r"TX2|^quill$", ("VDD_IN",), ("VDD_MUX",)),
+    Board("Jetson Xavier NX", ("p3668",), r"Xavier NX", ("VDD_IN",)),
+    Board("Jetson AGX Xavier", ("p2888", "p2972"), r"AGX Xavier|^Jetson-AGX$", _SIX),
+    Board("Jetson Orin Nano or NX", ("p3767",), r"Orin (Nano|NX)", ("VDD_IN",)),
+    Board("Jetson AGX Orin", ("p3701",), r"AGX Orin", _ORIN),
+    Board("Jetson AGX Thor", ("p3834",), r"AGX Thor", ("VIN",)),
 )
 _WITHOUT_SENSOR = ("p3448-0003", "p3541")
 _SCOPE = "module with its memory, not what else the carrier board feeds"
@@ -106,7 +61,6 @@ _SCOPE_WITH_CARRIER = "module and carrier board"
 
 
 def is_jetson(system: System) -> bool:
-    """Whether the device tree names one of NVIDIA's systems on chip."""
     return any(name.startswith("nvidia,tegra") for name in _compatible(system)) or system.exists(
         "etc/nv_tegra_release"
     )
@@ -133,18 +87,18 @@ def probe(system: System) -> Probe:
     if not is_jetson(system):
         return Probe(absent="not a Jetson")
     board = find_board(system)
-    in_iio, in_hwmon = _iio_rails(system), _hwmon_rails(system)
-    found = [*in_iio[0], *in_hwmon[0]]
-    rails, warnings = readable(_with_names_once(found), system)
+    found = [*_iio_rails(system), *_hwmon_rails(system)]
+    # A device may be reached by several links; the first one counts.
+    once = {rail.channel.name: rail for rail, _ in reversed(found)}
+    rails, warnings = readable([*reversed(once.values())], system)
     if not rails:
         if isinstance(board, NotMeasured):
             return Probe(absent=board.reason)
         return Probe(absent="; ".join(warnings) or f"{board.title}: no ina3221 in /sys/bus/i2c")
-    names, present = ({rail.channel.name for rail in some} for some in (rails, found))
-    total, scope = _total(board, names, present), _SCOPE
+    total, scope = _total(board, {rail.channel.name for rail in rails}, set(once)), _SCOPE
     if isinstance(board, Board) and isinstance(total, list) and set(board.carrier) & set(total):
         scope = _SCOPE_WITH_CARRIER
-    rate_hz = polling_rate_hz([*in_iio[1], *in_hwmon[1]])
+    rate_hz = polling_rate_hz(interval_ms for _, interval_ms in found)
     return Probe([rail_sensor(system, "jetson", rails, total, scope, warnings, rate_hz=rate_hz)])
 
 
@@ -169,38 +123,28 @@ def _compatible(system: System) -> list[str]:
     return text.split("\0") if isinstance(text, str) else []
 
 
-def _with_names_once(rails: list[Rail]) -> list[Rail]:
-    """A device may be reached by several links; the first one counts."""
-    return list({rail.channel.name: rail for rail in reversed(rails)}.values())[::-1]
-
-
-def _iio_rails(system: System) -> tuple[list[Rail], list[int | NotMeasured]]:
-    """JetPack 4: ``rail_name_N`` and ``in_powerN_input`` in milliwatts."""
-    rails: list[Rail] = []
-    delays: list[int | NotMeasured] = []
+def _iio_rails(system: System) -> Iterator[tuple[Rail, int]]:
+    """JetPack 4: ``rail_name_N`` and ``in_powerN_input`` in milliwatts; how long it averages."""
     for path in system.glob("sys/bus/i2c/drivers/ina3221x/*/iio:device*/rail_name_*"):
         folder, _, file = path.rpartition("/")
         number, name = file.rpartition("_")[2], system.text(path)
         if isinstance(name, str) and connected(name):
             power = f"{folder}/in_power{number}_input"
-            rails.append(Rail(Channel(name, "rail", f"/{power}"), power_file=power))
             # It reads "0 ms" on JetPack 4, which says nothing.
             text = system.text(f"{folder}/polling_delay_{number}")
-            words = text.split() if isinstance(text, str) else []
-            delays += [int(word) for word in words[:1] if word.isdigit()]
-    return rails, delays
+            delay = text.partition(" ")[0] if isinstance(text, str) else ""
+            rail = Rail(Channel(name, "rail", f"/{power}"), power_file=power)
+            yield rail, int(delay) if delay.isdigit() else 0
 
 
-def _hwmon_rails(system: System) -> tuple[list[Rail], list[int | NotMeasured]]:
+def _hwmon_rails(system: System) -> Iterator[tuple[Rail, int | NotMeasured]]:
     """JetPack 5 and later: mainline's drivers; Thor has its supply on an ina238 beside them."""
-    rails, intervals = [], []
     for path in system.glob("sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*/in[123]_label"):
         folder, _, file = path.rpartition("/")
         number, name = int(file[2]), system.text(path)
         if isinstance(name, str) and connected(name):
-            rails.append(volts_and_amperes(folder, number, name))
-            intervals.append(system.number(f"{folder}/update_interval"))
+            interval_ms = system.number(f"{folder}/update_interval")
+            yield volts_and_amperes(folder, number, name), interval_ms
     for path in system.glob("sys/bus/i2c/drivers/ina238/*/hwmon/hwmon*/power1_input"):
         folder = path.rpartition("/")[0]
-        rails.append(microwatts(path, label_of(system, f"{folder}/label", "VIN")))
-    return rails, intervals
+        yield microwatts(path, label_of(system, f"{folder}/label", "VIN")), 0

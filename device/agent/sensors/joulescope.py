@@ -1,7 +1,6 @@
-"""Joulescope JS110 and JS220, through their own Python package, which is asked for when used.
+"""Joulescope JS110 and JS220, through their own Python package.
 
-The instrument adds up energy by itself; its statistics bring the sum twenty times a second, from
-a JS110 twice, and its own time with it.
+Statistics bring the sum of energy twenty times a second, a JS110's twice, and its own time.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ _FIRST_S = 5.0
 
 
 def open_sensor(system: System, argument: str, column: str | None) -> Sensor:
-    """The one Joulescope that is plugged in."""
     try:
         package = importlib.import_module("joulescope")
     except ImportError as error:
@@ -48,7 +46,6 @@ class Joulescope(Meter):
     _device: Any = None
 
     def start(self) -> None:
-        """Open the instrument and wait for its first statistics."""
         try:
             self._device = self.package.scan_require_one(config="auto")
             self._device.open()

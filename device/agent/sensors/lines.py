@@ -1,8 +1,4 @@
-"""Meters that talk in lines of CSV: their clocks, and reading them from a thread.
-
-A line has named columns (``columns.py``), from a header or by default ``timestamp_s,power_mw``.
-Without a column for time, a line is stamped when it arrives.
-"""
+"""Meters that talk in lines of CSV: their clocks, and reading them from a thread."""
 
 from __future__ import annotations
 
@@ -28,33 +24,25 @@ class MeterClock:
     """Maps a meter's own timestamps to the board's monotonic clock.
 
     Lines arrive late by what the transport takes, never early, so the smallest difference of the
-    last five to ten seconds is the offset: old enough to have met a quick line, young enough to
-    follow a clock that runs fast or slow. When a line is off by more than a second, the meter's
+    last five to ten seconds is the offset. When a line is off by more than a second, the meter's
     clock has been set: that is counted, and the offset is found anew.
     """
 
     def __init__(self) -> None:
         self.jumps = 0
-        self._earlier_ns: int | None = None
-        self._latest_ns: int | None = None
+        self._offsets_ns: deque[int] = deque(maxlen=2)
         self._since_ns = 0
 
     def to_monotonic(self, meter_ns: int, arrived_ns: int) -> int:
-        """Board time of a sample."""
-        late = arrived_ns - meter_ns
-        known = [offset for offset in (self._earlier_ns, self._latest_ns) if offset is not None]
-        if known and abs(late - min(known)) > _CLOCK_JUMP_NS:
+        late, offsets = arrived_ns - meter_ns, self._offsets_ns
+        if offsets and abs(late - min(offsets)) > _CLOCK_JUMP_NS:
             self.jumps += 1
-            self._earlier_ns = self._latest_ns = None
-            known = []
-        if not known or arrived_ns - self._since_ns > _OFFSET_AGE_NS:
-            self._earlier_ns, self._latest_ns = self._latest_ns, late
+            offsets.clear()
+        if not offsets or arrived_ns - self._since_ns > _OFFSET_AGE_NS:
+            offsets.append(late)  # and forgets the one before the last
             self._since_ns = arrived_ns
-        assert self._latest_ns is not None
-        self._latest_ns = min(self._latest_ns, late)
-        if self._earlier_ns is None:
-            return meter_ns + self._latest_ns
-        return meter_ns + min(self._earlier_ns, self._latest_ns)
+        offsets[-1] = min(offsets[-1], late)
+        return meter_ns + min(offsets)
 
 
 @dataclass
@@ -74,7 +62,6 @@ class Meter(Sensor):
         return [self._arrived.popleft() for _ in range(len(self._arrived))]
 
     def oddities(self) -> dict[str, int]:
-        """Times that the meter's clock was set."""
         return {"clock_jumps": self.clock.jumps}
 
 
@@ -82,7 +69,7 @@ class Meter(Sensor):
 class LineSensor(Meter):
     """A stream of lines, read by a thread that stamps each with its time of arrival.
 
-    Subclasses open and close the stream. A line that cannot be read is counted and left out.
+    A line that cannot be read is counted and left out.
     """
 
     column: str | None = None
@@ -91,7 +78,6 @@ class LineSensor(Meter):
     first_line_s: float = _FIRST_LINE_S
     bad_lines: int = 0
     first_bad: str = ""
-    """What was wrong with the first of them."""
     _problem: str = ""
     _thread: threading.Thread | None = None
     _wake: tuple[int, int] = (-1, -1)
@@ -112,7 +98,6 @@ class LineSensor(Meter):
         """Tell what is behind the stream to end; the thread may be about to wait for it."""
 
     def start(self) -> None:
-        """Open the stream and wait for its first sample."""
         descriptor = self.open()
         self._wake = os.pipe()
         self._thread = threading.Thread(target=self._read, args=(descriptor,), daemon=True)
@@ -191,11 +176,7 @@ class LineSensor(Meter):
             yield Sample(time_ns, {"power": power_mw})
 
     def _lines(self, descriptor: int) -> Iterator[tuple[bytes, int]]:
-        """Whole lines and when they arrived, until :meth:`stop`.
-
-        Raises:
-            OSError: the stream ended or failed.
-        """
+        """Whole lines and when they arrived, until :meth:`stop`; an OSError if the stream ends."""
         rest = b""
         while True:
             ready, _, _ = select.select([descriptor, self._wake[0]], [], [])
@@ -209,8 +190,3 @@ class LineSensor(Meter):
             *whole, rest = (rest + data).split(b"\n")
             for line in whole:
                 yield line, arrived_ns
-
-
-def meter_channel(source: str) -> Channel:
-    """The one channel of a meter."""
-    return Channel("power", "external", source)

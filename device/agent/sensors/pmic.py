@@ -1,7 +1,7 @@
 """The Raspberry Pi 5's power chip: twelve rails, read through the firmware.
 
-The firmware is asked by one ioctl on its mailbox, as vcgencmd does it, without starting a
-process for each sample; where the mailbox is closed to us, vcgencmd itself is started.
+It is asked by one ioctl on its mailbox, as vcgencmd does it, without starting a process for each
+sample; where the mailbox is closed to us, vcgencmd itself is started.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from ..errors import AgentError, describe
+from ..errors import AgentError, SensorError, describe
 from ..system import System
 from .base import SAMPLED, Channel, Probe, Sample, Sensor
 
@@ -43,14 +43,12 @@ _ESTIMATED = "board_estimate"
 def probe(system: System, *, estimate: bool = False) -> Probe:
     """The power chip of a Raspberry Pi 5 or CM5.
 
-    Args:
-        system: the board.
-        estimate: add the channel ``board_estimate``, a fit to what the whole board draws, and
-            make it the total.
+    ``estimate`` makes ``board_estimate``, a fit to what the whole board draws, the total.
     """
-    ask, rails, reason = _find_way(system)
-    if ask is None:
-        return Probe(absent=reason)
+    try:
+        ask, rails = _find_way(system)
+    except SensorError as error:
+        return Probe(absent=str(error))
     channels = [Channel(name, "rail", f"vcgencmd {COMMAND}") for name in rails]
     total = list(rails)
     scope, warnings = "the rails of the power chip; not USB, HATs and conversion losses", []
@@ -91,11 +89,7 @@ class PowerChip(Sensor):
 
 
 def parse(text: str) -> dict[str, float]:
-    """Milliwatts of each rail that has a current and a voltage.
-
-    Raises:
-        ValueError: there is none: the text is cut off or an error.
-    """
+    """Milliwatts of each rail that has a current and a voltage; a ValueError if none has."""
     whole = {rail: one for rail, one in _readings(text).items() if len(one) == 2}
     if not whole:
         raise ValueError(f"no rails in {text.strip()[:60]!r}")
@@ -103,11 +97,7 @@ def parse(text: str) -> dict[str, float]:
 
 
 def rails_of(text: str) -> list[str]:
-    """The rails of a first answer, which is what the sensor has from then on.
-
-    Raises:
-        ValueError: there is none, or one of them is there in part or not at all.
-    """
+    """The rails of a first answer, and so of the sensor; a ValueError if one is not complete."""
     whole, readings = list(parse(text)), _readings(text)
     missing = {rail for rail, reading in readings.items() if len(reading) < 2} - _VOLTS_ONLY
     if _RAILS & readings.keys():
@@ -131,34 +121,33 @@ def _readings(text: str) -> dict[str, dict[str, float]]:
     return readings
 
 
-def _find_way(system: System) -> tuple[Callable[[], str] | None, list[str], str]:
-    """A function that asks the power chip, and its rails; or why there is none."""
+def _find_way(system: System) -> tuple[Callable[[], str], list[str]]:
+    """A function that asks the power chip, and its rails; a SensorError says why there is none."""
     ways = [partial(_ask_mailbox, system, device) for device in _DEVICES]
     ways.append(partial(system.run, "vcgencmd", COMMAND))
     reasons = []
     for way in ways:
         try:
             text = way()
+        except FileNotFoundError:
+            continue
         except OSError as error:
-            if not isinstance(error, FileNotFoundError):
-                reasons.append(
-                    f"{error.filename or 'mailbox'}: {describe(error)}; be in group video"
-                )
+            reasons.append(f"{error.filename or 'mailbox'}: {describe(error)}; be in group video")
             continue
         except AgentError as error:
             reasons.append(str(error))
             continue
         if "not registered" in text:
-            return None, [], "only the Raspberry Pi 5 and CM5 measure their power"
+            raise SensorError("only the Raspberry Pi 5 and CM5 measure their power")
         try:
-            return way, _rails(way, text), ""
+            return way, _rails(way, text)
         except (OSError, AgentError, ValueError) as error:
             reasons.append(f"vcgencmd {COMMAND}: {describe(error)}")
-    return None, [], "; ".join(reasons)
+    raise SensorError("; ".join(reasons))
 
 
 def _rails(way: Callable[[], str], text: str) -> list[str]:
-    """The rails of an answer; of a later one while it is incomplete."""
+    """Those of an answer; of a later one while it is incomplete."""
     for _ in range(_TRIES - 1):
         try:
             return rails_of(text)
@@ -168,12 +157,7 @@ def _rails(way: Callable[[], str], text: str) -> list[str]:
 
 
 def _ask_mailbox(system: System, device: str) -> str:
-    """vcgencmd's call: size, request, tag, room, length, error, text, end tag.
-
-    Raises:
-        OSError: no such device, or no permission.
-        AgentError: the firmware says that the command failed.
-    """
+    """vcgencmd's call: size, request, tag, room, length, error, text, end tag."""
     words = struct.pack("<6I", 28 + _TEXT_BYTES, 0, _GET_GENCMD_RESULT, _TEXT_BYTES, 0, 0)
     command = COMMAND.encode()
     buffer = bytearray(words + command.ljust(_TEXT_BYTES, b"\0") + bytes(4))

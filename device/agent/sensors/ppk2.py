@@ -1,11 +1,8 @@
 """Nordic's Power Profiler Kit II as an ampere meter, through the package ppk2-api.
 
-The package is imported when the kit is asked for.
-
-It measures current only: power is current times the voltage that you say the supply has. It
-sends 100,000 samples a second, which a thread of the package's takes from the port: the kernel
-holds 4 KiB of them, a hundredth of a second. Decoding them all in Python would take more than a
-small board has, so that of each tenth of a second a few bursts are decoded.
+Power is current times the voltage that you say the supply has. It sends 100,000 samples a second;
+as decoding them all would take more than a small board has, a few bursts of each tenth of a second
+are decoded.
 """
 
 from __future__ import annotations
@@ -61,7 +58,6 @@ class PowerProfiler(Meter):
     _last_ns: int = 0
 
     def start(self) -> None:
-        """Open the first kit and start its stream."""
         try:
             ports = self.package.PPK2_API.list_devices()
             if not ports:
@@ -88,11 +84,7 @@ class PowerProfiler(Meter):
         self._last_ns = self.system.monotonic_ns()
 
     def poll(self, now_ns: int) -> list[Sample]:
-        """The mean since the last poll, stamped with the middle of that time.
-
-        Raises:
-            OSError: nothing has come for a second.
-        """
+        """The mean since the last poll, stamped with the middle of that time."""
         data = self._rest + self._device.get_data()
         whole = len(data) - len(data) % _SAMPLE_BYTES
         self._rest = data[whole:]

@@ -27,11 +27,7 @@ class Rail:
     milliampere_file: str = ""
 
     def read(self, system: System) -> float:
-        """Milliwatts, or millijoules of a counter.
-
-        Raises:
-            OSError, ValueError: a file cannot be read, or was read in part.
-        """
+        """Milliwatts, or millijoules of a counter; may raise OSError or ValueError."""
         if self.power_file:
             return int(system.read(self.power_file)) / self.divisor
         # Right after each other, so that both are of the same moment.
@@ -42,10 +38,7 @@ class Rail:
 
 @dataclass
 class RailSensor(Sensor):
-    """Rails that are read one after the other.
-
-    A rail that cannot be read is left out of that sample, the others are kept.
-    """
+    """Rails that are read one after the other; one that cannot be is left out of that sample."""
 
     rails: list[Rail] = field(default_factory=list)
 
@@ -74,7 +67,6 @@ def rail_sensor(
     kind: str = SAMPLED,
     rate_hz: float = _USUAL_HZ,
 ) -> RailSensor:
-    """A sensor whose channels are these rails."""
     channels = [rail.channel for rail in rails]
     return RailSensor(name, kind, channels, total, scope, rate_hz, warnings, system, rails)
 

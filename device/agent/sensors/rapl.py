@@ -1,7 +1,6 @@
 """RAPL, the energy counters of x86 CPUs, for hosts.
 
-Only packages and their memory are added up: ``core`` and ``uncore`` lie inside a package, and
-``psys`` contains the packages.
+``core`` and ``uncore`` lie inside a package, ``psys`` contains the packages: none is added.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ _ZONES = "sys/class/powercap/intel-rapl:*"
 
 
 def probe(system: System) -> Probe:
-    """The counters of this host's CPU packages."""
     rails, total, reasons, missing = [], [], [], []
     for folder in system.glob(_ZONES):
         zone = folder.rpartition("/")[2]
@@ -50,7 +48,6 @@ def probe(system: System) -> Probe:
 
 
 def _problem(rail: Rail, system: System) -> str | None:
-    """Why a counter cannot be read."""
     try:
         rail.read(system)
     except PermissionError:

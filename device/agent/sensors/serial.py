@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from ..errors import SensorError, describe
 from ..system import System
-from .base import Sensor
-from .lines import LineSensor, meter_channel
+from .base import Channel, Sensor
+from .lines import LineSensor
 
 _BAUD = 115200
 
@@ -26,7 +26,7 @@ def open_sensor(system: System, argument: str, column: str | None) -> Sensor:
         )
     return SerialSensor(
         name=f"serial:{port}",
-        channels=[meter_channel(port)],
+        channels=[Channel("power", "external", port)],
         system=system,
         column=column,
         port=port,

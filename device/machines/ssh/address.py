@@ -18,11 +18,7 @@ _SSH_PORT = 22
 
 @dataclass(frozen=True)
 class Address:
-    """A destination; what is None is left to the user's ssh configuration.
-
-    Raises:
-        UsageError: a part that no user, host or port can be.
-    """
+    """A destination; what is None is left to the user's ssh configuration."""
 
     host: str
     user: str | None = None
@@ -38,11 +34,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """``HOST``, ``USER@HOST``, ``USER@HOST:PORT`` or, for IPv6, ``USER@[HOST]:PORT``.
-
-        Raises:
-            UsageError: it is none of these.
-        """
+        """``HOST``, ``USER@HOST``, ``USER@HOST:PORT`` or, for IPv6, ``USER@[HOST]:PORT``."""
         user, at, rest = text.rpartition("@")
         bracketed = re.fullmatch(r"\[([^\]]*)\](?::(\d+))?", rest)
         plain = re.fullmatch(r"([^:]*):(\d+)", rest)
@@ -55,7 +47,7 @@ class Address:
 
     @property
     def place(self) -> tuple[str, int]:
-        """What two addresses of one board share, whoever logs in: its host and port.
+        """Host and port, which two addresses of one board share, whoever logs in.
 
         Without a port that is 22, although ssh's configuration may say another.
         """

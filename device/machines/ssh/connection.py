@@ -1,8 +1,7 @@
 """One connection to a board, shared by all that is done over it.
 
-It is OpenSSH as a program, so the user's configuration, keys, agent and jump hosts work, and host
-keys are checked by ssh itself. The first ``ssh`` stays as the master that the others go through.
-It lives no longer than this process: it runs ``cat`` on the board, whose input ends with us.
+It is OpenSSH as a program. The first ``ssh`` stays as the master that the others go through. It
+lives no longer than this process: it runs ``cat`` on the board, whose input ends with us.
 """
 
 from __future__ import annotations
@@ -54,8 +53,6 @@ _LONGEST_FOLDER = 60
 
 @dataclass(frozen=True)
 class Answer:
-    """How a script on the board ended: its exit status and what it printed."""
-
     status: int
     output: bytes
     stderr: str
@@ -78,12 +75,9 @@ class Connection:
         if program is None:
             raise ToolMissing(f"board {name} needs OpenSSH: sudo apt install openssh-client")
         # Private: mkdtemp makes it 0700, and who can use the socket is on the board.
-        parent = tempfile.gettempdir()
-        self._folder = Path(
-            tempfile.mkdtemp(
-                prefix="headgate-", dir=parent if len(parent) <= _LONGEST_FOLDER else "/tmp"
-            )
-        )
+        usual = tempfile.gettempdir()
+        parent = usual if len(usual) <= _LONGEST_FOLDER else "/tmp"
+        self._folder = Path(tempfile.mkdtemp(prefix="headgate-", dir=parent))
         options = [*_words(_OPTIONS), *_newer_options(program)]
         port = [] if address.port is None else ["-p", str(address.port)]
         # ssh expands per cent signs in this path.
@@ -142,12 +136,6 @@ class Connection:
         """End the connection; closing twice is harmless."""
         self._stop()
 
-    def __enter__(self) -> Connection:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def call(
         self,
         script: str,
@@ -199,9 +187,7 @@ class Connection:
     def checked(self, action: str, script: str, *arguments: str) -> bytes:
         """What a script prints; ``action`` says in messages what it does ("look at the disk").
 
-        Raises:
-            DeviceError: the connection is lost, or the script failed.
-            StorageError: it failed because the board's disk is full, or cannot be written.
+        Its failure is an error, too: a StorageError if the disk is full, or cannot be written.
         """
         answer = self.call(script, *arguments)
         if answer.status:
@@ -217,8 +203,7 @@ def _words(options: Mapping[str, str]) -> list[str]:
 def _newer_options(program: str) -> list[str]:
     """Words for what this ssh knows of the newer options: all or none.
 
-    Asked of ssh, as `IgnoreUnknown` would take the place of the user's own, and with it whatever
-    that lets pass.
+    Asked of ssh, as ``IgnoreUnknown`` would take the place of the user's own.
     """
     words = _words(_NEWER_OPTIONS)
     asked = subprocess.run(

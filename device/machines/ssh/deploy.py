@@ -41,15 +41,12 @@ done
 
 @dataclass(frozen=True)
 class Deployment:
-    """A bundle on a board."""
+    """A bundle (``path``, ``bytes``) on a board, and the agent that measures it there."""
 
     board: str
     path: str
-    """Of the bundle, there."""
     agent: str
-    """Path of the agent, which measures it there."""
     bytes: int
-    """Of the bundle."""
     copied_bytes: int
     """Of bundle and agent: none if both were there."""
     seconds: float
@@ -59,16 +56,12 @@ def deploy(bundle: str | Path, machine: SshMachine, progress: Progress | None = 
     """Copy a bundle to ``~/headgate`` of a board, the agent beside it; what is there stays.
 
     An interrupted copy goes on where it ended. The name is taken only when the whole bundle has
-    arrived and was verified on the board, so that an earlier one is there until then.
+    arrived and was verified on the board.
 
     Raises:
         MissingFile, BundleError: there is no such bundle, it is damaged or for another CPU.
         StorageError: the board's disk has no space, or is not ours to write.
         DeviceError: the board cannot be reached, or dropped off.
-
-    Example::
-
-        deploy("resnet8-rpi4.hgb", SshMachine(find_board("pi@kitchen.local")))
     """
     path = Path(bundle)
     opened = Bundle.open(path)

@@ -52,8 +52,6 @@ _NO_PYTHON = 127
 
 @dataclass(frozen=True)
 class Facts:
-    """What a board says about itself."""
-
     arch: str
     cores: int
     model: str
@@ -80,23 +78,13 @@ class SshMachine(Machine):
         self._facts: Facts | None = None
 
     def connection(self) -> Connection:
-        """The connection: one for all that is done with this machine, made when needed.
-
-        Raises:
-            ToolMissing: OpenSSH is not installed.
-            DeviceError: the board cannot be reached.
-        """
+        """One connection for all that is done with this machine, made when needed."""
         if self._connection is None or not self._connection.alive:
             self._connection = Connection(self.name, self.board.address)
         return self._connection
 
-    def close(self) -> None:
-        """End the connection; what needs it makes a new one."""
-        if self._connection is not None:
-            self._connection.close()
-
     def facts(self) -> Facts:
-        """Architecture, cores, model and CPU, asked once."""
+        """What the board says of itself, asked once."""
         if self._facts is None:
             answer = self.connection().checked("look at the CPU", _LOOK).decode(errors="replace")
             try:
@@ -107,7 +95,6 @@ class SshMachine(Machine):
         return self._facts
 
     def check(self, bundle: Bundle) -> None:
-        """Compare architecture and CPU features with what the board says it has."""
         facts, target = self.facts(), bundle.target
         wanted = self.board.target_of(facts.model)
         remedy = f"recompile it with --target {wanted or 'one of `headgate targets`'}"
@@ -133,21 +120,15 @@ class SshMachine(Machine):
         return RemoteProgram(bundle, self.name, self.connection(), threads)
 
     def measure(
-        self,
-        bundle: Bundle | str | Path,
-        settings: Settings | None = None,
-        inputs: Sequence[Path] = (),
+        self, bundle: Bundle | str | Path, settings: Settings, inputs: Sequence[Path] = ()
     ) -> Report:
-        """Measure a bundle there: latency, layers, active channels, and energy if wanted.
-
-        Sensor, shunt and column are those of the inventory unless the settings name others.
-        """
+        """Sensor, shunt and column are those of the inventory unless the settings name others."""
         if inputs:
             raise UsageError(
                 f"{self.name} measures on the bundle's own test vectors; give no inputs"
             )
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        settings, board = settings or Settings(), self.board
+        board = self.board
         settings = replace(
             settings,
             sensor=settings.sensor or board.sensor,

@@ -87,7 +87,6 @@ def _pack(names: Sequence[str], inputs: list[np.ndarray]) -> bytes:
 
 
 def _unpack(machine: str, data: bytes) -> dict[str, bytes]:
-    """What the runner wrote, by name."""
     files: dict[str, bytes] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(data)) as archive:

@@ -26,7 +26,6 @@ class Stopper:
         )
 
     def check(self, name: str) -> None:
-        """Let nothing begin any more on the board called ``name``."""
         if self._stopped:
             raise DeviceError(f"{name}: stopped; nothing more is done there")
 
@@ -67,7 +66,8 @@ def current_stopper() -> Stopper:
 
 def end_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     """Signal a process that leads a group, and all in it: ssh may be a script, or have a proxy
-    command that holds its output open."""
+    command that holds its output open.
+    """
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)

@@ -1,9 +1,7 @@
 """Files on a board, kept under their SHA-256 in ``~/.cache/headgate``.
 
-A file of the store has that name only when its contents were verified on the board. What is on
-its way is in ``NAME.part``: an interrupted upload goes on where it ended. ``NAME.lock`` is a link
-to the number of the process that appends to it, as two must not. What nobody used for
-:data:`KEPT_DAYS` is removed, as it is a cache.
+A file has that name only when it was verified on the board. What is on its way is in ``NAME.part``;
+``NAME.lock`` is a link to the number of the one process that appends to it.
 """
 
 from __future__ import annotations
@@ -119,20 +117,25 @@ chmod "$mode" "$part"
 sync "$part" 2>/dev/null || sync
 mv -f "$part" "$path"
 """
-_SHORT, _ALTERED, _BUSY, _NO_DIGEST, _MOVED = 3, 4, 5, 6, 7
+_BUSY, _NO_DIGEST, _MOVED = 5, 6, 7
+_FAILURES = {
+    3: "{0} received less than was sent; repeat the command: what arrived is kept",
+    4: "what {0} received is not what was sent, and was removed there; repeat the command, and if "
+    "that does not help, check its disk",
+    _BUSY: "someone else is copying the same file to {0}; try again when that is done",
+}
 _LOOKS = 3
 
 
 @dataclass(frozen=True)
 class Item:
-    """Something to have on the board."""
+    """Something to have on the board; its SHA-256 is its name there."""
 
     data: bytes
     executable: bool = False
 
     @cached_property
     def sha256(self) -> str:
-        """Its name in the store."""
         return hashlib.sha256(self.data).hexdigest()
 
 
@@ -159,7 +162,7 @@ def store(
         stored = _store(connection, items, progress)
         if stored is not None:
             return stored
-    raise _busy(connection)
+    raise DeviceError(_FAILURES[_BUSY].format(connection.name))
 
 
 def _store(
@@ -220,29 +223,13 @@ def _send(
         str(STALLED_S),
         stdin=_parts(rest, arrived, total, progress),
     )
-    if answer.status == _SHORT:
-        raise DeviceError(
-            f"{connection.name} received less than was sent; repeat the command: what arrived "
-            "is kept"
-        )
     if answer.status == _MOVED:
         return None
-    if answer.status == _BUSY:
-        raise _busy(connection)
-    if answer.status == _ALTERED:
-        raise DeviceError(
-            f"what {connection.name} received is not what was sent, and was removed there; repeat "
-            "the command, and if that does not help, check its disk"
-        )
+    if answer.status in _FAILURES:
+        raise DeviceError(_FAILURES[answer.status].format(connection.name))
     if answer.status:
         raise command_error(connection.name, "copy files", answer.status, answer.stderr)
     return len(rest)
-
-
-def _busy(connection: Connection) -> DeviceError:
-    return DeviceError(
-        f"someone else is copying the same file to {connection.name}; try again when that is done"
-    )
 
 
 def _parts(
