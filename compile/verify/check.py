@@ -186,8 +186,8 @@ class _Search:
             for layer in differences:
                 if self._exact == HALF and not np.isfinite(layer.error):
                     raise WrongResult(
-                        f"The sums of layer {layer.path!r} of {self._bundle.name!r} leave "
-                        f"float16's range on test vector {index}; compile with float32."
+                        f"The sums of layer {layer.path!r} of {self._bundle.name!r} leave the "
+                        f"range of float16 on test vector {index}; compile with float32."
                     )
                 if not layer.error <= limit:
                     raise self._error(

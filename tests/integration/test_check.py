@@ -276,8 +276,8 @@ def test_two_programs_that_rounding_tells_apart_are_no_fault(
 ) -> None:
     """The results, and what follows from the layers' results, differ by three thousandths."""
 
-    def apart(search: Any, index: int) -> tuple[list[Any], list[np.ndarray]]:
-        return [], [array[index : index + 1] + 6e-3 for array in search._expected]
+    def apart(search: Any, index: int) -> tuple[list[Any], dict[Any, Any], list[np.ndarray]]:
+        return [], {}, [array[index : index + 1] + 6e-3 for array in search._expected]
 
     monkeypatch.setattr(checking._Search, "_compare", apart)
     run = checking._run

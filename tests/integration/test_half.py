@@ -166,7 +166,7 @@ def test_sums_that_float16_cannot_hold_are_refused_in_a_line() -> None:
     with torch.no_grad():
         layer.weight[:, :2] = 1e3
         layer.weight[:, 2] = -2e3
-    with pytest.raises(WrongResult, match="sums of layer '0' of 'n' leave float16's range"):
+    with pytest.raises(WrongResult, match="sums of layer '0' of 'n' leave the range of float16"):
         compile_module(module, images[:1], vectors=images, target=TARGET, dtype="float16", name="n")
 
 
