@@ -16,7 +16,7 @@ from headgate.compile.front.fuse import fuse
 from headgate.compile.front.graph import Graph, Node
 from headgate.compile.front.half import check_range, float_layers, halve
 from headgate.compile.front.prepare import prepare
-from headgate.compile.front.quantize import find_ranges, quantize
+from headgate.compile.front.quantize import check_varied, find_ranges, quantize
 from headgate.compile.front.quantize.reference import is_defined
 from headgate.compile.isa import isa_for
 from headgate.compile.verify.check import Checked
@@ -106,6 +106,7 @@ def compile_module(
     fuse(graph)
     tolerance = TOLERANCE
     if dtype == INT8:
+        check_varied(seen)
         graph = quantize(graph, find_ranges(graph, seen))
         codes = Reference(graph)
         outputs, tolerance = codes.answers(inputs), codes.tolerance

@@ -6,6 +6,6 @@ What codes are is said in :mod:`headgate.train.quantization`, which training imi
 from __future__ import annotations
 
 from headgate.compile.front.quantize.convert import quantize
-from headgate.compile.front.quantize.ranges import find_ranges
+from headgate.compile.front.quantize.ranges import check_varied, find_ranges
 
-__all__ = ["find_ranges", "quantize"]
+__all__ = ["check_varied", "find_ranges", "quantize"]

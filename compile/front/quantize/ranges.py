@@ -21,20 +21,23 @@ def find_ranges(graph: Graph, samples: list[np.ndarray]) -> dict[Value, Range]:
         samples: calibration inputs (N, ...) float32, an array for each input.
 
     Raises:
-        InputError: all samples are one number throughout, or the network makes NaN or infinity of
-            one.
+        InputError: the network makes NaN or infinity of a sample.
     """
-    if all(array.min() == array.max() for array in samples):
-        raise InputError(
-            f"Calibration images are {samples[0].flat[0]:g} throughout, which shows no range; "
-            "give real ones."
-        )
     left = {value for node in graph.nodes for value in (*node.inputs, node.output)}
     wanted = {node: value for value, node in graph.origins.items() if value in left}
     runner = _Recorder(graph.module, set(wanted))
     for index in range(len(samples[0])):
         runner.run(*(torch.from_numpy(array[index : index + 1].copy()) for array in samples))
     return {value: runner.ranges[node] for node, value in wanted.items() if node in runner.ranges}
+
+
+def check_varied(samples: list[np.ndarray]) -> None:
+    """Refuses samples that are one number throughout, with an InputError."""
+    if all(array.min() == array.max() for array in samples):
+        raise InputError(
+            f"Calibration images are {samples[0].flat[0]:g} throughout, which shows no range; "
+            "give real ones."
+        )
 
 
 class _Recorder(fx.Interpreter):
