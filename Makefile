@@ -29,8 +29,8 @@ demo: $(VENV)/compile.stamp ## compile, check and compare the shipped networks; 
 test: lint typecheck $(VENV)/dev.stamp ## ruff, mypy, then all tests that need no board
 	$(PYTEST) tests/unit tests/training tests/integration
 
-bench: $(VENV)/peers.stamp ## every figure of README.md's tables, peers included (about an hour)
-	$(BIN)/python -m bench.speed
+bench: $(VENV)/peers.stamp ## every figure of README.md's tables, peers included (about an hour; ONLY=int8 for a part)
+	$(BIN)/python -m bench.speed $(ONLY)
 
 comparison: $(VENV)/peers.stamp ## the methods side by side: README.md's table, build/methods/*/report.html
 	$(BIN)/python -m bench.methods

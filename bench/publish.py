@@ -17,8 +17,16 @@ RESULTS = Path("profiling/results")
 README = Path("README.md")
 
 
-def publish(name: str, results: Mapping[str, Any], table: str, page: Path = README) -> None:
+def publish(
+    name: str,
+    results: Mapping[str, Any],
+    table: str,
+    page: Path = README,
+    pieces: Mapping[str, str] | None = None,
+) -> None:
     """Write NAME.json and NAME.md, and the table between the page's markers of that name.
+
+    ``pieces``: what the page shows in its place, each between markers of a name of its own.
 
     Raises:
         StorageError: A file cannot be written.
@@ -30,7 +38,10 @@ def publish(name: str, results: Mapping[str, Any], table: str, page: Path = READ
     write_text(RESULTS / f"{name}.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     write_text(RESULTS / f"{name}.md", table)
     if page.is_file():
-        write_text(page, replace_between_markers(page.read_text(), name, table))
+        text = page.read_text()
+        for own, piece in (pieces or {name: table}).items():
+            text = replace_between_markers(text, own, piece)
+        write_text(page, text)
 
 
 def with_earlier(

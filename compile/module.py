@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -13,9 +13,10 @@ from headgate.compile.build import build, describe_target, describe_tensors, sav
 from headgate.compile.front.capture import capture
 from headgate.compile.front.example import Inputs, read_example, read_vectors
 from headgate.compile.front.fuse import fuse
-from headgate.compile.front.graph import Graph
+from headgate.compile.front.graph import Graph, Node
+from headgate.compile.front.half import check_range, float_layers, halve
 from headgate.compile.front.prepare import prepare
-from headgate.compile.front.quantize import find_ranges, quantize
+from headgate.compile.front.quantize import check_varied, find_ranges, quantize
 from headgate.compile.front.quantize.reference import is_defined
 from headgate.compile.isa import isa_for
 from headgate.compile.verify.check import Checked
@@ -26,14 +27,16 @@ from headgate.compile.verify.reference import answer
 from headgate.device import Bundle
 from headgate.device.manifest import NAMED, VECTORS
 from headgate.device.targets import Target, get_target
-from headgate.device.tensor_type import FLOAT32, INT8
+from headgate.device.tensor_type import FLOAT16, FLOAT32, INT8
 from headgate.errors import UsageError, suggest
 
 TOLERANCE = 1e-4
 """Largest error allowed on a device, as a share of the largest output."""
+HALF_TOLERANCE = 1e-2
+"""The same of float16, given what its gates decide; 3e-3 is the most that was seen."""
 _TOOLS = ("headgate", "torch", "apache-tvm", "ziglang", "numpy")
 _CALIBRATION = "calibration images"
-DTYPES = (FLOAT32, INT8)
+DTYPES = (FLOAT32, FLOAT16, INT8)
 """What a network may compute with."""
 _LEFT_OUT = Checked(None, "left out, as was asked for")
 
@@ -70,9 +73,9 @@ def compile_module(
         classes: names of the outputs, recorded in the bundle.
         check: run what was compiled on ``vectors``, on this machine or in the target's emulator
             where that is installed, and compare; the manifest's ``checked`` says how it went.
-        dtype: what the network computes with, float32 or int8. The results of int8 are those of
-            the reference in ``compile/front/quantize/reference.py``, to the bit, and are what
-            ``vectors`` are stored with.
+        dtype: what the network computes with, float32, float16 or int8. The results of int8 are
+            those of the reference in ``compile/front/quantize/reference.py``, to the bit, and are
+            what ``vectors`` are stored with. Inputs and results are float32 in any case.
         calibration: for int8, real inputs (N, ...) as ``example_inputs``, preprocessed, on which
             the range of every tensor is found; a hundred or more.
 
@@ -95,16 +98,24 @@ def compile_module(
     name = name or type(own).__name__.lower()
     example = read_example(own, example_inputs)
     inputs = read_vectors(vectors, example)
-    samples = [] if calibration is None else read_vectors(calibration, example, _CALIBRATION)
+    # Whole numbers are pixels that nobody has preprocessed.
+    seen = [] if calibration is None else read_vectors(calibration, example, _CALIBRATION, "f")
     own, reference = answer(own, example, inputs)
     outputs = list(reference.outputs.values())
     graph = capture(own, example.samples)
     fuse(graph)
     tolerance = TOLERANCE
     if dtype == INT8:
-        graph = quantize(graph, find_ranges(graph, samples))
+        check_varied(seen)
+        graph = quantize(graph, find_ranges(graph, seen))
         codes = Reference(graph)
         outputs, tolerance = codes.answers(inputs), codes.tolerance
+    elif dtype == FLOAT16:
+        graph, tolerance = halve(graph), HALF_TOLERANCE
+        check_range(graph, inputs)
+    single = [node for node in graph.nodes if not is_defined(node)]
+    if dtype == FLOAT16:
+        single = float_layers(graph)
     results = tuple(reference.outputs)
     about_code, members = build(graph, row, name, example.names, results)
     manifest = {
@@ -121,14 +132,18 @@ def compile_module(
         else {"mean": list(preprocess.mean), "std": list(preprocess.std)},
         "classes": list(classes) if classes is not None else None,
         "tolerance": tolerance,
-        **({"dtype": dtype, "float_layers": _float_layers(graph)} if dtype == INT8 else {}),
+        **({} if dtype == FLOAT32 else {"dtype": dtype, "float_layers": _names(single)}),
     }
     bundle = Bundle(manifest, {**members, VECTORS: save_vectors(inputs, outputs)})
     compare = check_codes if dtype == INT8 else run_check
     found = compare(bundle, graph, row) if check else _LEFT_OUT
     for tensor, scale in zip(manifest["outputs"], found.scales, strict=False):
         tensor["scale"] = scale
-    kept = [index for index in range(len(inputs[0])) if index not in found.excused]
+    for index, answers in found.answers.items():
+        for array, answered in zip(outputs, answers, strict=True):
+            array[index] = answered[0]
+    left_out = {*found.excused, *found.unknown}
+    kept = [index for index in range(len(inputs[0])) if index not in left_out]
     left = save_vectors([a[kept] for a in inputs], [a[kept] for a in outputs])
     return Bundle({**manifest, "checked": found.manifest()}, {**members, VECTORS: left})
 
@@ -136,21 +151,20 @@ def compile_module(
 def _check_dtype(target: Target, dtype: str, calibration: Inputs | None) -> None:
     if dtype not in DTYPES:
         raise UsageError(f"Unknown dtype {dtype!r}.{suggest(dtype, DTYPES)}")
+    isa_for(target, dtype)
     if dtype == INT8:
-        isa_for(target, dtype)
         if calibration is None:
             raise UsageError(
                 "dtype='int8' needs calibration: some hundred real inputs, preprocessed as the "
                 "network takes them, to find the range of every tensor on"
             )
     elif calibration is not None:
-        raise UsageError("calibration is for dtype='int8'; float32 needs no ranges")
+        raise UsageError(f"calibration is for dtype='int8'; {dtype} needs no ranges")
 
 
-def _float_layers(graph: Graph) -> list[str]:
-    """What a network of codes computes in float32, as no kernel of codes does it."""
-    others = (node for node in graph.nodes if not is_defined(node))
-    return [f"{node.name} ({node.attributes.get('operator', node.kind)})" for node in others]
+def _names(nodes: Iterable[Node]) -> list[str]:
+    """Of layers, with their operators."""
+    return [f"{node.name} ({node.attributes.get('operator', node.kind)})" for node in nodes]
 
 
 def _model_hash(module: nn.Module, graph: Graph) -> str:

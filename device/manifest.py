@@ -144,10 +144,10 @@ class Manifest:
     classes: list[str] | None
     tolerance: Annotated[float, POSITIVE]
     members: dict[str, Member]
-    dtype: Literal["float32", "int8"] = "float32"
+    dtype: Literal["float32", "float16", "int8"] = "float32"
     """What the network computes with."""
     float_layers: list[str] = field(default_factory=list)
-    """Layers of an int8 network that compute in float32."""
+    """Layers of an int8 or float16 network that compute in float32."""
     results: Literal["named"] | None = None
     checked: Checked | None = None
     """None in bundles that were compiled before there was a check."""

@@ -1,4 +1,4 @@
-"""Keeping TensorFlow's C++ from talking on the user's terminal."""
+"""Keeping converters from talking on the user's terminal."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+FLOAT16 = "float16"
 FLOAT32 = "float32"
 INT32 = "int32"
 INT8 = "int8"
@@ -59,6 +60,7 @@ class TensorType:
 
 C_TYPES = {
     "bool": "int8_t",
+    FLOAT16: "uint16_t",  # its bits: C only hands pointers on
     FLOAT32: "float",
     "float64": "double",
     **{f"{kind}{bits}": f"{kind}{bits}_t" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},

@@ -47,6 +47,7 @@ _PACKAGES = [
     ("tensorflow-cpu", "tflite", "converting to TFLite"),
     ("ai-edge-litert", "tflite", "running .tflite files"),
     ("onnx", "peers", "converting to ONNX"),
+    ("onnxscript", "peers", "converting to ONNX"),
     ("onnxruntime", "peers", "ONNX Runtime as a peer"),
     ("ncnn", "peers", "ncnn as a peer"),
     ("pnnx", "peers", "converting to ncnn"),

@@ -119,6 +119,7 @@ _EXTRAS = {
     "ncnn": "peers",
     "onnx": "peers",
     "onnxruntime": "peers",
+    "onnxscript": "peers",
     "pnnx": "peers",
 }
 

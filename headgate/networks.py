@@ -107,11 +107,12 @@ def compile_network(
     target: str,
     *,
     check: bool = True,
+    dtype: str | None = None,
     calibration: NDArray[np.float32] | None = None,
 ) -> Bundle:
-    """The bundle of ``network`` for ``target``; ``check`` as for ``compile_module``.
+    """The bundle of ``network`` for ``target``; ``check`` and ``dtype`` as for ``compile_module``.
 
-    It is of int8 where there is ``calibration``, [N, C, H, W].
+    Without ``dtype`` it is of int8 where there is ``calibration``, [N, C, H, W], else of float32.
 
     Raises:
         CompileError: it cannot be traced, lowered or linked; WrongResult: it is not right.
@@ -127,7 +128,7 @@ def compile_network(
         preprocess=network.preprocess,
         classes=network.classes,
         check=check,
-        dtype="float32" if calibration is None else "int8",
+        dtype=dtype or ("float32" if calibration is None else "int8"),
         calibration=calibration,
     )
 

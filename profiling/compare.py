@@ -87,6 +87,7 @@ def compare(
         _standing(
             one,
             base,
+            _reference(one, base, contestants),
             done[one.name],
             times,
             agreement(scores[one.name], scores[base.name], labels),
@@ -120,7 +121,7 @@ def _contestant(entry: Any, name: str | None) -> tuple[Contestant, NDArray[np.fl
             "peer",
             loaded.sha256,
             dense_macs=loaded.dense_macs,
-            quantized=loaded.quantized,
+            dtype=loaded.dtype,
             packages=loaded.packages,
         )
         return contestant, None
@@ -135,15 +136,23 @@ def _executed_macs(one: Contestant) -> float | None:
     return None if one.dense_macs is None else float(one.dense_macs)
 
 
+def _reference(
+    one: Contestant, base: Contestant, contestants: Sequence[Contestant]
+) -> Contestant | None:
+    """What tells how much of the saving is realised: a cheaper type would be no saved MAC."""
+    dense = (other for other in contestants if other.kind == "dense")
+    return next((other for other in (base, *dense) if other.dtype == one.dtype), None)
+
+
 def _standing(
     one: Contestant,
     base: Contestant,
+    reference: Contestant | None,
     done: float | None,
     times: Mapping[str, list[list[float]]],
     agreed: Mapping[str, Any],
 ) -> Standing:
-    own, reference = (np.median(times[name], axis=1) for name in (one.name, base.name))
-    speedup = ratio_of_rounds(reference / own)
+    speedup = _speedup(one, base, times)
     uncounted = NotMeasured("a peer counts no MACs")
     arithmetic: float | NotMeasured
     saved: float | NotMeasured
@@ -153,7 +162,10 @@ def _standing(
     else:
         arithmetic = base.dense_macs / done
         saved = definitions.macs_saved(done, base.dense_macs)
-    ends = (derive(definitions.realised, end, saved) for end in dataclasses.astuple(speedup))
+    realised: Ratio | NotMeasured = NotMeasured(f"no dense {one.dtype} bundle is beside it")
+    if reference is not None:
+        ends = dataclasses.astuple(_speedup(one, reference, times))
+        realised = derive(Ratio, *(derive(definitions.realised, end, saved) for end in ends))
     return Standing(
         name=one.name,
         kind=one.kind,
@@ -166,10 +178,16 @@ def _standing(
         arithmetic_speedup=arithmetic,
         macs_saved=saved,
         time_saved=definitions.time_saved(speedup.median),
-        realised=derive(Ratio, *ends),
+        realised=realised,
         accuracy=NotMeasured("none was recorded") if one.accuracy is None else one.accuracy,
+        dtype=one.dtype,
         **agreed,
     )
+
+
+def _speedup(one: Contestant, base: Contestant, times: Mapping[str, list[list[float]]]) -> Ratio:
+    own, reference = (np.median(times[name], axis=1) for name in (one.name, base.name))
+    return ratio_of_rounds(reference / own)
 
 
 def _warnings(
@@ -190,7 +208,8 @@ def _warnings(
                     f"{expected / 1e6:.2f} M: not the same architecture"
                 )
         elif one.kind == "peer" and base.kind == "dense" and dense_macs in (None, expected):
-            least = SAME_TOP1_OF_INTEGERS if contestant.quantized else 1
+            exact = contestant.dtype == base.dtype == "float32"
+            least = 1 if exact else SAME_TOP1_OF_INTEGERS
             if one.top1_agreement < least:
                 yield (
                     f"{one.name} names another class than {base.name} on "

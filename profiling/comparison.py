@@ -22,7 +22,7 @@ from headgate.profiling.statistics import Ratio
 CONVENTION = (
     "Contestants run in turn, one thread, one CPU, warm-up discarded. Speed-up = baseline's time / "
     "contestant's time, per round; median over the rounds with its 95 % interval between "
-    "order statistics."
+    "order statistics. Realised is against the dense network of the same data type."
 )
 
 
@@ -40,15 +40,16 @@ class Contestant:
     """Of peers known only for our ``.tflite`` files."""
     accuracy: float | None = None
     packages: tuple[str, ...] = ()
-    quantized: bool = False
-    """In integers, so that a few images may get another class."""
+    dtype: str = "float32"
+    """What it computes with; in others than float32 a few images may get another class."""
 
     @classmethod
     def of_bundle(cls, source: Source, name: str | None = None) -> Contestant:
         """A loaded bundle, called after its file unless named."""
         kind = "gated" if source.manifest["gates"] else "dense"
         macs = definitions.dense_macs(source.manifest["layers"])
-        return cls(name or source.name, source.program, kind, source.sha256, macs)
+        dtype = source.manifest.get("dtype", "float32")
+        return cls(name or source.name, source.program, kind, source.sha256, macs, dtype=dtype)
 
     def scores(self, images: NDArray[np.float32]) -> NDArray[Any]:
         """Outputs (N, classes) of images (N,C,H,W)."""
@@ -83,6 +84,7 @@ class Standing:
     """Of the network on its whole test set, as recorded by its training."""
     accuracy_on_images: float | NotMeasured
     """On the images of this run."""
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ class CountedStanding:
     top1_agreement: float
     """Share of the images where the largest output is the baseline's."""
     accuracy_on_images: float | NotMeasured
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,9 @@ def _name(path: Path) -> str:
 
 def _tflite(path: Path, name: str, machine: str) -> Contestant:
     network = EmulatedLiteRT(path, machine)
-    return Contestant(name, network, "peer", network.sha256, int(network.manifest["dense_macs"]))
+    macs = int(network.manifest["dense_macs"])
+    dtype = network.manifest.get("quantization") or "float32"
+    return Contestant(name, network, "peer", network.sha256, macs, dtype=dtype)
 
 
 def _count(program: Any, image: NDArray[np.float32], machine: str) -> InstructionCount | Totals:
@@ -165,5 +168,6 @@ def _standing(
         executed_macs=done,
         per_mac=derive(lambda count: count / done, instructions),
         macs_saved=definitions.macs_saved(done, base.dense_macs),
+        dtype=one.dtype,
         **agreed,
     )

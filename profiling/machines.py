@@ -160,7 +160,8 @@ class Board:
         found: dict[Any, list[Entry]] = {}
         for entry in self.entries:
             if isinstance(entry.latency, Latency):
-                found.setdefault((_layers(entry.latency), entry.threads), []).append(entry)
+                key = _layers(entry.latency), entry.threads, entry.report.bundle.dtype
+                found.setdefault(key, []).append(entry)
         order = ("dense", "pruned", "gated")
         return [sorted(one, key=lambda entry: order.index(entry.kind)) for one in found.values()]
 
@@ -223,10 +224,13 @@ def _relate(board: Board) -> None:
 
 
 def _label(entries: Sequence[Entry]) -> None:
-    """By name; where that is not enough, by threads; where that is not, by time."""
+    """By name and type; where that is not enough, by threads; where that is not, by time."""
     for entry in entries:
-        namesakes = [one for one in entries if one.name == entry.name]
-        entry.label = entry.name
+        dtype = entry.report.bundle.dtype
+        namesakes = [
+            one for one in entries if (one.name, one.report.bundle.dtype) == (entry.name, dtype)
+        ]
+        entry.label = entry.name if dtype == "float32" else f"{entry.name}, {dtype}"
         if len(namesakes) == 1:
             continue
         if len({one.threads for one in namesakes}) == len(namesakes):

@@ -22,7 +22,7 @@ class Row:
     method: str
     """dense, fbs, dcp, cgnet, frs."""
     program: str
-    """headgate, TFLite fp32 or TFLite int8."""
+    """headgate, or a peer with fp32 behind its name; with int8 behind where it computes in that."""
     accuracy: float | NotMeasured
     """Top-1, 0..1."""
     accuracy_images: int

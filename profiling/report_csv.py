@@ -55,6 +55,7 @@ _RUN = {
     "max_error": ("", "report.outputs.max_error"),
     "bundle_sha256": ("sha256", "report.bundle.sha256"),
     "model_sha256": ("", "report.bundle.model_sha256"),
+    "dtype": ("dtype", "report.bundle.dtype"),
 }
 _OF_STANDING, _OF_ENTRY = (
     {column: paths[side] for column, paths in _RUN.items() if paths[side]} for side in (0, 1)

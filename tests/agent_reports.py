@@ -107,6 +107,7 @@ def agent_report(
             "target": Target("rpi4", "aarch64", "cortex-a72"),
             "tools": {"apache-tvm": "0.27.0", "ziglang": "0.17.0"},
             "samples": INPUTS,
+            "dtype": "float32",
         },
         "context": {"before": before, "during": during, "after": later},
         "outputs": Check(True, 2.5e-7, 1e-4, 1.0, INPUTS),

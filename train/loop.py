@@ -30,6 +30,7 @@ from headgate.train.outcome import describe_result
 from headgate.train.problem import load_problem
 from headgate.train.procedure import Moment
 from headgate.train.progress import Progress, say
+from headgate.train.quantization.imitation import imitated, network_of, set_scales
 from headgate.train.recipe import Recipe, to_toml
 from headgate.train.state import Origin, Position
 
@@ -94,7 +95,8 @@ class Run:
         )
 
         torch.manual_seed(recipe.seed)
-        self.module = self._place(network.make(recipe, len(self.problem.classes)))
+        made = self._place(network.make(recipe, len(self.problem.classes)))
+        self.module = imitated(made, recipe, self.problem)
         # Evaluation has its own copy: full precision, no wrapper, and averaged weights if wanted.
         self.evaluated = copy.deepcopy(self.module)
         self.teacher = self._place(self._load_teacher()) if recipe.teacher else None
@@ -180,6 +182,8 @@ class Run:
             procedure.configure(moment)
             if position.batch == 0:
                 procedure.before_epoch(moment)
+        if position.batch == 0:
+            set_scales(self.module, self.problem)
         self.wrapped.train()
         started_s = time.monotonic() - position.epoch_seconds
         title = f"epoch {position.epoch + 1}/{recipe.epochs}"
@@ -196,7 +200,7 @@ class Run:
         position.epoch_seconds = time.monotonic() - started_s
 
     def _moment(self, module: nn.Module) -> Moment:
-        return Moment(module, self.recipe, self.problem, self.position.epoch)
+        return Moment(network_of(module), self.recipe, self.problem, self.position.epoch)
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
         recipe, position = self.recipe, self.position
@@ -286,7 +290,7 @@ class Run:
     def _write_result(self) -> Path:
         path = self.folder / RESULT_NAME
         self._refresh_evaluated()
-        result = self.evaluated
+        result = network_of(self.evaluated)
         for procedure in self.procedures:
             result = procedure.finish(self._moment(result))
         if self.first:
@@ -294,6 +298,8 @@ class Run:
                 self.recipe, result, self.position, self.problem, self.accelerator
             )
             save_checkpoint(path, result, described)
-            say(f"test accuracy {described['test_accuracy']:.2%}; checkpoint in {path}")
+            coded = described["quantization"]
+            also = f", {coded['test_accuracy']:.2%} in {coded['dtype']}" if coded else ""
+            say(f"test accuracy {described['test_accuracy']:.2%}{also}; checkpoint in {path}")
         self.accelerator.wait_for_everyone()
         return path

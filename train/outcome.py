@@ -47,6 +47,7 @@ def describe_result(
         "classes": list(problem.classes),
         "gate": gating_of(recipe),
         "pruning": pruning_of(recipe, module),
+        "quantization": _quantization(recipe, position),
         "preprocess": {"mean": problem.preprocess.mean, "std": problem.preprocess.std},
         **measure(recipe, module, problem),
         "recipe": asdict(recipe),
@@ -57,6 +58,13 @@ def describe_result(
         "versions": {name: version(name) for name in ("torch", "accelerate", "numpy")},
         "log": CSV_NAME,
     }
+
+
+def _quantization(recipe: Recipe, position: Position) -> dict[str, Any] | None:
+    """What the network was fine-tuned for, and its accuracy with that rounding."""
+    if not recipe.quantize:
+        return None
+    return {"dtype": recipe.quantize, "test_accuracy": position.rows[-1]["test_accuracy"]}
 
 
 def measure(recipe: Recipe, module: nn.Module, problem: Problem) -> dict[str, Any]:

@@ -65,6 +65,8 @@ class Recipe:
     )
     prune_options: Annotated[Table, "the method's own options"] = field(default_factory=dict)
 
+    quantize: Annotated[str, "codes whose rounding is trained with: int8; empty: none"] = ""
+
     start_from: Annotated[str, "checkpoint, by name or path, whose weights to begin with"] = ""
     teacher: Annotated[str, "checkpoint to distil from"] = ""
     teacher_weight: Annotated[float, "share of the distillation loss in the whole", SHARE] = 0.5
@@ -161,6 +163,11 @@ def _check_ranges(recipe: Recipe) -> None:
         raise RecipeError("recipe: densities and gate_layers need a gate, for example gate = 'fbs'")
     if (recipe.prune_layers or recipe.prune_options) and not recipe.prune:
         raise RecipeError("recipe: prune_layers and prune_options need prune, for example 'frs'")
+    demand(recipe.quantize in ("", "int8"), "quantize", "'int8', or empty")
+    if recipe.quantize:
+        demand(not recipe.prune, "prune", "empty with quantize: prune first, then start from that")
+        demand(not schedule, "density_schedule", "empty with quantize, which takes one density")
+        demand(recipe.precision == "no", "precision", "'no' with quantize, which rounds by itself")
     if recipe.prune and recipe.gate:
         raise RecipeError(
             "recipe: prune and gate cannot train together: prune first, then gate from the "

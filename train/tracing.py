@@ -103,13 +103,18 @@ def first_change(before: list[Any], after: list[Any]) -> str | None:
     return None
 
 
-def exported(module: nn.Module, example: Tensor, consequence: str) -> fx.GraphModule:
+def exported(
+    module: nn.Module, example: Tensor, consequence: str, *, any_batch: bool = False
+) -> fx.GraphModule:
     """The graph of ``module`` for inputs of the shape of ``example``.
 
-    Where there is none, a ModelError says why, and the ``consequence``.
+    Its parameters and buffers are those of ``module``. With ``any_batch`` it takes any number of
+    images from two on, as ``example`` has to. Where there is none, a ModelError says why, and the
+    ``consequence``.
     """
     try:
-        return torch.export.export(module, (example,)).module()
+        free = ({0: torch.export.Dim.DYNAMIC},) if any_batch else None
+        return torch.export.export(module, (example,), dynamic_shapes=free).module()
     except Exception as error:  # the exporter's own errors have no common root
         raise ModelError(
             f"{type(module).__name__} cannot be exported, so {consequence}: {first_line(error)}"

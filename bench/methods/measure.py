@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.methods.data import sample, whole_test_set
-from bench.methods.networks import HEADGATE, Entry
+from bench.methods.networks import HEADGATE, HEADGATE_INT8, Entry
 from headgate.device.agent import definitions
 from headgate.device.agent.absent import NotMeasured
 from headgate.device.agent.report import Report
@@ -26,6 +26,7 @@ from headgate.train.data import Preprocess
 
 PROFILED_IMAGES, PROFILED_ROUNDS = 50, 8
 LARGEST_GAP = 0.002  # in accuracy, between a bundle here and what training wrote down
+LARGEST_LOSS = 0.005  # in accuracy, of int8 against float32
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,13 @@ def measure(
 
     Raises:
         BundleError: A bundle is damaged, or for another machine.
-        ToolMissing: TFLite's interpreter has gone since the preparation.
+        ToolMissing: A peer has gone since the preparation.
     """
     images = whole_test_set(say)
     timed = sample()
-    bundles = {
-        one.name: open_source(folder / one.file) for one in entries if one.program == HEADGATE
-    }
+    bundles = {one.name: open_source(folder / one.file) for one in entries if one.is_bundle}
+    # Int8 does the same work for an image; its layers have the same names.
+    shown = {one.name: bundles[one.name] for one in entries if one.program == HEADGATE}
     dense = bundles[entries[0].name]
     preprocess = Preprocess(**dense.manifest["preprocess"])
     inputs = preprocess(images.pixels)
@@ -82,7 +83,7 @@ def measure(
         name: effort.accuracy for name, effort in efforts.items()
     }
     for one in entries:
-        if one.program != HEADGATE:
+        if not one.is_bundle:
             say(f"classifying {len(images)} images by {one.name}")
             accuracies[one.name] = _accuracy(folder / one.file, inputs, images.labels)
     rows = make_rows(network, entries, comparison, efforts, accuracies, file_sizes(entries, folder))
@@ -92,15 +93,19 @@ def measure(
             images=preprocess(timed.pixels[:PROFILED_IMAGES]),
             repeat=PROFILED_ROUNDS,
         )
-        for source in bundles.values()
+        for source in shown.values()
     ]
     return Findings(
         rows=rows,
         comparison=comparison,
-        efforts=[efforts[name] for name, one in bundles.items() if one.manifest["gates"]],
+        efforts=[efforts[name] for name, one in shown.items() if one.manifest["gates"]],
         profiles=profiles,
         counted_images=len(images),
-        warnings=[*timing_warnings(comparison), *_accuracy_warnings(rows, len(images))],
+        warnings=[
+            *timing_warnings(comparison),
+            *_accuracy_warnings(rows, len(images)),
+            *_loss_warnings(rows),
+        ],
     )
 
 
@@ -123,7 +128,9 @@ def make_rows(
         sizes: Bytes of weights and of the file, by name of the entry.
     """
     dense = efforts[entries[0].name]
-    by_checkpoint = {one.checkpoint: efforts[one.name] for one in entries if one.name in efforts}
+    by_checkpoint = {
+        one.checkpoint: efforts[one.name] for one in entries if one.program == HEADGATE
+    }
     references = {
         one.program: comparison[one.name]
         for one in entries
@@ -131,8 +138,8 @@ def make_rows(
     }
     rows = []
     for one in entries:
-        # Another program for the same network does the same arithmetic.
-        effort = by_checkpoint[one.checkpoint]
+        # A peer does the same arithmetic for the same network.
+        effort = efforts.get(one.name, by_checkpoint[one.checkpoint])
         standing = comparison[one.name]
         measured = accuracies[one.name]
         recorded = one.test_accuracy if one.program == HEADGATE else None
@@ -175,18 +182,18 @@ def _realised(
 
 def _accuracy(path: Path, inputs: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     peer = peer_for_file(path)
-    assert peer is not None, "only TFLite files are no bundles here"
+    assert peer is not None, "what is no bundle here is a file of a peer"
     outputs = peer(path).run(inputs)
     return float((outputs.reshape(len(inputs), -1).argmax(axis=1) == labels).mean())
 
 
 def file_sizes(entries: Sequence[Entry], folder: Path) -> dict[str, tuple[int, int]]:
-    """Bytes of the weights and of the whole file; a TFLite file is little but weights."""
+    """Bytes of the weights and of the whole file; a peer's is little but weights."""
     sizes = {}
     for one in entries:
         path = folder / one.file
         size = path.stat().st_size
-        weights = open_source(path).manifest["weights_bytes"] if one.program == HEADGATE else size
+        weights = open_source(path).manifest["weights_bytes"] if one.is_bundle else size
         sizes[one.name] = (int(weights), size)
     return sizes
 
@@ -209,4 +216,17 @@ def _accuracy_warnings(rows: Sequence[Row], images: int) -> list[str]:
                 f"{row.name}: the bundle classifies {row.bundle_accuracy:.2%} of the test set "
                 f"correctly, its training recorded {row.accuracy:.2%}"
             )
+    return found
+
+
+def _loss_warnings(rows: Sequence[Row]) -> list[str]:
+    """Bundles of int8 that classify worse than those of float32, over the same images."""
+    exact = {row.checkpoint: row.bundle_accuracy for row in rows if row.program == HEADGATE}
+    found = []
+    for row in rows:
+        before, after = exact[row.checkpoint], row.bundle_accuracy
+        if row.program != HEADGATE_INT8:
+            continue
+        if isinstance(before, float) and isinstance(after, float) and before - after > LARGEST_LOSS:
+            found.append(f"{row.name}: {after:.2%} of the images, in float32 {before:.2%}")
     return found

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bench.publish import write_text
 from headgate.device.files import atomic_write, storage_error
 from headgate.errors import DataError, HeadgateError, UsageError, suggest
@@ -15,7 +18,9 @@ from headgate.errors import DataError, HeadgateError, UsageError, suggest
 if TYPE_CHECKING:
     from headgate.networks import Network
 
-HEADGATE, TFLITE_FP32, TFLITE_INT8 = "headgate", "TFLite fp32", "TFLite int8"
+HEADGATE, HEADGATE_INT8 = "headgate", "headgate int8"
+TFLITE_FP32, TFLITE_INT8 = "TFLite fp32", "TFLite int8"
+ONNX_FP32, ONNX_INT8 = "ONNX Runtime fp32", "ONNX Runtime int8"
 PLAN = "plan.json"
 _ORDER = ("dense", "frs", "fbs", "dcp", "cgnet")
 
@@ -34,6 +39,10 @@ class Entry:
     test_images: int
     counted_macs: int | None
     """Mean per image, recorded by training: pixel gates counted number by number."""
+
+    @property
+    def is_bundle(self) -> bool:
+        return self.program in (HEADGATE, HEADGATE_INT8)
 
 
 def find_checkpoints(network: str) -> dict[str, Mapping[str, Any]]:
@@ -124,10 +133,13 @@ def read_plan(folder: Path) -> tuple[list[Entry], dict[str, str]]:
 
 
 def _programs(described: Mapping[str, Any]) -> dict[str, Callable[[Network, Path], str]]:
-    """Writers of a checkpoint's files by program; TFLite has no gates."""
+    """Writers of a checkpoint's files by program; peers have no gates."""
+    bundles: dict[str, Callable[[Network, Path], str]]
+    bundles = {HEADGATE: _bundle, HEADGATE_INT8: _bundle_int8}
     if described["gate"]:
-        return {HEADGATE: _bundle}
-    return {HEADGATE: _bundle, TFLITE_FP32: _tflite, TFLITE_INT8: _tflite_int8}
+        return bundles
+    tflite = {TFLITE_FP32: _tflite, TFLITE_INT8: _tflite_int8}
+    return bundles | tflite | {ONNX_FP32: _onnx, ONNX_INT8: _onnx_int8}
 
 
 def _bundle(network: Network, folder: Path) -> str:
@@ -138,6 +150,14 @@ def _bundle(network: Network, folder: Path) -> str:
     return path.name
 
 
+def _bundle_int8(network: Network, folder: Path) -> str:
+    from headgate.networks import compile_network
+
+    path = folder / f"{network.name}-int8.hgb"
+    compile_network(network, "host", calibration=_calibration(network)[0]).save(path)
+    return path.name
+
+
 def _tflite(network: Network, folder: Path) -> str:
     from headgate.networks import convert_to_tflite
 
@@ -145,18 +165,34 @@ def _tflite(network: Network, folder: Path) -> str:
 
 
 def _tflite_int8(network: Network, folder: Path) -> str:
-    from headgate.calibration import calibration_images
     from headgate.networks import convert_to_tflite
 
+    content = convert_to_tflite(network, *_calibration(network))
+    return _write(folder / f"{network.name}-int8.tflite", content)
+
+
+def _onnx(network: Network, folder: Path) -> str:
+    from headgate.compile.export import get_exporter
+
+    path = folder / network.name
+    return get_exporter("onnx").write(network.module, network.example(), path).name
+
+
+def _onnx_int8(network: Network, folder: Path) -> str:
+    from headgate.compile.export import get_exporter
+
+    path, images = folder / f"{network.name}-int8", _calibration(network)[0]
+    return get_exporter("onnx").write(network.module, network.example(), path, images).name
+
+
+def _calibration(network: Network) -> tuple[NDArray[np.float32], str]:
+    """The same images for every program in int8, and where they are from."""
+    from headgate.calibration import calibration_images
+
     try:
-        source = "cifar10"
-        images = calibration_images(network, source)
+        return calibration_images(network, "cifar10"), "cifar10"
     except DataError:  # CIFAR-10 absent: calibrate on the 200 packaged test images
-        source = "sample"
-        images = calibration_images(network, source)
-    return _write(
-        folder / f"{network.name}-int8.tflite", convert_to_tflite(network, images, source)
-    )
+        return calibration_images(network, "sample"), "sample"
 
 
 def _write(path: Path, content: bytes) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench import markdown
+from bench.methods.networks import HEADGATE, HEADGATE_INT8
 from headgate.device.agent.absent import is_measured
 from headgate.profiling import units
 from headgate.profiling.method_row import counts_differ
@@ -50,7 +51,7 @@ def _row(row: Mapping[str, Any]) -> list[str]:
         units.times(row["fewer"]),
         "same" if fixed else f"{units.macs(macs['p95'])}, {units.macs(macs['maximum'])}",
         f"{_us(middle['value'])} ({_us(middle['low'])} to {_us(middle['high'])})",
-        f"**{speedup}**" if row["program"] == "headgate" else speedup,
+        f"**{speedup}**" if row["program"] in (HEADGATE, HEADGATE_INT8) else speedup,
         f"{row['realised']:.2f}" if is_measured(row["realised"]) else "",
         f"{row['weights_bytes'] / 1000:.0f} kB",
     ]
@@ -72,11 +73,12 @@ def _notes(networks: Mapping[str, Any]) -> str:
     counted = sorted({one["counted_images"] for one in networks.values()})
     timed = sorted({one["timed_images"] for one in networks.values()})
     lines = [
-        f"Accuracy on the {WHOLE:,} test images of CIFAR-10, in TFLite measured with that very "
-        f"program. MACs executed per image, gates included, mean of {_numbers(counted)} images, "
-        "with the 95th percentile and the most for one image. Speed-up against the dense network "
-        "in headgate; realised: time saved / MACs saved against the dense network in the same "
-        f"program. {_numbers(timed)} images in turn, one thread.",
+        f"Accuracy on the {WHOLE:,} test images of CIFAR-10, of int8 and of peers measured with "
+        "that very program. MACs executed per image, gates included, mean of "
+        f"{_numbers(counted)} images, with the 95th percentile and the most for one image. "
+        "Speed-up against the dense network in headgate; realised: time saved / MACs saved "
+        "against the dense network in the same program and data type. "
+        f"{_numbers(timed)} images in turn, one thread.",
         markdown.circumstances(contexts),
     ]
     if any("by pixel" in _macs(row) for one in networks.values() for row in one["rows"]):

@@ -1,7 +1,8 @@
 """`make bench`: every figure of the README's tables, made here.
 
-Leaves ``bench.json`` and
-``bench.md`` in profiling/results/ and the same table in README.md between its markers.
+A network is called by its name, in int8 with ``-int8`` behind; ``int8`` and ``float32`` are all of
+that type. Leaves ``bench.json`` and ``bench.md`` in profiling/results/ and the same tables in
+README.md between its markers, that of int8 first.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from bench.command import Benchmark, known
 from bench.publish import publish, with_earlier, without_runs
 from bench.speed import table
-from bench.speed.networks import DENSITY, ENTRIES, Entry, prepare
+from bench.speed.networks import DENSITY, DTYPES, ENTRIES, Entry, named, prepare
 from headgate.device.agent.absent import NotMeasured, to_json
 from headgate.device.bundle import Bundle
 from headgate.errors import HeadgateError
@@ -28,7 +29,7 @@ from headgate.profiling.report import build_report, write_report
 
 BUILD = Path("build/bench")
 COMMANDS = ("make bench",)
-_BY_NAME = {entry.network: entry for entry in ENTRIES}
+_BY_NAME = {entry.name: entry for entry in ENTRIES}
 
 
 def measure(names: Sequence[str], rounds: int | None) -> None:
@@ -39,17 +40,17 @@ def measure(names: Sequence[str], rounds: int | None) -> None:
         "density": DENSITY,
         "networks": with_earlier("bench", networks, list(_BY_NAME)),
     }
-    text = table.render(results)
-    publish("bench", results, text)
-    print(text)
+    pieces = {"int8": table.headline(results), "bench": table.render(results, headline=False)}
+    publish("bench", results, table.render(results), pieces=pieces)
+    print(table.render({**results, "networks": networks}))
 
 
 def _measure(entry: Entry, rounds: int | None) -> dict[str, Any]:
-    folder = BUILD / entry.network
+    folder = BUILD / entry.name
     plan = json.loads((folder / "plan.json").read_text())
     images = np.load(folder / "images.npy")
     files = {**plan["bundles"], **plan["peers"]}
-    _say(f"timing {entry.network}: {', '.join(files)}")
+    _say(f"timing {entry.name}: {', '.join(files)}")
     comparison = compare(
         [folder / file for file in files.values()],
         names=list(files),
@@ -58,13 +59,14 @@ def _measure(entry: Entry, rounds: int | None) -> dict[str, Any]:
         rounds=rounds or entry.rounds,
     )
     counts = {}
-    for name, file in plan["counted"].items():
-        _say(f"counting instructions of {name} on {entry.counted_on}")
-        counts[name] = _count(folder / file, images[:1], f"qemu:{entry.counted_on}")
-    bundles = [Bundle.open(folder / file) for file in plan["bundles"].values()]
-    profiles = [profile(bundle, images=images) for bundle in bundles]
+    for target, counted in plan["counted"].items():
+        for name, file in counted.items():
+            _say(f"counting instructions of {name} on {target}")
+            counts[f"{name} on {target}"] = _count(folder / file, images[:1], f"qemu:{target}")
+    bundles = {name: Bundle.open(folder / file) for name, file in plan["bundles"].items()}
+    profiles = [profile(bundle, images=images) for bundle in bundles.values()]
     report = build_report(
-        f"{entry.network}: dense, FBS at {DENSITY}, and peers",
+        f"{entry.name}: dense, FBS at {DENSITY}, and peers",
         comparison=comparison,
         profiles=profiles,
         instructions={
@@ -76,8 +78,17 @@ def _measure(entry: Entry, rounds: int | None) -> dict[str, Any]:
     for warning in comparison.warnings:
         _say(f"warning: {warning}")
     return {
+        "dtype": entry.dtype,
         "comparison": without_runs(comparison.to_json()),
         "instructions": to_json(counts),
+        "sizes": {
+            name: {
+                "bundle": (folder / plan["bundles"][name]).stat().st_size,
+                "weights": bundle.manifest["weights_bytes"],
+                "arena": bundle.manifest["arena_bytes"],
+            }
+            for name, bundle in bundles.items()
+        },
         "missing_peers": plan["missing"],
     }
 
@@ -92,7 +103,7 @@ def _count(bundle: Path, image: np.ndarray, machine: str) -> Any:
 BENCHMARK = Benchmark(
     "bench.speed",
     __doc__,
-    check=lambda options: known(options.networks, list(_BY_NAME)),
+    check=lambda options: known(named(options.networks), [*_BY_NAME, *DTYPES]),
     is_prepared=lambda name: (BUILD / name / "plan.json").is_file(),
     prepare=lambda name, say: prepare(_BY_NAME[name], BUILD / name, say),
     measure=lambda names, options: measure(names, options.rounds),

@@ -13,15 +13,22 @@ from headgate.compile.export.onnx import ONNX
 from headgate.errors import UsageError, suggest
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
 
-def _convert_to_tflite(module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
+def _convert_to_tflite(
+    module: torch.nn.Module,
+    example: torch.Tensor,
+    path: Path,
+    calibration: NDArray[np.float32] | None,
+) -> None:
     from headgate.compile.export.tflite import convert
     from headgate.device.files import atomic_write
 
     with atomic_write(path) as file:
-        file.write(convert(module, example))
+        file.write(convert(module, example, calibration))
 
 
 TFLITE = Exporter(

@@ -13,17 +13,26 @@ from headgate.device.files import atomic_write
 from headgate.errors import CompileError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
 
-def _convert(module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
+def _convert(
+    module: torch.nn.Module,
+    example: torch.Tensor,
+    path: Path,
+    calibration: NDArray[np.float32] | None,
+) -> None:
     import pnnx
     import torch
+
+    from headgate.compile.export.placed import without_placing
 
     # pnnx writes a dozen files beside its input; its weights are fp16 unless told otherwise
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        torch.jit.trace(module, example).save(str(folder / "network.pt"))
+        torch.jit.trace(without_placing(module), example).save(str(folder / "network.pt"))
         shape = ",".join(str(size) for size in example.shape)
         command = [pnnx.EXEC_PATH, "network.pt", f"inputshape=[{shape}]f32", "fp16=0"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -40,4 +49,4 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfileobj(read, written)
 
 
-NCNN = Exporter("ncnn", "ncnn", ".ncnn.param", ("torch", "pnnx"), _convert)
+NCNN = Exporter("ncnn", "ncnn", ".ncnn.param", ("torch", "pnnx"), _convert, quantizes=False)

@@ -83,11 +83,11 @@ def _names(module: nn.Module, /, *given: Any, **named: Any) -> list[str]:
 
 
 def read_vectors(
-    vectors: Inputs | None, example: Example, what: str = "test vectors"
+    vectors: Inputs | None, example: Example, what: str = "test vectors", kinds: str = "fiub"
 ) -> list[np.ndarray]:
     """Inputs (N, ...) float32, an array of its own for each input; None: random ones.
 
-    ``what`` they are is said in messages.
+    ``what`` they are is said in messages; ``kinds`` of NumPy's dtypes are taken.
 
     Raises:
         InputError: they do not fit the example, there are none, or one is not finite.
@@ -99,7 +99,7 @@ def read_vectors(
             for s in example.samples
         ]
     empty = isinstance(vectors, Sequence) and not len(vectors)
-    arrays = [] if empty else _arrays(vectors, example, what)
+    arrays = [] if empty else _arrays(vectors, example, what, kinds)
     if not arrays or not all(array.size for array in arrays):
         raise InputError(f"There are no {what} (N is 0); give some.")
     for name, array, sample in zip(example.names, arrays, example.samples, strict=True):
@@ -146,7 +146,7 @@ def _sample(name: str, value: Any) -> Tensor:
     return tensor[:1].detach().to("cpu", torch.float32, copy=True)
 
 
-def _arrays(vectors: Inputs, example: Example, what: str) -> list[np.ndarray]:
+def _arrays(vectors: Inputs, example: Example, what: str, kinds: str) -> list[np.ndarray]:
     names = example.names
     if isinstance(vectors, Mapping):
         if set(vectors) != set(names):
@@ -154,9 +154,9 @@ def _arrays(vectors: Inputs, example: Example, what: str) -> list[np.ndarray]:
                 f"{what.capitalize()} are given for {', '.join(map(str, vectors)) or 'no input'}, "
                 f"the network's inputs are {', '.join(names)}."
             )
-        return [_array(vectors[name], name, what) for name in names]
+        return [_array(vectors[name], name, what, kinds) for name in names]
     if len(names) == 1:
-        whole = _array(vectors, names[0], what)
+        whole = _array(vectors, names[0], what, kinds)
         # One array in a list, as for several inputs.
         once = whole.ndim > example.samples[0].ndim and len(whole) == 1
         return [whole[0] if once else whole]
@@ -165,20 +165,25 @@ def _arrays(vectors: Inputs, example: Example, what: str) -> list[np.ndarray]:
             f"{len(vectors)} arrays of {what} are given, the network has {len(names)} "
             f"inputs: {', '.join(names)}."
         )
-    return [_array(vector, name, what) for vector, name in zip(vectors, names, strict=True)]
+    return [_array(vector, name, what, kinds) for vector, name in zip(vectors, names, strict=True)]
 
 
-def _array(values: Any, name: str, what: str) -> np.ndarray:
+def _array(values: Any, name: str, what: str, kinds: str) -> np.ndarray:
     """A float32 array of its own: nothing that is done to it reaches the caller's."""
     try:
         if isinstance(values, Tensor):
             values = values.detach().cpu()
             values = (values.float() if values.is_floating_point() else values).numpy()
         elif isinstance(values, list | tuple) and not np.isscalar(values[0]):
-            values = np.stack([_array(value, name, what) for value in values])
+            values = np.stack([_array(value, name, what, kinds) for value in values])
         array = np.asarray(values)
         if array.dtype.kind not in "fiub":
             raise TypeError(f"they are of type {array.dtype}")
+        if array.dtype.kind not in kinds:
+            raise InputError(
+                f"{what.capitalize()} for input {name!r} are of type {array.dtype}; give floats, "
+                "preprocessed as the network takes them."
+            )
         with np.errstate(over="ignore"):  # what becomes infinite is refused
             return np.array(array, np.float32, order="C")
     except (TypeError, ValueError, IndexError) as error:

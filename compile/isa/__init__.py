@@ -5,12 +5,12 @@ Nothing else of the compiler reads a target's vectors and caches.
 
 from __future__ import annotations
 
-from headgate.compile.isa import avx2, avx512, madd, neon, sdot, smull, vnni
+from headgate.compile.isa import avx2, avx512, half, madd, neon, sdot, smull, vnni
 from headgate.compile.isa.base import DotIsa, Isa
-from headgate.device.targets import Target
+from headgate.device.targets import TARGET_NAMES, Target, get_target
 from headgate.errors import CompileError
 
-_ALL = (avx512, avx2, neon, vnni, madd, sdot, smull)
+_ALL = (avx512, avx2, neon, half, vnni, madd, sdot, smull)
 """The first that a target has for a dtype is taken."""
 
 
@@ -18,13 +18,22 @@ def isa_for(target: Target, dtype: str) -> Isa:
     """The instructions that kernels of ``dtype`` are written for.
 
     Raises:
-        CompileError: the target has none that the schedules know.
+        CompileError: the target has none that the schedules know; names those that have.
     """
-    for file in _ALL:
-        isa = file.find(target)
-        if isa is not None and isa.dtype == dtype:
-            return isa
-    raise CompileError(f"Target {target.name!r} has no instructions for {dtype} that are known.")
+    isa = _find(target, dtype)
+    if isa is None:
+        others = (name for name in TARGET_NAMES if name != "host")
+        able = [name for name in others if _find(get_target(name), dtype)]
+        raise CompileError(
+            f"Target {target.name!r} has no instructions for {dtype}; "
+            + (f"those that have: {', '.join(able)}." if able else "no target has.")
+        )
+    return isa
+
+
+def _find(target: Target, dtype: str) -> Isa | None:
+    found = (file.find(target) for file in _ALL)
+    return next((isa for isa in found if isa is not None and isa.dtype == dtype), None)
 
 
 __all__ = ["DotIsa", "Isa", "isa_for"]

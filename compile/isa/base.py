@@ -38,6 +38,16 @@ class Isa:
         return 1
 
     @property
+    def tile_vectors(self) -> tuple[int, ...]:
+        """How many vectors of pixels a register tile may have.
+
+        Where weights are broadcast from memory, one: the instruction that multiplies also loads.
+        With more, LLVM loads the weights of all taps first and spills them, at half the speed.
+        Where they are used by element, two fill the registers of NEON.
+        """
+        return (1,) if self.weight_lanes == 1 else (1, 2)
+
+    @property
     def lanes(self) -> int:
         """Lanes of the widest vector."""
         return max(self.mac_cycles)

@@ -21,6 +21,11 @@ class Smull(DotIsa):
     tables = (16, 32, 64)
     choices = 16
 
+    @property
+    def tile_vectors(self) -> tuple[int, ...]:
+        # A weight takes an instruction of its own to be broadcast, and then serves both.
+        return 1, 2
+
     def operand(self, dtype: str) -> str:
         return INT8
 

@@ -219,7 +219,7 @@ class ConvLoops(ABC):
         """All register tiles of a chunk."""
         if self.tiling.weights_outer:
             self.blocks(
-                chunk,
+                chunk.outputs,
                 lambda rows, _: self.vectors(
                     chunk, lambda u, count: self.tile(chunk, rows, u, count)
                 ),
@@ -228,7 +228,7 @@ class ConvLoops(ABC):
             self.vectors(
                 chunk,
                 lambda u, count: self.blocks(
-                    chunk, lambda rows, _: self.tile(chunk, rows, u, count)
+                    chunk.outputs, lambda rows, _: self.tile(chunk, rows, u, count)
                 ),
             )
 
@@ -241,26 +241,26 @@ class ConvLoops(ABC):
         if rest:
             body(whole * self.tiling.vectors, rest)
 
-    def blocks(self, chunk: Chunk, body: Callable[[Rows, Expr], None]) -> None:
+    def blocks(self, outputs: tuple[Expr, Expr], body: Callable[[Rows, Expr], None]) -> None:
         """``body(rows, behind)`` for every few active output channels.
 
         ``behind`` is the position in the list of the output that follows them.
         """
-        (first, count), rows = chunk.outputs, self.tiling.rows
+        (first, count), rows = outputs, self.tiling.rows
         full = count // rows if isinstance(count, int) else let(tir.T.floordiv(count, rows))
         with loop(full) as block:
             at = let(first + block * rows)
-            body([self.row(chunk, at + i) for i in range(rows)], at + rows)
+            body([self.row(outputs, at + i) for i in range(rows)], at + rows)
         if not self.kernel.epilogue.gate and self.shape.group_out % rows == 0:
             return
         # What is left goes by half tiles, whose surplus rows repeat the last channel.
         half, start = rows // 2, let(full * rows)
         with loop(tir.T.floordiv(count - start + half - 1, half)) as block:
             at, last = let(first + start + block * half), first + count - 1
-            rest = [self.row(chunk, tir.minimum(at + i, last)) for i in range(half)]
+            rest = [self.row(outputs, tir.minimum(at + i, last)) for i in range(half)]
             body(rest, at + half)
 
-    def row(self, chunk: Chunk, position: Expr) -> tuple[Expr, Expr]:
+    def row(self, outputs: tuple[Expr, Expr], position: Expr) -> tuple[Expr, Expr]:
         """The row of weights of the output at a position of the list, and its channel."""
         channel = let(self.output(position))
         return position if self.kernel.placed else channel, channel

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from headgate.compile.isa import Isa
-from headgate.compile.kernels.f32.conv2d import ConvKernel
-from headgate.compile.kernels.f32.gating import ChannelMean, KeepTopK, ListActive
-from headgate.compile.kernels.f32.linear import Linear
-from headgate.compile.kernels.f32.matmul import Matmul
-from headgate.compile.kernels.f32.pixel_gated import PixelGatedConv
-from headgate.compile.kernels.f32.planes import ClearInactive, Combine, CopyPlanes
-from headgate.compile.kernels.f32.window import Depthwise, Pool
+from headgate.compile.kernels.float.conv2d import ConvKernel
+from headgate.compile.kernels.float.gating import ChannelMean, KeepTopK, ListActive
+from headgate.compile.kernels.float.linear import Linear
+from headgate.compile.kernels.float.matmul import Matmul
+from headgate.compile.kernels.float.pixel_gated import PixelGatedConv
+from headgate.compile.kernels.float.planes import ClearInactive, Combine, CopyPlanes
+from headgate.compile.kernels.float.window import Depthwise, Pool
 from headgate.compile.kernels.i8 import gating, inner, linear, planes, window
 from headgate.compile.kernels.kernel import Kernel
-from headgate.device.tensor_type import FLOAT32, INT8
+from headgate.device.tensor_type import FLOAT16, FLOAT32, INT8
 from headgate.errors import CompileError
 
 
@@ -53,6 +53,15 @@ KERNELS = (
     Entry("channel_mean", FLOAT32, ChannelMean),
     Entry("keep_top_k", FLOAT32, KeepTopK),
     Entry("list_active", FLOAT32, ListActive),
+    Entry("conv2d", FLOAT16, ConvKernel),
+    Entry("depthwise_conv2d", FLOAT16, Depthwise),
+    Entry("pixel_gated_conv2d", FLOAT16, PixelGatedConv),
+    Entry("pool2d", FLOAT16, Pool),
+    Entry("linear", FLOAT16, Linear),
+    Entry("combine", FLOAT16, Combine),
+    Entry("copy_planes", FLOAT16, CopyPlanes),
+    Entry("clear_inactive", FLOAT16, ClearInactive),
+    Entry("channel_mean", FLOAT16, ChannelMean),
     Entry("conv2d", INT8, inner.InnerConv),
     Entry("depthwise_conv2d", INT8, window.Depthwise),
     Entry("pool2d", INT8, window.Pool),

@@ -88,16 +88,6 @@ REGISTER_ROWS = 8
 """Output channels of a register tile: enough chains of additions to hide their latency."""
 
 
-def _vectors(isa: Isa) -> tuple[int, ...]:
-    """How many vectors of pixels a register tile may have.
-
-    Where weights are broadcast from memory, one: the instruction that multiplies also loads. With
-    more, LLVM loads the weights of all taps first and spills them, at half the speed. Where they
-    are used by element, two fill the registers of NEON.
-    """
-    return (1,) if isa.weight_lanes == 1 else (1, 2)
-
-
 def estimate(shape: ConvShape, tiling: Tiling, isa: Isa, density: tuple[float, float]) -> float:
     """An estimate for ranking, not a prediction."""
     inputs = max(1.0, shape.group_in * density[0])
@@ -159,7 +149,7 @@ def choose_tiling(
         if run_pixels is not None and mode != "direct":
             run = max(run_pixels, lanes)
             heights = [r for r in heights if r * shape.out_width % run == 0] or [shape.out_height]
-        for vectors in _vectors(isa):
+        for vectors in isa.tile_vectors:
             for chunk_rows in heights:
                 tiling = Tiling(
                     mode, rows, vectors, lanes, chunk_rows, weights_bytes > isa.cache_bytes // 2

@@ -32,7 +32,7 @@ from headgate.compile.plan.steps import (
     Step,
 )
 from headgate.device.targets import Target
-from headgate.device.tensor_type import FLOAT32, INT8, INT32, UINT8, TensorType
+from headgate.device.tensor_type import FLOAT16, FLOAT32, INT8, INT32, UINT8, TensorType
 
 Arguments = dict[str, Buffer | Constant]
 
@@ -68,9 +68,13 @@ class Workspace:
         self._constants: dict[str, np.ndarray] = {}
 
     def isa(self, *dtypes: str) -> Isa:
-        """The instructions for operands and results of these types; codes of any kind are int8."""
+        """The instructions for operands and results of these types; codes of any kind are int8.
+
+        Those of float16 convert from and to float32, too.
+        """
         coded = any(dtype in (INT8, UINT8) for dtype in dtypes)
-        return isa_for(self._target, INT8 if coded else dtypes[0])
+        dtype = FLOAT16 if FLOAT16 in dtypes else dtypes[0]
+        return isa_for(self._target, INT8 if coded else dtype)
 
     def kernel(self, operator: str, *dtypes: str, gated: bool = False) -> Any:
         """The function that makes the kernel of ``operator``.
@@ -79,7 +83,7 @@ class Workspace:
         """
         isa = self.isa(*dtypes)
         make = partial(find_kernel(operator, isa, gated=gated).of, isa)
-        return partial(make, dtypes=dtypes) if isa.dtype == INT8 else make
+        return make if isa.dtype == FLOAT32 else partial(make, dtypes=dtypes)
 
     def constants(self, node: Node, kernel: Kernel) -> Arguments:
         """The arguments that are weights of ``node``, as its kernel takes them."""

@@ -18,14 +18,17 @@ from torch import Tensor, fx
 from headgate.compile.backend.c_source import TRACE
 from headgate.compile.build import build, describe_tensors, save_vectors
 from headgate.compile.front.graph import Graph, Node, Value
+from headgate.compile.front.half import cast
 from headgate.device import Bundle
 from headgate.device.manifest import VECTORS
 from headgate.device.protocol import RUNNER
 from headgate.device.targets import Target
-from headgate.device.tensor_type import FLOAT32
+from headgate.device.tensor_type import FLOAT16, FLOAT32
 
 EXACT = 1e-5
 """A layer that is right is nearer to PyTorch than this; what is left is the order of sums."""
+HALF = 1e-2
+"""The same of float16, whose products are summed with 11 bits: 6e-3 is the most that was seen."""
 FEW_DECISIONS = 0.01
 """Share of a pixel gate's numbers that may be decided otherwise because of rounding."""
 
@@ -43,9 +46,12 @@ class Trace:
     """A second program of a fused graph, from which every layer's result comes back."""
 
     def __init__(self, graph: Graph, target: Target, bundle: Bundle) -> None:
-        kept = [node.output for node in graph.nodes if node.output.dtype == FLOAT32]
-        self._values, self._results = [*kept, *graph.outputs], len(graph.outputs)
-        traced = Graph(graph.inputs, graph.nodes, self._values)
+        halves = [node.output for node in graph.nodes if node.output.dtype == FLOAT16]
+        casts = [cast(value, f"{value.name}.traced", FLOAT32) for value in halves]
+        kept = {node.output: node.output for node in graph.nodes if node.output.dtype == FLOAT32}
+        kept |= {node.inputs[0]: node.output for node in casts}
+        self._layers, self._values = list(kept), [*kept.values(), *graph.outputs]
+        traced = Graph(graph.inputs, [*graph.nodes, *casts], self._values)
         names = [tensor["name"] for tensor in bundle.manifest["inputs"]]
         about, members = build(traced, target, bundle.name, names, None, code=(RUNNER,))
         nothing = [np.zeros((1, sum(value.size for value in self._values)), np.float32)]
@@ -60,16 +66,20 @@ class Trace:
         ends = np.cumsum([value.size for value in self._values])
         parts = np.split(trace.reshape(-1), ends[:-1])
         arrays = [part.reshape(v.shape) for part, v in zip(parts, self._values, strict=True)]
-        layers = len(arrays) - self._results
-        return dict(zip(self._values, arrays[:layers], strict=False)), arrays[layers:]
+        count = len(self._layers)
+        return dict(zip(self._layers, arrays[:count], strict=True)), arrays[count:]
 
 
 def layer_differences(
-    graph: Graph, inputs: list[np.ndarray], results: Mapping[Value, np.ndarray]
+    graph: Graph,
+    inputs: list[np.ndarray],
+    results: Mapping[Value, np.ndarray],
+    exact: float = EXACT,
 ) -> list[Difference]:
     """Each layer's difference from PyTorch, in order of execution.
 
-    ``results`` are what a program of the fused ``graph`` made of ``inputs``, each (1, ...).
+    ``results`` are what a program of the fused ``graph`` made of ``inputs``, each (1, ...);
+    ``exact``: what rounding may make of a number.
     """
     given = dict(zip(graph.inputs, inputs, strict=True)) | dict(results)
     known = {
@@ -85,8 +95,8 @@ def layer_differences(
             wanted = graph.origins[value]
             others = {origin: tensor for origin, tensor in known.items() if origin is not wanted}
             error = _error(results[value], layers.compute(wanted, others))
-            if node.kind == "pixel_gated_conv2d" and not error <= EXACT:
-                error = _pixel_gated_error(node, results[value], layers, wanted, others)
+            if node.kind == "pixel_gated_conv2d" and not error <= exact:
+                error = _pixel_gated_error(node, results[value], layers, wanted, others, exact)
             found.append(
                 Difference(node.path, str(node.attributes.get("operator") or node.kind), error)
             )
@@ -99,6 +109,7 @@ def _pixel_gated_error(
     layers: Layers,
     wanted: fx.Node,
     known: Mapping[fx.Node, Tensor],
+    exact: float,
 ) -> float:
     """The error if decisions near their threshold may fall either way.
 
@@ -108,7 +119,7 @@ def _pixel_gated_error(
     gates = (0.0, torch.inf, -torch.inf)
     decided, on, off = (layers.compute(wanted, known, gate) for gate in gates)
     array = torch.from_numpy(got).reshape(decided.shape)
-    other = (array - decided).abs() > EXACT * decided.abs().max()
+    other = (array - decided).abs() > exact * decided.abs().max()
     few = max(FEW_DECISIONS * array.numel(), math.prod(node["block"]))
     if int(other.sum()) > few:
         return _error(got, decided)

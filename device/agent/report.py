@@ -42,6 +42,8 @@ class Measured:
     target: Target
     tools: dict[str, str]
     samples: int
+    dtype: str = "float32"
+    """What it computes with."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def measured(bundle: Bundle) -> Measured:
         target=Target(**{key: one for key, one in manifest["target"].items() if key in known}),
         tools=manifest["tools"],
         samples=bundle.samples,
+        dtype=manifest.get("dtype", "float32"),
     )
 
 

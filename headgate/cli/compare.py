@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,9 +18,11 @@ from headgate.device.machines.find import find_machine
 from headgate.device.tflite_file import Description
 from headgate.errors import UsageError
 from headgate.images import read_images
-from headgate.profiling import Comparison, Standing, compare_counted
+from headgate.profiling import Comparison, CountedStanding, Standing, compare_counted
 from headgate.profiling import compare as measure
 from headgate.profiling.missing import derive, figure
+
+_HEADINGS = ("us", "p95", "speed-up", "M MACs", "saved", "realised", "accuracy")
 
 
 def compare(
@@ -79,12 +81,13 @@ def _on_board(
     if json:
         print_json(result)
         return
+    headings = ["instructions", "fewer", "a MAC", "M MACs", "saved", "same top-1", "accuracy"]
     print_table(
         f"Instructions on {machine} ({result.cpu}), first of {result.images} images",
-        ["name", "instructions", "fewer", "a MAC", "M MACs", "saved", "same top-1", "accuracy"],
+        ["name", *_dtype_heading(result.standings), *headings],
         [
             (
-                one.name,
+                *_named(one, result.standings),
                 one.instructions,
                 derive("{:.2f}x".format, one.fewer),
                 derive("{:.3f}".format, one.per_mac),
@@ -127,18 +130,30 @@ def labelled_images(
 def print_comparison(result: Comparison) -> None:
     print_table(
         f"Programs in turn, one thread, {result.rounds} rounds of {result.images} images",
-        ["name", "us", "p95", "speed-up", "M MACs", "saved", "realised", "accuracy"],
-        [_row(standing) for standing in result.standings],
+        ["name", *_dtype_heading(result.standings), *_HEADINGS],
+        [(*_named(one, result.standings), *_row(one)) for one in result.standings],
     )
-    print_line(f"us: median; speed-up against {result.baseline}; realised: time saved / MACs saved")
+    against = ", against dense of the same dtype" if _dtype_heading(result.standings) else ""
+    realised = f"realised: time saved / MACs saved{against}"
+    print_line(f"us: median; speed-up against {result.baseline}; {realised}")
     for warning in result.warnings:
         print_line(f"warning: {warning}")
+
+
+def _dtype_heading(standings: Sequence[Standing | CountedStanding]) -> list[str]:
+    """The column of data types, left out where there is only float32."""
+    return [] if all(one.dtype == "float32" for one in standings) else ["dtype"]
+
+
+def _named(
+    one: Standing | CountedStanding, standings: Sequence[Standing | CountedStanding]
+) -> tuple[str, ...]:
+    return (one.name, one.dtype) if _dtype_heading(standings) else (one.name,)
 
 
 def _row(one: Standing) -> tuple[object, ...]:
     images, test = one.accuracy_on_images, one.accuracy
     return (
-        one.name,
         f"{one.latency_us.median:.1f}",
         f"{one.latency_us.p95:.1f}",
         f"{one.speedup.median:.2f}x",

@@ -13,11 +13,14 @@ from headgate.cli.output import next_step, on_machine, print_json, print_line, w
 from headgate.errors import UsageError, suggest
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from headgate.compile.export import Exporter
     from headgate.networks import Network
 
 QUANTIZATIONS = ("int8",)
-DTYPES = ("float32", "int8")
+DTYPES = ("float32", "float16", "int8")
 
 
 def compile_(
@@ -43,12 +46,14 @@ def compile_(
     dtype: Annotated[
         str,
         typer.Option(
-            metavar="TYPE", help="What the bundle computes with: float32, or int8, with gates too."
+            metavar="TYPE",
+            help="What the bundle computes with, gates included: float32, int8, or float16 on "
+            "targets that have its arithmetic (rpi5, jetson-orin).",
         ),
     ] = "float32",
     quantize: Annotated[
         str | None,
-        typer.Option(metavar="TYPE", help="With --backend tflite: int8; fp32 by default."),
+        typer.Option(metavar="TYPE", help="With --backend tflite or onnx: int8; fp32 by default."),
     ] = None,
     calibrate: Annotated[
         str | None,
@@ -95,7 +100,7 @@ def compile_(
     network = find_network(model, random_weights=random_weights, method=method, density=density)
     if exporter is None:
         figures, following = _bundle(
-            network, target or "host", output, check, calibrate if dtype == "int8" else None
+            network, target or "host", output, check, dtype, calibrate if dtype == "int8" else None
         )
     else:
         _refuse_gates(network, model, backend)
@@ -125,11 +130,11 @@ def _check(
         raise UsageError(f"unknown --dtype {dtype!r}.{suggest(dtype, DTYPES)}")
     if backend != "headgate" and dtype != "float32":
         raise UsageError(f"--dtype is for --backend headgate; --backend {backend} has its own")
-    if backend != "tflite" and quantize:
-        raise UsageError("--quantize is for --backend tflite; a bundle takes --dtype int8")
-    if backend != "tflite" and calibrate and dtype == "float32":
-        raise UsageError("--calibrate is for --dtype int8; float32 needs no ranges")
     if backend == "headgate":
+        if quantize:
+            raise UsageError("--quantize is for --backend tflite or onnx; here it is --dtype int8")
+        if calibrate and dtype != "int8":
+            raise UsageError(f"--calibrate is for --dtype int8; {dtype} needs no ranges")
         get_target(target or "host")
         return None
     exporter = get_exporter(backend)
@@ -141,6 +146,8 @@ def _check(
         raise UsageError(f"unknown --quantize {quantize!r}.{suggest(quantize, QUANTIZATIONS)}")
     if calibrate and not quantize:
         raise UsageError("--calibrate is for --quantize int8; fp32 needs no ranges")
+    if quantize:
+        exporter.check_quantizes()
     exporter.check()
     return exporter
 
@@ -156,16 +163,21 @@ def _refuse_gates(network: Network, model: str, backend: str) -> None:
 
 
 def _bundle(
-    network: Network, target: str, output: Path | None, check: bool, calibrate: str | None
+    network: Network,
+    target: str,
+    output: Path | None,
+    check: bool,
+    dtype: str,
+    calibrate: str | None,
 ) -> tuple[dict[str, Any], str]:
     from headgate.calibration import calibration_images
     from headgate.networks import compile_network
 
-    kind = f"{target}-int8" if calibrate else target
+    kind = target if dtype == "float32" else f"{target}-{dtype}"
     path = output or Path(f"{network.name}-{kind}.hgb")
     with working(f"compiling {network.name} for {target}"):
         images = calibration_images(network, calibrate) if calibrate else None
-        bundle = compile_network(network, target, check=check, calibration=images)
+        bundle = compile_network(network, target, check=check, dtype=dtype, calibration=images)
     bundle.save(path)
     machine = "host" if target == "host" else f"qemu:{target}"
     return _figures(path, bundle.manifest), on_machine(f"headgate validate {path}", machine)
@@ -175,26 +187,29 @@ def _file(
     network: Network, exporter: Exporter, quantize: str | None, calibrate: str, output: Path | None
 ) -> dict[str, Any]:
     """Writes the file of another program; its figures."""
+    from headgate.calibration import calibration_images
+
     stem = f"{network.name}-{quantize}" if quantize else network.name
     path = output or Path(stem + exporter.suffix)
     if not path.name.endswith(exporter.suffix):
         path = path.with_name(path.name + exporter.suffix)
     with working(f"compiling {network.name} for {exporter.title}"):
+        images = calibration_images(network, calibrate) if quantize else None
         if exporter.backend == "tflite":
-            _write_tflite(network, quantize, calibrate, path)
+            _write_tflite(network, images, calibrate, path)
         else:
             base = path.with_name(path.name.removesuffix(exporter.suffix))
-            exporter.write(network.module, network.example(), base)
+            exporter.write(network.module, network.example(), base, images)
     figures = {"file": path, "file_bytes": path.stat().st_size, "sha256": _digest(path)}
     return figures | ({"quantization": quantize, "calibrated_on": calibrate} if quantize else {})
 
 
-def _write_tflite(network: Network, quantize: str | None, calibrate: str, path: Path) -> None:
-    from headgate.calibration import calibration_images
+def _write_tflite(
+    network: Network, images: NDArray[np.float32] | None, calibrate: str, path: Path
+) -> None:
     from headgate.device.files import atomic_write
     from headgate.networks import convert_to_tflite
 
-    images = calibration_images(network, calibrate) if quantize else None
     model = convert_to_tflite(network, images, calibrate)
     with atomic_write(path) as file:
         file.write(model)

@@ -33,7 +33,13 @@ _MARKS = {
     "gated": "circle",
     "pruned": "wedge",
 }
-FILLS = ("solid", "hollow", "dotted")
+# How a marker is filled, and what lies on it: headgate's are coloured, others' are outlines.
+_FILLS = {
+    "solid": ("solid", ""),
+    "cored": ("solid", '<circle class="core" r="2.2"/>'),
+    "hollow": ("hollow", ""),
+    "dotted": ("hollow", '<circle class="dot" r="1.8"/>'),
+}
 
 
 @dataclass(frozen=True)
@@ -93,8 +99,8 @@ def key_mark(method: str, fill: str = "solid") -> Markup:
 def _mark(method: str, fill: str) -> str:
     shape = _SHAPES[_MARKS.get(method, "cross")]
     style = method if method in _MARKS else "other"
-    dot = '<circle class="dot" r="1.8"/>' if fill == "dotted" else ""
-    return f'<g class="mark {style} {"solid" if fill == "solid" else "hollow"}">{shape}{dot}</g>'
+    kind, middle = _FILLS[fill]
+    return f'<g class="mark {style} {kind}">{shape}{middle}</g>'
 
 
 def _named_mark(point: Point, centre: tuple[float, float], box: Box | None, best: bool) -> str:

@@ -85,9 +85,9 @@ class Peer(ABC):
         return None
 
     @property
-    def quantized(self) -> bool:
-        """Whether it computes in integers."""
-        return False
+    def dtype(self) -> str:
+        """What the file makes it compute with: float32 or int8."""
+        return "float32"
 
     @abstractmethod
     def _load(self) -> None: ...

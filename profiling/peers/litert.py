@@ -68,8 +68,8 @@ class LiteRT(Peer):
         return self.manifest["dense_macs"]
 
     @property
-    def quantized(self) -> bool:
-        return self._network.is_quantized
+    def dtype(self) -> str:
+        return "int8" if self._network.is_quantized else "float32"
 
     def _feed(self, image: NDArray[np.float32]) -> None:
         self._network.feed(image)

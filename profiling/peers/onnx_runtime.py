@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,12 @@ from numpy.typing import NDArray
 
 from headgate.profiling.peers.base import Peer
 
+# An operator's type as ONNX's files have it: the field's number and kind, a length, the name.
+_QUANTIZES = re.compile(rb"\x22[\x0e\x15](Dynamic)?QuantizeLinear")
+
 
 class OnnxRuntime(Peer):
-    """A ``.onnx`` file written by torch's own exporter; input and output stay bound in memory."""
+    """A ``.onnx`` file; input and output stay bound in memory."""
 
     name = "onnxruntime"
     backend = "onnx"
@@ -36,6 +40,11 @@ class OnnxRuntime(Peer):
         self._binding = self._session.io_binding()
         self._input = self._session.get_inputs()[0].name
         self._binding.bind_output(self._session.get_outputs()[0].name, "cpu")
+        self._quantizes = _QUANTIZES.search(self.path.read_bytes()) is not None
+
+    @property
+    def dtype(self) -> str:
+        return "int8" if self._quantizes else "float32"
 
     def _feed(self, image: NDArray[np.float32]) -> None:
         self._bound = self._value.ortvalue_from_numpy(image, "cpu", 0)

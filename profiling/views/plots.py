@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from headgate.device.agent.absent import is_measured
 from headgate.profiling import units
-from headgate.profiling.charts.scatter import FILLS, Point, key_mark, pareto_front, scatter
+from headgate.profiling.charts.scatter import Point, key_mark, pareto_front, scatter
 from headgate.profiling.comparison import Comparison
 from headgate.profiling.data import Page
 from headgate.profiling.method_row import Row
@@ -21,7 +21,13 @@ METHOD_NAMES = {
     "cgnet": "CGNet",
     "frs": "pruned by feature relevance",
 }
-PROGRAM_FILLS = dict(zip(("headgate", "TFLite fp32", "TFLite int8"), FILLS, strict=True))
+# Whether headgate's, and whether in float32: how the marker is filled.
+_FILLS = {
+    (True, True): "solid",
+    (True, False): "cored",
+    (False, True): "hollow",
+    (False, False): "dotted",
+}
 # The cost, headline, what it shows, what its axis is, how numbers on it are written.
 _PLOTS: tuple[tuple[str, str, str, str, Callable[[Any], str]], ...] = (
     (
@@ -35,8 +41,8 @@ _PLOTS: tuple[tuple[str, str, str, str, Callable[[Any], str]], ...] = (
     (
         "latency_us",
         "Accuracy against time",
-        "The same networks by what the clock says: up and to the left is better, and the "
-        "stepped line joins those that no other beats in both accuracy and median latency.",
+        "What the clock says, in every program and data type: up and to the left is better, and "
+        "the stepped line joins those that no other beats in both accuracy and median latency.",
         "median latency",
         units.microseconds,
     ),
@@ -56,7 +62,12 @@ def trade_offs(page: Page) -> list[dict[str, Any]]:
 
 def mark(row: Row) -> Markup:
     """The marker of a line of the table of methods."""
-    return key_mark(row.method, PROGRAM_FILLS.get(row.program, "solid"))
+    return key_mark(row.method, _fill(row.program))
+
+
+def _fill(program: str) -> str:
+    """How markers of a program are filled, by its name with the data type behind."""
+    return _FILLS[program.startswith("headgate"), not program.endswith("int8")]
 
 
 def _plot(
@@ -69,19 +80,20 @@ def _plot(
 ) -> dict[str, Any]:
     points = [
         Point(
-            name=one["name"],
+            name=one["label"],
             cost=one[key],
             value=one["accuracy"],
             method=one["method"],
-            fill=PROGRAM_FILLS.get(one["program"], "solid"),
+            fill=_fill(one["program"]),
             title=f"{one['name']}: {units.percent(one['accuracy'], 2)}, {name_cost(one[key])}",
         )
         for one in entries
     ]
     front = pareto_front([one.cost for one in points], [one.value for one in points])
-    best = ", ".join(points[index].name for index in front)
+    best = ", ".join(entries[index]["name"] for index in front)
     methods = dict.fromkeys(one["method"] for one in entries)
-    programs = {one["program"] for one in entries}
+    programs = dict.fromkeys(one["program"] for one in entries)
+    filled = {fill: [one for one in programs if _fill(one) == fill] for fill in _FILLS.values()}
     return {
         "title": title,
         "sentence": sentence,
@@ -97,18 +109,20 @@ def _plot(
         "methods": [(key_mark(one), METHOD_NAMES.get(one, one)) for one in methods],
         # One program needs no key.
         "programs": [
-            (key_mark("dense", fill), name)
-            for name, fill in PROGRAM_FILLS.items()
-            if name in programs and len(programs) > 1
+            (key_mark("dense", fill), ", ".join(names))
+            for fill, names in filled.items()
+            if names and len(programs) > 1
         ],
     }
 
 
 def _from_methods(rows: Sequence[Row]) -> list[dict[str, Any]]:
     most = max(row.accuracy_images for row in rows)
+    alone = len({row.network for row in rows}) == 1
     return [
         {
             "name": row.name,
+            "label": _label(row) if alone else row.name,
             "method": row.method,
             "program": row.program,
             "accuracy": row.accuracy,
@@ -122,6 +136,14 @@ def _from_methods(rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
+def _label(row: Row) -> str:
+    """What the legend does not say: the variant of the page's only network, and which peer."""
+    variant = row.checkpoint.removeprefix(row.network).removeprefix("-") or "dense"
+    if row.program.startswith("headgate"):
+        return variant
+    return f"{variant}, {row.program.rpartition(' ')[0]}"
+
+
 def _from_comparison(comparison: Comparison | None) -> list[dict[str, Any]]:
     standings = comparison.standings if comparison else []
     # Accuracies of the test set or of the images of this run, but not one beside the other.
@@ -131,8 +153,9 @@ def _from_comparison(comparison: Comparison | None) -> list[dict[str, Any]]:
             return [
                 {
                     "name": one.name,
+                    "label": one.name,
                     "method": one.kind,
-                    "program": "headgate",
+                    "program": f"{'peer' if one.kind == 'peer' else 'headgate'} {one.dtype}",
                     "accuracy": getattr(one, key),
                     "macs": one.executed_macs if is_measured(one.executed_macs) else None,
                     "latency_us": one.latency_us.median,

@@ -24,10 +24,10 @@ from headgate.compile import build, compile_module
 from headgate.compile import module as front
 from headgate.compile.backend import c_source as network
 from headgate.compile.kernels.convolution import Epilogue
-from headgate.compile.kernels.f32.gating import ChannelMean
-from headgate.compile.kernels.f32.linear import Linear
-from headgate.compile.kernels.f32.planes import CopyPlanes
-from headgate.compile.kernels.f32.window import Depthwise
+from headgate.compile.kernels.float.gating import ChannelMean
+from headgate.compile.kernels.float.linear import Linear
+from headgate.compile.kernels.float.planes import CopyPlanes
+from headgate.compile.kernels.float.window import Depthwise
 from headgate.compile.verify import check as checking
 from headgate.device import Bundle, load, validate
 from headgate.device.validation import sample_errors
@@ -276,8 +276,8 @@ def test_two_programs_that_rounding_tells_apart_are_no_fault(
 ) -> None:
     """The results, and what follows from the layers' results, differ by three thousandths."""
 
-    def apart(search: Any, index: int) -> tuple[list[Any], list[np.ndarray]]:
-        return [], [array[index : index + 1] + 6e-3 for array in search._expected]
+    def apart(search: Any, index: int) -> tuple[list[Any], dict[Any, Any], list[np.ndarray]]:
+        return [], {}, [array[index : index + 1] + 6e-3 for array in search._expected]
 
     monkeypatch.setattr(checking._Search, "_compare", apart)
     run = checking._run

@@ -19,8 +19,8 @@ pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[c
 pytest.importorskip("ziglang", reason="ziglang is not installed: pip install 'headgate[compile]'")
 
 from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue
-from headgate.compile.kernels.f32.conv2d import ConvKernel
-from headgate.compile.kernels.f32.window import Depthwise
+from headgate.compile.kernels.float.conv2d import ConvKernel
+from headgate.compile.kernels.float.window import Depthwise
 from headgate.compile.kernels.kernel import Kernel
 from headgate.compile.kernels.tiling import Tiling, choose_tiling
 from headgate.device.targets import Target, get_target

@@ -15,9 +15,10 @@ pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[c
 
 from headgate.compile import compile_module
 from headgate.compile import module as compiler
+from headgate.compile.kernels.i8 import inner
 from headgate.device import Bundle, load
 from headgate.device.targets import Target, get_target, host
-from headgate.errors import InputError, UsageError
+from headgate.errors import CompileError, InputError, UsageError
 from headgate.train.checkpoints import load_checkpoint
 from headgate.train.data import PREPROCESS, sample_images
 from headgate.train.gates import gate
@@ -146,6 +147,58 @@ def test_convolutions_of_any_shape(data: st.DataObject) -> None:
     check(compiled(module, images, "host", 4), "host")
 
 
+IMAGES_IN_LANES = (
+    # inputs, outputs, image, then as nn.Conv2d has them: kernel, stride, padding, dilation, groups
+    (70, 33, 2, 3, 1, 1, 1, 1),
+    (36, 40, 5, 5, 1, 2, 1, 2),
+    (24, 16, 14, 3, 2, 1, 1, 1),
+    (16, 19, 9, 3, 1, 2, 2, 1),
+    (40, 24, 7, 1, 1, 0, 1, 1),
+    (40, 24, 1, 1, 1, 0, 1, 1),
+)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("numbers", IMAGES_IN_LANES)
+def test_inputs_in_lanes(
+    numbers: tuple[int, ...], gated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check(in_lanes(numbers, gated, "host", monkeypatch), "host")
+
+
+@pytest.mark.parametrize("numbers", IMAGES_IN_LANES[:3])
+@pytest.mark.usefixtures("without_avx512")
+def test_inputs_in_lanes_with_avx2(
+    numbers: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check(in_lanes(numbers, True, "host", monkeypatch), "host")
+
+
+@pytest.mark.parametrize("numbers", IMAGES_IN_LANES[:3])
+def test_inputs_in_lanes_under_qemu(
+    numbers: tuple[int, ...], monkeypatch: pytest.MonkeyPatch, qemu_aarch64: str
+) -> None:
+    check(in_lanes(numbers, True, "rpi5", monkeypatch), machine_of("rpi5"))
+
+
+def in_lanes(
+    numbers: tuple[int, ...], gated: bool, target: str, monkeypatch: pytest.MonkeyPatch
+) -> Bundle:
+    """A bundle with the kernel whose lanes are inputs, whatever it costs."""
+    monkeypatch.setattr(inner.InnerConv, "cycles", lambda *_: 0.0)
+    inputs, outputs, size, kernel, stride, padding, dilation, groups = numbers
+    torch.manual_seed(0)
+    sign = nn.Identity() if outputs % 2 else nn.ReLU()
+    module = nn.Sequential(
+        *(nn.Conv2d(3, inputs, 3, padding=1), nn.BatchNorm2d(inputs), sign),
+        nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups),
+        *(nn.BatchNorm2d(outputs), nn.ReLU(), nn.Conv2d(outputs, 12, 3, padding=1)),
+        *(nn.BatchNorm2d(12), nn.ReLU(), nn.AdaptiveAvgPool2d(1)),
+    )
+    module = (gate(module, density=0.5) if gated else module).eval()
+    return compiled(module, torch.randn(8, 3, size, size), target, 8)
+
+
 def test_what_cannot_be_calibrated_is_refused_in_a_line() -> None:
     module, images = create_model("resnet8").eval(), images_of_cifar(2)
     with pytest.raises(UsageError, match="needs calibration"):
@@ -158,6 +211,38 @@ def test_what_cannot_be_calibrated_is_refused_in_a_line() -> None:
         (images[:0], "no calibration images"),
         (images[:, :, :16], "Calibration images have shape"),
         (images * torch.nan, "Calibration image 0 of input 'x' holds NaN"),
+        (images.byte(), "Calibration images for input 'x' are of type uint8; give floats"),
+        (torch.zeros(3, 3, 32, 32), "Calibration images are 0 throughout, which shows no range"),
     ):
         with pytest.raises(InputError, match=message):
             compile_module(module, images[:1], dtype="int8", calibration=wrong)
+
+
+def test_weights_that_are_nan_are_refused_in_a_line() -> None:
+    module, images = create_model("resnet8").eval(), images_of_cifar(2)
+    with torch.no_grad():
+        module.conv.weight[0, 0, 0, 0] = torch.nan
+    with pytest.raises(CompileError, match="starts in module 'conv'"):
+        compile_module(module, images[:1], dtype="int8", calibration=images)
+
+
+@pytest.mark.parametrize("kind", ["one image", "float64", "a dead layer", "uneven channels"])
+def test_what_is_odd_makes_a_right_network(kind: str) -> None:
+    module, images = load_checkpoint("resnet8").module, images_of_cifar(16)
+    calibration: Tensor = images[:1] if kind == "one image" else images
+    with torch.no_grad():
+        if kind == "float64":
+            calibration = images.double()
+        elif kind == "a dead layer":
+            module.stage2[0].bn1.weight.zero_()
+            module.stage2[0].bn1.bias.fill_(-1)
+        elif kind == "uneven channels":
+            module.stage2[0].bn1.weight[:4] *= 100
+            module.stage2[0].bn1.bias[:4] *= 100
+            module.stage2[0].conv2.weight[:, :4] /= 100
+        expected = module(images)
+    bundle = compile_module(module, images[:1], dtype="int8", calibration=calibration)
+    with load(bundle, "host") as program:
+        error = np.abs(program.run(images.numpy()) - expected.numpy()).max()
+    loose = kind in ("one image", "uneven channels")
+    assert error < (0.5 if loose else 0.1) * float(expected.abs().max())

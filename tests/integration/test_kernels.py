@@ -18,10 +18,10 @@ pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[c
 pytest.importorskip("ziglang", reason="ziglang is not installed: pip install 'headgate[compile]'")
 
 from headgate.compile.kernels.convolution import ConvShape
-from headgate.compile.kernels.f32.gating import ChannelMean, KeepTopK, ListActive
-from headgate.compile.kernels.f32.linear import Linear
-from headgate.compile.kernels.f32.planes import ClearInactive, Combine, CopyPlanes
-from headgate.compile.kernels.f32.window import Pool
+from headgate.compile.kernels.float.gating import ChannelMean, KeepTopK, ListActive
+from headgate.compile.kernels.float.linear import Linear
+from headgate.compile.kernels.float.planes import ClearInactive, Combine, CopyPlanes
+from headgate.compile.kernels.float.window import Pool
 from headgate.compile.kernels.kernel import Kernel
 from headgate.compile.kernels.lists import MergeLists
 from headgate.device.targets import Target, get_target

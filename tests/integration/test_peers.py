@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 from headgate.compile.export import get_exporter
-from headgate.errors import InputError, MissingFile, UnsupportedOperator
+from headgate.errors import CompileError, InputError, MissingFile, UnsupportedOperator
 from headgate.profiling.peers import PEERS, LiteRT, Peer, peer_for_file
+from headgate.profiling.statistics import Ratio
 from tests.networks import randomise
 
 TOLERANCE = 1e-4  # of the output's scale
@@ -84,6 +85,46 @@ def test_networks_of_ours(peer: type[Peer], name: str, tmp_path: Path) -> None:
     check(peer, randomise(create_model(name)), input_shape(name), tmp_path)
 
 
+@pytest.fixture
+def quantizing(peer: type[Peer]) -> type[Peer]:
+    if not get_exporter(peer.backend).quantizes:
+        pytest.skip(f"{peer.title}'s files are float32 only")
+    return peer
+
+
+@pytest.mark.parametrize("kind", ["many", "one", "constant"])
+def test_int8_names_the_same_classes(quantizing: type[Peer], kind: str, tmp_path: Path) -> None:
+    from headgate.train.checkpoints import load_checkpoint
+    from headgate.train.data import PREPROCESS, sample_images
+
+    module = load_checkpoint("resnet8")[0].eval()
+    images = PREPROCESS(sample_images()[0])
+    chosen = {"many": images[:50], "one": images[:1], "constant": np.ones_like(images[:3])}[kind]
+    exporter, example = get_exporter(quantizing.backend), torch.zeros(1, 3, 32, 32)
+    dense = quantizing(exporter.write(module, example, tmp_path / "float32"))
+    int8 = quantizing(exporter.write(module, example, tmp_path / "int8", chosen))
+    assert (dense.dtype, int8.dtype) == ("float32", "int8")
+    assert int8.path.stat().st_size < 0.5 * dense.path.stat().st_size
+    expected, found = (one.run(images).argmax(axis=1) for one in (dense, int8))
+    # What a grey image does not reach is cut off.
+    assert (expected == found).mean() > {"many": 0.95, "one": 0.8, "constant": 0.05}[kind]
+
+
+def test_pruned_network(peer: type[Peer], tmp_path: Path) -> None:
+    from headgate.train.checkpoints import load_checkpoint
+
+    check(peer, load_checkpoint("resnet8-frs-1.9x")[0].eval(), (3, 32, 32), tmp_path)
+
+
+def test_gates_are_refused_in_a_line(peer: type[Peer], tmp_path: Path) -> None:
+    from headgate.train.gates import gate
+
+    gated = gate(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())).eval()
+    with pytest.raises(CompileError) as caught:
+        get_exporter(peer.backend).write(gated, torch.zeros(1, 3, 8, 8), tmp_path / "gated")
+    assert "\n" not in str(caught.value)
+
+
 def test_missing_file(peer: type[Peer], tmp_path: Path) -> None:
     with pytest.raises(MissingFile):
         peer(tmp_path / f"none{peer.suffix}")
@@ -122,3 +163,28 @@ def test_tflite_keeps_the_modules_mode() -> None:
 
     convert(module, torch.zeros(1, 3, 8, 8))
     assert module.training
+
+
+def test_int8_files_beside_int8_bundles(tmp_path: Path) -> None:
+    pytest.importorskip("ziglang", reason="ziglang is not installed")
+    from headgate.calibration import calibration_images
+    from headgate.networks import compile_network, find_network
+    from headgate.profiling import compare
+
+    files = []
+    for name in ("resnet8", "resnet8-fbs-0.5"):
+        network = find_network(name)
+        images = calibration_images(network)
+        files.append(tmp_path / f"{name}.hgb")
+        compile_network(network, "host", check=False, calibration=images[:20]).save(files[-1])
+    dense = find_network("resnet8")
+    for peer in PEERS.values():
+        exporter = get_exporter(peer.backend)
+        if exporter.quantizes and not (peer.available() or exporter.missing()):
+            path = tmp_path / "resnet8"
+            files.append(exporter.write(dense.module, dense.example(), path, images[:20]))
+    result = compare(files, rounds=3)
+    assert {one.dtype for one in result.standings} == {"int8"}
+    assert len(result.standings) == len(files) and result.baseline == "resnet8"
+    assert not any("is it the same network?" in line for line in result.warnings)
+    assert isinstance(result["resnet8-fbs-0.5"].realised, Ratio)

@@ -15,12 +15,12 @@ import pytest
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
 from headgate.compile.kernels.convolution import ConvShape, Epilogue
-from headgate.compile.kernels.f32.conv2d import ConvKernel
-from headgate.compile.kernels.f32.gating import ChannelMean, KeepTopK, ListActive
-from headgate.compile.kernels.f32.linear import Linear
-from headgate.compile.kernels.f32.pixel_gated import PixelGate, PixelGatedConv
-from headgate.compile.kernels.f32.planes import ClearInactive
-from headgate.compile.kernels.f32.window import Pool
+from headgate.compile.kernels.float.conv2d import ConvKernel
+from headgate.compile.kernels.float.gating import ChannelMean, KeepTopK, ListActive
+from headgate.compile.kernels.float.linear import Linear
+from headgate.compile.kernels.float.pixel_gated import PixelGate, PixelGatedConv
+from headgate.compile.kernels.float.planes import ClearInactive
+from headgate.compile.kernels.float.window import Pool
 from headgate.compile.kernels.kernel import Kernel
 from headgate.compile.kernels.lists import MergeLists
 from headgate.compile.kernels.tiling import Tiling

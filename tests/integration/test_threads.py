@@ -16,7 +16,7 @@ pytest.importorskip("ziglang", reason="ziglang is not installed: pip install 'he
 
 import headgate
 from headgate.compile.kernels.convolution import ConvShape, Epilogue
-from headgate.compile.kernels.f32.conv2d import ConvKernel
+from headgate.compile.kernels.float.conv2d import ConvKernel
 from headgate.compile.kernels.tiling import choose_tiling
 from headgate.compile.plan.steps import SHARED_MACS
 from headgate.device import Bundle, load, runtime_sources

@@ -69,7 +69,7 @@ FREE = {"temperatures_celsius", "cpu_cooling_states", "frequency_limits_khz", "r
 FREE |= {"channels", "oddities", "gates", "overcurrent_events", "features"}
 # What agents before this one did not write.
 LATER = {"during": {"clocks", "undervoltage_alarm", "cpu_cooling_states"}}
-LATER |= {"latency_us": {"drift", "drifted"}, "target": {"triple"}}
+LATER |= {"latency_us": {"drift", "drifted"}, "target": {"triple"}, "bundle": {"dtype"}}
 LATER |= {part: {"clock_synchronised", "board_id", "versions"} for part in ("before", "after")}
 
 

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
+import torch
 
 from bench.command import known
 from bench.markdown import replace_between_markers
 from bench.publish import without_runs
 from bench.speed import table
-from bench.speed.networks import ENTRIES
+from bench.speed.mobilenet import IMAGE, MobileNetV2
+from bench.speed.networks import ENTRIES, named
 from headgate.errors import UsageError
 from headgate.profiling import Contestant, compare
+from headgate.train.macs import count_macs
 from tests import fake_bundle
 from tests.fake_program import ScriptedProgram
 
@@ -26,47 +30,107 @@ class Peer:
         return [self.latency_us] * repeat
 
 
-@pytest.fixture(scope="module")
-def results() -> dict[str, Any]:
+def measured(name: str, fast: float, dtype: str, peers: dict[str, float]) -> dict[str, Any]:
+    """Results of a network whose dense bundle takes 1100 us / fast."""
     layers = [{**layer, "out_gate": None} for layer in fake_bundle.manifest()["layers"][1:]]
-    dense = ScriptedProgram(lambda run: 1100.0, gates=[], layers=layers)
-    gated = ScriptedProgram(lambda run: 440.0, active=1)
+    dense = ScriptedProgram(lambda run: 1100.0 / fast, gates=[], layers=layers)
+    gated = ScriptedProgram(lambda run: 440.0 / fast, active=1)
     comparison = compare(
         [
-            Contestant("net", dense, "dense", "aa", dense_macs=96),
-            Contestant("net-fbs-0.5", gated, "gated", "bb", dense_macs=96),
-            Contestant("LiteRT", Peer(1000.0), "peer", "cc"),
+            Contestant(name, dense, "dense", "aa", dense_macs=96, dtype=dtype),
+            Contestant(f"{name}-fbs-0.5", gated, "gated", "bb", dense_macs=96, dtype=dtype),
+            *(Contestant(one, Peer(us), "peer", "cc", dtype=dtype) for one, us in peers.items()),
         ],
         images=fake_bundle.images(2),
         rounds=5,
     )
+    return {"comparison": without_runs(comparison.to_json()), "instructions": {}}
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, Any]:
+    float32 = measured("net", 1, "float32", {"LiteRT": 1000.0, "ONNX Runtime": 2000.0})
+    int8 = measured("net-int8", 4, "int8", {"LiteRT": 500.0, "ONNX Runtime": 250.0})
     count = {"machine": "qemu:rpi4", "instructions": 40, "executed_macs": 96}
-    counts = {"net": count, "net-fbs-0.5": {**count, "instructions": 10, "executed_macs": 40}}
-    network = {
-        "comparison": without_runs(comparison.to_json()),
-        "instructions": counts,
-        "missing_peers": {"ncnn": "ncnn is not installed"},
+    fewer = {**count, "instructions": 10, "executed_macs": 40}
+    on_rpi5 = {**count, "machine": "qemu:rpi5", "instructions": 20}
+    float32["instructions"] = {"net": count, "net-fbs-0.5": fewer}
+    int8["instructions"] = {"net-int8 on rpi4": count, "net-int8 on rpi5": on_rpi5}
+    missing = {"ncnn": "ncnn is not installed"}
+    networks = {
+        "net": float32 | {"missing_peers": missing},
+        "net-int8": int8 | {"missing_peers": {}, "dtype": "int8"},
     }
-    return {"schema": 1, "density": 0.5, "networks": {"net": network}}
+    return {"schema": 1, "density": 0.5, "networks": networks}
+
+
+def table_of(text: str, corner: str) -> dict[str, str]:
+    """The only row of the table that begins with that heading."""
+    lines = text.splitlines()
+    first = next(index for index, line in enumerate(lines) if line.startswith(f"| {corner} |"))
+    names = _cells(lines[first])
+    # Two columns have one name: what the dense and the gated bundle take against the peer.
+    names[names.index("/ best peer")] = "dense / best peer"
+    assert not lines[first + 3]
+    return dict(zip(names, _cells(lines[first + 2]), strict=True))
 
 
 def test_table_has_the_ratios(results: dict[str, Any]) -> None:
-    lines = table.render(results).splitlines()
-    latencies = dict(zip(_cells(lines[0]), _cells(lines[2]), strict=True))
-    assert latencies["headgate dense"] == "**1.10**"
-    assert latencies["LiteRT"] == "1.00"
-    assert latencies["ncnn"] == ""
-    assert latencies["/ LiteRT"] == "1.10x"  # how much longer than LiteRT the dense bundle takes
-    assert latencies["speed-up"] == "2.50x"
-    assert latencies["arithmetic"] == "2.40x"  # 96 / (24 + 16)
-    assert latencies["realised"] == f"**{0.6 / (56 / 96):.2f}**"
+    row = table_of(table.render(results), "float32, ms")
+    assert row["headgate dense"] == "**1.10**"
+    assert row["LiteRT"] == "1.00" and row["ONNX Runtime"] == "2.00"
+    assert "ncnn" not in row
+    assert row["dense / best peer"] == "1.10x"
+    assert row["/ best peer"] == "**0.44x**"
+    assert row["speed-up"] == "2.50x"
+    assert row["arithmetic"] == "2.40x"  # 96 / (24 + 16)
+    assert row["realised"] == f"**{0.6 / (56 / 96):.2f}**"
+
+
+def test_int8_is_a_table_of_its_own_against_its_own_best_peer(results: dict[str, Any]) -> None:
+    row = table_of(table.render(results), "int8, ms")
+    assert row["int8, ms"] == "net"
+    assert row["headgate dense"] == "**0.275**"
+    assert row["dense / best peer"] == "1.10x"  # ONNX Runtime, not LiteRT
+    assert row["/ best peer"] == "**0.44x**"
+    assert row["realised"] == f"**{0.6 / (56 / 96):.2f}**"
+
+
+def test_table_without_peers(results: dict[str, Any]) -> None:
+    alone = measured("net", 1, "float32", {}) | {"missing_peers": {}}
+    row = table_of(table.render({**results, "networks": {"net": alone}}), "float32, ms")
+    assert row["dense / best peer"] == row["/ best peer"] == ""
 
 
 def test_table_of_instructions(results: dict[str, Any]) -> None:
     text = table.render(results)
     assert "| net | rpi4 | 40 | 96 | 0.417 | 1.00x |" in text
     assert "| net-fbs-0.5 | rpi4 | 10 | 40 | 0.250 | 4.00x |" in text
+    assert "| net-int8 | rpi4 | 40 | 96 | 0.417 | 1.00x |" in text
+    assert "| net-int8 | rpi5 | 20 | 96 | 0.208 | 1.00x |" in text  # against others on rpi5
     assert "not installed: ncnn" in text
+
+
+def test_table_of_sizes_has_bundles_that_are_known_in_both_types(results: dict[str, Any]) -> None:
+    assert "kB" not in table.render(results)  # older results have none
+    known = copy.deepcopy(results)
+    size = {"bundle": 1_000_000, "weights": 500_000, "arena": 100_000}
+    known["networks"]["net"]["sizes"] = {"net": size}
+    small = {"bundle": 300_000, "weights": 125_000, "arena": 26_000}
+    known["networks"]["net-int8"]["sizes"] = {"net-int8": small, "net-int8-fbs-0.5": small}
+    lines = table.render(known).splitlines()
+    first = lines.index("| float32 to int8, kB | bundle | weights | arena |")
+    row = "| net | 1,000 to 300, 0.30x | 500 to 125, 0.25x | 100 to 26, 0.26x |"
+    assert lines[first + 2 : first + 4] == [row, ""]
+
+
+def test_networks_of_two_machines_say_which(results: dict[str, Any]) -> None:
+    last = table.render(results).splitlines()[-1]
+    assert not last.startswith("net")
+    there = copy.deepcopy(results)
+    there["networks"]["net-int8"]["comparison"]["context"]["cpu"] = "another CPU"
+    last = table.render(there).splitlines()[-1]
+    assert last.startswith("net: ") and "net-int8: another CPU (" in last
 
 
 def test_readme_keeps_what_is_outside_the_markers() -> None:
@@ -84,11 +148,24 @@ def test_single_runs_are_not_kept(results: dict[str, Any]) -> None:
 
 
 def test_entries_by_name() -> None:
-    networks = [entry.network for entry in ENTRIES]
+    networks = [entry.name for entry in ENTRIES]
     assert known([], networks) == networks
     assert known(["resnet18"], networks) == ["resnet18"]
     with pytest.raises(UsageError, match="Did you mean 'resnet18'"):
         known(["resnet-18"], networks)
+
+
+def test_a_dtype_names_all_of_it() -> None:
+    chosen = named(["int8", "resnet8"])
+    assert chosen[0] == "resnet8-int8" and chosen[-1] == "resnet8"
+    assert all(name.endswith("-int8") for name in chosen[:-1])
+    assert {*named(["float32"]), *chosen} == {entry.name for entry in ENTRIES}
+
+
+def test_mobilenet_is_the_papers() -> None:
+    network = MobileNetV2()
+    assert sum(one.numel() for one in network.parameters()) == 3_504_872
+    assert count_macs(network, torch.zeros(1, *IMAGE)).dense == 300_774_272
 
 
 def _cells(line: str) -> list[str]:

@@ -191,6 +191,20 @@ def test_one_network_twice_is_labelled_by_what_differs(tmp_path: Path) -> None:
     assert [entry.kind for entry in board.entries] == ["dense", "dense"]
 
 
+def test_int8_is_held_against_the_dense_network_in_int8(on_pi4: dict[str, Report]) -> None:
+    int8 = copy.deepcopy(on_pi4)
+    for report in int8.values():
+        report["bundle"]["dtype"] = "int8"
+        report["context"]["before"]["taken_utc"] = "2030-01-01T00:00:00Z"
+    (board,) = boards_of([*on_pi4.values(), *int8.values()])
+    assert labels(board)[:4] == ["net", "net-frs", "net-fbs", "net, int8"]
+    assert [entry.kind for entry in board.entries] == ["dense", "pruned", "gated"] * 2
+    assert board.entries[5].baseline is board.entries[3]
+    page = page_data("", [*on_pi4.values(), *int8.values()])
+    lines = list(csv.DictReader(io.StringIO(csv_tables(page)[""])))
+    assert [line["dtype"] for line in lines] == ["float32"] * 3 + ["int8"] * 3
+
+
 def test_names_cannot_smuggle_markup(on_pi4: dict[str, Report]) -> None:
     nasty = '"><script>alert(1)</script>'
     report = copy.deepcopy(on_pi4["gated"])

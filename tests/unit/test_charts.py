@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from headgate.profiling.charts.columns import column_chart
 from headgate.profiling.charts.heatmap import Cell, heat_map
 from headgate.profiling.charts.labels import Box, place_labels
-from headgate.profiling.charts.scatter import Point, pareto_front, scatter
+from headgate.profiling.charts.scatter import Point, key_mark, pareto_front, scatter
 from headgate.profiling.charts.svg import Axis, axis_around
 
 VALUES = st.integers(0, 6).map(float)  # few values, so that there are ties
@@ -109,6 +109,12 @@ def test_scatter_marks_differ_in_shape_and_fill() -> None:
     assert kinds == ["mark dense solid", "mark fbs solid", "mark other hollow", "mark dense hollow"]
     assert [one[0].tag for one in groups] == ["rect", "circle", "path", "rect"]
     assert groups[3][1].attrib["class"] == "dot"
+
+
+def test_every_fill_looks_different() -> None:
+    marks = {key_mark("fbs", fill) for fill in ("solid", "cored", "hollow", "dotted")}
+    assert len(marks) == 4
+    assert key_mark("fbs") == key_mark("fbs", "solid")
 
 
 def test_scatter_names_the_front_in_bold() -> None:

@@ -12,10 +12,12 @@ pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[c
 from headgate.compile.front.capture import capture
 from headgate.compile.front.fuse import fuse
 from headgate.compile.front.graph import Graph
-from headgate.compile.front.quantize.codes import Codes, quantized_rows
 from headgate.compile.front.quantize.convert import quantize
-from headgate.compile.front.quantize.ranges import BINS, Range, find_ranges
+from headgate.compile.front.quantize.ranges import find_ranges
 from headgate.compile.front.quantize.reference import code, evaluate
+from headgate.errors import InputError
+from headgate.train.quantization.codes import Codes, quantized_rows
+from headgate.train.quantization.ranges import BINS, Range
 
 
 def test_halves_go_to_the_even_code() -> None:
@@ -84,8 +86,35 @@ def test_the_reference_is_near_the_network() -> None:
     assert np.abs(np.concatenate(results) - expected).max() < 0.05 * np.abs(expected).max()
 
 
-def test_constant_images_make_a_network_that_answers() -> None:
-    graph = graph_of(Small(), torch.zeros(1, 3, 12, 12))
-    assert np.isfinite(
-        evaluate(graph, [np.zeros((1, 3, 12, 12), np.float32)])[graph.outputs[0]]
-    ).all()
+def test_images_of_one_number_show_no_range() -> None:
+    with pytest.raises(InputError, match=r"Calibration images are 3\.5 throughout"):
+        graph_of(Small(), torch.full((2, 3, 12, 12), 3.5))
+
+
+@pytest.mark.parametrize("images", [torch.randn(1, 3, 12, 12), torch.randn(8, 3, 12, 12) * 1e-35])
+def test_whatever_the_ranges_there_is_an_answer(images: torch.Tensor) -> None:
+    module = Small()
+    with torch.no_grad():
+        module.second.weight.zero_()
+        module.second.bias.zero_()
+    graph = graph_of(module, images)
+    wanted = module.fc.bias.detach().numpy()
+    answer = evaluate(graph, [np.ones((1, 3, 12, 12), np.float32)])[graph.outputs[0]]
+    assert np.abs(answer - wanted).max() < 0.01
+
+
+def test_ranges_add_up_whatever_the_order() -> None:
+    torch.manual_seed(0)
+    parts = [torch.randn(999) * scale for scale in (1e-3, 1.0, 40.0, 0.0)]
+    forwards, backwards, joined = Range(), Range(), Range()
+    for part in parts:
+        forwards.add(part)
+        one = Range()
+        one.add(part)
+        joined = joined.join(one)
+    for part in reversed(parts):
+        backwards.add(part)
+    assert forwards.largest == backwards.largest == joined.largest
+    assert forwards.counts.sum() == backwards.counts.sum() == joined.counts.sum() == 4 * 999
+    assert np.array_equal(forwards.counts, joined.counts)
+    assert np.abs(forwards.counts - backwards.counts).sum() < 100

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from headgate.cli.compare import print_comparison
 from headgate.device.agent.absent import NotMeasured
 from headgate.errors import UsageError
 from headgate.profiling import Comparison, Contestant, compare
+from headgate.profiling.report import build_report, render_html
+from headgate.profiling.report_csv import csv_tables
 from tests import fake_bundle
 from tests.fake_program import ScriptedProgram
 
@@ -115,6 +119,66 @@ def test_peer_that_computes_something_else_is_a_warning() -> None:
     assert result["peer"].top1_agreement < 1
     assert any("is it the same network?" in line for line in result.warnings)
     assert result["peer"].executed_macs == NotMeasured("a peer counts no MACs")
+
+
+def int8(one: Contestant) -> Contestant:
+    return dataclasses.replace(one, name=f"{one.name}-int8", dtype="int8")
+
+
+def test_realised_is_against_the_dense_network_of_the_same_dtype() -> None:
+    entries = [dense(100.0), int8(dense(40.0)), int8(gated(20.0, active=1))]
+    result = compare(entries, images=IMAGES, rounds=5)
+    assert [one.dtype for one in result.standings] == ["float32", "int8", "int8"]
+    one = result["gated-int8"]
+    assert one.speedup.median == pytest.approx(5.0)  # against the baseline, in float32
+    assert one.realised.median == pytest.approx(0.5 / (56 / 96))
+    assert isinstance(result["dense-int8"].realised, NotMeasured)
+
+
+def test_without_a_dense_network_of_that_dtype_nothing_is_realised() -> None:
+    one = compare([dense(), int8(gated(20.0, active=1))], images=IMAGES, rounds=5)["gated-int8"]
+    assert one.realised == NotMeasured("no dense int8 bundle is beside it")
+    assert one.macs_saved == pytest.approx(56 / 96)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_another_dtype_may_name_another_class_at_times(which: int) -> None:
+    images = fake_bundle.images(40)
+    wrong = {25: [3], 30: [3, 9, 14, 20, 26, 31]}
+
+    def run(array: np.ndarray, of: list[int]) -> np.ndarray:
+        outputs = fake_bundle.expected(array)
+        outputs[of] *= -1
+        return outputs
+
+    def warns(of: list[int], *entries: Contestant) -> bool:
+        entries[1].program.run = lambda array: run(array, of)
+        found = compare(entries, images=images, rounds=5)
+        return any("is it the same network?" in line for line in found.warnings)
+
+    entries = [dense(), peer(80.0)]
+    assert warns(wrong[25], *entries)
+    entries[which] = int8(entries[which])
+    assert not warns(wrong[25], *entries)
+    assert warns(wrong[30], *entries)
+
+
+def test_rows_say_the_dtype_where_it_is_not_float32_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_comparison(compare([dense(), gated(50.0)], images=IMAGES, rounds=5))
+    assert "dtype" not in capsys.readouterr().out
+    print_comparison(compare([dense(), int8(dense(50.0))], images=IMAGES, rounds=5))
+    out = capsys.readouterr().out
+    assert "name         dtype " in out and "dense-int8   int8 " in out
+    assert "against dense of the same dtype" in out
+
+
+def test_page_and_csv_say_the_dtype() -> None:
+    page = build_report("", comparison=compare([dense(), int8(dense(50.0))], images=IMAGES))
+    assert render_html(page).count('<span class="tag">int8</span>') == 1
+    lines = csv_tables(page)[""].splitlines()
+    assert [line.rsplit(",", 1)[1] for line in lines] == ["dtype", "float32", "int8"]
 
 
 def test_accuracy_recorded_and_on_the_images() -> None:

@@ -11,8 +11,15 @@ import pytest
 
 from bench.methods import __main__ as command
 from bench.methods import data, networks, table
-from bench.methods.measure import Findings, _accuracy_warnings, make_rows
-from bench.methods.networks import HEADGATE, TFLITE_FP32, TFLITE_INT8, Entry
+from bench.methods.measure import Findings, _accuracy_warnings, _loss_warnings, make_rows
+from bench.methods.networks import (
+    HEADGATE,
+    HEADGATE_INT8,
+    ONNX_INT8,
+    TFLITE_FP32,
+    TFLITE_INT8,
+    Entry,
+)
 from bench.publish import publish, with_earlier
 from headgate.device.agent.absent import NotMeasured
 from headgate.errors import DataError, ToolMissing, UsageError
@@ -57,6 +64,9 @@ ENTRIES = [
     entry("net-frs-0.5", "frs", HEADGATE, 0.88),
     entry("net-frs-0.5", "frs", TFLITE_FP32, 0.88),
     entry("net-fbs-0.5", "fbs", HEADGATE, 0.89, counted=30),
+    entry("net", "dense", HEADGATE_INT8, 0.90),
+    entry("net", "dense", ONNX_INT8, 0.90),
+    entry("net-fbs-0.5", "fbs", HEADGATE_INT8, 0.89, counted=30),
 ]
 
 
@@ -66,16 +76,21 @@ def measured() -> tuple[Comparison, dict[str, Effort]]:
         "net": ScriptedProgram(lambda run: 100.0, gates=[], layers=WHOLE),
         "net-frs-0.5": ScriptedProgram(lambda run: 60.0, gates=[], layers=PRUNED),
         "net-fbs-0.5": ScriptedProgram(lambda run: 70.0, active=1),
+        "net (headgate int8)": ScriptedProgram(lambda run: 50.0, gates=[], layers=WHOLE),
+        "net-fbs-0.5 (headgate int8)": ScriptedProgram(lambda run: 25.0, active=1),
     }
     contestants = []
     for one in ENTRIES:
-        if one.program == HEADGATE:
+        dtype = "int8" if one.program.endswith("int8") else "float32"
+        if one.is_bundle:
             kind = "gated" if one.method == "fbs" else "dense"
             program = programs[one.name]
-            contestants.append(Contestant(one.name, program, kind, "aa", dense_macs=96))
+            contestants.append(
+                Contestant(one.name, program, kind, "aa", dense_macs=96, dtype=dtype)
+            )
         else:
             latency = 200.0 if one.checkpoint == "net" else 110.0
-            contestants.append(Contestant(one.name, FakePeer(latency), "peer", "bb"))
+            contestants.append(Contestant(one.name, FakePeer(latency), "peer", "bb", dtype=dtype))
     comparison = compare(contestants, images=IMAGES[:2], rounds=5)
     efforts = {name: measure_effort(name, one, IMAGES) for name, one in programs.items()}
     return comparison, efforts
@@ -118,6 +133,8 @@ def test_realised_is_against_the_dense_network_in_the_same_program(rows: list[Ro
     assert found["net-frs-0.5 (TFLite fp32)"].realised == pytest.approx(0.45 / 0.5)
     assert found["net-fbs-0.5"].realised == pytest.approx(0.3 / (56 / 96))
     assert isinstance(found["net"].realised, NotMeasured)
+    assert found["net-fbs-0.5 (headgate int8)"].realised == pytest.approx(0.5 / (56 / 96))
+    assert found["net-fbs-0.5 (headgate int8)"].speedup.median == pytest.approx(4.0)
     # but its speed-up is against the dense network in headgate
     assert found["net-frs-0.5 (TFLite fp32)"].speedup.median == pytest.approx(100 / 110)
 
@@ -133,8 +150,10 @@ def test_without_the_dense_network_in_tflite_nothing_is_realised(
     assert isinstance(found["net-frs-0.5 (TFLite fp32)"].realised, NotMeasured)
 
 
-def test_accuracy_is_the_trainings_for_bundles_and_measured_for_tflite(rows: list[Row]) -> None:
+def test_accuracy_is_the_trainings_in_float32_and_measured_otherwise(rows: list[Row]) -> None:
     found = by_name(rows)
+    assert found["net-fbs-0.5 (headgate int8)"].accuracy == 0.87
+    assert found["net-fbs-0.5 (headgate int8)"].accuracy_source == "this program, here"
     assert (found["net"].accuracy, found["net"].accuracy_source) == (0.90, "training")
     assert found["net (TFLite int8)"].accuracy == 0.87
     assert found["net (TFLite int8)"].accuracy_images == 24
@@ -146,13 +165,25 @@ def test_bundle_that_classifies_otherwise_than_its_training_is_a_warning(rows: l
     assert _accuracy_warnings(rows, 200) == []  # too few images to say
 
 
+def test_int8_that_loses_more_than_half_a_point_is_a_warning(rows: list[Row]) -> None:
+    assert _loss_warnings(rows) == []
+
+    def worse(row: Row, accuracy: float) -> Row:
+        is_int8 = row.program == HEADGATE_INT8 and row.method == "fbs"
+        return dataclasses.replace(row, bundle_accuracy=accuracy) if is_int8 else row
+
+    assert _loss_warnings([worse(row, 0.866) for row in rows]) == []
+    (line,) = _loss_warnings([worse(row, 0.86) for row in rows])
+    assert line == "net-fbs-0.5 (headgate int8): 86.00% of the images, in float32 87.00%"
+
+
 def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
 def test_table(results: dict[str, Any]) -> None:
     lines = table.render(results).splitlines()
-    found = [dict(zip(cells(lines[0]), cells(line), strict=True)) for line in lines[2:8]]
+    found = [dict(zip(cells(lines[0]), cells(line), strict=True)) for line in lines[2:11]]
     assert [row["runs in"] for row in found][:3] == ["headgate", "TFLite fp32", "TFLite int8"]
     assert found[0]["accuracy"] == "90.00 %"
     assert found[1]["accuracy"] == "87.00 % *"
@@ -161,6 +192,7 @@ def test_table(results: dict[str, Any]) -> None:
     assert found[3]["speed-up"] == "**1.67x**"
     assert found[3]["realised"] == "0.80"
     assert found[0]["realised"] == ""
+    assert found[8]["speed-up"] == "**4.00x**" and found[8]["accuracy"] == "87.00 % *"
     assert found[5]["p95, most"] == "same"
     assert found[5]["MACs"] == "40 (30 by pixel)"
     assert found[3]["MACs"] == "48"
@@ -188,9 +220,19 @@ def test_plots_of_all_programs(rows: list[Row]) -> None:
     known = [dataclasses.replace(row, accuracy_images=10_000) for row in rows]
     arithmetic, latency = trade_offs(build_report("", methods=known))
     assert "of 3 networks" in arithmetic["drawing"]
-    assert "of 6 networks" in latency["drawing"]
-    assert [name for _, name in latency["programs"]] == [HEADGATE, TFLITE_FP32, TFLITE_INT8]
+    assert "of 9 networks" in latency["drawing"]
+    assert [name for _, name in latency["programs"]] == [
+        HEADGATE,
+        HEADGATE_INT8,
+        TFLITE_FP32,
+        f"{TFLITE_INT8}, {ONNX_INT8}",
+    ]
     assert arithmetic["programs"] == []
+    assert latency["front"] == "net-fbs-0.5 (headgate int8), net-frs-0.5, net-fbs-0.5, net"
+    assert latency["drawing"].count('class="core"') == 2
+    assert latency["drawing"].count('class="dot"') == 2
+    for label in ("dense", "dense, ONNX Runtime", "frs-0.5, TFLite", "fbs-0.5"):
+        assert f">{label}</text>" in latency["drawing"]
 
 
 def test_plots_need_two_networks() -> None:
@@ -207,10 +249,12 @@ def test_plots_of_a_plain_comparison(measured: tuple[Comparison, dict[str, Effor
     half = [dataclasses.replace(one, accuracy_on_images=0.5) for one in standings]
     known = [one if one.kind == "peer" else dataclasses.replace(one, accuracy=0.9) for one in half]
     plots = plots_of(*known)
-    assert "of 3 networks" in plots[1]["drawing"]  # those of which the whole test set is known
+    assert "of 5 networks" in plots[1]["drawing"]  # those of which the whole test set is known
     plots = plots_of(*(dataclasses.replace(one, accuracy=0.9) for one in standings))
-    assert "of 3 networks" in plots[0]["drawing"]  # peers count no MACs
-    assert "of 6 networks" in plots[1]["drawing"]
+    assert "of 5 networks" in plots[0]["drawing"]  # peers count no MACs
+    assert "of 9 networks" in plots[1]["drawing"]
+    names = ["headgate float32", "headgate int8", "peer float32", "peer int8"]
+    assert [name for _, name in plots[1]["programs"]] == names
 
 
 def test_page_and_csv_have_the_table(rows: list[Row]) -> None:
@@ -218,7 +262,7 @@ def test_page_and_csv_have_the_table(rows: list[Row]) -> None:
     page = render_html(report)
     assert page.count('<svg class="plot"') == 2
     assert "TFLite int8" in page
-    assert page.count("30 by pixel") == 1
+    assert page.count("30 by pixel") == 2
     assert "Verdict" not in page  # the table of methods says it
     assert page_faults(page) == []
     lines = csv_tables(report)["-methods"].splitlines()
@@ -263,10 +307,14 @@ def test_what_cannot_be_prepared_is_named_and_the_rest_goes_on(
     monkeypatch.setattr(networks, "_bundle", lambda network, folder: f"{network.name}.hgb")
     monkeypatch.setattr(networks, "_tflite", refuse)
     monkeypatch.setattr(networks, "_tflite_int8", refuse)
+    for name in ("_bundle_int8", "_onnx", "_onnx_int8"):
+        monkeypatch.setattr(networks, name, lambda network, folder: "file")
     networks.prepare("resnet8", tmp_path / "new", lambda line: None)
     entries, missing = networks.read_plan(tmp_path / "new")
     assert entries[0].name == "resnet8"
-    assert all(one.program == HEADGATE for one in entries)
+    gated = {one.program for one in entries if "fbs" in one.name}
+    assert gated == {HEADGATE, HEADGATE_INT8}
+    assert not any("TFLite" in one.name for one in entries)
     assert "tensorflow is not installed" in missing["resnet8 (TFLite int8)"]
     assert not any("fbs" in name for name in missing)  # gates are not asked for in TFLite
 
@@ -280,8 +328,8 @@ def test_checkpoint_that_cannot_be_compiled_is_left_out_of_every_program(
         return "resnet8.hgb"
 
     monkeypatch.setattr(networks, "_bundle", bundle)
-    monkeypatch.setattr(networks, "_tflite", lambda network, folder: "file")
-    monkeypatch.setattr(networks, "_tflite_int8", lambda network, folder: "file")
+    for name in ("_bundle_int8", "_tflite", "_tflite_int8", "_onnx", "_onnx_int8"):
+        monkeypatch.setattr(networks, name, lambda network, folder: "file")
     networks.prepare("resnet8", tmp_path, lambda line: None)
     entries, missing = networks.read_plan(tmp_path)
     assert {one.checkpoint for one in entries} == {"resnet8"}

@@ -13,13 +13,13 @@ pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[c
 from headgate.compile import isa as instructions
 from headgate.compile.isa import DotIsa, Isa, isa_for
 from headgate.compile.kernels import registry
-from headgate.compile.kernels.f32.conv2d import ConvKernel
+from headgate.compile.kernels.float.conv2d import ConvKernel
 from headgate.compile.kernels.registry import Entry, find_kernel
 from headgate.device.targets import TARGET_NAMES, get_target
-from headgate.device.tensor_type import FLOAT32, INT8
+from headgate.device.tensor_type import FLOAT16, FLOAT32, INT8
 from headgate.errors import CompileError
 
-DOT = Isa("dot", "float16", {16: 0.5}, {16: 0.5}, 1 << 20, weight_lanes=4, narrowest=16)
+DOT = Isa("dot", "bfloat16", {16: 0.5}, {16: 0.5}, 1 << 20, weight_lanes=4, narrowest=16)
 
 
 class DotConv(ConvKernel):
@@ -31,7 +31,7 @@ def with_dot_products(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One more ISA and one more row, as somebody would add them."""
     file: Any = SimpleNamespace(find=lambda target: DOT if target.name == "rpi5" else None)
     monkeypatch.setattr(instructions, "_ALL", (*instructions._ALL, file))
-    row = Entry("conv2d", "float16", DotConv, isa="dot", gated=False)
+    row = Entry("conv2d", "bfloat16", DotConv, isa="dot", gated=False)
     monkeypatch.setattr(registry, "KERNELS", (row, *registry.KERNELS))
     yield
 
@@ -59,13 +59,28 @@ def test_every_target_computes_int8(name: str) -> None:
 
 @pytest.mark.usefixtures("with_dot_products")
 def test_a_kernel_of_another_dtype_is_one_row() -> None:
-    dot = isa_for(get_target("rpi5"), "float16")
+    dot = isa_for(get_target("rpi5"), "bfloat16")
     assert find_kernel("conv2d", dot) is DotConv
     assert find_kernel("conv2d", isa_for(get_target("rpi5"), FLOAT32)) is ConvKernel
-    with pytest.raises(CompileError, match="no kernel for conv2d of float16 with dot"):
+    with pytest.raises(CompileError, match="no kernel for conv2d of bfloat16 with dot"):
         find_kernel("conv2d", dot, gated=True)
 
 
+@pytest.mark.parametrize("name", ["rpi5", "jetson-orin"])
+def test_targets_with_its_arithmetic_compute_float16(name: str) -> None:
+    isa = isa_for(get_target(name), FLOAT16)
+    assert (isa.item_bytes, isa.lanes) == (2, 8)
+    for entry in registry.KERNELS:
+        if entry.dtype == FLOAT16:
+            assert find_kernel(entry.operator, isa) is entry.kernel
+
+
 def test_what_a_target_cannot_compute_is_refused() -> None:
-    with pytest.raises(CompileError, match="'rpi4' has no instructions for float16"):
-        isa_for(get_target("rpi4"), "float16")
+    for name in ("host", "rpi3", "rpi4", "jetson-nano"):
+        with pytest.raises(CompileError) as refused:
+            isa_for(get_target(name), FLOAT16)
+        assert str(refused.value) == (
+            f"Target {name!r} has no instructions for float16; those that have: rpi5, jetson-orin."
+        )
+    with pytest.raises(CompileError, match="no instructions for bfloat16; no target has"):
+        isa_for(get_target("rpi5"), "bfloat16")

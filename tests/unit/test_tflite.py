@@ -181,7 +181,7 @@ def test_integer_inputs_are_fed_in_their_scale(
     image = np.linspace(-100, 100, 12, dtype=np.float32).reshape(1, 3, 2, 2)
     expected = np.clip(np.rint(image / 0.5) + 5, -128, 127).transpose(0, 2, 3, 1)
     assert np.allclose(network.run(image), (expected - 5) * 0.5)
-    assert network.quantized
+    assert network.dtype == "int8"
     # Of somebody else's file, what the interpreter knows.
     assert network.manifest["inputs"][0]["shape"] == [1, 3, 2, 2]
     assert network.manifest["dense_macs"] is None
@@ -206,8 +206,9 @@ def test_no_interpreter_at_all(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> N
     [
         (["--backend", "tflight"], "unknown backend 'tflight'. Did you mean 'tflite'?"),
         (["--backend", "tflite", "--quantize", "int7"], "unknown --quantize 'int7'"),
-        (["--quantize", "int8"], "--quantize is for --backend tflite; a bundle takes --dtype int8"),
-        (["--backend", "onnx", "--quantize", "int8"], "--quantize is for --backend tflite"),
+        (["--quantize", "int8"], "--quantize is for --backend tflite or onnx; here it is --dtype"),
+        (["--calibrate", "sample"], "--calibrate is for --dtype int8; float32 needs no ranges"),
+        (["--backend", "ncnn", "--quantize", "int8"], ".ncnn.param files are float32 here: the"),
         (["--backend", "tflite", "--calibrate", "sample"], "--calibrate is for --quantize int8"),
         (["--backend", "tflite", "-t", "rpi4"], "same for every target; leave --target rpi4 away"),
     ],

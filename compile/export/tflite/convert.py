@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from headgate.compile.export.exporter import check_calibration
 from headgate.compile.export.tflite.operators import (
     HANDLERS,
     SUPPORTED,
@@ -25,7 +26,7 @@ from headgate.compile.front.capture import capture
 from headgate.compile.front.fuse import fold, scaled, scatter_placed
 from headgate.compile.front.graph import Graph, Node
 from headgate.device.quiet import quiet_stderr
-from headgate.errors import CompileError, InputError, UnsupportedOperator, missing_package, why
+from headgate.errors import CompileError, UnsupportedOperator, missing_package, why
 from headgate.train.evaluation_mode import evaluating
 
 
@@ -51,11 +52,11 @@ def convert(
         ToolMissing: TensorFlow is not installed.
         UnsupportedOperator: An operator, or an option of one, has no translation; or the network
             has gates.
-        InputError: The calibration images do not have the example's shape.
+        InputError: The calibration images do not have the example's shape, or are not finite.
         CompileError: The network cannot be exported, or TensorFlow's converter refuses it.
     """
     if calibration is not None:
-        _check_calibration(calibration, tuple(example.shape))
+        check_calibration(calibration, tuple(example.shape))
     tf = _import_tensorflow()
     graph = _read(module, example)
     batch, channels, height, width = example.shape
@@ -83,14 +84,6 @@ def convert(
 def tool_versions() -> dict[str, str]:
     """Versions of the packages that a conversion goes through."""
     return {"torch": torch.__version__, "tensorflow": _import_tensorflow().__version__}
-
-
-def _check_calibration(images: NDArray[np.float32], example: tuple[int, ...]) -> None:
-    if images.dtype != np.float32 or images.shape[1:] != example[1:] or not len(images):
-        raise InputError(
-            f"calibration images are {images.dtype} {images.shape}, the network takes float32 "
-            f"(N, {', '.join(map(str, example[1:]))}) with N of 1 or more"
-        )
 
 
 def _read(module: nn.Module, example: Tensor) -> Graph:

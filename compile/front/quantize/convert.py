@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from headgate.compile.front.graph import Graph, Node, Value
-from headgate.compile.front.quantize.codes import LEVELS, Codes, quantized_rows
-from headgate.compile.front.quantize.ranges import Range
 from headgate.device.tensor_type import FLOAT32, INT8, UINT8, TensorType
+from headgate.train.quantization.codes import LEVELS, Codes, quantized_rows
+from headgate.train.quantization.ranges import Range
 
 _ALWAYS = ("conv2d", "gated_conv2d", "linear")
 """Have codes for inputs whatever made those."""

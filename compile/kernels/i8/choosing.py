@@ -102,31 +102,26 @@ class Choosing:
         ``row`` is where they begin in ``weight``, whose taps lie ``pitch`` words apart, and
         ``into`` where they go in ``chosen``.
         """
-        words, total = self.isa.choices // CODES_PER_WORD, self._no_sum()
-        vectors = (count + (self.isa.choices - 1)) // self.isa.choices if self.vectors > 1 else 1
-        with loop(self.taps) as t, loop(vectors) as d:
-            found = tir.local(self.isa.choices, UINT8)
-            store(found, 0, splat(0, self.isa.choices, UINT8), self.isa.choices)
+        size, words = self.isa.choices, self.table // CODES_PER_WORD
+        total = self._no_sum()
+        vectors = (count + (size - 1)) // size if self.vectors > 1 else 1
 
-            def look(table: Expr, t: Expr = t, d: Expr = d, found: Buffer = found) -> None:
-                size = self.table // CODES_PER_WORD
-                own = load(buffers["weight"], row + t * pitch + table * size, size)
-                at = (d * self.tables + table) * self.isa.choices
-                choice = load(buffers["choices"], at, self.isa.choices)
-                part = self.isa.permute(own, choice, self.table)
-                both = load(found, 0, self.isa.choices) | part
-                store(found, 0, both, self.isa.choices)
+        def look(d: Expr, table: Expr, first: bool) -> None:
+            """Chooses from one table for all taps, beside what the ``first`` had."""
+            choice = let(load(buffers["choices"], (d * self.tables + table) * size, size))
+            with loop(self.taps) as t:
+                own = load(buffers["weight"], row + t * pitch + table * words, words)
+                part = let(self.isa.permute(own, choice, self.table))
+                at = let((into + t * self.pitch) * CODES_PER_WORD + d * size)
+                store(chosen, at, part if first else part | load(chosen, at, size), size)
+                self._add(total, part)
 
-            if self.tables == 1:
-                look(0)
-            else:
-                first = let(buffers["tables"][2 * d])
-                with loop(buffers["tables"][2 * d + 1] - first + 1) as table:
-                    look(first + table)
-            value = let(load(found, 0, self.isa.choices))
-            at = (into + t * self.pitch + d * words) * CODES_PER_WORD
-            store(chosen, at, value, self.isa.choices)
-            self._add(total, value)
+        with loop(vectors) as d:
+            first = let(buffers["tables"][2 * d]) if self.tables > 1 else 0
+            look(d, first, first=True)
+            if self.tables > 1:
+                with loop(buffers["tables"][2 * d + 1] - first) as more:
+                    look(d, let(first + 1 + more), first=False)
         return self._correction(total)
 
     def _no_sum(self) -> Buffer:

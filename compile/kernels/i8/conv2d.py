@@ -235,11 +235,11 @@ class ConvEmitter(ConvLoops):
             own = [(i, channel) for i, (_, channel) in enumerate(rows)]
             self.vectors(chunk, lambda u, count: self.tile(chunk, own, u, count))
 
-        self.blocks(chunk, block)
+        self.blocks(chunk.outputs, block)
 
-    def row(self, chunk: Chunk, position: Expr) -> tuple[Expr, Expr]:
-        row, channel = super().row(chunk, position)
-        return (let(position - chunk.outputs[0]) if self.kernel.chooses_once else row), channel
+    def row(self, outputs: tuple[Expr, Expr], position: Expr) -> tuple[Expr, Expr]:
+        row, channel = super().row(outputs, position)
+        return (let(position - outputs[0]) if self.kernel.chooses_once else row), channel
 
     def tile(self, chunk: Chunk, rows: Rows, u: Expr, count: int) -> None:
         lanes, isa, gated_in = self.tiling.lanes, self.isa, self.kernel.gated_in

@@ -15,7 +15,7 @@ from tvm import tirx
 
 from headgate.compile.isa.base import DotIsa
 from headgate.compile.kernels import tir
-from headgate.compile.kernels.conv_loops import Chunk, Inputs, Place, Rows
+from headgate.compile.kernels.conv_loops import Inputs, Place, Rows
 from headgate.compile.kernels.convolution import ConvRequest, ConvShape
 from headgate.compile.kernels.i8.conv2d import ConvEmitter, ConvKernel
 from headgate.compile.kernels.i8.microkernel import Weights, zero
@@ -53,9 +53,8 @@ class InnerConv(ConvKernel):
         tiling = Tiling("inner", rows, 1, narrow, shape.out_height, True)
         own = replace(other, shape=shape, words=words, tiling=tiling)
         own = cls(**{name: getattr(own, name) for name in own.__dataclass_fields__})
-        density = tuple(
-            ASSUMED_DENSITY if gated else 1.0 for gated in (request.gated_in, request.epilogue.gate)
-        )
+        gated = request.gated_in, request.epilogue.gate
+        density = (ASSUMED_DENSITY if gated[0] else 1.0, ASSUMED_DENSITY if gated[1] else 1.0)
         if own.cycles(density) < estimate(other.words, other.tiling, isa, density):
             return own
         return other
@@ -74,7 +73,7 @@ class InnerConv(ConvKernel):
         pixels = self.shape.height * self.shape.width + 1
         return super().scratch() | {"scratch": TensorType((pixels * self.pitch,), INT32)}
 
-    def cycles(self, density: tuple[float, ...]) -> float:
+    def cycles(self, density: tuple[float, float]) -> float:
         """An estimate like that of :func:`estimate`."""
         isa, shape = self.isa, self.shape
         mac, read = isa.mac_cycles[isa.lanes], isa.load_cycles[isa.lanes]
@@ -102,7 +101,7 @@ def _flat(shape: ConvShape) -> ConvShape:
 
 def _widths(shape: ConvShape, isa: DotIsa) -> list[int]:
     """The pixels of each tile of a row, the widest first."""
-    count = -(-shape.out_width // (isa.registers // 4))
+    count = -(-shape.out_width // min(isa.registers // 4, isa.lanes))
     short, more = divmod(shape.out_width, count)
     return [short + 1] * more + [short] * (count - more)
 
@@ -114,7 +113,6 @@ class InnerEmitter(ConvEmitter):
 
     def group(self, inputs: Inputs, outputs: tuple[Expr, Expr]) -> None:
         self.fill(inputs)
-        chunk = Chunk(0, self.shape.out_height, inputs, outputs, None)
 
         def block(rows: Rows, behind: Expr) -> None:
             own = rows
@@ -124,21 +122,21 @@ class InnerEmitter(ConvEmitter):
                 own = [(i, channel) for i, (_, channel) in enumerate(rows)]
             with loop(self.shape.out_height) as y:
                 if self.shape.out_height >= ANNOUNCED_ROWS:
-                    self.announce(chunk, behind, y)
-                self.columns(lambda x, width: self.pixels(chunk, own, y, x, width))
+                    self.announce(outputs, behind, y)
+                self.columns(lambda x, width: self.pixels(inputs, own, y, x, width))
 
-        self.blocks(chunk, block)
+        self.blocks(outputs, block)
 
-    def announce(self, chunk: Chunk, position: Expr, y: Expr) -> None:
+    def announce(self, outputs: tuple[Expr, Expr], position: Expr, y: Expr) -> None:
         """Has the core fetch its part of the weights of the next tile, while this one is computed.
 
         Each tile's weights are read once, in pieces too short for the core to foresee the next.
         """
         row = self.shape.taps * self.pitch
         share = -(-row // (LINE_WORDS * self.shape.out_height))
-        first, count = chunk.outputs
+        first, count = outputs
         for i in range(self.tiling.rows):
-            start = self.row(chunk, tir.minimum(position + i, first + count - 1))[0] * row
+            start = self.row(outputs, tir.minimum(position + i, first + count - 1))[0] * row
             with loop(share) as line:
                 at = start + tir.minimum((y * share + line) * LINE_WORDS, row - 1)
                 tir.prefetch(self.buffers["weight"], at)
@@ -181,7 +179,7 @@ class InnerEmitter(ConvEmitter):
 
         each_word(inputs.weights, word)
 
-    def pixels(self, chunk: Chunk, rows: Rows, y: Expr, x: Expr, width: int) -> None:
+    def pixels(self, inputs: Inputs, rows: Rows, y: Expr, x: Expr, width: int) -> None:
         """One register tile: ``width`` pixels of row ``y`` from column ``x`` on."""
         shape, isa, lanes = self.shape, self.isa, self.isa.lanes
         acc = tir.local(len(rows) * width * lanes, INT32)
@@ -191,7 +189,7 @@ class InnerEmitter(ConvEmitter):
         pitch = self.choosing.pitch if gated_in else self.pitch
         weights = Weights(buffer, pitch, shape.kernel)
         starts = [let(row * weights.row) for row, _ in rows]
-        vectors = self.vectors_of(chunk.inputs.count)
+        vectors = self.vectors_of(inputs.count)
         with loop(shape.kernel[0]) as r:
             row = let(y * shape.stride[0] - shape.padding[0] + r * shape.dilation[0])
             inside: Any = True

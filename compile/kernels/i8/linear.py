@@ -17,7 +17,7 @@ from headgate.compile.isa.base import DotIsa
 from headgate.compile.isa.vector import read_as
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import Clamp
-from headgate.compile.kernels.f32.words import clamped
+from headgate.compile.kernels.float.words import clamped
 from headgate.compile.kernels.i8.words import (
     CODES_PER_WORD,
     apart,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from headgate.compile.front.graph import Node
 from headgate.compile.kernels.convolution import ConvRequest, Epilogue
-from headgate.compile.kernels.f32.pixel_gated import PixelGate
+from headgate.compile.kernels.float.pixel_gated import PixelGate
 from headgate.compile.plan.select.conv import fused_residual, window_shape
 from headgate.compile.plan.workspace import Arguments, Workspace
 from headgate.errors import CompileError
 
-_FLOATS = ("weight", "gate_scale", "gate_bias", "base_scale", "base_bias", "full_scale")
+_FLOATS = ("gate_scale", "gate_bias", "base_scale", "base_bias", "full_scale")
 
 
 def pixel_gated(work: Workspace, node: Node) -> None:
@@ -32,6 +32,7 @@ def pixel_gated(work: Workspace, node: Node) -> None:
     numbers = shape.out_channels * shape.pixels
     count = work.new_count(node.name, numbers)
     arguments: Arguments = {
+        "weight": work.constant(node, "weight", node["weight"], node.output.dtype),
         **{name: work.constant(node, name, node[name]) for name in _FLOATS},
         "x": x.buffer,
         "y": storage.buffer,

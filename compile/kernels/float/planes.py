@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import Clamp
-from headgate.compile.kernels.f32.words import clamped, fill, floats
+from headgate.compile.kernels.float.words import SAME, Dtypes, clamped, floats
 from headgate.compile.kernels.kernel import Kernel, Parameter
 from headgate.compile.kernels.lists import list_parameters
 from headgate.compile.kernels.tir import Buffer, Expr, let, load, loop, store
@@ -21,14 +21,16 @@ class ClearInactive(Kernel):
     channels: int
     pixels: int
     lanes: int
+    dtypes: Dtypes = SAME
 
     def parameters(self) -> list[Parameter]:
-        return [*floats("y"), *list_parameters("in")]
+        return [*floats("y", dtypes=self.dtypes), *list_parameters("in")]
 
     def _body(self, y: Buffer, in_list: Buffer, in_count: Buffer) -> None:
         active = let(in_count[0])
         with loop(self.channels - active) as j:
-            fill(y, let(in_list[active + j] * self.pixels), 0.0, self.pixels, self.lanes)
+            start = let(in_list[active + j] * self.pixels)
+            tir.fill(y, start, 0.0, self.pixels, self.lanes, y.dtype)
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,17 @@ class Combine(Kernel):
     operands: int
     gated: bool = False
     clamp: Clamp = (None, None)
+    dtypes: Dtypes = SAME
 
     def parameters(self) -> list[Parameter]:
         lists = list_parameters("in") if self.gated else []
-        return [*floats(*OPERANDS[: self.operands], "y"), *lists]
+        return [*floats(*OPERANDS[: self.operands], "y", dtypes=self.dtypes), *lists]
 
     def _body(self, y: Buffer, **buffers: Buffer) -> None:
         def move(at: Expr, lanes: int) -> None:
             sources = (buffers[name] for name in OPERANDS[: self.operands])
             first, *others = (load(source, at, lanes) for source in sources)
-            store(y, at, clamped(sum(others, first), self.clamp, lanes), lanes)
+            store(y, at, clamped(sum(others, first), self.clamp, lanes, y.dtype), lanes)
 
         def plane(start: Expr, size: int) -> None:
             whole = size // self.lanes
@@ -77,9 +80,11 @@ class CopyPlanes(Kernel):
     offset: int = 0
     """The result's channel where this operand begins."""
     gated: bool = False
+    dtypes: Dtypes = SAME
 
     def parameters(self) -> list[Parameter]:
-        return floats("x", "y") + (list_parameters("in") if self.gated else [])
+        lists = list_parameters("in") if self.gated else []
+        return [*floats("x", "y", dtypes=self.dtypes), *lists]
 
     def _body(self, x: Buffer, y: Buffer, **lists: Buffer) -> None:
         base = self.offset * self.pixels

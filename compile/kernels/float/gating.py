@@ -9,10 +9,18 @@ from tvm import tirx
 
 from headgate.compile.isa import Isa
 from headgate.compile.kernels import tir
-from headgate.compile.kernels.f32.words import fill, floats, local, splat
+from headgate.compile.kernels.float.words import (
+    SAME,
+    Dtypes,
+    floats,
+    local,
+    read,
+    splat,
+    write,
+)
 from headgate.compile.kernels.kernel import Kernel, Parameter
 from headgate.compile.kernels.lists import list_parameters, visited, write_list
-from headgate.compile.kernels.tir import Buffer, Expr, int32, let, load, loop, store
+from headgate.compile.kernels.tir import Buffer, Expr, fill, int32, let, load, loop, store
 from headgate.device.tensor_type import INT32
 
 _SMALLEST = -(1 << 31)
@@ -36,6 +44,7 @@ class ChannelMean(Kernel):
     gated: bool = False
     from_sums: bool = False
     absolute: bool = False
+    dtypes: Dtypes = SAME
 
     @classmethod
     def of(cls, isa: Isa, *, pixels: int, sums: int | None = None, **asked: Any) -> ChannelMean:
@@ -44,13 +53,15 @@ class ChannelMean(Kernel):
         return cls(pixels=pixels, lanes=lanes, from_sums=sums is not None, **asked)
 
     def parameters(self) -> list[Parameter]:
-        return floats("x", "y") + (list_parameters("in") if self.gated else [])
+        x = floats("x", dtypes=SAME if self.from_sums else self.dtypes)
+        lists = list_parameters("in") if self.gated else []
+        return [*x, *floats("y", dtypes=self.dtypes), *lists]
 
     def _body(self, x: Buffer, y: Buffer, **lists: Buffer) -> None:
         lanes = self.lanes
         count = self.lanes if self.from_sums else self.pixels
         if self.gated:
-            fill(y, 0, 0.0, self.channels, lanes)
+            fill(y, 0, 0.0, self.channels, lanes, y.dtype)
         channels, nth = visited(self.channels, *lists.values())
         with loop(channels) as j:
             channel = let(nth(j))
@@ -59,12 +70,12 @@ class ChannelMean(Kernel):
             store(acc, 0, splat(0, lanes), lanes)
             if count // lanes:
                 with loop(count // lanes) as i:
-                    value = self._value(load(x, start + i * lanes, lanes))
+                    value = self._value(read(x, start + i * lanes, lanes))
                     store(acc, 0, load(acc, 0, lanes) + value, lanes)
             total = tir.lane_sum(load(acc, 0, lanes), lanes)
             for i in range(count - count % lanes, count):
-                total = let(total + self._value(x[start + i]))
-            store(y, channel, total * splat(1.0 / self.pixels, 1))
+                total = let(total + self._value(read(x, start + i)))
+            write(y, channel, total * splat(1.0 / self.pixels, 1))
 
     def _value(self, value: Expr) -> Expr:
         return tir.maximum(value, -value) if self.absolute else value

@@ -16,14 +16,26 @@ import numpy as np
 from headgate.compile.isa import Isa
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import Clamp
-from headgate.compile.kernels.f32.words import clamped, floats, local, splat
+from headgate.compile.kernels.float.words import (
+    SAME,
+    Dtypes,
+    clamped,
+    floats,
+    local,
+    narrow,
+    read,
+    splat,
+)
 from headgate.compile.kernels.kernel import Kernel, Parameter
 from headgate.compile.kernels.lists import list_parameters
 from headgate.compile.kernels.split import PART, share
 from headgate.compile.kernels.tir import Buffer, Expr, let, load, loop, store
+from headgate.device.tensor_type import FLOAT32
 
 MAX_VECTORS = 4
-"""Vectors of outputs side by side: as many chains of additions as hide their latency."""
+"""Vectors of outputs side by side: as many chains of additions as hide their latency.
+
+Of float16, which is summed in float32, half as many: they are twice as wide."""
 UNROLL = 4
 
 
@@ -40,6 +52,7 @@ class Linear(Kernel):
     gated: bool = False
     run: int = 1
     clamp: Clamp = (None, None)
+    dtypes: Dtypes = SAME
 
     @classmethod
     def of(cls, isa: Isa, *, outputs: int, **asked: Any) -> Linear:
@@ -47,7 +60,8 @@ class Linear(Kernel):
 
     @property
     def vectors(self) -> int:
-        return min(MAX_VECTORS, -(-self.outputs // self.lanes))
+        most = MAX_VECTORS if self.dtypes[0] == FLOAT32 else MAX_VECTORS // 2
+        return min(most, -(-self.outputs // self.lanes))
 
     @property
     def block(self) -> int:
@@ -60,7 +74,7 @@ class Linear(Kernel):
 
     def pack(self, weight: np.ndarray) -> np.ndarray:
         """Weights (outputs, inputs) in the kernel's order, outputs padded with zeros."""
-        padded = np.zeros((self.blocks * self.block, self.inputs), np.float32)
+        padded = np.zeros((self.blocks * self.block, self.inputs), self.dtypes[0])
         padded[: self.outputs] = weight
         blocks = padded.reshape(self.blocks, self.block, self.inputs)
         return np.ascontiguousarray(blocks.transpose(0, 2, 1))
@@ -74,7 +88,7 @@ class Linear(Kernel):
 
     def parameters(self) -> list[Parameter]:
         lists = list_parameters("in") if self.gated else []
-        return [*floats("x", "weight", "bias", "y"), *lists, PART]
+        return [*floats("x", "weight", "bias", "y", dtypes=self.dtypes), *lists, PART]
 
     def _body(
         self, x: Buffer, weight: Buffer, bias: Buffer, y: Buffer, part: Buffer, **lists: Buffer
@@ -89,11 +103,11 @@ class Linear(Kernel):
                 store(acc, v * lanes, splat(0, lanes), lanes)
 
             def add(k: Expr, chain: int, block: Expr = block, acc: Buffer = acc) -> None:
-                factor = let(splat(x[k], lanes))
+                factor = let(splat(read(x, k), lanes))
                 row = let((block * self.inputs + k) * self.block)
                 for v in range(vectors):
                     at = chain * size + v * lanes
-                    value = load(acc, at, lanes) + factor * load(weight, row + v * lanes, lanes)
+                    value = load(acc, at, lanes) + factor * read(weight, row + v * lanes, lanes)
                     store(acc, at, value, lanes)
 
             def run(first: Expr, length: int, add=add) -> None:
@@ -114,7 +128,8 @@ class Linear(Kernel):
                     total = total + load(acc, chain * size + v * lanes, lanes)
                 at = let(block * self.block + v * lanes)
                 wide = tir.T.ramp(at, 1, lanes)
-                value = let(clamped(total + bias[wide], self.clamp, lanes))
+                value = clamped(total + bias[wide], self.clamp, lanes)
+                value = let(narrow(value, lanes, y.dtype))
                 left = self.outputs - (self.blocks - 1) * self.block - v * lanes
                 if left >= lanes:
                     store(y, at, value, lanes)

@@ -17,9 +17,9 @@ from headgate.compile.isa import Isa
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.conv_loops import Chunk, Pixels
 from headgate.compile.kernels.convolution import ConvRequest
-from headgate.compile.kernels.f32.conv2d import ConvEmitter, ConvKernel
-from headgate.compile.kernels.f32.microkernel import Weights, accumulate
-from headgate.compile.kernels.f32.words import floats, local, splat, tensor
+from headgate.compile.kernels.float.conv2d import ConvEmitter, ConvKernel
+from headgate.compile.kernels.float.microkernel import Weights, accumulate
+from headgate.compile.kernels.float.words import SAME, Dtypes, floats, local, splat, tensor
 from headgate.compile.kernels.kernel import Kernel, Parameter
 from headgate.compile.kernels.split import share
 from headgate.compile.kernels.tiling import choose_tiling
@@ -58,11 +58,15 @@ class PixelGatedConv(Kernel):
     gate: PixelGate
 
     @classmethod
-    def of(cls, isa: Isa, *, request: ConvRequest, gate: PixelGate) -> PixelGatedConv:
+    def of(
+        cls, isa: Isa, *, request: ConvRequest, gate: PixelGate, dtypes: Dtypes = SAME
+    ) -> PixelGatedConv:
         run = gate.block[1]
         tiling = choose_tiling(request.shape, isa, rows=gate.rows, run_pixels=run)
         dense = ConvKernel(
-            request.shape, tiling, request.epilogue, False, weight_lanes=isa.weight_lanes
+            *(request.shape, tiling, request.epilogue, False),
+            weight_lanes=isa.weight_lanes,
+            dtypes=dtypes,
         )
         return cls(dense, gate)
 
@@ -198,6 +202,7 @@ class _Emitter(ConvEmitter):
                 column=lambda j: weights.column(nth(j)),
                 # Four neighbours at a time must not straddle the base path.
                 contiguous=weights.contiguous and each % 4 == 0,
+                inputs=each if base else self.shape.in_channels - each,
             ),
             replace(pixels, plane=lambda j: pixels.plane(nth(j))),
         )

@@ -16,15 +16,24 @@ from headgate.compile.isa import Isa
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.conv_loops import Place
 from headgate.compile.kernels.convolution import Clamp, ConvRequest, ConvShape, Epilogue
-from headgate.compile.kernels.f32.microkernel import Finish
-from headgate.compile.kernels.f32.words import clamped, floats, local, splat, tensor
+from headgate.compile.kernels.float.microkernel import Finish
+from headgate.compile.kernels.float.words import (
+    SAME,
+    Dtypes,
+    clamped,
+    floats,
+    narrow,
+    splat,
+    tensor,
+    wide,
+)
 from headgate.compile.kernels.kernel import Kernel, Parameter
 from headgate.compile.kernels.lists import list_parameters, visited
 from headgate.compile.kernels.packing import clear_border, pad_rows
 from headgate.compile.kernels.split import PART, share
 from headgate.compile.kernels.tiling import Tiling
 from headgate.compile.kernels.tir import Buffer, Expr, let, load, loop, store
-from headgate.device.tensor_type import TensorType
+from headgate.device.tensor_type import FLOAT32, TensorType
 
 LOWEST = -math.inf
 
@@ -38,10 +47,10 @@ def _single(shape: ConvShape) -> ConvShape:
     return replace(shape, in_channels=1, out_channels=1, groups=1)
 
 
-def _scratch(shape: ConvShape, lanes: int) -> dict[str, TensorType]:
+def _scratch(shape: ConvShape, lanes: int, dtype: str) -> dict[str, TensorType]:
     """One padded plane."""
     single = _single(shape)
-    return {"scratch": tensor(_tiling(single, lanes).padded_size(single))}
+    return {"scratch": tensor(_tiling(single, lanes).padded_size(single), dtype=dtype)}
 
 
 def _place(shape: ConvShape, lanes: int, row: Expr, column: int) -> Place:
@@ -64,6 +73,7 @@ class Pool(Kernel):
     lanes: int
     gated: bool
     clamp: Clamp = (None, None)
+    dtypes: Dtypes = SAME
 
     @classmethod
     def of(cls, isa: Isa, *, shape: ConvShape, **asked: Any) -> Pool:
@@ -71,10 +81,10 @@ class Pool(Kernel):
 
     def parameters(self) -> list[Parameter]:
         lists = list_parameters("in") if self.gated else []
-        return [*floats("x", "y", "scratch"), *lists, PART]
+        return [*floats("x", "y", "scratch", dtypes=self.dtypes), *lists, PART]
 
     def scratch(self) -> dict[str, TensorType]:
-        return _scratch(self.shape, self.lanes)
+        return _scratch(self.shape, self.lanes, self.dtypes[0])
 
     def _body(self, x: Buffer, y: Buffer, scratch: Buffer, part: Buffer, **lists: Buffer) -> None:
         shape = _single(self.shape)
@@ -97,13 +107,16 @@ class Pool(Kernel):
                         for s in range(shape.kernel[1]):
                             tap = r * shape.dilation[0] * pitch + s * shape.dilation[1]
                             here = load(scratch, start + tap, lanes, shape.stride[1])
+                            here = here if largest else wide(here, lanes, x.dtype)
                             if value is None:
                                 value = here
                             else:
                                 value = tir.maximum(value, here) if largest else value + here
                     if not largest:
                         value = value * splat(1.0 / shape.taps, lanes)
-                    value = let(clamped(value, self.clamp, lanes))
+                    within = y.dtype if largest else FLOAT32
+                    value = clamped(value, self.clamp, lanes, within)
+                    value = let(value if largest else narrow(value, lanes, y.dtype))
                     place = _place(shape, lanes, row, column)
                     into = channel * shape.pixels + place.offset
                     tir.store_part(y, let(into), value, lanes, min(place.valid, lanes))
@@ -116,23 +129,26 @@ class Depthwise(Kernel):
     shape: ConvShape
     lanes: int
     epilogue: Epilogue
+    dtypes: Dtypes = SAME
 
     @classmethod
-    def of(cls, isa: Isa, *, request: ConvRequest) -> Depthwise:
-        return cls(request.shape, isa.lanes_within(request.shape.out_width), request.epilogue)
+    def of(cls, isa: Isa, *, request: ConvRequest, dtypes: Dtypes = SAME) -> Depthwise:
+        lanes = isa.lanes_within(request.shape.out_width)
+        return cls(request.shape, lanes, request.epilogue, dtypes)
 
     def parameters(self) -> list[Parameter]:
         names = ["x", "weight", "bias", "y"]
         names += ["gate", "shift"] if self.epilogue.gate else []
         names += ["residual"] if self.epilogue.residual == "separate" else []
         lists = list_parameters("out") if self.epilogue.gate else []
-        return [*floats(*names, "scratch"), *lists, PART]
+        return [*floats(*names, "scratch", dtypes=self.dtypes), *lists, PART]
 
     def scratch(self) -> dict[str, TensorType]:
-        return _scratch(self.shape, self.lanes)
+        return _scratch(self.shape, self.lanes, self.dtypes[0])
 
     def constants(self, attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        return {"weight": attributes["weight"], "bias": attributes["bias"]}
+        weight = attributes["weight"].astype(self.dtypes[0], copy=False)
+        return {"weight": weight, "bias": attributes["bias"]}
 
     def _body(self, **buffers: Buffer) -> None:
         shape = _single(self.shape)
@@ -152,7 +168,7 @@ class Depthwise(Kernel):
             pad_rows(shape, tiling, buffers["x"], scratch, 1, lambda _: source, 0)
             with loop(shape.out_height) as row:
                 for column in range(0, shape.out_width, lanes):
-                    acc = local(lanes)
+                    acc = tir.local(lanes, weight.dtype)
                     finish.start(acc, [channel], 1, lanes)
                     start = let(row * (shape.stride[0] * pitch) + column * shape.stride[1])
                     for r in range(shape.kernel[0]):
@@ -160,7 +176,10 @@ class Depthwise(Kernel):
                             tap = r * shape.dilation[0] * pitch + s * shape.dilation[1]
                             factor = weight[channel * shape.taps + r * shape.kernel[1] + s]
                             pixels = load(scratch, start + tap, lanes, shape.stride[1])
-                            total = load(acc, 0, lanes) + splat(factor, lanes) * pixels
+                            total = (
+                                load(acc, 0, lanes)
+                                + tir.splat(factor, lanes, weight.dtype) * pixels
+                            )
                             store(acc, 0, total, lanes)
                     place = _place(shape, lanes, row, column)
                     finish.end(acc, [channel], shape.pixels, [place], lanes)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from headgate.device.tensor_type import INT8, UINT8, Quantization, TensorType
 
 LEVELS = {INT8: 127, UINT8: 255}
 """The code of the largest magnitude."""
-_LOWEST = {INT8: -128, UINT8: 0}
+LOWEST = {INT8: -128, UINT8: 0}
+"""The least code."""
 _MOST_BIAS = 1 << 30
 _MOST_SUM = (1 << 31) - 1
 
@@ -29,7 +32,7 @@ class Codes:
 
     def bounds(self, clamp: Clamp) -> tuple[float, float]:
         """The codes between which numbers within ``clamp`` lie."""
-        low, high = float(_LOWEST[self.dtype]), float(LEVELS[self.dtype])
+        low, high = float(LOWEST[self.dtype]), float(LEVELS[self.dtype])
         if clamp[0] is not None:
             low = min(max(low, float(np.rint(clamp[0] / self.scale))), high)
         if clamp[1] is not None:
@@ -39,7 +42,7 @@ class Codes:
     def of(self, numbers: np.ndarray) -> np.ndarray:
         """The codes of constant numbers."""
         wide = np.rint(numbers.astype(np.float64) / self.scale)
-        return np.clip(wide, _LOWEST[self.dtype], LEVELS[self.dtype]).astype(self.dtype)
+        return np.clip(wide, LOWEST[self.dtype], LEVELS[self.dtype]).astype(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,22 @@ def quantized_rows(weight: np.ndarray, bias: np.ndarray, scale: float) -> Rows:
     32 bits.
     """
     rows = weight.reshape(len(weight), -1).astype(np.float64)
-    largest = np.abs(rows).max(axis=1, initial=0.0)
-    step = np.maximum(largest / 127, np.abs(bias.astype(np.float64)) / (scale * _MOST_BIAS))
-    # Of so many inputs that their sum might not fit.
-    step = np.maximum(step, np.abs(rows).sum(axis=1) * 255 / (_MOST_SUM - _MOST_BIAS))
-    step = np.where(step == 0, 1.0, step)
+    step = row_steps(torch.from_numpy(rows), torch.tensor(bias), scale).numpy()
     codes = np.clip(np.rint(rows / step[:, None]), -127, 127).astype(np.int8)
     own = np.rint(bias.astype(np.float64) / (scale * step)).astype(np.int32)
     return Rows(codes.reshape(weight.shape), own, scale * step)
+
+
+def row_steps(rows: Tensor, bias: Tensor, scale: Tensor | float) -> Tensor:
+    """What one step of each output's weights stands for, (outputs,) float64.
+
+    Args:
+        rows: float64 (outputs, weights of one).
+        bias: (outputs,).
+        scale: of the inputs that the weights meet.
+    """
+    largest, total = rows.abs().amax(1), rows.abs().sum(1)
+    step = torch.maximum(largest / 127, bias.double().abs() / (scale * _MOST_BIAS))
+    # Of so many inputs that their sum might not fit.
+    step = torch.maximum(step, total * 255 / (_MOST_SUM - _MOST_BIAS))
+    return torch.where(step == 0, 1.0, step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from headgate.compile.kernels import tir
-from headgate.compile.kernels.f32.words import floats, local, splat
+from headgate.compile.kernels.float.words import floats, local, splat
 from headgate.compile.kernels.kernel import Kernel, Parameter
 from headgate.compile.kernels.split import PART, share
 from headgate.compile.kernels.tir import Buffer, Expr, let, load, loop, store

@@ -15,14 +15,23 @@ import numpy as np
 from headgate.compile.isa import Isa
 from headgate.compile.kernels.conv_loops import Chunk, ConvLoops, Inputs, Pixels, Rows
 from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue, by_channel
-from headgate.compile.kernels.f32.microkernel import Finish, Weights, accumulate
-from headgate.compile.kernels.f32.words import clamped, floats, local, splat, tensor
+from headgate.compile.kernels.float.microkernel import Finish, Weights, accumulate
+from headgate.compile.kernels.float.words import (
+    SAME,
+    Dtypes,
+    clamped,
+    floats,
+    read,
+    splat,
+    tensor,
+    write,
+)
 from headgate.compile.kernels.kernel import Kernel, Parameter
 from headgate.compile.kernels.lists import list_parameters
 from headgate.compile.kernels.packing import pad_rows
 from headgate.compile.kernels.split import PART
 from headgate.compile.kernels.tiling import Tiling, choose_tiling
-from headgate.compile.kernels.tir import Buffer, Expr, let, load, store
+from headgate.compile.kernels.tir import Buffer, Expr, let
 from headgate.device.tensor_type import TensorType
 
 
@@ -39,13 +48,14 @@ class ConvKernel(Kernel):
     weight_lanes: int = 1
     placed: int = 0
     """Channels of the tensor among which the outputs are placed; 0: there are no others."""
+    dtypes: Dtypes = SAME
 
     @classmethod
-    def of(cls, isa: Isa, *, request: ConvRequest) -> ConvKernel:
+    def of(cls, isa: Isa, *, request: ConvRequest, dtypes: Dtypes = SAME) -> ConvKernel:
         shape, epilogue = request.shape, request.epilogue
         tiling = choose_tiling(shape, isa, gated_in=request.gated_in, gated_out=epilogue.gate)
         sides = (request.gated_in, request.clamp_inactive)
-        return cls(shape, tiling, epilogue, *sides, isa.weight_lanes, request.placed)
+        return cls(shape, tiling, epilogue, *sides, isa.weight_lanes, request.placed, dtypes)
 
     def parameters(self) -> list[Parameter]:
         names = ["x", "weight", "bias", "y"]
@@ -57,7 +67,7 @@ class ConvKernel(Kernel):
             names.append("sums")
         if self.tiling.mode != "direct":
             names.append("scratch")
-        found = floats(*names)
+        found = floats(*names, dtypes=self.dtypes)
         if self.epilogue.gate:
             found += list_parameters("out")
         if self.placed:
@@ -68,7 +78,7 @@ class ConvKernel(Kernel):
 
     def scratch(self) -> dict[str, TensorType]:
         size = self.tiling.scratch_size(self.shape)
-        return {"scratch": tensor(size)} if size else {}
+        return {"scratch": tensor(size, dtype=self.dtypes[0])} if size else {}
 
     @property
     def sums(self) -> TensorType | None:
@@ -78,7 +88,8 @@ class ConvKernel(Kernel):
         return tensor(self.shape.out_channels, self.tiling.lanes)
 
     def constants(self, attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        return {"weight": attributes["weight"], "bias": by_channel(attributes, attributes["bias"])}
+        weight = attributes["weight"].astype(self.dtypes[0], copy=False)
+        return {"weight": weight, "bias": by_channel(attributes, attributes["bias"])}
 
     def _body(self, **buffers: Buffer) -> None:
         ConvEmitter(self, buffers).run()
@@ -102,8 +113,8 @@ class ConvEmitter(ConvLoops):
         def column(j: Expr) -> Expr:
             return (channel(j) - group * shape.group_in if gated_in else j) * shape.taps
 
-        lanes = self.kernel.weight_lanes
-        weights = Weights(self.buffers["weight"], column, shape.kernel, not gated_in, lanes)
+        buffer, lanes = self.buffers["weight"], self.kernel.weight_lanes
+        weights = Weights(buffer, column, shape.kernel, not gated_in, lanes, shape.group_in)
         return Inputs(count, channel, weights)
 
     def direct(self, inputs: Inputs) -> Pixels:
@@ -121,7 +132,7 @@ class ConvEmitter(ConvLoops):
     def tile(self, chunk: Chunk, rows: Rows, u: Expr, count: int) -> None:
         lanes, shape = self.tiling.lanes, self.shape
         channels = [channel for _, channel in rows]
-        acc = local(len(rows) * count * lanes)
+        acc = chunk.inputs.weights.sums(len(rows) * count * lanes)
         bases = [let(chunk.pixels.vector(u + v)) for v in range(count)]
         weights = [let(row * (shape.group_in * shape.taps)) for row, _ in rows]
         self.finish.start(acc, channels, count, lanes)
@@ -135,9 +146,9 @@ class ConvEmitter(ConvLoops):
         source = self.buffers.get("residual", y) if epilogue.residual else None
 
         def move(at: Expr, width: int) -> None:
-            parts = [] if source is None else [load(source, start + at, width)]
+            parts = [] if source is None else [read(source, start + at, width)]
             parts += [] if constant is None else [splat(constant, width)]
             value = parts[0] + parts[1] if len(parts) == 2 else parts[0]
-            store(y, start + at, clamped(value, epilogue.clamp, width), width)
+            write(y, start + at, clamped(value, epilogue.clamp, width), width)
 
         return move

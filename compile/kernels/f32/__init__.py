@@ -1,1 +1,0 @@
-"""Kernels whose numbers are float32."""

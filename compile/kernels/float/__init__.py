@@ -1,0 +1,1 @@
+"""Kernels whose numbers are float32 or float16."""

@@ -1,0 +1,138 @@
+"""Fake quantisation: in float32, what the reference of int8 computes in integers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
+
+from headgate.compile.front.capture import capture
+from headgate.compile.front.fuse import fuse
+from headgate.compile.front.quantize import find_ranges, quantize
+from headgate.compile.verify.codes import Reference
+from headgate.errors import TrainingError
+from headgate.train.checkpoints import load_checkpoint
+from headgate.train.data import PREPROCESS, sample_images
+from headgate.train.quantization.codes import quantized_rows
+from headgate.train.quantization.imitation import Imitation, rounded_rows
+
+
+class Mixed(nn.Module):
+    """What checkpoints do not have: ReLU6, depthwise, grouped, a concatenation, pools, dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 13, 3, stride=2, padding=1)
+        self.depthwise = nn.Conv2d(13, 13, 3, padding=1, groups=13)
+        self.wide = nn.Conv2d(13, 13, 5, padding=2, groups=13, bias=False)
+        self.point = nn.Conv2d(13, 22, 1)
+        self.grouped = nn.Conv2d(22, 10, 3, padding=2, dilation=2, groups=2)
+        self.hidden = nn.Linear(32, 24)
+        self.fc = nn.Linear(24, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.stem(x), inplace=True)
+        x = functional.relu6(self.depthwise(x)) + torch.relu(self.wide(x))
+        x = self.point(x)
+        y = self.grouped(functional.max_pool2d(x, 3, 1, 1))
+        x = functional.avg_pool2d(torch.cat([x, y], 1), 2)
+        x = functional.adaptive_avg_pool2d(x, 1).flatten(1)
+        return self.fc(functional.dropout(torch.relu(self.hidden(x)), training=self.training))
+
+
+def imitation_of(module: nn.Module, images: Tensor) -> Imitation:
+    made = Imitation(module, images[:2])
+    made.calibrate(images.split(4))
+    return made
+
+
+def assert_like_the_reference(module: nn.Module, images: Tensor) -> None:
+    """Most results are the same; a tie that falls otherwise moves the others by a code."""
+    found = imitation_of(module, images)(images).detach().numpy()
+    graph = capture(module, (images[:1],))
+    fuse(graph)
+    coded = quantize(graph, find_ranges(graph, [images.numpy()]))
+    (wanted,) = Reference(coded).answers([images.numpy()])
+    errors = np.abs(found - wanted).max(axis=1) / np.abs(wanted).max()
+    assert (errors < 1e-6).mean() > 0.5
+    assert errors.max() < 0.02
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet8", "resnet8-fbs-0.5", "resnet8-dcp-0.5", "resnet8-cgnet-1.9x", "resnet8-frs-1.9x"],
+)
+def test_it_computes_what_the_reference_does(name: str) -> None:
+    images = torch.from_numpy(PREPROCESS(sample_images()[0][:12]))
+    assert_like_the_reference(load_checkpoint(name).module, images)
+
+
+def test_layers_of_many_kinds() -> None:
+    torch.manual_seed(0)
+    assert_like_the_reference(Mixed().eval(), torch.randn(12, 3, 19, 23))
+
+
+def test_weights_are_those_of_the_codes() -> None:
+    torch.manual_seed(0)
+    weight, bias = torch.randn(5, 7, 3, 3), torch.randn(5)
+    rounded, shifted = rounded_rows(weight, bias, torch.tensor(0.03))
+    rows = quantized_rows(weight.numpy(), bias.numpy(), 0.03)
+    steps = rows.steps / 0.03
+    assert np.allclose(rounded.numpy(), rows.weight * steps[:, None, None, None], rtol=1e-6)
+    assert np.allclose(shifted.numpy(), rows.bias * rows.steps, rtol=1e-6)
+
+
+def test_gradients_reach_every_parameter() -> None:
+    module = load_checkpoint("resnet8-fbs-0.5").module
+    images = torch.from_numpy(PREPROCESS(sample_images()[0][:4]))
+    imitation_of(module, images)(images).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
+
+
+def test_a_layer_of_zeros_has_codes() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)).eval()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.zero_()
+    assert torch.equal(
+        imitation_of(module, torch.randn(4, 3, 8, 8))(torch.ones(1, 3, 8, 8)), torch.zeros(1, 2)
+    )
+
+
+def test_weights_that_are_nan_have_no_codes() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 2)).eval()
+    with torch.no_grad():
+        module[0].weight[0, 0, 0, 0] = torch.nan
+    with pytest.raises(TrainingError, match="NaN or infinity of a training image"):
+        imitation_of(module, torch.randn(4, 3, 8, 8))
+
+
+def test_training_wins_back_what_rounding_lost() -> None:
+    pixels, labels = sample_images()
+    images, classes = torch.from_numpy(PREPROCESS(pixels)), torch.from_numpy(labels).long()
+    module = load_checkpoint("resnet8").module
+    with torch.no_grad():  # The same function, with two channels that take the range of all.
+        for stage in (module.stage1, module.stage2, module.stage3):
+            stage[0].bn1.weight[:2] *= 100
+            stage[0].bn1.bias[:2] *= 100
+            stage[0].conv2.weight[:, :2] /= 100
+    imitation = imitation_of(module, images)
+
+    def accuracy() -> float:
+        with torch.no_grad():
+            return float((imitation(images).argmax(1) == classes).float().mean())
+
+    before = accuracy()
+    optimizer = torch.optim.SGD(module.parameters(), 5e-5, momentum=0.9)
+    for step in range(24):
+        batch = slice(50 * (step % 4), 50 * (step % 4) + 50)
+        loss = functional.cross_entropy(imitation(images[batch]), classes[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimizer.step()
+    assert accuracy() > before + 0.1
