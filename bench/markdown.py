@@ -34,7 +34,6 @@ def circumstances(contexts: Sequence[Mapping[str, Any]]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(first["versions"].items()))
     loads = [one["load_1min"] for one in contexts if is_measured(one["load_1min"])]
     load = f", load {min(loads):.1f} to {max(loads):.1f}" if loads else ""
-    return (
-        f"{cpu} ({first['cpu_count']} CPUs{load}), {first['kernel']}, {first['taken_utc'][:10]}; "
-        f"{versions}."
-    )
+    days = sorted({one["taken_utc"][:10] for one in contexts})
+    taken = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    return f"{cpu} ({first['cpu_count']} CPUs{load}), {first['kernel']}, {taken}; {versions}."
