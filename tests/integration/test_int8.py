@@ -210,6 +210,7 @@ def test_what_cannot_be_calibrated_is_refused_in_a_line() -> None:
     for wrong, message in (
         (images[:0], "no calibration images"),
         (images[:, :, :16], "Calibration images have shape"),
+        (torch.ones_like(images), "Calibration images are 1 throughout"),
         (images * torch.nan, "Calibration image 0 of input 'x' holds NaN"),
         (images.byte(), "Calibration images for input 'x' are of type uint8; give floats"),
         (torch.zeros(3, 3, 32, 32), "Calibration images are 0 throughout, which shows no range"),

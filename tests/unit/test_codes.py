@@ -13,7 +13,7 @@ from headgate.compile.front.capture import capture
 from headgate.compile.front.fuse import fuse
 from headgate.compile.front.graph import Graph
 from headgate.compile.front.quantize.convert import quantize
-from headgate.compile.front.quantize.ranges import find_ranges
+from headgate.compile.front.quantize.ranges import check_varied, find_ranges
 from headgate.compile.front.quantize.reference import code, evaluate
 from headgate.errors import InputError
 from headgate.train.quantization.codes import Codes, quantized_rows
@@ -88,7 +88,7 @@ def test_the_reference_is_near_the_network() -> None:
 
 def test_images_of_one_number_show_no_range() -> None:
     with pytest.raises(InputError, match=r"Calibration images are 3\.5 throughout"):
-        graph_of(Small(), torch.full((2, 3, 12, 12), 3.5))
+        check_varied([np.full((2, 3, 12, 12), 3.5, np.float32)])
 
 
 @pytest.mark.parametrize("images", [torch.randn(1, 3, 12, 12), torch.randn(8, 3, 12, 12) * 1e-35])
