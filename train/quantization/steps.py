@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from headgate.train.tracing import operator_name
+from headgate.train.tracing import depending_on, operator_name
 
 CONVOLUTIONS = {
     "aten.conv1d",
@@ -89,9 +89,8 @@ class Coded:
 
 def find_codes(graph: fx.Graph) -> Coded:
     """What of an exported graph, in evaluation mode, the compiler makes codes of."""
-    varying = _varying(graph)
-    found = _Finder(varying).steps(graph)
     images = {node for node in graph.nodes if node.op == "placeholder"}
+    found = _Finder(depending_on(graph, images)).steps(graph)
     codes, coded = set(images), []
     for step in found:
         if step.has_weights or all(value in codes for value in step.operands):
@@ -108,15 +107,6 @@ def find_codes(graph: fx.Graph) -> Coded:
         unsigned[group] &= value in positive
     members = {node: step for step in coded for node in step.nodes}
     return Coded(members, written, read, groups, unsigned)
-
-
-def _varying(graph: fx.Graph) -> set[fx.Node]:
-    """The nodes that depend on the images."""
-    found: set[fx.Node] = set()
-    for node in graph.nodes:
-        if node.op == "placeholder" or not found.isdisjoint(node.all_input_nodes):
-            found.add(node)
-    return found
 
 
 class _Finder:
