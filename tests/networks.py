@@ -287,3 +287,25 @@ class Apply(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(self.first(x))
+
+
+class MixedLayers(nn.Module):
+    """ReLU6, depthwise, grouped, dilated and 1x1 convolutions, a concatenation, odd channels.
+
+    The base of a network: what is behind its (N, 32, H, W) is the business of a subclass.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 13, 3, stride=2, padding=1)
+        self.depthwise = nn.Conv2d(13, 13, 3, padding=1, groups=13)
+        self.wide = nn.Conv2d(13, 13, 5, padding=2, groups=13, bias=False)
+        self.point = nn.Conv2d(13, 22, 1)
+        self.grouped = nn.Conv2d(22, 10, 3, padding=2, dilation=2, groups=2)
+
+    def features(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x), inplace=True)
+        x = F.relu6(self.depthwise(x)) + torch.relu(self.wide(x))
+        x = self.point(x)
+        y = self.grouped(F.max_pool2d(x, 3, 1, 1))
+        return F.avg_pool2d(torch.cat([x, y], 1), 2)

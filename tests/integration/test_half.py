@@ -18,6 +18,7 @@ from headgate.train.checkpoints import load_checkpoint
 from headgate.train.data import PREPROCESS, sample_images
 from headgate.train.gates import gate
 from headgate.train.models import create_model
+from tests.networks import MixedLayers
 
 pytestmark = pytest.mark.usefixtures("qemu_aarch64")
 TARGET = "rpi5"
@@ -61,26 +62,16 @@ def test_a_bundle_is_half_as_large() -> None:
     assert half["arena_bytes"] < 0.6 * single["arena_bytes"]
 
 
-class Mixed(nn.Module):
-    """Depthwise, grouped, dilated and 1x1 convolutions, a concatenation, pools, odd channels."""
+class Mixed(MixedLayers):
+    """What checkpoints do not have."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, 13, 3, stride=2, padding=1)
-        self.depthwise = nn.Conv2d(13, 13, 3, padding=1, groups=13)
-        self.wide = nn.Conv2d(13, 13, 5, padding=2, groups=13, bias=False)
-        self.point = nn.Conv2d(13, 22, 1)
-        self.grouped = nn.Conv2d(22, 10, 3, padding=2, dilation=2, groups=2)
         self.deep = nn.Conv2d(32, 9, 5, padding=2)
         self.fc = nn.Linear(9, 7)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.relu(self.stem(x))
-        x = torch.nn.functional.relu6(self.depthwise(x)) + torch.relu(self.wide(x))
-        x = self.point(x)
-        y = self.grouped(torch.nn.functional.max_pool2d(x, 3, 1, 1))
-        x = torch.nn.functional.avg_pool2d(torch.cat([x, y], 1), 2)
-        return self.fc(torch.sigmoid(self.deep(x)).mean((2, 3)))
+        return self.fc(torch.sigmoid(self.deep(self.features(x))).mean((2, 3)))
 
 
 def test_other_layers() -> None:

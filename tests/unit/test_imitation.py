@@ -19,28 +19,19 @@ from headgate.train.checkpoints import load_checkpoint
 from headgate.train.data import PREPROCESS, sample_images
 from headgate.train.quantization.codes import quantized_rows
 from headgate.train.quantization.imitation import Imitation, rounded_rows
+from tests.networks import MixedLayers
 
 
-class Mixed(nn.Module):
-    """What checkpoints do not have: ReLU6, depthwise, grouped, a concatenation, pools, dropout."""
+class Mixed(MixedLayers):
+    """What checkpoints do not have, a hidden layer and dropout."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, 13, 3, stride=2, padding=1)
-        self.depthwise = nn.Conv2d(13, 13, 3, padding=1, groups=13)
-        self.wide = nn.Conv2d(13, 13, 5, padding=2, groups=13, bias=False)
-        self.point = nn.Conv2d(13, 22, 1)
-        self.grouped = nn.Conv2d(22, 10, 3, padding=2, dilation=2, groups=2)
         self.hidden = nn.Linear(32, 24)
         self.fc = nn.Linear(24, 7)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = functional.relu(self.stem(x), inplace=True)
-        x = functional.relu6(self.depthwise(x)) + torch.relu(self.wide(x))
-        x = self.point(x)
-        y = self.grouped(functional.max_pool2d(x, 3, 1, 1))
-        x = functional.avg_pool2d(torch.cat([x, y], 1), 2)
-        x = functional.adaptive_avg_pool2d(x, 1).flatten(1)
+        x = functional.adaptive_avg_pool2d(self.features(x), 1).flatten(1)
         return self.fc(functional.dropout(torch.relu(self.hidden(x)), training=self.training))
 
 
