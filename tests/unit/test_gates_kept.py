@@ -376,9 +376,14 @@ def networks(draw: st.DrawFn) -> nn.Sequential:
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(net=networks(), seed=st.integers(0, 99), method=st.sampled_from(["fbs", "dcp"]))
 def test_any_network_is_kept_or_refused(net: Any, seed: int, method: str) -> None:
+    # A norm over a nearly constant channel enlarges rounding; float64 leaves none to be seen.
+    net.double()
     torch.manual_seed(seed)
-    x = torch.randn(3, 3, 7) if net.flat else torch.randn(3, 3, 6, 5)
+    shape = (3, 3, 7) if net.flat else (3, 3, 6, 5)
+    x = torch.randn(shape, dtype=torch.float64)
     for part in net.modules():
+        if isinstance(part, nn.Conv1d | nn.Conv2d):
+            part.reset_parameters()
         if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d | nn.GroupNorm):
             nn.init.normal_(part.weight, std=0.5)
             nn.init.normal_(part.bias)
@@ -395,7 +400,7 @@ def test_any_network_is_kept_or_refused(net: Any, seed: int, method: str) -> Non
         ), error
         return
     assert_equal(state(net), before)
-    assert distance(gated, net, x) < 1e-4
+    assert distance(gated, net, x) < 1e-9
     following = [p for p, m in gated.named_modules() if isinstance(m, FollowingConv2d)]
     assert following == [p for p, c in found.items() if c.follows in gates(gated)]
     half = gate(net, method, 0.5).eval()
