@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from headgate.errors import ModelError, first_line
 
-WRAPPERS: tuple[tuple[type[nn.Module], str], ...] = (
-    (nn.DataParallel, "pass its .module"),
-    (nn.parallel.DistributedDataParallel, "pass its .module"),
-    (torch._dynamo.OptimizedModule, "compile the gated network instead"),
-    (torch.jit.ScriptModule, "pass the network it was made from"),
+WRAPPERS: tuple[tuple[str, str], ...] = (
+    ("DataParallel", "pass its .module"),
+    ("DistributedDataParallel", "pass its .module"),
+    ("OptimizedModule", "compile the gated network instead"),
+    ("ScriptModule", "pass the network it was made from"),
 )
+"""PyTorch's classes, by name: to import torch.compile's takes two seconds, used or not."""
 
 HOOKS = ("forward", "forward_pre", "backward", "backward_pre")
 
@@ -54,9 +54,10 @@ def deep_copy(module: nn.Module) -> nn.Module:
 
 
 def _not_to_copy(part: nn.Module) -> str | None:
+    theirs = {kind.__name__ for kind in type(part).__mro__ if kind.__module__.startswith("torch.")}
     for wrapper, way_out in WRAPPERS:
-        if isinstance(part, wrapper):
-            return f"wrapped in {wrapper.__name__}; {way_out}"
+        if wrapper in theirs:
+            return f"wrapped in {wrapper}; {way_out}"
     if isinstance(part, nn.modules.lazy.LazyModuleMixin) and part.has_uninitialized_params():
         return "not initialised; call it once"
     return None

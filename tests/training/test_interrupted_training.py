@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,12 +21,13 @@ from headgate.train.gates.layer import gates
 from headgate.train.history import read_csv
 from headgate.train.pruning import METHODS as PRUNING
 from headgate.train.recipe import Recipe, recipe_from, to_toml
+from tests.killed_training import command, start
 
 COMMON = {
     "dataset": "synthetic",
     "epochs": 4,
     "batch_size": 32,
-    "limit_train": 256,
+    "limit_train": 192,
     "limit_test": 32,
     "warmup_epochs": 0.5,
     "checkpoint_batches": 3,
@@ -106,27 +104,23 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(
 ) -> None:
     source, folder = tmp_path / "recipe.toml", tmp_path / "run"
     source.write_text(to_toml(recipe_of(method)))
-    command = [sys.executable, "-m", "headgate", "train", str(source), "--out", str(folder)]
-    # As many threads as the undisturbed run had: sums on a CPU depend on it.
-    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    arguments = ["train", str(source), "--out", str(folder), "--resume"]
     moments = random.Random(method)
     kills = 0
     for _ in range(2):
         before = position(folder)
-        running = subprocess.Popen(
-            [*command, "--resume"],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        running = start(command, *arguments)
         # Until it has got anywhere, or a little longer.
-        while running.poll() is None and position(folder) == before:
+        while running.is_alive() and position(folder) == before:
             time.sleep(0.01)
         time.sleep(moments.uniform(0.0, 0.8))
         running.kill()
-        kills += running.wait() == -signal.SIGKILL
+        running.join()
+        kills += running.exitcode == -signal.SIGKILL
     assert kills >= 1
-    subprocess.run([*command, "--resume"], env=environment, check=True)
+    last = start(command, *arguments)
+    last.join()
+    assert last.exitcode == 0
     assert same_result(folder, whole(method))
 
 
@@ -142,50 +136,56 @@ def deciding(method: str, module: nn.Module) -> tuple[str, Tensor]:
     return "stage2.0.conv1", module.get_parameter("stage2.0.conv1.weight")
 
 
-@methods
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_gate_that_diverges_is_named_and_the_last_good_state_kept(
-    method: str, value: float, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = recipe_of(method)
-    step, named = loop.Run._step, []
+@pytest.fixture
+def stops_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Trains in ``tmp_path`` with a part of training replaced, until that stops it: the message."""
 
-    def poisoned(run: loop.Run, images: Tensor, labels: Tensor) -> None:
-        if (run.position.epoch, run.position.batch) == (2, 5):
-            path, parameter = deciding(method, run.module)
-            named.append(path)
-            with torch.no_grad():
-                parameter[1] = value
-        step(run, images, labels)
+    def run(recipe: Recipe, part: Any, name: str, replacement: Any) -> str:
+        with monkeypatch.context() as patched:
+            patched.setattr(part, name, replacement)
+            with pytest.raises(TrainingError) as stopped:
+                loop.train(recipe, tmp_path, resume=position(tmp_path) != (0, 0))
+        message = str(stopped.value)
+        assert re.search("not finite|no longer finite", message)
+        assert "\n" not in message
+        return message
 
-    with monkeypatch.context() as patched:
-        patched.setattr(loop.Run, "_step", poisoned)
-        with pytest.raises(TrainingError) as stopped:
-            loop.train(recipe, tmp_path)
-    assert named[0] in str(stopped.value)
-    assert re.search("not finite|no longer finite", str(stopped.value))
-    assert "\n" not in str(stopped.value)
-    assert position(tmp_path) == (2, 3)
-    loop.train(recipe, tmp_path, resume=True)
-    assert same_result(tmp_path, whole(method))
+    return run
 
 
 @methods
-def test_an_infinite_learning_rate_stops_with_a_layers_name(
-    method: str, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_numbers_that_break_name_a_layer_and_the_last_good_state_is_kept(
+    method: str, whole: Any, stops_with: Any, tmp_path: Path
 ) -> None:
-    recipe, rate = recipe_of(method), schedule.learning_rate
+    recipe, rate, step = recipe_of(method), schedule.learning_rate, loop.Run._step
 
-    def broken(recipe: Recipe, epoch: float) -> float:
+    def endless(recipe: Recipe, epoch: float) -> float:
         return rate(recipe, epoch) if epoch < 1.5 else float("inf")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(schedule, "learning_rate", broken)
-        with pytest.raises(TrainingError, match=r"stage|stem|head|fc|conv") as stopped:
-            loop.train(recipe, tmp_path)
-    assert re.search("not finite|no longer finite", str(stopped.value))
+    message = stops_with(recipe, schedule, "learning_rate", endless)
+    assert re.search(r"stage|stem|head|fc|conv", message)
     found = state.load_state(tmp_path)
     assert found is not None and found[0].epoch == 1
     assert all(tensor.isfinite().all() for tensor in found[1].values())
+    for value in (float("nan"), float("inf")):
+        named = []
+
+        def poisoned(
+            run: loop.Run,
+            images: Tensor,
+            labels: Tensor,
+            value: float = value,
+            named: list[str] = named,
+        ) -> None:
+            if (run.position.epoch, run.position.batch) == (2, 5):
+                path, parameter = deciding(method, run.module)
+                named.append(path)
+                with torch.no_grad():
+                    parameter[1] = value
+            step(run, images, labels)
+
+        message = stops_with(recipe, loop.Run, "_step", poisoned)
+        assert named[0] in message
+        assert position(tmp_path) == (2, 3)
     loop.train(recipe, tmp_path, resume=True)
     assert same_result(tmp_path, whole(method))
