@@ -125,9 +125,11 @@ def accumulate(
             taps(words - words % block, words % block)
         return
     rest = let(tir.T.floormod(words, block))
-    for count in range(1, block):
-        with when(rest == count):
-            taps(let(words - count), count)
+    # One branch around all, lest LLVM computes their addresses where there is no rest.
+    with when(rest > 0):
+        for count in range(1, block):
+            with when(rest == count):
+                taps(let(words - count), count)
 
 
 def _quotient(count: Expr, size: int) -> Expr:
@@ -227,10 +229,21 @@ class Finish:
             all_lanes = lanes * len(places)
             rows.append(let(wide(joined(codes, lanes), all_lanes, self.result.dtype)))
         for v, place in enumerate(places):
-            own = range(v * lanes, (v + 1) * lanes)
-            values = [picked(row, own) if len(places) > 1 else row for row in rows]
+            values = [_part(row, v, len(places), lanes, self.result.dtype) for row in rows]
             starts = [let(channel * plane + place.offset) for channel in channels]
             store_vectors(self.result, values, starts, place, lanes)
+
+
+def _part(codes: Expr, index: int, count: int, lanes: int, dtype: str) -> Expr:
+    """One of ``count`` vectors that lie in one; moved as a word where it is no more than that.
+
+    LLVM would widen four codes before it takes them from eight.
+    """
+    if count == 1:
+        return codes
+    if lanes == CODES_PER_WORD:
+        return read_as(dtype, lanes, tir.element(read_as(INT32, count, codes), index))
+    return picked(codes, range(index * lanes, (index + 1) * lanes))
 
 
 def store_vectors(
