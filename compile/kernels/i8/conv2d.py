@@ -115,6 +115,9 @@ class ConvKernel(Kernel):
 
     def scratch(self) -> dict[str, TensorType]:
         found = {"scratch": TensorType((self.tiling.scratch_size(self.words),), INT32)}
+        if self.epilogue.gate:
+            channels = self.placed or self.shape.out_channels
+            found["factors"] = TensorType((channels,), FLOAT32)
         if self.gated_in:
             rows = self.shape.group_out if self.chooses_once else self.tiling.rows
             rows = -(-rows // self.together) * self.together
@@ -195,7 +198,8 @@ class ConvEmitter(ConvLoops):
         super().__init__(kernel, kernel.words, buffers)
         self.isa, self.dtype = kernel.isa, kernel.dtypes[0]
         self.border = flip_word(kernel.isa, self.dtype)
-        self.finish = Finish.of(kernel.isa, kernel.epilogue, kernel.dtypes, buffers)
+        scaled = {"factor": buffers["factors"], "gate": None} if kernel.epilogue.gate else {}
+        self.finish = Finish.of(kernel.isa, kernel.epilogue, kernel.dtypes, {**buffers, **scaled})
         self.choosing = kernel.choosing
         self.pitch = -(-kernel.shape.group_in // CODES_PER_WORD)
 
@@ -221,7 +225,17 @@ class ConvEmitter(ConvLoops):
             self.shape, self.tiling, x, scratch, count, inputs.channel, first, int(self.border)
         )
 
+    def scale(self, outputs: tuple[Expr, Expr]) -> None:
+        """Multiplies the factors of active outputs by their gates, once for all tiles."""
+        if not self.kernel.epilogue.gate:
+            return
+        with tir.loop(outputs[1]) as i:
+            channel = let(self.output(outputs[0] + i))
+            factor = self.buffers["factor"][channel] * self.buffers["gate"][channel]
+            store(self.buffers["factors"], channel, factor)
+
     def group(self, inputs: Inputs, outputs: tuple[Expr, Expr]) -> None:
+        self.scale(outputs)
         if self.kernel.chooses_once:
             with tir.loop(outputs[1]) as index:
                 own = ConvLoops.row(self, outputs, let(outputs[0] + index))

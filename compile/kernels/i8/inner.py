@@ -116,6 +116,7 @@ class InnerEmitter(ConvEmitter):
     kernel: InnerConv
 
     def group(self, inputs: Inputs, outputs: tuple[Expr, Expr]) -> None:
+        self.scale(outputs)
         self.fill(inputs)
 
         def block(rows: Rows, behind: Expr) -> None:

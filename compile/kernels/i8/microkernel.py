@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from headgate.compile.isa.base import DotIsa
-from headgate.compile.isa.vector import joined, picked, read_as
+from headgate.compile.isa.vector import picked, read_as
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.conv_loops import Pixels, Place, masked
 from headgate.compile.kernels.convolution import Epilogue
@@ -226,8 +226,7 @@ class Finish:
         rows = []
         for i in range(len(channels)):
             codes = [load(acc, (i * len(places) + v) * cell, lanes) for v in range(len(places))]
-            all_lanes = lanes * len(places)
-            rows.append(let(wide(joined(codes, lanes), all_lanes, self.result.dtype)))
+            rows.append(let(self.isa.narrowed(codes, lanes, self.result.dtype)))
         for v, place in enumerate(places):
             values = [_part(row, v, len(places), lanes, self.result.dtype) for row in rows]
             starts = [let(channel * plane + place.offset) for channel in channels]
