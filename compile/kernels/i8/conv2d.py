@@ -261,16 +261,25 @@ class ConvEmitter(ConvLoops):
         found = self.choosing.choose(self.buffers, start, self.pitch, inputs.weights, chosen, into)
         store(self.buffers["biases"], index, self.buffers["bias"][channel] + found)
 
+    def choose_tile(self, inputs: Inputs, rows: Rows) -> Rows:
+        """Chooses for a tile; returns the same outputs, whose rows are those of what is chosen."""
+        # A loop over what lies in memory: the code for one output is long.
+        found = tir.local(2 * len(rows), INT32)
+        for i, output in enumerate(rows):
+            for k in range(2):
+                store(found, 2 * i + k, output[k])
+        with tir.loop(len(rows)) as i:
+            self.choose(inputs, (let(found[2 * i]), let(found[2 * i + 1])), i)
+        return [(i, channel) for i, (_, channel) in enumerate(rows)]
+
     def tiles(self, chunk: Chunk) -> None:
         if not self.kernel.gated_in or self.kernel.chooses_once:
             super().tiles(chunk)
             return
 
         def block(rows: Rows, _: Expr) -> None:
-            for i, own in enumerate(rows):
-                self.choose(chunk.inputs, own, i)
-            here = [(i, channel) for i, (_, channel) in enumerate(rows)]
-            self.vectors(chunk, lambda u, count: self.tile(chunk, here, u, count))
+            chosen = self.choose_tile(chunk.inputs, rows)
+            self.vectors(chunk, lambda u, count: self.tile(chunk, chosen, u, count))
 
         self.blocks(chunk.outputs, block)
 

@@ -120,11 +120,7 @@ class InnerEmitter(ConvEmitter):
         self.fill(inputs)
 
         def block(rows: Rows, behind: Expr) -> None:
-            own = rows
-            if self.kernel.gated_in:
-                for i, output in enumerate(rows):
-                    self.choose(inputs, output, i)
-                own = [(i, channel) for i, (_, channel) in enumerate(rows)]
+            own = self.choose_tile(inputs, rows) if self.kernel.gated_in else rows
             with loop(self.shape.out_height) as y:
                 if self.shape.out_height >= ANNOUNCED_ROWS:
                     self.announce(outputs, behind, y)
