@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from tvm import tirx
+
+from headgate.compile.isa.vector import joined, named
 from headgate.device.tensor_type import TensorType
 
 Expr = Any
@@ -129,6 +132,10 @@ class DotIsa(Isa, ABC):
             table: uint8 vector of ``choices`` bytes; so are ``mask`` and the result.
         """
         raise NotImplementedError
+
+    def narrowed(self, codes: Sequence[Expr], lanes: int, dtype: str) -> Expr:
+        """Vectors of codes (int32, lanes) as one vector of ``dtype``, which has room for them."""
+        return tirx.Cast(named(dtype, lanes * len(codes)), joined(codes, lanes))
 
     @abstractmethod
     def rounded(self, value: Expr, lanes: int) -> Expr:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from headgate.compile.isa.base import DotIsa, Expr, Pair
 from headgate.compile.isa.neon import LOAD_CYCLES
-from headgate.compile.isa.vector import intrinsic, named, picked, read_as
+from headgate.compile.isa.vector import intrinsic, joined, named, picked, read_as
 from headgate.device.targets import Target
 from headgate.device.tensor_type import INT8, UINT8
 
@@ -29,6 +29,9 @@ class Sdot(DotIsa):
     def permute(self, table: Expr, choice: Expr, size: int) -> Expr:
         return permute(table, choice, size)
 
+    def narrowed(self, codes: Sequence[Expr], lanes: int, dtype: str) -> Expr:
+        return narrowed(codes, dtype) if len(codes) == 2 else super().narrowed(codes, lanes, dtype)
+
     def rounded(self, value: Expr, lanes: int) -> Expr:
         return rounded(value, lanes)
 
@@ -39,6 +42,13 @@ def permute(table: Expr, choice: Expr, size: int) -> Expr:
     parts = [picked(table, range(4 * i, 4 * i + 4)) if count > 1 else table for i in range(count)]
     own = [read_as(UINT8, 16, part) for part in parts]
     return intrinsic("uint8x16", f"aarch64.neon.tbl{count}.v16i8", *own, choice)
+
+
+def narrowed(codes: Sequence[Expr], dtype: str) -> Expr:
+    """By saturating moves: others LLVM makes of a table, whose registers have to be in order."""
+    first, second = ("sqxtun", "uqxtn") if dtype == UINT8 else ("sqxtn", "sqxtn")
+    halves = [intrinsic("int16x4", f"aarch64.neon.{first}.v4i16", one) for one in codes]
+    return intrinsic(f"{dtype}x8", f"aarch64.neon.{second}.v8i8", joined(halves, 4))
 
 
 def rounded(value: Expr, lanes: int) -> Expr:

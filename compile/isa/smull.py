@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from headgate.compile.isa.base import DotIsa, Expr, Pair
 from headgate.compile.isa.neon import LOAD_CYCLES
-from headgate.compile.isa.sdot import permute, rounded
+from headgate.compile.isa.sdot import narrowed, permute, rounded
 from headgate.compile.isa.vector import intrinsic, joined, picked, read_as
 from headgate.device.targets import Target
 from headgate.device.tensor_type import INT8
@@ -45,6 +45,9 @@ class Smull(DotIsa):
 
     def permute(self, table: Expr, choice: Expr, size: int) -> Expr:
         return permute(table, choice, size)
+
+    def narrowed(self, codes: Sequence[Expr], lanes: int, dtype: str) -> Expr:
+        return narrowed(codes, dtype) if len(codes) == 2 else super().narrowed(codes, lanes, dtype)
 
     def rounded(self, value: Expr, lanes: int) -> Expr:
         return rounded(value, lanes)

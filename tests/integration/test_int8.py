@@ -172,6 +172,21 @@ def test_inputs_in_lanes_under_qemu(
     check(in_lanes(numbers, True, "rpi5", monkeypatch), machine_of("rpi5"))
 
 
+@pytest.mark.parametrize("target", ["host", "rpi4", "rpi5"])
+def test_weights_of_odd_numbers_of_active_inputs(target: str, qemu_aarch64: str) -> None:
+    """What is left over: inputs of words, words of vectors, outputs of tiles.
+
+    Of 70, 19 and 22 channels 42, 11 and 13 or so are active: no multiples of four or of eight.
+    """
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for inputs, outputs, kernel in ((3, 70, 3), (70, 19, 3), (19, 22, 5), (22, 12, 7), (12, 5, 1)):
+        layers += [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)]
+        layers += [nn.BatchNorm2d(outputs), nn.ReLU() if outputs != 22 else nn.Identity()]
+    module = gate(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1)), density=0.6).eval()
+    check(compiled(module, torch.randn(8, 3, 13, 18), target, 8), machine_of(target))
+
+
 def in_lanes(
     numbers: tuple[int, ...], gated: bool, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> Bundle:

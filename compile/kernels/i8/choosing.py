@@ -13,6 +13,7 @@ from tvm import tirx
 from headgate.compile.isa.base import DotIsa
 from headgate.compile.isa.vector import picked, read_as
 from headgate.compile.kernels import tir
+from headgate.compile.kernels.i8.microkernel import MAX_UNROLLED_TAPS, Weights
 from headgate.compile.kernels.i8.words import CODES_PER_WORD, cleared, correction, wide
 from headgate.compile.kernels.tir import Buffer, Expr, int32, let, load, loop, splat, store
 from headgate.device.tensor_type import INT32, UINT8, TensorType
@@ -94,7 +95,7 @@ class Choosing:
         row: Expr,
         pitch: int,
         count: Expr,
-        chosen: Buffer,
+        chosen: Weights,
         into: Expr,
     ) -> Expr:
         """Chooses one output's weights; returns what undoes the flips of its activations.
@@ -103,18 +104,22 @@ class Choosing:
         ``into`` where they go in ``chosen``.
         """
         size, words = self.isa.choices, self.table // CODES_PER_WORD
-        total = self._no_sum()
+        total, vector = self._no_sum(), size // CODES_PER_WORD
+        unrolled = self.taps <= MAX_UNROLLED_TAPS
         vectors = (count + (size - 1)) // size if self.vectors > 1 else 1
 
         def look(d: Expr, table: Expr, first: bool) -> None:
             """Chooses from one table for all taps, beside what the ``first`` had."""
             choice = let(load(buffers["choices"], (d * self.tables + table) * size, size))
-            with loop(self.taps) as t:
-                own = load(buffers["weight"], row + t * pitch + table * words, words)
-                part = let(self.isa.permute(own, choice, self.table))
-                at = let((into + t * self.pitch) * CODES_PER_WORD + d * size)
-                store(chosen, at, part if first else part | load(chosen, at, size), size)
-                self._add(total, part)
+            source, target = let(row + table * words), let(into + chosen.move(0, d * vector))
+            for t in range(self.taps) if unrolled else (0,):
+                with loop(1 if unrolled else self.taps) as more:
+                    own = load(buffers["weight"], source + (t + more) * pitch, words)
+                    part = let(self.isa.permute(own, choice, self.table))
+                    at = (target + chosen.move(t + more, 0)) * CODES_PER_WORD
+                    before = None if first else load(chosen.buffer, at, size)
+                    store(chosen.buffer, at, part if first else part | before, size)
+                    self._add(total, part)
 
         with loop(vectors) as d:
             first = let(buffers["tables"][2 * d]) if self.tables > 1 else 0
@@ -189,20 +194,20 @@ class Compressing(Choosing):
         row: Expr,
         pitch: int,
         count: Expr,
-        chosen: Buffer,
+        chosen: Weights,
         into: Expr,
     ) -> Expr:
         size, total = self.table, self._no_sum()
         last = let(tir.T.floordiv(count - 1, size) * size)
         with loop(self.taps) as t:
-            start = let((into + t * self.pitch) * CODES_PER_WORD)
+            start = let((into + chosen.move(t, 0)) * CODES_PER_WORD)
             if self.tables > 1:
-                store(chosen, start + last, splat(0, size, UINT8), size)
+                store(chosen.buffer, start + last, splat(0, size, UINT8), size)
             with loop(self.tables) as table:
                 words = size // CODES_PER_WORD
                 own = load(buffers["weight"], row + t * pitch + table * words, words)
                 mask = load(buffers["choices"], table * size, size)
                 value = let(self.isa.compress(read_as(UINT8, size, own), mask))
-                store(chosen, start + buffers["tables"][table], value, size)
+                store(chosen.buffer, start + buffers["tables"][table], value, size)
                 self._add(total, value)
         return self._correction(total)

@@ -17,7 +17,13 @@ from headgate.compile.kernels import tir
 from headgate.compile.kernels.conv_loops import Chunk, ConvLoops, Inputs, Rows
 from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue, by_channel
 from headgate.compile.kernels.i8.choosing import Choosing
-from headgate.compile.kernels.i8.microkernel import Finish, Weights, accumulate, zero
+from headgate.compile.kernels.i8.microkernel import (
+    TOGETHER_WORDS,
+    Finish,
+    Weights,
+    accumulate,
+    zero,
+)
 from headgate.compile.kernels.i8.packing import pad_words
 from headgate.compile.kernels.i8.words import (
     CODES_PER_WORD,
@@ -29,7 +35,7 @@ from headgate.compile.kernels.kernel import Kernel, Parameter
 from headgate.compile.kernels.lists import list_parameters
 from headgate.compile.kernels.split import PART
 from headgate.compile.kernels.tiling import Tiling, choose_tiling
-from headgate.compile.kernels.tir import Buffer, Expr, let, load, splat, store
+from headgate.compile.kernels.tir import Buffer, Expr, int32, let, load, splat, store
 from headgate.device.tensor_type import FLOAT32, INT32, UINT8, TensorType
 
 SMALL_WEIGHTS = 128 << 10
@@ -82,6 +88,11 @@ class ConvKernel(Kernel):
         """Whether weights are chosen for all outputs before the first pixel is multiplied."""
         return self.gated_in and len(self.tiling.chunks(self.words)) > 1
 
+    @property
+    def together(self) -> int:
+        """Outputs whose chosen weights lie together: a tile's, where it loads vectors of them."""
+        return self.tiling.rows if self.isa.weight_lanes == TOGETHER_WORDS else 1
+
     def parameters(self) -> list[Parameter]:
         x, *residual, y = self.dtypes
         found = [("x", x), ("weight", INT32), ("bias", INT32), ("factor", FLOAT32), ("y", y)]
@@ -104,13 +115,17 @@ class ConvKernel(Kernel):
 
     def scratch(self) -> dict[str, TensorType]:
         found = {"scratch": TensorType((self.tiling.scratch_size(self.words),), INT32)}
+        if self.epilogue.gate:
+            channels = self.placed or self.shape.out_channels
+            found["factors"] = TensorType((channels,), FLOAT32)
         if self.gated_in:
             rows = self.shape.group_out if self.chooses_once else self.tiling.rows
+            rows = -(-rows // self.together) * self.together
             size = rows * self.shape.taps * self.choosing.pitch + _OVERRUN
             found |= {
                 **self.choosing.scratch(),
                 "chosen": TensorType((size * CODES_PER_WORD,), UINT8),
-                "corrections": TensorType((rows,), INT32),
+                "biases": TensorType((rows,), INT32),
             }
         return found
 
@@ -183,7 +198,8 @@ class ConvEmitter(ConvLoops):
         super().__init__(kernel, kernel.words, buffers)
         self.isa, self.dtype = kernel.isa, kernel.dtypes[0]
         self.border = flip_word(kernel.isa, self.dtype)
-        self.finish = Finish.of(kernel.isa, kernel.epilogue, kernel.dtypes, buffers)
+        scaled = {"factor": buffers["factors"], "gate": None} if kernel.epilogue.gate else {}
+        self.finish = Finish.of(kernel.isa, kernel.epilogue, kernel.dtypes, {**buffers, **scaled})
         self.choosing = kernel.choosing
         self.pitch = -(-kernel.shape.group_in // CODES_PER_WORD)
 
@@ -209,20 +225,52 @@ class ConvEmitter(ConvLoops):
             self.shape, self.tiling, x, scratch, count, inputs.channel, first, int(self.border)
         )
 
+    def scale(self, outputs: tuple[Expr, Expr]) -> None:
+        """Multiplies the factors of active outputs by their gates, once for all tiles."""
+        if not self.kernel.epilogue.gate:
+            return
+        with tir.loop(outputs[1]) as i:
+            channel = let(self.output(outputs[0] + i))
+            factor = self.buffers["factor"][channel] * self.buffers["gate"][channel]
+            store(self.buffers["factors"], channel, factor)
+
     def group(self, inputs: Inputs, outputs: tuple[Expr, Expr]) -> None:
+        self.scale(outputs)
         if self.kernel.chooses_once:
             with tir.loop(outputs[1]) as index:
-                position = let(outputs[0] + index)
-                row = position if self.kernel.placed else let(self.output(position))
-                self.choose(inputs, row, index)
+                own = ConvLoops.row(self, outputs, let(outputs[0] + index))
+                self.choose(inputs, own, index)
         super().group(inputs, outputs)
 
-    def choose(self, inputs: Inputs, row: Expr, index: Expr) -> None:
-        """Puts the weights of the output of ``row`` at ``index`` of the chosen ones."""
-        taps, chosen = self.kernel.shape.taps, self.buffers["chosen"]
-        start, into = let(row * (taps * self.pitch)), let(index * (taps * self.choosing.pitch))
+    @property
+    def weights(self) -> Weights:
+        """What is multiplied: the constants, or what has been chosen of them."""
+        if not self.kernel.gated_in:
+            return Weights(self.buffers["weight"], self.pitch, self.shape.kernel)
+        together = self.kernel.together
+        return Weights(self.buffers["chosen"], self.choosing.pitch, self.shape.kernel, together)
+
+    def choose(self, inputs: Inputs, output: tuple[Expr, Expr], index: Expr) -> None:
+        """Puts the weights of an output, (row, channel), at ``index`` of the chosen ones.
+
+        Its bias goes with them, and undoes the flips of its activations.
+        """
+        row, channel = output
+        taps, chosen = self.kernel.shape.taps, self.weights
+        start, into = let(row * (taps * self.pitch)), let(chosen.row(index))
         found = self.choosing.choose(self.buffers, start, self.pitch, inputs.weights, chosen, into)
-        store(self.buffers["corrections"], index, found)
+        store(self.buffers["biases"], index, self.buffers["bias"][channel] + found)
+
+    def choose_tile(self, inputs: Inputs, rows: Rows) -> Rows:
+        """Chooses for a tile; returns the same outputs, whose rows are those of what is chosen."""
+        # A loop over what lies in memory: the code for one output is long.
+        found = tir.local(2 * len(rows), INT32)
+        for i, output in enumerate(rows):
+            for k in range(2):
+                store(found, 2 * i + k, output[k])
+        with tir.loop(len(rows)) as i:
+            self.choose(inputs, (let(found[2 * i]), let(found[2 * i + 1])), i)
+        return [(i, channel) for i, (_, channel) in enumerate(rows)]
 
     def tiles(self, chunk: Chunk) -> None:
         if not self.kernel.gated_in or self.kernel.chooses_once:
@@ -230,10 +278,8 @@ class ConvEmitter(ConvLoops):
             return
 
         def block(rows: Rows, _: Expr) -> None:
-            for i, (row, _) in enumerate(rows):
-                self.choose(chunk.inputs, row, i)
-            own = [(i, channel) for i, (_, channel) in enumerate(rows)]
-            self.vectors(chunk, lambda u, count: self.tile(chunk, own, u, count))
+            chosen = self.choose_tile(chunk.inputs, rows)
+            self.vectors(chunk, lambda u, count: self.tile(chunk, chosen, u, count))
 
         self.blocks(chunk.outputs, block)
 
@@ -242,25 +288,32 @@ class ConvEmitter(ConvLoops):
         return (let(position - outputs[0]) if self.kernel.chooses_once else row), channel
 
     def tile(self, chunk: Chunk, rows: Rows, u: Expr, count: int) -> None:
-        lanes, isa, gated_in = self.tiling.lanes, self.isa, self.kernel.gated_in
+        lanes, isa = self.tiling.lanes, self.isa
         channels, cell = [channel for _, channel in rows], lanes * isa.partials
         acc = tir.local(len(rows) * count * cell, INT32)
-        zero(acc, len(rows) * count * cell, cell)
-        buffer = self.buffers["chosen" if gated_in else "weight"]
-        pitch = self.choosing.pitch if gated_in else self.pitch
-        weights = Weights(buffer, pitch, self.shape.kernel)
-        at = [let(row * weights.row) for row, _ in rows]
+        if isa.partials == 1:
+            for i, row in enumerate(rows):
+                bias = let(splat(self.bias(row), lanes, INT32))
+                for v in range(count):
+                    store(acc, (i * count + v) * lanes, bias, lanes)
+        else:
+            zero(acc, len(rows) * count * cell, cell)
+        weights = self.weights
+        at = [let(weights.row(row)) for row, _ in rows]
+        if weights.together == len(rows):
+            at = [let(at[0] + weights.row(i)) for i in range(len(rows))]
         bases = [let(chunk.pixels.vector(u + v)) for v in range(count)]
         dtype = isa.operand(self.dtype)
         words = chunk.inputs.count
         accumulate(isa, acc, at, bases, lanes, words, weights, chunk.pixels, dtype)
         places = [self.place(u + v, chunk.first) for v in range(count)]
+        biases = [int32(0) if isa.partials == 1 else self.bias(row) for row in rows]
+        self.finish.end(acc, channels, self.shape.pixels, places, lanes, biases)
 
-        def more(i: int) -> Expr:
-            return self.buffers["corrections"][rows[i][0]]
-
-        needed = gated_in and correction(isa, self.dtype)
-        self.finish.end(acc, channels, self.shape.pixels, places, lanes, more if needed else None)
+    def bias(self, output: tuple[Expr, Expr]) -> Expr:
+        """What is added to the sums of an output, (row, channel)."""
+        name, index = ("biases", output[0]) if self.kernel.gated_in else ("bias", output[1])
+        return self.buffers[name][index]
 
     def inactive(self, start: Expr, constant: Expr | None) -> Callable[[Expr, int], None]:
         y, residual = self.buffers["y"], self.kernel.epilogue.residual

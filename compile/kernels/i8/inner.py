@@ -18,9 +18,9 @@ from headgate.compile.kernels import tir
 from headgate.compile.kernels.conv_loops import Inputs, Place, Rows
 from headgate.compile.kernels.convolution import ConvRequest, ConvShape
 from headgate.compile.kernels.i8.conv2d import ConvEmitter, ConvKernel
-from headgate.compile.kernels.i8.microkernel import Weights, zero
+from headgate.compile.kernels.i8.microkernel import zero
 from headgate.compile.kernels.i8.packing import each_word, interleaved, planes_of, runs
-from headgate.compile.kernels.i8.words import CODES_PER_WORD, correction
+from headgate.compile.kernels.i8.words import CODES_PER_WORD
 from headgate.compile.kernels.tiling import ASSUMED_DENSITY, Tiling, estimate
 from headgate.compile.kernels.tir import Buffer, Expr, let, load, loop, splat, store, when
 from headgate.device.tensor_type import INT32, TensorType
@@ -62,6 +62,10 @@ class InnerConv(ConvKernel):
     @property
     def chooses_once(self) -> bool:
         return False
+
+    @property
+    def together(self) -> int:
+        return 1
 
     @property
     def pitch(self) -> int:
@@ -112,14 +116,11 @@ class InnerEmitter(ConvEmitter):
     kernel: InnerConv
 
     def group(self, inputs: Inputs, outputs: tuple[Expr, Expr]) -> None:
+        self.scale(outputs)
         self.fill(inputs)
 
         def block(rows: Rows, behind: Expr) -> None:
-            own = rows
-            if self.kernel.gated_in:
-                for i, (row, _) in enumerate(rows):
-                    self.choose(inputs, row, i)
-                own = [(i, channel) for i, (_, channel) in enumerate(rows)]
+            own = self.choose_tile(inputs, rows) if self.kernel.gated_in else rows
             with loop(self.shape.out_height) as y:
                 if self.shape.out_height >= ANNOUNCED_ROWS:
                     self.announce(outputs, behind, y)
@@ -184,11 +185,8 @@ class InnerEmitter(ConvEmitter):
         shape, isa, lanes = self.shape, self.isa, self.isa.lanes
         acc = tir.local(len(rows) * width * lanes, INT32)
         zero(acc, len(rows) * width * lanes, lanes)
-        gated_in = self.kernel.gated_in
-        buffer = self.buffers["chosen" if gated_in else "weight"]
-        pitch = self.choosing.pitch if gated_in else self.pitch
-        weights = Weights(buffer, pitch, shape.kernel)
-        starts = [let(row * weights.row) for row, _ in rows]
+        weights = self.weights
+        starts = [let(weights.row(row)) for row, _ in rows]
         vectors = self.vectors_of(inputs.count)
         with loop(shape.kernel[0]) as r:
             row = let(y * shape.stride[0] - shape.padding[0] + r * shape.dilation[0])
@@ -200,7 +198,7 @@ class InnerEmitter(ConvEmitter):
                     found = self.sources(row, x, s, width, inside)
                     if not found:
                         continue
-                    tap = let((r * shape.kernel[1] + s) * pitch)
+                    tap = let((r * shape.kernel[1] + s) * weights.pitch)
                     with loop(vectors) as d:
                         move = let(d * lanes)
                         own = {
@@ -254,14 +252,8 @@ class InnerEmitter(ConvEmitter):
         offset = let(y * self.shape.out_width + x)
         exact = width == narrow
         place = Place(offset, None if exact else True, width, None if exact else width)
-        needed = self.kernel.gated_in and correction(self.isa, self.dtype)
-
-        def more(i: int) -> Expr:
-            return self.buffers["corrections"][rows[i][0]]
-
-        channels = [channel for _, channel in rows]
-        plane = self.shape.pixels
-        self.finish.end(summed, channels, plane, [place], narrow, more if needed else None)
+        channels, biases = [channel for _, channel in rows], [self.bias(row) for row in rows]
+        self.finish.end(summed, channels, self.shape.pixels, [place], narrow, biases)
 
 
 def lane_sums(vectors: list[Expr], lanes: int, narrow: int) -> Expr:

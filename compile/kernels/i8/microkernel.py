@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tvm import tirx
@@ -10,7 +10,7 @@ from tvm import tirx
 from headgate.compile.isa.base import DotIsa
 from headgate.compile.isa.vector import picked, read_as
 from headgate.compile.kernels import tir
-from headgate.compile.kernels.conv_loops import Pixels, Place, masked, store_vector
+from headgate.compile.kernels.conv_loops import Pixels, Place, masked
 from headgate.compile.kernels.convolution import Epilogue
 from headgate.compile.kernels.i8.words import CODES_PER_WORD, apart, code, wide
 from headgate.compile.kernels.tir import Buffer, Expr, let, load, loop, splat, store, when
@@ -18,18 +18,23 @@ from headgate.device.tensor_type import FLOAT32, INT32
 
 MAX_UNROLLED_TAPS = 25
 """With more, the rows of the kernel become a loop."""
+TOGETHER_WORDS = 4
+"""Words of one output that lie side by side where rows lie together."""
 
 
 @dataclass(frozen=True)
 class Weights:
     """Rows of words ``[output][tap][word]``; ``pitch``: words from one tap to the next.
 
-    They are int32 where they are constants, bytes where they have been chosen.
+    They are int32 where they are constants, bytes where they have been chosen. Where ``together``
+    is more than one, so many rows lie ``[vector of words][tap][output]``, and what is loaded at
+    once for a tap is in one place.
     """
 
     buffer: Buffer
     pitch: int
     kernel: tuple[int, int]
+    together: int = 1
 
     def words(self, at: Expr, count: int) -> Expr:
         """A vector of ``count`` words from word ``at`` on."""
@@ -38,9 +43,26 @@ class Weights:
         return read_as(INT32, count, load(self.buffer, at * CODES_PER_WORD, count * CODES_PER_WORD))
 
     @property
-    def row(self) -> int:
-        """Words from one output to the next."""
-        return self.pitch * self.kernel[0] * self.kernel[1]
+    def taps(self) -> int:
+        return self.kernel[0] * self.kernel[1]
+
+    @property
+    def size(self) -> int:
+        """Words of one output."""
+        return self.pitch * self.taps
+
+    def row(self, index: Expr) -> Expr:
+        """Where the weights of an output begin."""
+        if self.together == 1:
+            return index * self.size
+        unit, own = tir.T.floordiv(index, self.together), tir.T.floormod(index, self.together)
+        return unit * (self.together * self.size) + own * TOGETHER_WORDS
+
+    def move(self, tap: Expr, word: Expr) -> Expr:
+        """From there to a word of a tap, the first of a vector where rows lie together."""
+        if self.together == 1:
+            return tap * self.pitch + word
+        return tap * (self.together * TOGETHER_WORDS) + word * (self.together * self.taps)
 
 
 def accumulate(
@@ -69,8 +91,8 @@ def accumulate(
         with loop(1 if whole else height) as r0:
             for r in range(height if whole else 1):
                 for s in range(width):
-                    tap = ((r0 + r) * width + s) * weights.pitch + j
-                    step([row + tap for row in rows], [p + pixels.tap(r0 + r, s) for p in planes])
+                    move = weights.move((r0 + r) * width + s, j)
+                    step([row + move for row in rows], [p + pixels.tap(r0 + r, s) for p in planes])
 
     def step(at: list[Expr], planes: list[Expr]) -> None:
         by_element = isa.weight_lanes > 1
@@ -103,9 +125,11 @@ def accumulate(
             taps(words - words % block, words % block)
         return
     rest = let(tir.T.floormod(words, block))
-    for count in range(1, block):
-        with when(rest == count):
-            taps(let(words - count), count)
+    # One branch around all, lest LLVM computes their addresses where there is no rest.
+    with when(rest > 0):
+        for count in range(1, block):
+            with when(rest == count):
+                taps(let(words - count), count)
 
 
 def _quotient(count: Expr, size: int) -> Expr:
@@ -161,13 +185,13 @@ class Finish:
         plane: int,
         places: list[Place],
         lanes: int,
-        more: Callable[[int], Expr] | None = None,
+        biases: Sequence[Expr] | None = None,
     ) -> None:
         """Finishes and stores a tile.
 
-        ``more(i)`` is added to the sums of the i-th channel. Everything is read before anything
-        is written: rows beyond the last active channel repeat it, and must find the residual and
-        the sums as they were.
+        ``biases`` are added to the sums of each channel; None: the constants. Everything is read
+        before anything is written: rows beyond the last active channel repeat it, and must find
+        the residual and the sums as they were.
         """
         cell, epilogue = lanes * self.isa.partials, self.epilogue
         totals = []
@@ -175,7 +199,7 @@ class Finish:
             factor = self.factor[channel]
             if self.gate is not None:
                 factor = factor * self.gate[channel]
-            bias = self.bias[channel] if more is None else self.bias[channel] + more(i)
+            bias = self.bias[channel] if biases is None else biases[i]
             factor, bias = let(splat(let(factor), lanes, FLOAT32)), let(splat(bias, lanes, INT32))
             shift = None if self.shift is None else splat(self.shift[channel], lanes, FLOAT32)
             total: Expr = None
@@ -199,10 +223,39 @@ class Finish:
         for i, channel in enumerate(channels):
             if epilogue.means:
                 store(self.sums, channel * lanes, totals[i], lanes)
-            for v, place in enumerate(places):
-                value = load(acc, (i * len(places) + v) * cell, lanes)
-                value = wide(value, lanes, self.result.dtype)
-                store_vector(self.result, value, channel * plane, place, lanes)
+        rows = []
+        for i in range(len(channels)):
+            codes = [load(acc, (i * len(places) + v) * cell, lanes) for v in range(len(places))]
+            rows.append(let(self.isa.narrowed(codes, lanes, self.result.dtype)))
+        for v, place in enumerate(places):
+            values = [_part(row, v, len(places), lanes, self.result.dtype) for row in rows]
+            starts = [let(channel * plane + place.offset) for channel in channels]
+            store_vectors(self.result, values, starts, place, lanes)
+
+
+def _part(codes: Expr, index: int, count: int, lanes: int, dtype: str) -> Expr:
+    """One of ``count`` vectors that lie in one; moved as a word where it is no more than that.
+
+    LLVM would widen four codes before it takes them from eight.
+    """
+    if count == 1:
+        return codes
+    if lanes == CODES_PER_WORD:
+        return read_as(dtype, lanes, tir.element(read_as(INT32, count, codes), index))
+    return picked(codes, range(index * lanes, (index + 1) * lanes))
+
+
+def store_vectors(
+    buffer: Buffer, values: list[Expr], starts: list[Expr], place: Place, lanes: int
+) -> None:
+    """Stores what several channels have at one place, behind one branch for all."""
+    if place.partial is not None:
+        with when(place.partial):
+            for value, start in zip(values, starts, strict=True):
+                tir.store_part(buffer, start, value, lanes, place.valid)
+    with when(True if place.partial is None else tirx.Not(place.partial)):
+        for value, start in zip(values, starts, strict=True):
+            store(buffer, start, value, lanes)
 
 
 def zero(acc: Buffer, size: int, lanes: int) -> None:
