@@ -17,7 +17,7 @@ from headgate.compile.front.graph import Graph, Node
 from headgate.compile.front.half import check_range, float_layers, halve
 from headgate.compile.front.prepare import prepare
 from headgate.compile.front.quantize import check_varied, find_ranges, quantize
-from headgate.compile.front.quantize.reference import is_defined
+from headgate.compile.front.quantize.reference import is_float
 from headgate.compile.isa import isa_for
 from headgate.compile.verify.check import Checked
 from headgate.compile.verify.check import check as run_check
@@ -113,7 +113,7 @@ def compile_module(
     elif dtype == FLOAT16:
         graph, tolerance = halve(graph), HALF_TOLERANCE
         check_range(graph, inputs)
-    single = [node for node in graph.nodes if not is_defined(node)]
+    single = [node for node in graph.nodes if is_float(node)]
     if dtype == FLOAT16:
         single = float_layers(graph)
     results = tuple(reference.outputs)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from headgate.compile.front.graph import Graph, Node, Value
+from headgate.compile.front.quantize.curves import Curve, find_curves
+from headgate.compile.front.quantize.exact import exact, is_exact
 from headgate.device.tensor_type import FLOAT32, INT8, UINT8, TensorType
 from headgate.train.quantization.codes import LEVELS, Codes, quantized_rows
 from headgate.train.quantization.ranges import Range
@@ -32,7 +34,8 @@ def quantize(graph: Graph, ranges: Mapping[Value, Range]) -> Graph:
 class _Converter:
     def __init__(self, graph: Graph, ranges: Mapping[Value, Range]) -> None:
         self._graph, self._ranges = graph, ranges
-        self._coded = _coded_nodes(graph, ranges)
+        self._curves = find_curves(graph)
+        self._coded = _coded_nodes(graph, ranges, self._curves)
         self._readers: dict[Value, list[Node]] = {}
         for node in graph.nodes:
             for value in node.inputs:
@@ -58,7 +61,9 @@ class _Converter:
             for value, node in self._graph.origins.items()
             if value in self._new
         }
-        return Graph(inputs, self._nodes, outputs, self._graph.module, origins)
+        graph = Graph(inputs, self._nodes, outputs, self._graph.module, origins)
+        graph.remove_unused()  # the nodes of a chain that has become one table
+        return graph
 
     # What handlers ask
 
@@ -95,6 +100,14 @@ class _Converter:
         clamp = node.attributes.get("clamp", (None, None))
         return self._codes[node.output].bounds(clamp)
 
+    def table(self, node: Node) -> tuple[Value, np.ndarray]:
+        """What the result of ``node`` is a function of, and its codes by those of that."""
+        curve, dtype = self._curves[node.output], self._codes[self._curves[node.output].root].dtype
+        codes = np.arange(256, dtype=np.uint8).view(dtype)
+        numbers = curve.of(codes * self.scale(curve.root))
+        known = np.nan_to_num(numbers, posinf=np.inf, neginf=-np.inf)
+        return curve.root, self._codes[node.output].of(known)
+
     def wants_numbers(self, node: Node) -> bool:
         """Whether all that read the result of ``node`` take numbers."""
         value = node.output
@@ -124,7 +137,7 @@ class _Converter:
         groups = _Groups()
         positive: dict[Value, bool] = {}
         for node in self._graph.nodes:
-            positive[node.output] = _never_negative(node, positive)
+            positive[node.output] = _never_negative(node, positive, self._curves)
             if node in self._coded and node.kind in _SAME_SCALE:
                 for value in node.inputs:
                     groups.join(value, node.output)
@@ -175,7 +188,9 @@ class _Groups:
             self._parent[first] = second
 
 
-def _coded_nodes(graph: Graph, ranges: Mapping[Value, Range]) -> set[Node]:
+def _coded_nodes(
+    graph: Graph, ranges: Mapping[Value, Range], curves: Mapping[Value, Curve]
+) -> set[Node]:
     """Nodes that compute with codes."""
     found: set[Node] = set()
     coded: set[Value] = {value for value in graph.inputs if value in ranges}
@@ -185,10 +200,16 @@ def _coded_nodes(graph: Graph, ranges: Mapping[Value, Range]) -> set[Node]:
         among = node.kind in _AMONG_CODES and all(
             value in coded or (_is_constant(value) and node.kind == "add") for value in operands
         )
-        if known and (node.kind in _ALWAYS or among):
+        curve = curves.get(node.output)
+        table = node.output in ranges and curve is not None and curve.root in coded
+        if (known and (node.kind in _ALWAYS or among)) or table:
             found.add(node)
             coded.add(node.output)
-    return found
+    # What nobody reads as codes stays as exact as it is: a gate's weights, a prediction.
+    read = {
+        value for node in found for value in ([] if node.kind == "compute" else _operands(node))
+    }
+    return {node for node in found if node.kind != "compute" or node.output in read}
 
 
 def _is_constant(value: Value) -> bool:
@@ -204,8 +225,13 @@ def _is_gate(value: Value, reader: Node) -> bool:
     return reader.inputs[1] is value and value not in _operands(reader)
 
 
-def _never_negative(node: Node, positive: Mapping[Value, bool]) -> bool:
+def _never_negative(
+    node: Node, positive: Mapping[Value, bool], curves: Mapping[Value, Curve]
+) -> bool:
     """Whether the result of ``node`` cannot be below zero, whatever the image."""
+    if node.output in curves:
+        curve = curves[node.output]
+        return curve.keeps_sign(positive.get(curve.root, False))
     low = node["low"] if node.kind == "clamp" else node.attributes.get("clamp", (None,))[0]
     if low is not None and low >= 0:
         return True
@@ -219,8 +245,13 @@ Handler = Callable[[_Converter, Node], tuple[Value, Node]]
 
 def _float(own: _Converter, node: Node) -> tuple[Value, Node]:
     inputs = [own.numbers(value) for value in node.inputs]
-    output = Value(node.output.name, node.output.type)
-    return output, Node(node.kind, inputs, output, node.path, dict(node.attributes))
+    output, attributes = Value(node.output.name, node.output.type), dict(node.attributes)
+    if node.kind == "compute":
+        formula = node["element"]
+        attributes["element"] = exact(formula)
+        if is_exact(node):
+            attributes["formula"] = formula
+    return output, Node(node.kind, inputs, output, node.path, attributes)
 
 
 def _convolution(own: _Converter, node: Node) -> tuple[Value, Node]:
@@ -292,6 +323,12 @@ def _sum(own: _Converter, node: Node) -> tuple[Value, Node]:
     return output, Node(node.kind, inputs, output, node.path, attributes)
 
 
+def _table(own: _Converter, node: Node) -> tuple[Value, Node]:
+    root, table = own.table(node)
+    output = own.coded_output(node)
+    return output, Node("table", [own.codes(root)], output, node.path, {"table": table})
+
+
 def _moved(own: _Converter, node: Node) -> tuple[Value, Node]:
     """What only chooses among codes, or puts them elsewhere."""
     output = own.coded_output(node)
@@ -310,6 +347,7 @@ _HANDLERS: dict[str, Handler] = {
     "avg_pool2d": _rescaled(lambda node: int(np.prod(node["kernel"]))),
     "add": _sum,
     "clamp": _sum,
+    "compute": _table,
     "max_pool2d": _moved,
     "concat": _moved,
     "reshape": _moved,

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from headgate.compile.front.graph import Graph, Node, Value
+from headgate.compile.front.quantize.numbers import numbers_of
 
 Arrays = list[np.ndarray]
 
@@ -47,8 +48,19 @@ _OF_ANY_TYPE = ("keep_top_k", "concat", "reshape")
 
 def is_defined(node: Node) -> bool:
     """Whether the result of ``node`` is defined to the bit; else it is some layer of float32."""
-    coded = any(v.type.quantization is not None for v in (*node.inputs, node.output))
-    return node.kind in OPERATORS and (coded or node.kind in _OF_ANY_TYPE)
+    if node.kind == "compute":
+        return "formula" in node.attributes
+    return node.kind in OPERATORS and (is_coded(node) or node.kind in _OF_ANY_TYPE)
+
+
+def is_coded(node: Node) -> bool:
+    """Whether ``node`` reads or makes codes."""
+    return any(v.type.quantization is not None for v in (*node.inputs, node.output))
+
+
+def is_float(node: Node) -> bool:
+    """Whether ``node`` is arithmetic that stays float32."""
+    return not is_coded(node) and node.kind not in _OF_ANY_TYPE
 
 
 def code(values: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
@@ -162,6 +174,20 @@ def _sum(node: Node, read: Arrays) -> np.ndarray:
     return code(sum(terms[1:], terms[0]), bounds)
 
 
+def _table(node: Node, read: Arrays) -> np.ndarray:
+    """One table for all channels or one for each; codes are taken for bytes without sign."""
+    (x,), table = read, node["table"]
+    byte = x.view(np.uint8).astype(np.int64)
+    if len(table) == 1:
+        return table[0][byte]
+    channels = np.arange(len(table)).reshape(-1, *[1] * (x.ndim - 2))
+    return table[channels, byte]
+
+
+def _compute(node: Node, read: Arrays) -> np.ndarray:
+    return numbers_of(node["formula"], read, node.output.shape)
+
+
 def _keep_top_k(node: Node, read: Arrays) -> np.ndarray:
     """Ties: what equals the (k+1)-th largest number is not greater, and closes with it."""
     (saliency,) = read
@@ -185,4 +211,6 @@ OPERATORS: dict[str, Callable[[Node, Arrays], np.ndarray]] = {
     "concat": lambda node, read: np.concatenate(read, axis=node["axis"]),
     "reshape": lambda node, read: read[0],
     "keep_top_k": _keep_top_k,
+    "table": _table,
+    "compute": _compute,
 }

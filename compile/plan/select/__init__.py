@@ -50,4 +50,5 @@ _SELECT: dict[str, Callable[[Workspace, Node], None]] = {
     "compute": plain.compute,
     "quantize": plain.quantize,
     "dequantize": plain.quantize,
+    "table": plain.table,
 }
