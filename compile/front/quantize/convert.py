@@ -14,10 +14,12 @@ from headgate.device.tensor_type import FLOAT32, INT8, UINT8, TensorType
 from headgate.train.quantization.codes import LEVELS, Codes, quantized_rows
 from headgate.train.quantization.ranges import Range
 
-_ALWAYS = ("conv2d", "gated_conv2d", "linear")
+_ALWAYS = ("conv2d", "gated_conv2d", "pixel_gated_conv2d", "linear")
 """Have codes for inputs whatever made those."""
 _AMONG_CODES = ("max_pool2d", "avg_pool2d", "channel_mean", "add", "clamp", "concat", "reshape")
 """Have codes for inputs where all of those are codes already."""
+_MOST_SCORE, _MOST_SCORES = 1 << 23, 1 << 30
+"""The largest magnitude of a pixel gate's score, and of a block's."""
 _SAME_SCALE = ("max_pool2d", "concat", "reshape")
 _KEEPS_SIGN = ("max_pool2d", "avg_pool2d", "channel_mean", "concat", "reshape", "add")
 
@@ -277,6 +279,36 @@ def _convolution(own: _Converter, node: Node) -> tuple[Value, Node]:
     return output, Node(node.kind, inputs, output, node.path, attributes)
 
 
+def _pixel_gated(own: _Converter, node: Node) -> tuple[Value, Node]:
+    x, output = node.inputs[0], own.coded_output(node)
+    step, outputs = own.scale(node.output), len(node["weight"])
+    rows = quantized_rows(node["weight"], np.zeros(outputs), own.scale(x))
+    # Scores are whole numbers of so many levels that a block of them still fits 32 bits.
+    most = np.abs(rows.weight.reshape(outputs, -1).astype(np.float64)).sum(axis=1) * 255
+    most = np.abs(node["gate_scale"]) * rows.steps * most + np.abs(node["gate_bias"])
+    levels = min(_MOST_SCORE, _MOST_SCORES // int(np.prod(node["block"])))
+    least = float(most.max()) / levels or 1.0
+    kept = ("stride", "padding", "dilation", "groups", "partitions", "grouped", "shuffle")
+    attributes = {
+        **{name: node[name] for name in (*kept, "block", "residual")},
+        "weight": rows.weight,
+        "bias": rows.bias,
+        "clamp": own.bounds(node),
+    }
+    for scale, bias, name, unit in (
+        ("full_scale", "full_bias", "", step),
+        ("base_scale", "base_bias", "base_", step),
+        ("gate_scale", "gate_bias", "score_", least),
+    ):
+        attributes[f"{name}factor"] = (node[scale] * rows.steps / unit).astype(np.float32)
+        attributes[f"{name}shift"] = (node[bias] / unit).astype(np.float32)
+    inputs = [own.codes(x)]
+    if node["residual"]:
+        inputs.append(own.codes(node.inputs[-1]))
+        attributes["residual_factor"] = np.float32(own.scale(node.inputs[-1]) / step)
+    return output, Node(node.kind, inputs, output, node.path, attributes)
+
+
 def _linear(own: _Converter, node: Node) -> tuple[Value, Node]:
     rows = quantized_rows(node["weight"], node["bias"], own.scale(node.inputs[0]))
     attributes = {**node.attributes, "weight": rows.weight, "bias": rows.bias}
@@ -342,6 +374,7 @@ def _moved(own: _Converter, node: Node) -> tuple[Value, Node]:
 _HANDLERS: dict[str, Handler] = {
     "conv2d": _convolution,
     "gated_conv2d": _convolution,
+    "pixel_gated_conv2d": _pixel_gated,
     "linear": _linear,
     "channel_mean": _rescaled(lambda node: node.inputs[0].pixels),
     "avg_pool2d": _rescaled(lambda node: int(np.prod(node["kernel"]))),

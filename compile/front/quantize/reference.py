@@ -98,9 +98,9 @@ def _windows(x: np.ndarray, node: Node, kernel: tuple[int, int], border: float) 
     return np.stack(taps, axis=2)
 
 
-def _sums(node: Node, x: np.ndarray) -> np.ndarray:
+def _sums(node: Node, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """A convolution's sums of products and bias, float64 that are integers."""
-    weight = node["weight"].astype(np.float64)
+    weight = weight.astype(np.float64)
     outputs, inputs, *kernel = weight.shape
     windows = _windows(x, node, (kernel[0], kernel[1]), 0)
     images, _, taps, rows, columns = windows.shape
@@ -117,7 +117,7 @@ def _convolution(node: Node, read: Arrays) -> np.ndarray:
     if gate is not None:
         own = np.ones_like(factor) if node.attributes.get("follows") else gate.reshape(-1)
         factor = factor * own
-    value = _sums(node, read[0]).astype(np.float32) * _channels(factor)
+    value = _sums(node, read[0], node["weight"]).astype(np.float32) * _channels(factor)
     if "shift" in node.attributes:
         value = value + _channels(node["shift"])
     residual = None
@@ -137,6 +137,39 @@ def _convolution(node: Node, read: Arrays) -> np.ndarray:
         # A channel that is skipped holds zero whatever its activation makes of zero.
         found = np.where(inactive, 0, found)
     return found
+
+
+def _pixel_gated(node: Node, read: Arrays) -> np.ndarray:
+    """A block whose scores, whole numbers, have a sum that is not above zero stays closed."""
+    x, weight, parts = read[0], node["weight"], node["partitions"]
+    images, channels, *size = x.shape
+    if node["shuffle"]:
+        x = x.reshape(images, parts, channels // parts, *size).swapaxes(1, 2).reshape(x.shape)
+    outputs = len(weight)
+    own = np.arange(outputs) * parts // outputs if node["grouped"] else np.zeros(outputs)
+    of_base = own[:, None] == np.arange(channels) * parts // channels
+    base = _sums(node, x, weight * of_base[:, :, None, None]).astype(np.float32)
+    full = _sums(node, x, weight).astype(np.float32)
+    score = np.rint(base * _channels(node["score_factor"]) + _channels(node["score_shift"]))
+    value = np.where(
+        _blocks(score, node["block"]) > 0,
+        full * _channels(node["factor"]) + _channels(node["shift"]),
+        base * _channels(node["base_factor"]) + _channels(node["base_shift"]),
+    )
+    if node["residual"]:
+        value = value + read[-1].astype(np.float32) * node["residual_factor"]
+    return code(value, node["clamp"])
+
+
+def _blocks(score: np.ndarray, block: tuple[int, int]) -> np.ndarray:
+    """For every number the sum of its block, some channels by a run of pixels in order."""
+    images, channels = score.shape[:2]
+    flat = score.astype(np.float64).reshape(images, channels, -1)
+    count = flat.shape[2]
+    padded = np.pad(flat, ((0, 0), (0, 0), (0, -count % block[1])))
+    by_block = padded.reshape(images, channels // block[0], block[0], -1, block[1])
+    sums = np.zeros_like(by_block) + by_block.sum(axis=(2, 4), keepdims=True)
+    return sums.reshape(images, channels, -1)[:, :, :count].reshape(score.shape)
 
 
 def _linear(node: Node, read: Arrays) -> np.ndarray:
@@ -202,6 +235,7 @@ OPERATORS: dict[str, Callable[[Node, Arrays], np.ndarray]] = {
     "dequantize": lambda node, read: read[0].astype(np.float32) * node["factor"],
     "conv2d": _convolution,
     "gated_conv2d": _convolution,
+    "pixel_gated_conv2d": _pixel_gated,
     "linear": _linear,
     "channel_mean": _channel_mean,
     "avg_pool2d": _avg_pool,
