@@ -113,11 +113,13 @@ def compile_module(
     elif dtype == FLOAT16:
         graph, tolerance = halve(graph), HALF_TOLERANCE
         check_range(graph, inputs)
-    single = [node for node in graph.nodes if is_float(node)]
-    if dtype == FLOAT16:
+    single: list[Node] = []
+    if dtype == INT8:
+        single = [node for node in graph.nodes if is_float(node)]
+    elif dtype == FLOAT16:
         single = float_layers(graph)
     results = tuple(reference.outputs)
-    about_code, members = build(graph, row, name, example.names, results)
+    about_code, members = build(graph, row, name, example.names, results, single=single)
     manifest = {
         "name": name,
         "target": describe_target(row),

@@ -20,7 +20,9 @@ CONVOLUTIONS = {
     "aten.conv2d",
     "headgate.gated_conv2d",
     "headgate.following_conv2d",
+    "headgate.pixel_gated_conv2d",
 }
+PIXEL_GATE = "headgate.pixel_gated_conv2d"
 LINEAR = "aten.linear"
 _SUM = "aten.add"
 _CLAMPS = {"aten.relu", "aten.hardtanh", "aten.relu6", "aten.clamp", "aten.clamp_min"}
@@ -215,7 +217,7 @@ def _is_over_pixels(node: fx.Node) -> bool:
 def _takes_sum(step: Step) -> bool:
     if step.kind not in CONVOLUTIONS or step.summed or step.clamped:
         return False
-    if step.kind.startswith("aten."):
+    if step.kind.startswith("aten.") or step.kind == PIXEL_GATE:
         return True
     # A gated depthwise convolution computes active channels only, of which a sum needs all.
     args = _args(step.head)
