@@ -103,7 +103,7 @@ def compile_module(
     own, reference = answer(own, example, inputs)
     outputs = list(reference.outputs.values())
     graph = capture(own, example.samples)
-    fuse(graph)
+    fuse(graph, coded=dtype == INT8)
     tolerance = TOLERANCE
     if dtype == INT8:
         check_varied(seen)

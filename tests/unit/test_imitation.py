@@ -45,7 +45,7 @@ def assert_like_the_reference(module: nn.Module, images: Tensor) -> None:
     """Most results are the same; a tie that falls otherwise moves the others by a code."""
     found = imitation_of(module, images)(images).detach().numpy()
     graph = capture(module, (images[:1],))
-    fuse(graph)
+    fuse(graph, coded=True)
     coded = quantize(graph, find_ranges(graph, [images.numpy()]))
     (wanted,) = Reference(coded).answers([images.numpy()])
     errors = np.abs(found - wanted).max(axis=1) / np.abs(wanted).max()

@@ -53,8 +53,10 @@ class _Converter:
         inputs = [Value(value.name, value.type) for value in self._graph.inputs]
         self._new.update(zip(self._graph.inputs, inputs, strict=True))
         for node in self._graph.nodes:
-            handler = _HANDLERS.get(node.kind) if node in self._coded else None
-            output, made = (handler or _float)(self, node)
+            handler: Handler = _float
+            if node in self._coded:
+                handler = _table if node.output in self._curves else _HANDLERS[node.kind]
+            output, made = handler(self, node)
             self._new[node.output] = output
             self._nodes.append(made)
         outputs = [self.numbers(value) for value in self._graph.outputs]
@@ -208,10 +210,8 @@ def _coded_nodes(
             found.add(node)
             coded.add(node.output)
     # What nobody reads as codes stays as exact as it is: a gate's weights, a prediction.
-    read = {
-        value for node in found for value in ([] if node.kind == "compute" else _operands(node))
-    }
-    return {node for node in found if node.kind != "compute" or node.output in read}
+    read = {value for node in found for value in ([] if node.output in curves else _operands(node))}
+    return {node for node in found if node.output not in curves or node.output in read}
 
 
 def _is_constant(value: Value) -> bool:
@@ -380,7 +380,6 @@ _HANDLERS: dict[str, Handler] = {
     "avg_pool2d": _rescaled(lambda node: int(np.prod(node["kernel"]))),
     "add": _sum,
     "clamp": _sum,
-    "compute": _table,
     "max_pool2d": _moved,
     "concat": _moved,
     "reshape": _moved,

@@ -10,6 +10,7 @@ import numpy as np
 from tvm import ir, tirx
 
 from headgate.compile.front.graph import Graph, Node, Value
+from headgate.compile.front.inline import bounded
 from headgate.compile.front.quantize.numbers import Unknown, curve
 from headgate.device.tensor_type import FLOAT32
 
@@ -53,10 +54,11 @@ class _NoCurve(Exception):
 
 
 def find_curves(graph: Graph) -> dict[Value, Curve]:
-    """Those of all ``compute`` nodes that are such functions, by their results."""
+    """Those of ``compute`` nodes that are such functions, and of activations behind one."""
     found: dict[Value, Curve] = {}
     for node in graph.nodes:
-        if node.kind == "compute" and not node.attributes.get("reduces"):
+        behind = node.kind == "clamp" and node.inputs[0] in found
+        if behind or (node.kind == "compute" and not node.attributes.get("reduces")):
             try:
                 made = _curve(node, found)
                 made.of(_NUMBERS)
@@ -94,7 +96,8 @@ def _curve(node: Node, known: Mapping[Value, Curve]) -> Curve:
 
         return read
 
-    formula = node["element"]([reader(v) for v in node.inputs], *indices)
+    element = bounded(node) if node.kind == "clamp" else node["element"]
+    formula = element([reader(v) for v in node.inputs], *indices)
     return Curve(root, x, constants, formula)
 
 

@@ -50,7 +50,9 @@ def is_defined(node: Node) -> bool:
     """Whether the result of ``node`` is defined to the bit; else it is some layer of float32."""
     if node.kind == "compute":
         return "formula" in node.attributes
-    return node.kind in OPERATORS and (is_coded(node) or node.kind in _OF_ANY_TYPE)
+    return node.kind in OPERATORS and (
+        is_coded(node) or node.kind in (*_OF_ANY_TYPE, "add", "clamp")
+    )
 
 
 def is_coded(node: Node) -> bool:
@@ -201,10 +203,14 @@ def _max_pool(node: Node, read: Arrays) -> np.ndarray:
 
 
 def _sum(node: Node, read: Arrays) -> np.ndarray:
+    low, high = (node["low"], node["high"]) if node.kind == "clamp" else node["clamp"]
+    if node.output.type.quantization is None:
+        value = sum(read[1:], read[0])
+        value = value if low is None else np.maximum(value, np.float32(low))
+        return value if high is None else np.minimum(value, np.float32(high))
     factors = node["factors"]
     terms = [x.astype(np.float32) * factors[i] for i, x in enumerate(read)]
-    bounds = (node["low"], node["high"]) if node.kind == "clamp" else node["clamp"]
-    return code(sum(terms[1:], terms[0]), bounds)
+    return code(sum(terms[1:], terms[0]), (low, high))
 
 
 def _table(node: Node, read: Arrays) -> np.ndarray:
