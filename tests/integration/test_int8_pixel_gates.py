@@ -64,14 +64,19 @@ def nodes(draw: st.DrawFn) -> tuple[Node, ConvShape, str | None, list[np.ndarray
         "bias": np.zeros(shape.out_channels, np.int32),
         **{f"{name}factor": floats(2e-3) for name in ("", "base_")},
         **{f"{name}shift": floats(40) for name in ("", "base_")},
-        "score_factor": floats(1),
-        "score_shift": floats(draw(st.sampled_from([0, 1e4, 1e6]))),
         "residual": bool(residual),
         "residual_factor": np.float32(random.uniform(0.1, 2)),
         "clamp": (0.0, 200.0) if kinds[2] == UINT8 else BOUNDS[INT8],
         **{"stride": shape.stride, "padding": shape.padding, "dilation": (1, 1), "groups": 1},
         **{"partitions": parts, "grouped": grouped, "shuffle": draw(st.booleans()), "block": block},
     }
+    # Within what the compiler allows: the scores of a block fit 32 bits.
+    factor, shift = floats(1), floats(draw(st.sampled_from([0, 1e3, 1e5])))
+    sums = np.abs(attributes["weight"].astype(np.float64)).reshape(len(factor), -1).sum(1)
+    most = float((np.abs(factor) * sums * 255 + np.abs(shift)).max())
+    levels = min(1 << 23, (1 << 30) // (block[0] * block[1])) / (most or 1)
+    attributes["score_factor"] = (factor * levels).astype(np.float32)
+    attributes["score_shift"] = (shift * levels).astype(np.float32)
     codes = [
         random.integers(BOUNDS[v.dtype][0], BOUNDS[v.dtype][1] + 1, v.shape).astype(v.dtype)
         for v in read
