@@ -13,7 +13,7 @@ import safetensors.numpy
 from headgate.compile.backend import linux
 from headgate.compile.backend.c_source import generate
 from headgate.compile.backend.lower import write_object
-from headgate.compile.front.graph import Graph
+from headgate.compile.front.graph import Graph, Node
 from headgate.compile.plan.select import select_kernels
 from headgate.device import runtime_sources
 from headgate.device.manifest import SHARED_OBJECT
@@ -30,17 +30,18 @@ def build(
     outputs: Sequence[str] | None,
     *,
     code: Collection[str] = (SHARED_OBJECT, RUNNER),
+    single: Collection[Node] = (),
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Compiles and links ``graph``, which has been fused; names as for ``generate``.
 
     Returns the manifest's keys that follow from the code, and what a bundle holds beside the test
-    vectors. ``code``: the members to link.
+    vectors. ``code``: the members to link; ``single``: the nodes that stay float32 among others.
 
     Raises:
         UnsupportedOperator: a node that cannot be lowered.
         CompileError: the C parts cannot be linked.
     """
-    program = select_kernels(graph, target)
+    program = select_kernels(graph, target, single)
     generated = generate(graph, program, name, target.name, inputs, outputs)
     with tempfile.TemporaryDirectory(prefix="headgate-") as folder:
         path = Path(folder)

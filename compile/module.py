@@ -17,7 +17,7 @@ from headgate.compile.front.graph import Graph, Node
 from headgate.compile.front.half import check_range, float_layers, halve
 from headgate.compile.front.prepare import prepare
 from headgate.compile.front.quantize import check_varied, find_ranges, quantize
-from headgate.compile.front.quantize.reference import is_defined
+from headgate.compile.front.quantize.reference import is_float
 from headgate.compile.isa import isa_for
 from headgate.compile.verify.check import Checked
 from headgate.compile.verify.check import check as run_check
@@ -103,7 +103,7 @@ def compile_module(
     own, reference = answer(own, example, inputs)
     outputs = list(reference.outputs.values())
     graph = capture(own, example.samples)
-    fuse(graph)
+    fuse(graph, coded=dtype == INT8)
     tolerance = TOLERANCE
     if dtype == INT8:
         check_varied(seen)
@@ -113,11 +113,13 @@ def compile_module(
     elif dtype == FLOAT16:
         graph, tolerance = halve(graph), HALF_TOLERANCE
         check_range(graph, inputs)
-    single = [node for node in graph.nodes if not is_defined(node)]
-    if dtype == FLOAT16:
+    single: list[Node] = []
+    if dtype == INT8:
+        single = [node for node in graph.nodes if is_float(node)]
+    elif dtype == FLOAT16:
         single = float_layers(graph)
     results = tuple(reference.outputs)
-    about_code, members = build(graph, row, name, example.names, results)
+    about_code, members = build(graph, row, name, example.names, results, single=single)
     manifest = {
         "name": name,
         "target": describe_target(row),

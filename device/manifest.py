@@ -92,6 +92,8 @@ class Layer:
     base_macs: Amount = 0
     pixel_tile: tuple[Size, Size] | None = None
     """Channels and pixels that a pixel gate's kernel computes at once."""
+    in_float: bool = False
+    """Whether it is one of ``float_layers``."""
 
 
 @dataclass(frozen=True)

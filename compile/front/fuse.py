@@ -20,12 +20,13 @@ _LARGE_PATCH = 64
 _CLAMPED = (*_CONVOLUTIONS, "linear", "max_pool2d", "avg_pool2d", "add")
 
 
-def fuse(graph: Graph) -> None:
+def fuse(graph: Graph, *, coded: bool = False) -> None:
     """Rewrites ``graph`` in place; afterwards there is no ``affine`` node.
 
     A fused convolution has ``clamp`` (low, high) and, when it adds a residual, that tensor as its
     last input and ``residual`` set. One whose channels are placed among others has those,
-    ``placed``, and what the others hold, ``constant``.
+    ``placed``, and what the others hold, ``constant``. ``coded``: it is to become a graph of codes,
+    for which sums and activations have kernels whatever lies in front of them.
     """
     _gather_patches(graph)
     fold(graph, "affine", scaled)
@@ -38,7 +39,7 @@ def fuse(graph: Graph) -> None:
             node.attributes.setdefault("residual", False)
     _fuse_residual(graph)
     fold(graph, "clamp", _clamped)
-    inline(graph)
+    inline(graph, sums=not coded)
 
 
 def fold(graph: Graph, kind: str, takes: Callable[[Node, Node], bool]) -> None:

@@ -21,16 +21,16 @@ LARGEST = 24
 """Nodes in one: a function stays short enough to be compiled quickly."""
 
 
-def inline(graph: Graph) -> None:
+def inline(graph: Graph, *, sums: bool = True) -> None:
     """Moves ``compute`` nodes into those that read them, in place.
 
-    Sums and activations behind one become ``compute`` nodes themselves, and so does every
-    ``affine`` node that no convolution took in.
+    With ``sums``, sums and activations behind one become ``compute`` nodes themselves; every
+    ``affine`` node that no convolution took in does.
     """
     uses, producers = graph.uses(), graph.producers()
     for node in graph.nodes:
         behind = any(uses[v] == 1 and _is_loop(producers.get(v)) for v in node.inputs)
-        if node.kind == "affine" or (node.kind in _EXPRESSIONS and behind):
+        if node.kind == "affine" or (sums and node.kind in _EXPRESSIONS and behind):
             element = _EXPRESSIONS[node.kind](node)
             kept = node.kind == "clamp" and keeps_zero((node["low"], node["high"]))
             node.attributes = {
@@ -66,7 +66,7 @@ def _is_loop(node: Node | None) -> bool:
     return node is not None and node.kind == "compute" and not node.attributes.get("reduces")
 
 
-def _summed(node: Node) -> Element:
+def bounded(node: Node) -> Element:
     """The sum of a node's operands, or its one operand, within its bounds."""
     low, high = node["clamp"] if node.kind == "add" else (node["low"], node["high"])
 
@@ -93,9 +93,9 @@ def _scaled(node: Node) -> Element:
 
 
 _EXPRESSIONS: dict[str, Callable[[Node], Element]] = {
-    "add": _summed,
+    "add": bounded,
     "affine": _scaled,
-    "clamp": _summed,
+    "clamp": bounded,
 }
 
 

@@ -17,7 +17,7 @@ from headgate.compile.kernels.float.matmul import Matmul
 from headgate.compile.kernels.float.pixel_gated import PixelGatedConv
 from headgate.compile.kernels.float.planes import ClearInactive, Combine, CopyPlanes
 from headgate.compile.kernels.float.window import Depthwise, Pool
-from headgate.compile.kernels.i8 import gating, inner, linear, planes, window
+from headgate.compile.kernels.i8 import gating, inner, linear, pixel_gated, planes, table, window
 from headgate.compile.kernels.kernel import Kernel
 from headgate.device.tensor_type import FLOAT16, FLOAT32, INT8
 from headgate.errors import CompileError
@@ -64,6 +64,7 @@ KERNELS = (
     Entry("channel_mean", FLOAT16, ChannelMean),
     Entry("conv2d", INT8, inner.InnerConv),
     Entry("depthwise_conv2d", INT8, window.Depthwise),
+    Entry("pixel_gated_conv2d", INT8, pixel_gated.PixelGatedConv),
     Entry("pool2d", INT8, window.Pool),
     Entry("linear", INT8, linear.Linear),
     Entry("combine", INT8, planes.Combine),
@@ -72,6 +73,7 @@ KERNELS = (
     Entry("channel_mean", INT8, gating.ChannelMean),
     Entry("quantize", INT8, planes.Quantize),
     Entry("dequantize", INT8, planes.Dequantize),
+    Entry("table", INT8, table.Table),
 )
 """The first that fits is taken, so what is written for one instruction set stands in front."""
 

@@ -138,6 +138,8 @@ def choose_tiling(
     modes = ["columns"]
     if shape.pointwise:
         modes = ["padded"] if packed else ["direct"]
+        if packed and run_pixels is not None:
+            modes.append("columns")
     elif shape.stride == (1, 1):
         modes.append("padded")
     weights_bytes = isa.item_bytes * shape.group_in * shape.group_out * shape.taps

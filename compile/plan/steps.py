@@ -101,6 +101,8 @@ class Step:
     pixel_tile: tuple[int, int] | None = None
     """Channels x pixels that a pixel gate decides on together."""
     repeat: Repeat = ONCE
+    in_float: bool = False
+    """Whether it stays float32 in a network of other numbers."""
 
     @property
     def shared(self) -> bool:
@@ -133,6 +135,7 @@ class Step:
             "in_gate": self.in_list.index if self.in_list else None,
             "out_gate": self.out_list.index if self.out_list else None,
             **({"base_macs": self.base_macs, "pixel_tile": tile} if tile else {}),
+            **({"in_float": True} if self.in_float else {}),
         }
 
 

@@ -10,13 +10,14 @@ import typer
 
 from headgate.cli.options import Json
 from headgate.cli.output import next_step, on_machine, print_json, print_line, working
-from headgate.errors import UsageError, suggest
+from headgate.errors import BundleError, DeviceError, UsageError, suggest
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from headgate.compile.export import Exporter
+    from headgate.device import Bundle
     from headgate.networks import Network
 
 QUANTIZATIONS = ("int8",)
@@ -112,6 +113,8 @@ def compile_(
     if json:
         print_json(figures)
         return
+    if "float_time" in figures:
+        figures["float_time"] = _share(figures["float_time"])
     if "checked" in figures:
         figures["checked"] = _checked(figures["checked"])
     for name, value in figures.items():
@@ -180,7 +183,27 @@ def _bundle(
         bundle = compile_network(network, target, check=check, dtype=dtype, calibration=images)
     bundle.save(path)
     machine = "host" if target == "host" else f"qemu:{target}"
-    return _figures(path, bundle.manifest), on_machine(f"headgate validate {path}", machine)
+    figures = _figures(path, bundle.manifest)
+    if "float_layers" in figures:
+        figures["float_time"] = _float_time(bundle) if target == "host" else None
+    return figures, on_machine(f"headgate validate {path}", machine)
+
+
+def _float_time(bundle: Bundle) -> float | None:
+    """The share of the time that goes into layers which stay float32; None: it cannot run here."""
+    import numpy as np
+
+    from headgate.device import load
+
+    inputs, _ = bundle.vectors()
+    try:
+        with load(bundle, "host") as program:
+            times = program.profile([array[:1] for array in inputs], repeat=30, warmup=3)
+            single = [bool(layer.get("in_float")) for layer in program.layers]
+    except (BundleError, DeviceError):
+        return None
+    layers = np.median(times, axis=0)
+    return float(layers[single].sum() / layers.sum())
 
 
 def _file(
@@ -238,6 +261,13 @@ def _figures(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
         "runner_bytes": sizes.get("code/runner"),
         "checked": manifest["checked"],
     }
+
+
+def _share(share: float | None) -> str:
+    """What part of the time a measured share is."""
+    if share is None:
+        return "not measured: that takes the machine that the bundle is for"
+    return f"{100 * share:.1f} % of an inference"
 
 
 def _checked(checked: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
 from headgate.compile import compile_module
 from headgate.compile import module as compiler
 from headgate.compile.kernels.i8 import inner
+from headgate.compile.verify.codes import EXACT
 from headgate.device import Bundle, load
 from headgate.device.targets import Target, get_target, host
 from headgate.errors import CompileError, InputError, UsageError
@@ -23,12 +26,13 @@ from headgate.train.checkpoints import load_checkpoint
 from headgate.train.data import PREPROCESS, sample_images
 from headgate.train.gates import gate
 from headgate.train.models import create_model
-from tests.networks import MixedLayers
+from tests.networks import MixedLayers, randomise
 from tests.oracle import machine_of
 
 EXPLORE = (Phase.explicit, Phase.generate)
 """Compiling takes a second: a failing example is reported as it was drawn."""
 NAMES = ("resnet8", "resnet8-fbs-0.5", "resnet8-dcp-0.5", "resnet8-cgnet-1.35x", "resnet8-frs-1.9x")
+LARGER = ("resnet20-fbs-0.5", "mcifarnet")
 
 
 def images_of_cifar(count: int) -> Tensor:
@@ -70,24 +74,95 @@ def without_avx512(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_checkpoints_on_the_host(name: str) -> None:
-    check(compiled(load_checkpoint(name).module.eval(), images_of_cifar(16), "host"), "host")
+def network(name: str) -> nn.Module:
+    if name != "mcifarnet":
+        return load_checkpoint(name).module.eval()
+    torch.manual_seed(0)
+    return gate(create_model("mcifarnet"), density=0.5).eval()
 
 
-@pytest.mark.parametrize("name", NAMES[:2])
-@pytest.mark.usefixtures("without_avx512")
-def test_checkpoints_with_avx2(name: str) -> None:
-    check(compiled(load_checkpoint(name).module.eval(), images_of_cifar(16), "host"), "host")
+def executed(name: str, target: str) -> np.ndarray:
+    """Executed MACs of each image, on which the results are the reference's."""
+    bundle = compiled(network(name), images_of_cifar(4), target, 4)
+    assert bundle.manifest["tolerance"] == EXACT
+    return check(bundle, machine_of(target))
+
+
+@cache
+def executed_here(name: str) -> np.ndarray:
+    return executed(name, "host")
+
+
+@pytest.mark.parametrize("name", NAMES + LARGER)
+def test_networks_on_the_host(name: str) -> None:
+    executed_here(name)
+
+
+@pytest.mark.parametrize("name", NAMES[1:4] + LARGER)
+def test_networks_with_avx2(name: str, request: pytest.FixtureRequest) -> None:
+    here = executed_here(name)
+    request.getfixturevalue("without_avx512")
+    np.testing.assert_array_equal(here, executed(name, "host"))
 
 
 @pytest.mark.parametrize("target", ["rpi4", "rpi5"])
-@pytest.mark.parametrize("name", NAMES[:2])
-def test_checkpoints_under_qemu(name: str, target: str, qemu_aarch64: str) -> None:
-    module, images = load_checkpoint(name).module.eval(), images_of_cifar(16)
-    here = check(compiled(module, images, "host"), "host")
-    there = check(compiled(module, images, target), machine_of(target))
-    np.testing.assert_array_equal(here, there)
+@pytest.mark.parametrize("name", NAMES[1:4] + LARGER)
+def test_networks_under_qemu(name: str, target: str, qemu_aarch64: str) -> None:
+    np.testing.assert_array_equal(executed_here(name), executed(name, target))
+
+
+class Functions(nn.Module):
+    """Elementwise functions, alone, in chains, and with numbers for each channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.grouped = nn.Conv2d(3, 9, 3), nn.Conv2d(9, 12, 3, groups=3)
+        self.slope, self.norm = nn.PReLU(12), nn.BatchNorm2d(12)
+        self.last, self.again = nn.Conv2d(12, 8, 1), nn.Conv2d(8, 8, 3, padding=1)
+        self.hidden, self.out = nn.Linear(8, 5), nn.Linear(5, 4)
+        self.slope.weight.data.uniform_(-1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.hardswish(self.conv(x))
+        x = functional.max_pool2d(self.slope(self.grouped(x)), 2)
+        x = functional.gelu(self.last(self.norm(x)))
+        x = functional.silu(self.again(x)).clamp(-0.2, 1) + x
+        power = torch.exp(-x)
+        x = self.hidden((power / (1 + power)).mean((2, 3)))
+        return torch.sigmoid(self.out(torch.tanh(torch.sigmoid(x))))
+
+
+@pytest.mark.parametrize("target", ["host", "rpi4", "rpi5"])
+def test_functions_are_tables(target: str, qemu_aarch64: str) -> None:
+    torch.manual_seed(0)
+    module, images = randomise(Functions()), torch.randn(8, 3, 19, 23)
+    bundle = compiled(module, images, target, 8)
+    check(bundle, machine_of(target))
+    operators = [layer["operator"] for layer in bundle.manifest["layers"]]
+    assert operators.count("table") == 7
+    assert operators.count("add") == 1
+    assert not {"quantize", "dequantize"}.intersection(operators[1:])
+    # A prediction that nobody reads as codes stays as exact as it is.
+    assert bundle.manifest["float_layers"] == ["sigmoid_1 (sigmoid)"]
+    assert [layer.get("in_float", False) for layer in bundle.manifest["layers"]].count(True) == 1
+    inputs, found = bundle.vectors()
+    with torch.no_grad():
+        wanted = module(torch.from_numpy(inputs[0])).numpy()
+    assert np.abs(found[0] - wanted).max() < 2e-3
+
+
+def test_a_function_of_a_gated_layer_visits_its_channels() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        *(nn.Conv2d(3, 24, 3), nn.BatchNorm2d(24), nn.Hardswish()),
+        *(nn.Conv2d(24, 16, 3), nn.BatchNorm2d(16), nn.Hardswish(), nn.Conv2d(16, 4, 1)),
+    )
+    module = gate(randomise(module), density=0.4).eval()
+    bundle = compiled(module, torch.randn(8, 3, 11, 13), "host", 8)
+    check(bundle, "host")
+    operators = [layer["operator"] for layer in bundle.manifest["layers"]]
+    assert operators.count("table") == 2
+    assert "clear_inactive" not in operators
 
 
 class Mixed(MixedLayers):

@@ -20,7 +20,8 @@ pytest.importorskip("ziglang", reason="ziglang is not installed: pip install 'he
 
 from headgate.compile.kernels.convolution import ConvShape, Epilogue
 from headgate.compile.kernels.float.conv2d import ConvKernel
-from headgate.compile.kernels.float.pixel_gated import PixelGate, PixelGatedConv
+from headgate.compile.kernels.float.pixel_gated import PixelGatedConv
+from headgate.compile.kernels.pixel_loops import PixelGate
 from headgate.compile.kernels.tiling import Tiling, choose_tiling
 from headgate.device.targets import Target, get_target
 from tests.kernel_calls import Call, isa, run_calls

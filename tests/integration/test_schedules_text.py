@@ -18,11 +18,12 @@ from headgate.compile.kernels.convolution import ConvShape, Epilogue
 from headgate.compile.kernels.float.conv2d import ConvKernel
 from headgate.compile.kernels.float.gating import ChannelMean, KeepTopK, ListActive
 from headgate.compile.kernels.float.linear import Linear
-from headgate.compile.kernels.float.pixel_gated import PixelGate, PixelGatedConv
+from headgate.compile.kernels.float.pixel_gated import PixelGatedConv
 from headgate.compile.kernels.float.planes import ClearInactive
 from headgate.compile.kernels.float.window import Pool
 from headgate.compile.kernels.kernel import Kernel
 from headgate.compile.kernels.lists import MergeLists
+from headgate.compile.kernels.pixel_loops import PixelGate
 from headgate.compile.kernels.tiling import Tiling
 
 GOLDEN = Path(__file__).parents[1] / "golden"

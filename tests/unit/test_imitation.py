@@ -45,7 +45,7 @@ def assert_like_the_reference(module: nn.Module, images: Tensor) -> None:
     """Most results are the same; a tie that falls otherwise moves the others by a code."""
     found = imitation_of(module, images)(images).detach().numpy()
     graph = capture(module, (images[:1],))
-    fuse(graph)
+    fuse(graph, coded=True)
     coded = quantize(graph, find_ranges(graph, [images.numpy()]))
     (wanted,) = Reference(coded).answers([images.numpy()])
     errors = np.abs(found - wanted).max(axis=1) / np.abs(wanted).max()
@@ -65,6 +65,27 @@ def test_it_computes_what_the_reference_does(name: str) -> None:
 def test_layers_of_many_kinds() -> None:
     torch.manual_seed(0)
     assert_like_the_reference(Mixed().eval(), torch.randn(12, 3, 19, 23))
+
+
+class Functions(nn.Module):
+    """Elementwise functions behind layers, in front of a sum, and in a chain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, padding=1)
+        self.slope, self.last, self.fc = nn.PReLU(8), nn.Conv2d(8, 12, 3), nn.Linear(12, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.hardswish(self.first(x))
+        x = functional.silu(self.second(x)) + x
+        x = functional.max_pool2d(self.slope(x), 2)
+        x = torch.tanh(functional.gelu(self.last(x)))
+        return self.fc(x.mean((2, 3)))
+
+
+def test_functions_are_rounded_where_a_bundle_has_tables() -> None:
+    torch.manual_seed(0)
+    assert_like_the_reference(Functions().eval(), 2 * torch.randn(12, 3, 13, 15))
 
 
 def test_weights_are_those_of_the_codes() -> None:

@@ -25,11 +25,11 @@ from headgate.train.gates.pixel_operator import decide
 from headgate.train.problem import Problem, TrainingImages
 from headgate.train.quantization.codes import LEVELS, LOWEST, row_steps
 from headgate.train.quantization.ranges import Range
-from headgate.train.quantization.steps import Step, find_codes
+from headgate.train.quantization.steps import PIXEL_GATE, Step, find_codes
 from headgate.train.recipe import Recipe
 from headgate.train.tracing import exported, module_path, operator_name
 
-_CHANNEL_GATE, _PIXEL_GATE = "headgate.gated_conv2d", "headgate.pixel_gated_conv2d"
+_CHANNEL_GATE = "headgate.gated_conv2d"
 
 CALIBRATION_IMAGES = 1000
 
@@ -167,6 +167,9 @@ class _Engine(fx.Interpreter):
         """The arguments of a convolution or linear layer, with the weights of the codes."""
         scale = self._scales[self._codes.groups[step.operands[0]]]
         x, weight, *rest = args
+        if step.kind == PIXEL_GATE:
+            # Its factors and shifts belong to the sums.
+            return [x, rounded_rows(weight, torch.zeros_like(weight[:, 0, 0, 0]), scale)[0], *rest]
         gated = step.kind.startswith("headgate.")
         factor = rest.pop(0) if gated else torch.ones(len(weight)).to(weight)
         bias = rest.pop(0) if rest else None
@@ -182,13 +185,15 @@ class _Engine(fx.Interpreter):
     def _record(self, node: fx.Node) -> None:
         """Tells the layer of a gate what it decided, as its own forward does."""
         name = operator_name(node)
-        if name not in (_CHANNEL_GATE, _PIXEL_GATE):
+        if name not in (_CHANNEL_GATE, PIXEL_GATE):
             return
         layer = self._network.get_submodule(module_path(node))
         args: Any = fx.node.map_arg(node.args, self.env.get)
         if isinstance(layer, GatedLayer) and name == _CHANNEL_GATE:
             layer.record(args[4], args[4])
         elif isinstance(layer, GatedLayer):
+            step = self._codes.steps[node]
+            args = self._layer(step, fx.node.map_arg(node.args, self._operand))
             with torch.no_grad():
                 base, _, on = decide(*args[:4], *args[8:])
             layer.record(on, base)

@@ -20,7 +20,9 @@ CONVOLUTIONS = {
     "aten.conv2d",
     "headgate.gated_conv2d",
     "headgate.following_conv2d",
+    "headgate.pixel_gated_conv2d",
 }
+PIXEL_GATE = "headgate.pixel_gated_conv2d"
 LINEAR = "aten.linear"
 _SUM = "aten.add"
 _CLAMPS = {"aten.relu", "aten.hardtanh", "aten.relu6", "aten.clamp", "aten.clamp_min"}
@@ -28,6 +30,12 @@ _MOVES = {
     *("aten.max_pool2d", "aten.cat", "aten.flatten", "aten.view", "aten.reshape", "aten.squeeze"),
     *("aten.unsqueeze", "aten.dropout", "aten.contiguous"),
 }
+_POSITIVE = {"aten.sigmoid", "aten.hardsigmoid", "aten.softplus"}
+_FUNCTIONS = _POSITIVE | {
+    *("aten.hardswish", "aten.silu", "aten.gelu", "aten.mish", "aten.tanh", "aten.elu"),
+    *("aten.leaky_relu", "aten.prelu"),
+}
+"""Functions of single numbers, which make nothing negative of what is not: tables of codes."""
 _MEANS = {"aten.mean", "aten.adaptive_avg_pool2d", "aten.avg_pool2d"}
 
 
@@ -56,7 +64,7 @@ class Step:
 
     @property
     def kind(self) -> str:
-        return operator_name(self.head)
+        return operator_name(self.head).removesuffix("_")
 
     @property
     def has_weights(self) -> bool:
@@ -97,6 +105,9 @@ def find_codes(graph: fx.Graph) -> Coded:
             coded.append(step)
             codes.add(step.tail)
     operands = {value for step in coded for value in step.operands}
+    # A function whose result nobody reads as codes stays as exact as it is.
+    taken = {value for step in coded for value in step.operands}
+    coded = [step for step in coded if step.kind not in _FUNCTIONS or step.tail in taken]
     # A layer whose result nobody reads as codes gives numbers: a prediction, a gate's saliency.
     written = {step.tail for step in coded if step.kind != LINEAR or step.tail in operands}
     read = operands - written
@@ -140,6 +151,12 @@ class _Finder:
             self._sum(node)
         elif name in _CLAMPS:
             self._clamp(node, name)
+        elif name in _FUNCTIONS:
+            step = self._in_front(node, lambda s: s.kind in _FUNCTIONS and not s.clamped)
+            if step is None:
+                self._begin(node, node.args[:1])
+            else:
+                self._extend(step, node)
         elif name in _MOVES or name in _MEANS:
             operands = _args(node)[0] if name == "aten.cat" else node.args[:1]
             if name != "aten.mean" or _is_over_pixels(node):
@@ -215,7 +232,7 @@ def _is_over_pixels(node: fx.Node) -> bool:
 def _takes_sum(step: Step) -> bool:
     if step.kind not in CONVOLUTIONS or step.summed or step.clamped:
         return False
-    if step.kind.startswith("aten."):
+    if step.kind.startswith("aten.") or step.kind == PIXEL_GATE:
         return True
     # A gated depthwise convolution computes active channels only, of which a sum needs all.
     args = _args(step.head)
@@ -238,6 +255,7 @@ def _never_negative(steps: list[Step]) -> set[fx.Node]:
     found: set[fx.Node] = set()
     for step in steps:
         keeps = not step.has_weights and found.issuperset(step.operands)
+        keeps |= any(operator_name(node).removesuffix("_") in _POSITIVE for node in step.nodes)
         if keeps or (step.low is not None and step.low >= 0):
             found.add(step.tail)
     return found

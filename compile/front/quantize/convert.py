@@ -8,14 +8,18 @@ from typing import Any
 import numpy as np
 
 from headgate.compile.front.graph import Graph, Node, Value
+from headgate.compile.front.quantize.curves import Curve, find_curves
+from headgate.compile.front.quantize.exact import exact, is_exact
 from headgate.device.tensor_type import FLOAT32, INT8, UINT8, TensorType
 from headgate.train.quantization.codes import LEVELS, Codes, quantized_rows
 from headgate.train.quantization.ranges import Range
 
-_ALWAYS = ("conv2d", "gated_conv2d", "linear")
+_ALWAYS = ("conv2d", "gated_conv2d", "pixel_gated_conv2d", "linear")
 """Have codes for inputs whatever made those."""
 _AMONG_CODES = ("max_pool2d", "avg_pool2d", "channel_mean", "add", "clamp", "concat", "reshape")
 """Have codes for inputs where all of those are codes already."""
+_MOST_SCORE, _MOST_SCORES = 1 << 23, 1 << 30
+"""The largest magnitude of a pixel gate's score, and of a block's."""
 _SAME_SCALE = ("max_pool2d", "concat", "reshape")
 _KEEPS_SIGN = ("max_pool2d", "avg_pool2d", "channel_mean", "concat", "reshape", "add")
 
@@ -32,7 +36,8 @@ def quantize(graph: Graph, ranges: Mapping[Value, Range]) -> Graph:
 class _Converter:
     def __init__(self, graph: Graph, ranges: Mapping[Value, Range]) -> None:
         self._graph, self._ranges = graph, ranges
-        self._coded = _coded_nodes(graph, ranges)
+        self._curves = find_curves(graph)
+        self._coded = _coded_nodes(graph, ranges, self._curves)
         self._readers: dict[Value, list[Node]] = {}
         for node in graph.nodes:
             for value in node.inputs:
@@ -48,8 +53,10 @@ class _Converter:
         inputs = [Value(value.name, value.type) for value in self._graph.inputs]
         self._new.update(zip(self._graph.inputs, inputs, strict=True))
         for node in self._graph.nodes:
-            handler = _HANDLERS.get(node.kind) if node in self._coded else None
-            output, made = (handler or _float)(self, node)
+            handler: Handler = _float
+            if node in self._coded:
+                handler = _table if node.output in self._curves else _HANDLERS[node.kind]
+            output, made = handler(self, node)
             self._new[node.output] = output
             self._nodes.append(made)
         outputs = [self.numbers(value) for value in self._graph.outputs]
@@ -58,7 +65,9 @@ class _Converter:
             for value, node in self._graph.origins.items()
             if value in self._new
         }
-        return Graph(inputs, self._nodes, outputs, self._graph.module, origins)
+        graph = Graph(inputs, self._nodes, outputs, self._graph.module, origins)
+        graph.remove_unused()  # the nodes of a chain that has become one table
+        return graph
 
     # What handlers ask
 
@@ -95,6 +104,14 @@ class _Converter:
         clamp = node.attributes.get("clamp", (None, None))
         return self._codes[node.output].bounds(clamp)
 
+    def table(self, node: Node) -> tuple[Value, np.ndarray]:
+        """What the result of ``node`` is a function of, and its codes by those of that."""
+        curve, dtype = self._curves[node.output], self._codes[self._curves[node.output].root].dtype
+        codes = np.arange(256, dtype=np.uint8).view(dtype)
+        numbers = curve.of(codes * self.scale(curve.root))
+        known = np.nan_to_num(numbers, posinf=np.inf, neginf=-np.inf)
+        return curve.root, self._codes[node.output].of(known)
+
     def wants_numbers(self, node: Node) -> bool:
         """Whether all that read the result of ``node`` take numbers."""
         value = node.output
@@ -124,7 +141,7 @@ class _Converter:
         groups = _Groups()
         positive: dict[Value, bool] = {}
         for node in self._graph.nodes:
-            positive[node.output] = _never_negative(node, positive)
+            positive[node.output] = _never_negative(node, positive, self._curves)
             if node in self._coded and node.kind in _SAME_SCALE:
                 for value in node.inputs:
                     groups.join(value, node.output)
@@ -175,7 +192,9 @@ class _Groups:
             self._parent[first] = second
 
 
-def _coded_nodes(graph: Graph, ranges: Mapping[Value, Range]) -> set[Node]:
+def _coded_nodes(
+    graph: Graph, ranges: Mapping[Value, Range], curves: Mapping[Value, Curve]
+) -> set[Node]:
     """Nodes that compute with codes."""
     found: set[Node] = set()
     coded: set[Value] = {value for value in graph.inputs if value in ranges}
@@ -185,10 +204,14 @@ def _coded_nodes(graph: Graph, ranges: Mapping[Value, Range]) -> set[Node]:
         among = node.kind in _AMONG_CODES and all(
             value in coded or (_is_constant(value) and node.kind == "add") for value in operands
         )
-        if known and (node.kind in _ALWAYS or among):
+        curve = curves.get(node.output)
+        table = node.output in ranges and curve is not None and curve.root in coded
+        if (known and (node.kind in _ALWAYS or among)) or table:
             found.add(node)
             coded.add(node.output)
-    return found
+    # What nobody reads as codes stays as exact as it is: a gate's weights, a prediction.
+    read = {value for node in found for value in ([] if node.output in curves else _operands(node))}
+    return {node for node in found if node.output not in curves or node.output in read}
 
 
 def _is_constant(value: Value) -> bool:
@@ -204,8 +227,13 @@ def _is_gate(value: Value, reader: Node) -> bool:
     return reader.inputs[1] is value and value not in _operands(reader)
 
 
-def _never_negative(node: Node, positive: Mapping[Value, bool]) -> bool:
+def _never_negative(
+    node: Node, positive: Mapping[Value, bool], curves: Mapping[Value, Curve]
+) -> bool:
     """Whether the result of ``node`` cannot be below zero, whatever the image."""
+    if node.output in curves:
+        curve = curves[node.output]
+        return curve.keeps_sign(positive.get(curve.root, False))
     low = node["low"] if node.kind == "clamp" else node.attributes.get("clamp", (None,))[0]
     if low is not None and low >= 0:
         return True
@@ -219,8 +247,13 @@ Handler = Callable[[_Converter, Node], tuple[Value, Node]]
 
 def _float(own: _Converter, node: Node) -> tuple[Value, Node]:
     inputs = [own.numbers(value) for value in node.inputs]
-    output = Value(node.output.name, node.output.type)
-    return output, Node(node.kind, inputs, output, node.path, dict(node.attributes))
+    output, attributes = Value(node.output.name, node.output.type), dict(node.attributes)
+    if node.kind == "compute":
+        formula = node["element"]
+        attributes["element"] = exact(formula)
+        if is_exact(node):
+            attributes["formula"] = formula
+    return output, Node(node.kind, inputs, output, node.path, attributes)
 
 
 def _convolution(own: _Converter, node: Node) -> tuple[Value, Node]:
@@ -240,6 +273,36 @@ def _convolution(own: _Converter, node: Node) -> tuple[Value, Node]:
         attributes["shift"] = (node["shift"] / step).astype(np.float32)
     if "placed" in attributes:
         attributes["constant"] = (node["constant"] / step).astype(np.float32)
+    if node["residual"]:
+        inputs.append(own.codes(node.inputs[-1]))
+        attributes["residual_factor"] = np.float32(own.scale(node.inputs[-1]) / step)
+    return output, Node(node.kind, inputs, output, node.path, attributes)
+
+
+def _pixel_gated(own: _Converter, node: Node) -> tuple[Value, Node]:
+    x, output = node.inputs[0], own.coded_output(node)
+    step, outputs = own.scale(node.output), len(node["weight"])
+    rows = quantized_rows(node["weight"], np.zeros(outputs), own.scale(x))
+    # Scores are whole numbers of so many levels that a block of them still fits 32 bits.
+    most = np.abs(rows.weight.reshape(outputs, -1).astype(np.float64)).sum(axis=1) * 255
+    most = np.abs(node["gate_scale"]) * rows.steps * most + np.abs(node["gate_bias"])
+    levels = min(_MOST_SCORE, _MOST_SCORES // int(np.prod(node["block"])))
+    least = float(most.max()) / levels or 1.0
+    kept = ("stride", "padding", "dilation", "groups", "partitions", "grouped", "shuffle")
+    attributes = {
+        **{name: node[name] for name in (*kept, "block", "residual")},
+        "weight": rows.weight,
+        "bias": rows.bias,
+        "clamp": own.bounds(node),
+    }
+    for scale, bias, name, unit in (
+        ("full_scale", "full_bias", "", step),
+        ("base_scale", "base_bias", "base_", step),
+        ("gate_scale", "gate_bias", "score_", least),
+    ):
+        attributes[f"{name}factor"] = (node[scale] * rows.steps / unit).astype(np.float32)
+        attributes[f"{name}shift"] = (node[bias] / unit).astype(np.float32)
+    inputs = [own.codes(x)]
     if node["residual"]:
         inputs.append(own.codes(node.inputs[-1]))
         attributes["residual_factor"] = np.float32(own.scale(node.inputs[-1]) / step)
@@ -292,6 +355,12 @@ def _sum(own: _Converter, node: Node) -> tuple[Value, Node]:
     return output, Node(node.kind, inputs, output, node.path, attributes)
 
 
+def _table(own: _Converter, node: Node) -> tuple[Value, Node]:
+    root, table = own.table(node)
+    output = own.coded_output(node)
+    return output, Node("table", [own.codes(root)], output, node.path, {"table": table})
+
+
 def _moved(own: _Converter, node: Node) -> tuple[Value, Node]:
     """What only chooses among codes, or puts them elsewhere."""
     output = own.coded_output(node)
@@ -305,6 +374,7 @@ def _moved(own: _Converter, node: Node) -> tuple[Value, Node]:
 _HANDLERS: dict[str, Handler] = {
     "conv2d": _convolution,
     "gated_conv2d": _convolution,
+    "pixel_gated_conv2d": _pixel_gated,
     "linear": _linear,
     "channel_mean": _rescaled(lambda node: node.inputs[0].pixels),
     "avg_pool2d": _rescaled(lambda node: int(np.prod(node["kernel"]))),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from headgate.compile.front.graph import Graph, Node, Value
+from headgate.compile.front.quantize.numbers import numbers_of
 
 Arrays = list[np.ndarray]
 
@@ -47,8 +48,21 @@ _OF_ANY_TYPE = ("keep_top_k", "concat", "reshape")
 
 def is_defined(node: Node) -> bool:
     """Whether the result of ``node`` is defined to the bit; else it is some layer of float32."""
-    coded = any(v.type.quantization is not None for v in (*node.inputs, node.output))
-    return node.kind in OPERATORS and (coded or node.kind in _OF_ANY_TYPE)
+    if node.kind == "compute":
+        return "formula" in node.attributes
+    return node.kind in OPERATORS and (
+        is_coded(node) or node.kind in (*_OF_ANY_TYPE, "add", "clamp")
+    )
+
+
+def is_coded(node: Node) -> bool:
+    """Whether ``node`` reads or makes codes."""
+    return any(v.type.quantization is not None for v in (*node.inputs, node.output))
+
+
+def is_float(node: Node) -> bool:
+    """Whether ``node`` is arithmetic that stays float32."""
+    return not is_coded(node) and node.kind not in _OF_ANY_TYPE
 
 
 def code(values: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
@@ -86,9 +100,9 @@ def _windows(x: np.ndarray, node: Node, kernel: tuple[int, int], border: float) 
     return np.stack(taps, axis=2)
 
 
-def _sums(node: Node, x: np.ndarray) -> np.ndarray:
+def _sums(node: Node, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """A convolution's sums of products and bias, float64 that are integers."""
-    weight = node["weight"].astype(np.float64)
+    weight = weight.astype(np.float64)
     outputs, inputs, *kernel = weight.shape
     windows = _windows(x, node, (kernel[0], kernel[1]), 0)
     images, _, taps, rows, columns = windows.shape
@@ -105,7 +119,7 @@ def _convolution(node: Node, read: Arrays) -> np.ndarray:
     if gate is not None:
         own = np.ones_like(factor) if node.attributes.get("follows") else gate.reshape(-1)
         factor = factor * own
-    value = _sums(node, read[0]).astype(np.float32) * _channels(factor)
+    value = _sums(node, read[0], node["weight"]).astype(np.float32) * _channels(factor)
     if "shift" in node.attributes:
         value = value + _channels(node["shift"])
     residual = None
@@ -125,6 +139,39 @@ def _convolution(node: Node, read: Arrays) -> np.ndarray:
         # A channel that is skipped holds zero whatever its activation makes of zero.
         found = np.where(inactive, 0, found)
     return found
+
+
+def _pixel_gated(node: Node, read: Arrays) -> np.ndarray:
+    """A block whose scores, whole numbers, have a sum that is not above zero stays closed."""
+    x, weight, parts = read[0], node["weight"], node["partitions"]
+    images, channels, *size = x.shape
+    if node["shuffle"]:
+        x = x.reshape(images, parts, channels // parts, *size).swapaxes(1, 2).reshape(x.shape)
+    outputs = len(weight)
+    own = np.arange(outputs) * parts // outputs if node["grouped"] else np.zeros(outputs)
+    of_base = own[:, None] == np.arange(channels) * parts // channels
+    base = _sums(node, x, weight * of_base[:, :, None, None]).astype(np.float32)
+    full = _sums(node, x, weight).astype(np.float32)
+    score = np.rint(base * _channels(node["score_factor"]) + _channels(node["score_shift"]))
+    value = np.where(
+        _blocks(score, node["block"]) > 0,
+        full * _channels(node["factor"]) + _channels(node["shift"]),
+        base * _channels(node["base_factor"]) + _channels(node["base_shift"]),
+    )
+    if node["residual"]:
+        value = value + read[-1].astype(np.float32) * node["residual_factor"]
+    return code(value, node["clamp"])
+
+
+def _blocks(score: np.ndarray, block: tuple[int, int]) -> np.ndarray:
+    """For every number the sum of its block, some channels by a run of pixels in order."""
+    images, channels = score.shape[:2]
+    flat = score.astype(np.float64).reshape(images, channels, -1)
+    count = flat.shape[2]
+    padded = np.pad(flat, ((0, 0), (0, 0), (0, -count % block[1])))
+    by_block = padded.reshape(images, channels // block[0], block[0], -1, block[1])
+    sums = np.zeros_like(by_block) + by_block.sum(axis=(2, 4), keepdims=True)
+    return sums.reshape(images, channels, -1)[:, :, :count].reshape(score.shape)
 
 
 def _linear(node: Node, read: Arrays) -> np.ndarray:
@@ -156,10 +203,28 @@ def _max_pool(node: Node, read: Arrays) -> np.ndarray:
 
 
 def _sum(node: Node, read: Arrays) -> np.ndarray:
+    low, high = (node["low"], node["high"]) if node.kind == "clamp" else node["clamp"]
+    if node.output.type.quantization is None:
+        value = sum(read[1:], read[0])
+        value = value if low is None else np.maximum(value, np.float32(low))
+        return value if high is None else np.minimum(value, np.float32(high))
     factors = node["factors"]
     terms = [x.astype(np.float32) * factors[i] for i, x in enumerate(read)]
-    bounds = (node["low"], node["high"]) if node.kind == "clamp" else node["clamp"]
-    return code(sum(terms[1:], terms[0]), bounds)
+    return code(sum(terms[1:], terms[0]), (low, high))
+
+
+def _table(node: Node, read: Arrays) -> np.ndarray:
+    """One table for all channels or one for each; codes are taken for bytes without sign."""
+    (x,), table = read, node["table"]
+    byte = x.view(np.uint8).astype(np.int64)
+    if len(table) == 1:
+        return table[0][byte]
+    channels = np.arange(len(table)).reshape(-1, *[1] * (x.ndim - 2))
+    return table[channels, byte]
+
+
+def _compute(node: Node, read: Arrays) -> np.ndarray:
+    return numbers_of(node["formula"], read, node.output.shape)
 
 
 def _keep_top_k(node: Node, read: Arrays) -> np.ndarray:
@@ -176,6 +241,7 @@ OPERATORS: dict[str, Callable[[Node, Arrays], np.ndarray]] = {
     "dequantize": lambda node, read: read[0].astype(np.float32) * node["factor"],
     "conv2d": _convolution,
     "gated_conv2d": _convolution,
+    "pixel_gated_conv2d": _pixel_gated,
     "linear": _linear,
     "channel_mean": _channel_mean,
     "avg_pool2d": _avg_pool,
@@ -185,4 +251,6 @@ OPERATORS: dict[str, Callable[[Node, Arrays], np.ndarray]] = {
     "concat": lambda node, read: np.concatenate(read, axis=node["axis"]),
     "reshape": lambda node, read: read[0],
     "keep_top_k": _keep_top_k,
+    "table": _table,
+    "compute": _compute,
 }

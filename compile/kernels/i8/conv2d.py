@@ -65,7 +65,7 @@ class ConvKernel(Kernel):
     @classmethod
     def of(cls, isa: DotIsa, *_: Any, request: ConvRequest, dtypes: tuple[str, ...]) -> ConvKernel:
         shape, epilogue = request.shape, request.epilogue
-        words = _words(shape, isa.lanes)
+        words = in_words(shape, isa.lanes)
         tiling = choose_tiling(
             words,
             isa,
@@ -169,7 +169,7 @@ def corrected(isa: DotIsa, dtype: str, weight: np.ndarray, bias: np.ndarray) -> 
     return (bias + correction(isa, dtype) * sums).astype(np.int32)
 
 
-def _words(shape: ConvShape, lanes: int) -> ConvShape:
+def in_words(shape: ConvShape, lanes: int) -> ConvShape:
     """The same convolution of words; the pixels of a 1x1 one lie in rows of whole vectors."""
     inputs = shape.groups * -(-shape.group_in // CODES_PER_WORD)
     if not shape.pointwise:

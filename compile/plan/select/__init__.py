@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from headgate.compile.front.graph import Graph, Node
 from headgate.compile.plan.select import gate, plain
@@ -13,8 +13,8 @@ from headgate.compile.plan.workspace import Storage, Workspace
 from headgate.device.targets import Target
 
 
-def select_kernels(graph: Graph, target: Target) -> Program:
-    """The steps of the whole network.
+def select_kernels(graph: Graph, target: Target, single: Collection[Node] = ()) -> Program:
+    """The steps of the whole network; ``single`` are the nodes that stay float32 in it.
 
     Raises:
         UnsupportedOperator: a node that TVM cannot lower either.
@@ -24,7 +24,10 @@ def select_kernels(graph: Graph, target: Target) -> Program:
         work.storage[value] = Storage(Buffer(value.name, value.type))
         work.program.inputs.append(work.storage[value].buffer)
     for node in graph.nodes:
+        before = len(work.program.steps)
         _SELECT[node.kind](work, node)
+        for step in work.program.steps[before:]:
+            step.in_float = node in single
         work.remaining.subtract(node.inputs)
     for value in graph.outputs:
         work.program.outputs.append(work.dense(value).buffer)
@@ -50,4 +53,5 @@ _SELECT: dict[str, Callable[[Workspace, Node], None]] = {
     "compute": plain.compute,
     "quantize": plain.quantize,
     "dequantize": plain.quantize,
+    "table": plain.table,
 }

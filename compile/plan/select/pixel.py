@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from headgate.compile.front.graph import Node
 from headgate.compile.kernels.convolution import ConvRequest, Epilogue
-from headgate.compile.kernels.float.pixel_gated import PixelGate
+from headgate.compile.kernels.pixel_loops import PixelGate
 from headgate.compile.plan.select.conv import fused_residual, window_shape
 from headgate.compile.plan.workspace import Arguments, Workspace
 from headgate.errors import CompileError
-
-_FLOATS = ("gate_scale", "gate_bias", "base_scale", "base_bias", "full_scale")
 
 
 def pixel_gated(work: Workspace, node: Node) -> None:
@@ -22,9 +20,9 @@ def pixel_gated(work: Workspace, node: Node) -> None:
     gate = PixelGate(node["partitions"], node["grouped"], node["shuffle"], node["block"])
     _check_block(node, shape.out_channels // (gate.partitions if gate.grouped else 1))
     epilogue = Epilogue(residual=fused_residual(work, node), clamp=node["clamp"])
-    kernel = work.kernel(node.kind, node.output.dtype, gated=True)(
-        request=ConvRequest(shape, epilogue), gate=gate
-    )
+    operands = [node.inputs[0], *(node.inputs[1:] if epilogue.residual else []), node.output]
+    make = work.kernel(node.kind, *(value.dtype for value in operands), gated=True)
+    kernel = make(request=ConvRequest(shape, epilogue), gate=gate)
     x = work.dense(node.inputs[0])
     residual = work.dense(node.inputs[-1]) if epilogue.residual else None
     in_place = residual.buffer if residual and epilogue.residual == "in_place" else None
@@ -32,11 +30,9 @@ def pixel_gated(work: Workspace, node: Node) -> None:
     numbers = shape.out_channels * shape.pixels
     count = work.new_count(node.name, numbers)
     arguments: Arguments = {
-        "weight": work.constant(node, "weight", node["weight"], node.output.dtype),
-        **{name: work.constant(node, name, node[name]) for name in _FLOATS},
+        **work.constants(node, kernel),
         "x": x.buffer,
         "y": storage.buffer,
-        "bias": work.constant(node, "full_bias", node["full_bias"]),
         "executed": count.count,
     }
     if residual is not None:

@@ -170,6 +170,33 @@ def quantize(work: Workspace, node: Node) -> None:
     work.add(node.name, work.label(node), kernel, arguments)
 
 
+def table(work: Workspace, node: Node) -> None:
+    source, value, rows = node.inputs[0], node.output, node["table"]
+    by_channel = len(rows) > 1
+    x = work.of(source)
+    if rows[:, 0].any() or (by_channel and x.run > 1):
+        x = replace(work.dense(source), active=None, run=1)
+    active = x.active
+    storage = work.new(node, active=active, cleared=active is None, run=x.run)
+    channels = active.channels if active else value.channels
+    whole = value.shape[0] if by_channel else 1
+    make = work.kernel("table", source.dtype, value.dtype, gated=active is not None)
+    kernel = make(
+        channels=channels,
+        pixels=value.size // (whole * channels),
+        by_channel=by_channel,
+        gated=active is not None,
+    )
+    arguments: Arguments = {
+        "x": x.buffer,
+        "y": storage.buffer,
+        **work.constants(node, kernel),
+        **list_arguments(active),
+    }
+    repeat = each(whole, x=source, y=value)
+    work.add(node.name, work.label(node), kernel, arguments, repeat=repeat)
+
+
 def matmul(work: Workspace, node: Node) -> None:
     a, b = node.inputs
     (*_, rows, inner), columns = a.shape, b.shape[-1]
