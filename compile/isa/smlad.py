@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from tvm import tirx
+from tvm.tirx.script import builder as T
 
 from headgate.compile.isa.base import DotIsa, Expr, Pair
 from headgate.compile.isa.vector import intrinsic, read_as
 from headgate.device.targets import Target
 from headgate.device.tensor_type import INT8, INT32, UINT8
+
+Buffer = Any
 
 REGISTERS = 13
 """That hold anything."""
@@ -34,6 +41,33 @@ class Smlad(DotIsa):
 def multiply_add(left: Expr, right: Expr, total: Expr) -> Expr:
     """``total`` and the products of the low and of the high 16 bits of two words."""
     return intrinsic(INT32, "arm.smlad", left, right, total)
+
+
+_TWO_WORDS = "headgate_two_words"
+_LLVM = f"""
+define i64 @{_TWO_WORDS}(ptr %at) {{
+  %both = load volatile i64, ptr %at, align 4
+  ret i64 %both
+}}
+"""
+
+
+@contextmanager
+def pairing() -> Iterator[None]:
+    """Where :func:`two_words` may be used."""
+    with T.attr(tirx.IntImm(INT32, 0), "pragma_import_llvm", _LLVM):
+        yield
+
+
+def two_words(buffer: Buffer, at: Expr) -> tuple[Expr, Expr]:
+    """Two int32 from ``at`` on, by the one instruction that loads both.
+
+    LLVM finds the instruction by itself only where it sees two such loads and no third behind
+    them; a volatile one of 64 bits is never anything else.
+    """
+    both = T.Bind(T.call_extern("int64", _TWO_WORDS, T.address_of(buffer[at])))
+    high = tirx.shift_right(both, tirx.IntImm("int64", 32))
+    return T.Bind(tirx.Cast(INT32, both)), T.Bind(tirx.Cast(INT32, high))
 
 
 def halves(word: Expr, dtype: str, turned: bool) -> Expr:

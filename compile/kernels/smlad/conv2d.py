@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from headgate.compile.isa.base import DotIsa
-from headgate.compile.isa.smlad import multiply_add
+from headgate.compile.isa.smlad import multiply_add, pairing, two_words
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue, by_channel
 from headgate.compile.kernels.i8.words import wide
@@ -112,7 +112,8 @@ class ConvKernel(Kernel):
         return found
 
     def _body(self, **buffers: Buffer) -> None:
-        _Emitter(self, buffers).run()
+        with pairing():
+            _Emitter(self, buffers).run()
 
 
 class _Emitter:
@@ -239,16 +240,18 @@ class _Emitter:
         self.finish.begin(acc, outputs, size)
         turns = depth // UNROLL if isinstance(depth, int) else let(tir.tirx.floordiv(depth, UNROLL))
         with loop(turns) as turn:
-            for u in range(UNROLL):
-                term = turn * UNROLL + u
-                pixels = [
-                    let(columns[tile.columns + (term * PIXELS + v)]) for v in range(PIXELS)
-                ]
-                for i in range(size):
-                    own = let(weight[start + (term * size + i)])
-                    for v in range(PIXELS):
-                        at = i * PIXELS + v
-                        store(acc, at, multiply_add(pixels[v], own, acc[at]))
+            for u in range(0, UNROLL, 2):
+                first = let(start + (turn * UNROLL + u) * size)
+                words: list[Expr] = []
+                for half in range(2):
+                    term = turn * UNROLL + (u + half)
+                    pixels = two_words(columns, tile.columns + term * PIXELS)
+                    for i in range(size):
+                        if len(words) <= half * size + i:
+                            words += two_words(weight, first + len(words))
+                        for v in range(PIXELS):
+                            at, own = i * PIXELS + v, words[half * size + i]
+                            store(acc, at, multiply_add(pixels[v], own, acc[at]))
         self.finish.end(acc, outputs, size, tile.pixels)
 
     def _finish_inactive(self, outputs: Expr, others: Expr) -> None:
