@@ -14,6 +14,8 @@ from headgate.compile.kernels.smlad.words import (
     pair,
     pairs_of_planes,
     pairs_of_row,
+    quotient,
+    rest,
     word,
 )
 from headgate.compile.kernels.tir import Buffer, Expr, let, load, loop, store, when
@@ -93,7 +95,7 @@ class Columns:
         with loop(_half(count)) as t:
             places = [let(t * PIXELS), self._next(t * PIXELS, count)]
             starts = [
-                let(tir.T.floordiv(p, width) * down + tir.T.floormod(p, width) * across)
+                let(quotient(p, width) * down + rest(p, width) * across)
                 for p in places
             ]
             self._gather(*starts)
@@ -131,19 +133,19 @@ class Columns:
 
             def put(pixel: Expr, value: Expr, j: Expr = j) -> None:
                 """Stores the pair of a pixel of the chunk."""
-                tile, half = tir.T.floordiv(pixel, PIXELS), tir.T.floormod(pixel, PIXELS)
+                tile, half = quotient(pixel, PIXELS), rest(pixel, PIXELS)
                 store(self.columns, (tile * depth + j) * PIXELS + half, value)
 
             def single(pixel: Expr, at: Expr, a: Expr = a, b: Expr = b, put=put) -> None:
                 put(pixel, pair(number(self.x, a + at), number(self.x, b + at)))
 
             if shape.stride != (1, 1):
-                with loop(_quotient(count, shape.out_width)) as y, loop(shape.out_width) as u:
-                    row = tir.T.floordiv(first, shape.out_width) + y
+                with loop(quotient(count, shape.out_width)) as y, loop(shape.out_width) as u:
+                    row = quotient(first, shape.out_width) + y
                     at = let(row * (shape.stride[0] * shape.width) + u * shape.stride[1])
                     single(let(y * shape.out_width + u), at)
             else:
-                with loop(_quotient(count, CODES_PER_WORD)) as i:
+                with loop(quotient(count, CODES_PER_WORD)) as i:
                     at = let(first + i * CODES_PER_WORD)
                     words = word(self.x, a + at), word(self.x, b + at)
                     into = let(i * (2 * PIXELS * depth) + j * PIXELS)
@@ -155,7 +157,7 @@ class Columns:
             if shape.pixels % PIXELS:
                 # The last tile has its only pixel twice.
                 with when(True if self.whole else first + count == shape.pixels):
-                    last = tir.T.floordiv(count, PIXELS) * depth * PIXELS + j * PIXELS
+                    last = quotient(count, PIXELS) * depth * PIXELS + j * PIXELS
                     store(self.columns, last + 1, self.columns[last])
 
     # Planes with their border
@@ -247,10 +249,5 @@ class Columns:
 
 def _half(count: Expr) -> Expr:
     """Tiles of so many pixels."""
-    return _quotient(count + (PIXELS - 1), PIXELS)
-
-
-def _quotient(count: Expr, size: int) -> Expr:
-    return count // size if isinstance(count, int) else let(tir.T.floordiv(count, size))
-
+    return quotient(count + (PIXELS - 1), PIXELS)
 

@@ -7,7 +7,7 @@ layer lie in blocks from the start, those of a gated one are put together once f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from headgate.compile.kernels.smlad.columns import Columns, Tile
 from headgate.compile.kernels.smlad.finish import ROW, Finish, constant_rows, write_row
 from headgate.compile.kernels.smlad.gathering import Blocks, Gathering
 from headgate.compile.kernels.smlad.layout import BLOCK, PIXELS, UNROLL, Layout, block_sizes
+from headgate.compile.kernels.smlad.words import quotient
 from headgate.compile.kernels.tir import Buffer, Expr, int32, let, loop, store, when
 from headgate.device.tensor_type import FLOAT32, INT8, INT16, INT32, TensorType
 
@@ -116,6 +117,28 @@ class ConvKernel(Kernel):
             _Emitter(self, buffers).run()
 
 
+@dataclass(frozen=True)
+class _Weights:
+    """A block of weights from word ``start`` on; ``pitch`` words from one term to the next."""
+
+    buffer: Buffer
+    start: Expr
+    pitch: int
+
+    def reader(self, term: Expr, size: int) -> Callable[[int, int], Expr]:
+        """``weight(half, output)`` of a term, or of the next; asked for in the order in memory."""
+        first = let(self.start + term * self.pitch)
+        found: dict[int, Expr] = {}
+
+        def weight(half: int, output: int) -> Expr:
+            at = half * self.pitch + output
+            if at not in found:
+                found[at], found[at + 1] = two_words(self.buffer, first + at)
+            return found[at]
+
+        return weight
+
+
 class _Emitter:
     """Writes one kernel; ``buffers`` are its arguments by name."""
 
@@ -182,14 +205,23 @@ class _Emitter:
             depth,
             (lambda j: channel(j) - group * size) if kernel.gated_in else None,
         )
-        # As many outputs at a time as there is room for the weights of.
-        room = tir.tirx.floordiv(int32(layout.gathered), tir.maximum(depth, int32(1)))
-        room = let(tir.maximum(room - room % BLOCK, BLOCK))
-        with loop(let(tir.tirx.floordiv(outputs[1] + (room - 1), room))) as part:
-            first = let(outputs[0] + part * room)
-            blocks = Blocks.of(let(tir.minimum(outputs[1] - part * room, room)))
+        def some(first: Expr, number: Expr) -> None:
+            blocks = Blocks.of(number)
             self._prepare(gathering, blocks, first)
             self._pixels(columns, depth, lambda tile: self._chosen_blocks(blocks, depth, tile))
+
+        if layout.gathers_all:
+            some(*outputs)
+            return
+        # As many outputs at a time as there is room for the weights of.
+        room = quotient(int32(layout.gathered), tir.maximum(depth, 1))
+        room = let(quotient(room, BLOCK) * BLOCK)
+        done = tir.local(1, INT32)
+        store(done, 0, int32(0))
+        with loop(quotient(outputs[1] + (room - 1), room)):
+            now = let(done[0])
+            some(let(outputs[0] + now), let(tir.minimum(outputs[1] - now, room)))
+            store(done, 0, now + room)
 
     def _prepare(self, gathering: Gathering, blocks: Blocks, first: Expr) -> None:
         """Weights and rows of the outputs from position ``first`` on."""
@@ -198,7 +230,7 @@ class _Emitter:
             return first + i if self.kernel.placed else self._output(first + i)
 
         gathering.gather(blocks, row)
-        with loop(let(blocks.threes * BLOCK + blocks.twos * 2)) as i:
+        with loop(blocks.rows) as i:
             position = first + tir.minimum(i, blocks.outputs - 1)
             self._write_row(i, let(self._output(position)))
 
@@ -225,33 +257,35 @@ class _Emitter:
         for size in dict.fromkeys(sizes):
             with loop(sizes.count(size)) as b:
                 row = let(group * outputs + done + b * size)
-                self._block(self.buffers["weight"], row, size, depth, tile)
+                weights = _Weights(self.buffers["weight"], let(row * depth), size)
+                self._block(weights, row, size, depth, tile)
             done += size * sizes.count(size)
 
     def _chosen_blocks(self, blocks: Blocks, depth: Expr, tile: Tile) -> None:
-        blocks.each(
-            lambda row, size: self._block(self.buffers["chosen"], row, size, depth, tile)
-        )
+        def block(number: Expr, row: Expr, size: int) -> None:
+            start = let(number * (depth * BLOCK))
+            weights = _Weights(self.buffers["chosen"], start, BLOCK)
+            self._block(weights, row, size, depth, tile)
 
-    def _block(self, weight: Buffer, row: Expr, size: int, depth: Expr, tile: Tile) -> None:
+        blocks.each(block)
+
+    def _block(self, weights: _Weights, row: Expr, size: int, depth: Expr, tile: Tile) -> None:
         """Two pixels of the outputs whose rows begin at ``row``."""
         acc = tir.local(size * PIXELS, INT32)
-        start, outputs, columns = let(row * depth), let(row * ROW), self.buffers["columns"]
+        outputs, columns = let(row * ROW), self.buffers["columns"]
         self.finish.begin(acc, outputs, size)
-        turns = depth // UNROLL if isinstance(depth, int) else let(tir.tirx.floordiv(depth, UNROLL))
+        turns = quotient(depth, UNROLL)
         with loop(turns) as turn:
             for u in range(0, UNROLL, 2):
-                first = let(start + (turn * UNROLL + u) * size)
-                words: list[Expr] = []
+                own = weights.reader(turn * UNROLL + u, size)
                 for half in range(2):
                     term = turn * UNROLL + (u + half)
                     pixels = two_words(columns, tile.columns + term * PIXELS)
                     for i in range(size):
-                        if len(words) <= half * size + i:
-                            words += two_words(weight, first + len(words))
+                        weight = own(half, i)
                         for v in range(PIXELS):
-                            at, own = i * PIXELS + v, words[half * size + i]
-                            store(acc, at, multiply_add(pixels[v], own, acc[at]))
+                            at = i * PIXELS + v
+                            store(acc, at, multiply_add(pixels[v], weight, acc[at]))
         self.finish.end(acc, outputs, size, tile.pixels)
 
     def _finish_inactive(self, outputs: Expr, others: Expr) -> None:

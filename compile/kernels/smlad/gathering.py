@@ -1,4 +1,7 @@
-"""Puts the weights of active channels together, in blocks as the inner loop reads them."""
+"""Puts the weights of active channels together, in blocks as the inner loop reads them.
+
+A block of two has the room of one of three, so that one piece of code fills either.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.smlad.columns import MAX_UNROLLED_TAPS
 from headgate.compile.kernels.smlad.layout import BLOCK, Layout
-from headgate.compile.kernels.smlad.words import LOW, number, pair
+from headgate.compile.kernels.smlad.words import LOW, number, pair, quotient, rest
 from headgate.compile.kernels.tir import Buffer, Expr, int32, let, loop, store, when
 
 
@@ -26,18 +29,21 @@ class Blocks:
     @classmethod
     def of(cls, outputs: Expr) -> Blocks:
         """For a number that is known when running."""
-        rest = tir.tirx.floormod(outputs, BLOCK)
-        alone = tir.tirx.Select(outputs > 1, int32(2), int32(1))
-        twos = let(tir.tirx.Select(rest == 1, alone, tir.tirx.floordiv(rest, 2)))
-        threes = let(tir.tirx.floordiv(tir.maximum(outputs - 2 * twos, 0), BLOCK))
+        twos = let(tir.minimum(rest(2 * outputs, BLOCK), outputs))
+        threes = let(quotient(tir.maximum(outputs - 2 * twos, 0), BLOCK))
         return cls(outputs, threes, twos)
 
-    def each(self, body: Callable[[Expr, int], None]) -> None:
-        """``body(first, size)`` for each block: its first row, and how many it has."""
+    @property
+    def rows(self) -> Expr:
+        """Of all blocks."""
+        return let(self.threes * BLOCK + self.twos * 2)
+
+    def each(self, body: Callable[[Expr, Expr, int], None]) -> None:
+        """``body(block, first, size)``: the number of each, its first row and its rows."""
         with loop(self.threes) as b:
-            body(let(b * BLOCK), BLOCK)
+            body(b, let(b * BLOCK), BLOCK)
         with loop(self.twos) as b:
-            body(let(self.threes * BLOCK + b * 2), 2)
+            body(let(self.threes + b), let(self.threes * BLOCK + b * 2), 2)
 
 
 @dataclass(frozen=True)
@@ -58,40 +64,40 @@ class Gathering:
     def gather(self, blocks: Blocks, row: Callable[[Expr], Expr]) -> None:
         """All blocks; ``row(i)`` is the row of weights of the i-th output."""
 
-        def block(first: Expr, size: int) -> None:
-            for i in range(size):
-                position = first + i
-                if size < BLOCK:
-                    position = tir.minimum(position, blocks.outputs - 1)
-                self._row(let(row(position)), let(first * self.depth + i), size)
+        def one(i: Expr, into: Expr) -> None:
+            self._row(let(row(tir.minimum(i, blocks.outputs - 1))), into)
 
-        blocks.each(block)
+        with loop(blocks.threes + blocks.twos) as block:
+            size = let(tir.tirx.Select(block < blocks.threes, int32(BLOCK), int32(2)))
+            more = let(tir.maximum(block - blocks.threes, 0))
+            with loop(size) as i:
+                one(let(block * BLOCK - more + i), let(block * (self.depth * BLOCK) + i))
 
-    def _row(self, row: Expr, into: Expr, size: int) -> None:
-        """The terms of one output, ``size`` words apart."""
+    def _row(self, row: Expr, into: Expr) -> None:
+        """The terms of one output."""
         if self.member is None:
             start = let(row * self.depth)
             with loop(self.depth) as k:
-                store(self.chosen, let(into + k * size), self.weight[start + k])
+                store(self.chosen, let(into + k * BLOCK), self.weight[start + k])
             return
-        taps, layout = self.layout.shape.taps, self.layout
-        start = let(row * (layout.shape.group_in * taps))
-        with loop(let(tir.tirx.floordiv(self.count, 2))) as j:
-            a, b = (let(start + self.member(2 * j + half) * taps) for half in (0, 1))
-            self._terms(let(into + j * (taps * size)), size, a, b)
-        terms = let(layout.units(self.count) * taps)
-        with when(tir.tirx.floormod(self.count, 2) == 1):
-            a = let(start + self.member(self.count - 1) * taps)
-            self._terms(let(into + (terms - taps) * size), size, a, None)
-        with loop(self.depth - terms) as k:
-            store(self.chosen, let(into + (terms + k) * size), int32(0))
+        taps, units = self.layout.shape.taps, self.layout.units(self.count)
+        start = let(row * (self.layout.shape.group_in * taps))
+        with loop(units) as j:
+            # A last channel without partner has itself, whose weights are cleared below.
+            last = tir.minimum(2 * j + 1, self.count - 1)
+            a, b = (let(start + self.member(p) * taps) for p in (2 * j, last))
+            self._terms(let(into + j * (taps * BLOCK)), a, b)
+        end = let(units * taps)
+        with when(rest(self.count, 2) == 1), loop(taps) as k:
+            at = let(into + (end - taps + k) * BLOCK)
+            store(self.chosen, at, self.chosen[at] & int32(LOW))
+        with loop(self.depth - end) as k:
+            store(self.chosen, let(into + (end + k) * BLOCK), int32(0))
 
-    def _terms(self, into: Expr, size: int, a: Expr, b: Expr | None) -> None:
+    def _terms(self, into: Expr, a: Expr, b: Expr) -> None:
         taps = self.layout.shape.taps
         unrolled = taps <= MAX_UNROLLED_TAPS
         with loop(1 if unrolled else taps) as rolled:
             for tap in range(taps) if unrolled else (rolled,):
-                first = number(self.weight, a + tap)
-                second = None if b is None else number(self.weight, b + tap)
-                value = first & int32(LOW) if second is None else pair(first, second)
-                store(self.chosen, into + tap * size, value)
+                value = pair(number(self.weight, a + tap), number(self.weight, b + tap))
+                store(self.chosen, into + tap * BLOCK, value)

@@ -13,7 +13,8 @@ from functools import cached_property
 import numpy as np
 
 from headgate.compile.kernels.convolution import ConvShape
-from headgate.compile.kernels.tir import Expr, T, let
+from headgate.compile.kernels.smlad.words import quotient
+from headgate.compile.kernels.tir import Expr
 
 BLOCK = 3
 """Outputs of a block; four by two pixels do not fit the registers as LLVM uses them."""
@@ -77,14 +78,12 @@ class Layout:
         """Units of so many channels."""
         if self.mode == "rows":
             return inputs
-        return (inputs + 1) // 2 if isinstance(inputs, int) else let(T.floordiv(inputs + 1, 2))
+        return quotient(inputs + 1, 2)
 
     def depth(self, inputs: Expr | None = None) -> Expr:
         """Terms of an output of so many channels, all of its group's by default."""
         terms = self.units(self.shape.group_in if inputs is None else inputs) * self.unit_terms
-        if isinstance(terms, int):
-            return -(-terms // UNROLL) * UNROLL
-        return let(T.floordiv(terms + (UNROLL - 1), UNROLL) * UNROLL)
+        return quotient(terms + (UNROLL - 1), UNROLL) * UNROLL
 
     # The copied activations
 
@@ -147,9 +146,18 @@ class Layout:
     @property
     def gathered(self) -> int:
         """Words of chosen weights: of all outputs, or of as many as fit."""
-        outputs = -(-self.shape.group_out // BLOCK) * BLOCK
-        fitting = MOST_WEIGHT_BYTES // (4 * max(1, self.depth())) // BLOCK * BLOCK
-        return min(outputs, max(BLOCK, fitting)) * self.depth()
+        fitting = MOST_WEIGHT_BYTES // (4 * self.depth()) // BLOCK * BLOCK
+        return min(self._rows, max(BLOCK, fitting)) * self.depth()
+
+    @property
+    def gathers_all(self) -> bool:
+        """Whether there is room for the weights of all outputs."""
+        return self.gathered == self._rows * self.depth()
+
+    @property
+    def _rows(self) -> int:
+        """Outputs, in whole blocks."""
+        return -(-self.shape.group_out // BLOCK) * BLOCK
 
     def words(self, weight: np.ndarray) -> np.ndarray:
         """Weights int8 (outputs, inputs, rows, columns) as terms, int32 (outputs, depth)."""

@@ -5,6 +5,8 @@ A *pair* is a word of two numbers of 16 bits, as SMLAD multiplies them.
 
 from __future__ import annotations
 
+from tvm import tirx
+
 from headgate.compile.isa.smlad import halves, nearest, saturated
 from headgate.compile.isa.vector import read_as
 from headgate.compile.kernels import tir
@@ -18,6 +20,24 @@ LOW = (1 << 16) - 1
 CODES_PER_WORD = 4
 
 
+def quotient(count: Expr, size: Expr) -> Expr:
+    """``count // size`` of numbers that are not negative.
+
+    TIR's own division serves negative ones too, with conditions that the passes of TVM and of
+    LLVM take minutes to see through.
+    """
+    if isinstance(count, int) and isinstance(size, int):
+        return count // size
+    if isinstance(size, int) and size & (size - 1) == 0:
+        return let(tirx.shift_right(count, int32(size.bit_length() - 1)))
+    return let(tirx.truncdiv(count, size if not isinstance(size, int) else int32(size)))
+
+
+def rest(count: Expr, size: Expr) -> Expr:
+    """``count % size`` of numbers that are not negative."""
+    return count - quotient(count, size) * size
+
+
 def word(buffer: Buffer, at: Expr) -> Expr:
     """Four codes, which need not be aligned."""
     return let(read_as(INT32, 1, load(buffer, at, CODES_PER_WORD)))
@@ -25,7 +45,7 @@ def word(buffer: Buffer, at: Expr) -> Expr:
 
 def number(buffer: Buffer, at: Expr) -> Expr:
     """One code as int32."""
-    return tir.tirx.Cast(INT32, load(buffer, at))
+    return tirx.Cast(INT32, load(buffer, at))
 
 
 def pair(first: Expr, second: Expr) -> Expr:
@@ -63,4 +83,4 @@ def code(value: Expr, bounds: Bounds, dtype: str) -> Expr:
 
 def as_float(value: Expr) -> Expr:
     """An int32 as float32."""
-    return tir.tirx.Cast(FLOAT32, value)
+    return tirx.Cast(FLOAT32, value)
