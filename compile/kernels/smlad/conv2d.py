@@ -17,7 +17,6 @@ from headgate.compile.isa.base import DotIsa
 from headgate.compile.isa.smlad import multiply_add, pairing, two_words
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue, by_channel
-from headgate.compile.kernels.i8.words import wide
 from headgate.compile.kernels.kernel import Kernel, Parameter
 from headgate.compile.kernels.lists import list_parameters
 from headgate.compile.kernels.smlad.columns import Columns, Tile
@@ -157,7 +156,8 @@ class _Emitter:
             mine = self._segment("out", outputs, group, shape.group_out)
             self._group(group, taken, mine)
         if kernel.clamp_inactive:
-            self._finish_inactive(outputs, (kernel.placed or shape.out_channels) - outputs)
+            others = (kernel.placed or shape.out_channels) - outputs
+            self.finish.finish_inactive(self.buffers, outputs, others, shape.pixels)
 
     def _segment(self, side: str, count: Expr, group: Expr, size: int) -> tuple[Expr, Expr]:
         """The part of a list that lies in a group: (first position, length)."""
@@ -287,16 +287,3 @@ class _Emitter:
                             at = i * PIXELS + v
                             store(acc, at, multiply_add(pixels[v], weight, acc[at]))
         self.finish.end(acc, outputs, size, tile.pixels)
-
-    def _finish_inactive(self, outputs: Expr, others: Expr) -> None:
-        """The channels that are not computed: residual and constant, behind the activation."""
-        y, pixels = self.buffers["y"], self.shape.pixels
-        with loop(others) as i:
-            channel = let(self._output(outputs + i))
-            start = let(channel * pixels)
-            constant = let(self.buffers["constant"][channel]) if self.kernel.placed else None
-            with loop(pixels) as p:
-                value = constant
-                if self.kernel.epilogue.residual:
-                    value = self.finish.added(value, let(start + p))
-                store(y, start + p, wide(self.finish.code(value), 1, y.dtype))

@@ -18,7 +18,7 @@ from headgate.compile.kernels.convolution import Epilogue
 from headgate.compile.kernels.i8.words import apart
 from headgate.compile.kernels.smlad.layout import PIXELS
 from headgate.compile.kernels.smlad.words import as_float, code
-from headgate.compile.kernels.tir import Buffer, Expr, let, store
+from headgate.compile.kernels.tir import Buffer, Expr, let, loop, store
 from headgate.device.tensor_type import FLOAT32, INT32
 
 ROW = 4
@@ -54,7 +54,7 @@ def write_row(
 
 @dataclass(frozen=True)
 class Finish:
-    """What an epilogue reads and writes; ``residual`` is None where there is none."""
+    """What an epilogue reads and writes; what there is none of is None."""
 
     epilogue: Epilogue
     residual_dtype: str
@@ -71,7 +71,7 @@ class Finish:
         y = buffers["y"]
         residual = {"in_place": y, "separate": buffers.get("residual")}.get(epilogue.residual or "")
         factor = buffers.get("residual_factor")
-        return cls(epilogue, dtypes[-2], y, buffers["outputs"], residual, factor)
+        return cls(epilogue, dtypes[-2], y, buffers.get("outputs"), residual, factor)
 
     def begin(self, acc: Buffer, row: Expr, size: int) -> None:
         """The sums of a tile of ``size`` outputs begin with their biases."""
@@ -91,6 +91,13 @@ class Finish:
         """The code of a result, int32."""
         return code(value, self.epilogue.clamp, self.result.dtype)
 
+    def result_of(self, total: Expr, scale: Expr, shift: Expr | None, at: Expr | None) -> Expr:
+        """The code of a sum; ``at`` is where its residual lies."""
+        value = apart(as_float(total) * scale, 1)
+        if shift is not None:
+            value = value + shift
+        return self.code(value if at is None else self.added(value, at))
+
     def end(self, acc: Buffer, row: Expr, size: int, pixels: tuple[Expr, Expr]) -> None:
         """Finishes and stores a tile.
 
@@ -105,14 +112,27 @@ class Finish:
             if self.epilogue.gate:
                 shift = let(read_as(FLOAT32, 1, self.outputs[own + _SHIFT]))
             for v, pixel in enumerate(pixels):
-                value = apart(as_float(acc[i * PIXELS + v]) * scale, 1)
-                if shift is not None:
-                    value = value + shift
-                if start is not None:
-                    value = self.added(value, let(start + pixel))
-                store(acc, i * PIXELS + v, self.code(value))
+                at = None if start is None else let(start + pixel)
+                found = self.result_of(acc[i * PIXELS + v], scale, shift, at)
+                store(acc, i * PIXELS + v, found)
         for i in range(size):
             start = let(self.outputs[row + (i * ROW + _START)] + pixels[0])
             for v, pixel in enumerate(pixels):
                 stored = tirx.Cast(self.result.dtype, acc[i * PIXELS + v])
                 store(self.result, start + (pixel - pixels[0]), stored)
+
+    def finish_inactive(
+        self, buffers: dict[str, Buffer], outputs: Expr, others: Expr, pixels: int
+    ) -> None:
+        """Channels that are not computed: residual and constant, behind the activation.
+
+        They are the ``others`` behind the first ``outputs`` of the list.
+        """
+        with loop(others) as i:
+            channel = let(buffers["out_list"][outputs + i])
+            start = let(channel * pixels)
+            constant = let(buffers["constant"][channel]) if "constant" in buffers else None
+            with loop(pixels) as p:
+                at = let(start + p)
+                value = self.added(constant, at) if self.epilogue.residual else constant
+                store(self.result, at, tirx.Cast(self.result.dtype, self.code(value)))
