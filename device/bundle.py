@@ -21,6 +21,7 @@ import safetensors.numpy
 
 from headgate.device.files import atomic_write, storage_error, stored_archive
 from headgate.device.manifest import (
+    FIRMWARE,
     SCHEMA,
     SHARED_OBJECT,
     VECTORS,
@@ -117,8 +118,8 @@ class Bundle:
         for name in (WEIGHTS, VECTORS):
             if name not in self.members:
                 raise BundleError(f"member {name} is missing; recompile the bundle")
-        if SHARED_OBJECT not in self.members and RUNNER not in self.members:
-            raise BundleError(f"neither {SHARED_OBJECT} nor {RUNNER} is there; recompile it")
+        if not {SHARED_OBJECT, RUNNER, FIRMWARE} & self.members.keys():
+            raise BundleError(f"no {SHARED_OBJECT}, {RUNNER} or {FIRMWARE}; recompile it")
         stated, present = self.facts.weights_bytes, len(self.weights())
         if present < stated:
             raise BundleError(f"{WEIGHTS} has {present} bytes of {stated}; recompile the bundle")
