@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from headgate.device.bundle_folder import read_folder, write_folder
 from headgate.device.files import atomic_write, storage_error, stored_archive
 from headgate.device.manifest import (
     FIRMWARE,
@@ -76,7 +77,10 @@ class Bundle:
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
-        """Read a bundle and verify all of it: structure, names, sizes, SHA-256, manifest.
+        """Read a bundle, a file or a folder, and verify all of it.
+
+        That is structure, names, sizes, SHA-256 and manifest; of a folder, other files do not
+        matter.
 
         This finds damage, not malice: a bundle holds machine code, so trust where it comes from.
 
@@ -86,6 +90,8 @@ class Bundle:
             BundleError: it is truncated, altered or of another schema.
         """
         try:
+            if Path(path).is_dir():
+                return cls._from_contents(read_folder(Path(path), MANIFEST))
             data = Path(path).read_bytes()
         except FileNotFoundError as error:
             raise MissingFile(f"no bundle {path}; check the path, or compile one") from error
@@ -154,16 +160,26 @@ class Bundle:
             raise BundleError(f"{VECTORS} has unequal samples or none; recompile the bundle")
         return groups[0], groups[1]
 
-    def to_bytes(self) -> bytes:
-        """The archive. Equal manifests and members give equal bytes."""
+    def contents(self) -> dict[str, bytes]:
+        """All members by name, the manifest too. Equal manifests and members give equal bytes."""
         manifest = json.dumps(self.manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-        contents = {**self.members, MANIFEST: manifest.encode()}
-        return stored_archive(contents, executable=[RUNNER])
+        return {**self.members, MANIFEST: manifest.encode()}
+
+    def to_bytes(self) -> bytes:
+        """The archive."""
+        return stored_archive(self.contents(), executable=[RUNNER])
 
     def save(self, path: str | Path) -> None:
         data = self.to_bytes()
         with atomic_write(path) as file:
             file.write(data)
+
+    def save_folder(self, folder: str | Path) -> None:
+        """Writes the members as files; a bundle that was there is replaced.
+
+        A StorageError if the folder holds other files, or cannot be written.
+        """
+        write_folder(Path(folder), self.contents(), MANIFEST)
 
 
 def _digest(data: bytes) -> Member:

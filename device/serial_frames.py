@@ -41,7 +41,7 @@ class Decoder:
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that are whole with ``data``."""
         self._bytes += data
-        found = []
+        found: list[Frame] = []
         while True:
             start = self._bytes.find(START)
             if start < 0:

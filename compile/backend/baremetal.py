@@ -21,13 +21,14 @@ from headgate.device.manifest import FIRMWARE, library_member
 from headgate.device.microcontrollers import Microcontroller, microcontrollers
 from headgate.device.protocol import WEIGHTS
 from headgate.device.targets import Target
+from headgate.errors import CompileError
 
 STACK_BYTES = 8 << 10
 """The least that is left for the stack."""
 _HERE = Path(__file__).parent
 _CORE, _RUNTIME = runtime_sources("core"), runtime_sources("baremetal")
-_SOURCES = ("start.c", "clock.c", "frame.c", "serve.c")
-_FLAGS = (*COMPILE, "-ffreestanding", "-ffunction-sections", "-fdata-sections")
+_SOURCES = ("start.c", "memory.c", "clock.c", "frame.c", "serve.c")
+_FLAGS = (*COMPILE, "-ffreestanding", "-ffunction-sections", "-fdata-sections", "-fno-builtin")
 
 
 def c_name(name: str) -> str:
@@ -47,10 +48,12 @@ def link(
         (folder / own).write_text(_render(_HERE / f"{file}.j2", facts), encoding="utf-8")
     (folder / "weights.bin").write_bytes(_data_of(generated.weights))
     (folder / "weights.S").write_text(
-        f".section .rodata.{prefix}_weights, \"a\", %progbits\n.balign 64\n"
-        f".global {prefix}_weights\n{prefix}_weights:\n.incbin \"weights.bin\"\n"
+        f'.section .rodata.{prefix}_weights, "a", %progbits\n.balign 64\n'
+        f'.global {prefix}_weights\n{prefix}_weights:\n.incbin "weights.bin"\n'
     )
-    objects = [_compile(folder, target, source) for source in ("network.c", "library.c", "weights.S")]
+    objects = [
+        _compile(folder, target, source) for source in ("network.c", "library.c", "weights.S")
+    ]
     library = folder / f"lib{prefix}.a"
     zig(folder, "ar", "rcsD", library.name, "kernels.o", *objects)
     members = {
@@ -67,18 +70,15 @@ def link(
 
 
 def _facts(prefix: str, name: str, target: Target, generated: Generated) -> dict[str, Any]:
-    inputs, outputs = (
-        [{"bytes": one.bytes, "about": f"{one.dtype} {list(one.shape)}"} for one in tensors]
-        for tensors in (generated.inputs, generated.outputs)
-    )
+    tensors = (*generated.inputs, *generated.outputs)
     return {
         "prefix": prefix,
         "macro": prefix.upper(),
         "name": re.sub(r"[^ -~]|\*/|/\*", "?", name),
         "target": target.name,
-        "inputs": inputs,
-        "outputs": outputs,
-        "tensor_bytes": sum(-(-t["bytes"] // 8) * 8 for t in (*inputs, *outputs)),
+        "inputs": generated.inputs,
+        "outputs": generated.outputs,
+        "tensor_bytes": sum(-(-tensor.bytes // 8) * 8 for tensor in tensors),
         "layers": generated.layers,
         "gates": len(generated.manifest["gates"]),
         "arena_bytes": generated.manifest["arena_bytes"],
@@ -99,8 +99,19 @@ def _render(template: Path, facts: dict[str, Any]) -> str:
 def _compile(folder: Path, target: Target, source: str | Path) -> str:
     """The name of the object file of a C or assembly file."""
     output = f"{Path(source).stem}.o"
-    zig(folder, "cc", *_machine(target), *_FLAGS, "-I.", f"-I{_CORE}", f"-I{_RUNTIME}", "-c",
-        str(source), "-o", output)
+    zig(
+        folder,
+        "cc",
+        *_machine(target),
+        *_FLAGS,
+        "-I.",
+        f"-I{_CORE}",
+        f"-I{_RUNTIME}",
+        "-c",
+        str(source),
+        "-o",
+        output,
+    )
     return output
 
 
@@ -119,6 +130,11 @@ def _firmware(
     (folder / "firmware.ld").write_text(_render(_RUNTIME / "firmware.ld.j2", facts))
     sources = [*_SOURCES, f"uart_{board.uart_kind}.c"]
     objects = [_compile(folder, target, _RUNTIME / source) for source in sources]
-    zig(folder, "cc", *_machine(target), "-s", "-Wl,--gc-sections", "-T", "firmware.ld",
-        *objects, library.name, "-o", "firmware.elf")
+    command = ["cc", *_machine(target), "-s", "-Wl,--gc-sections", "-T", "firmware.ld"]
+    command += [*objects, library.name]
+    try:
+        zig(folder, *command, "-nostdlib", "-o", "firmware.elf")
+    except CompileError:
+        # Functions such as expf are in zig's own library, which it makes once in half a minute.
+        zig(folder, *command, "-o", "firmware.elf")
     return (folder / "firmware.elf").read_bytes()

@@ -53,8 +53,8 @@ def generate(
 ) -> Generated:
     """The C source and the TIR of ``program``; kernels that are equal become one function.
 
-    ``prefix`` begins the names of its functions. ``inputs``, ``outputs``: names of what enters and leaves; without names all results lie one
-    after another in a single output, ``trace``.
+    ``prefix`` begins the names of its functions. ``inputs``, ``outputs``: names of what enters and
+    leaves; without names all results lie one after another in a single output, ``trace``.
     """
     offsets, arena_bytes = plan_arena(program)
     weights = safetensors.numpy.save(program.constants())

@@ -56,4 +56,3 @@ def find(target: Target) -> Scalar | None:
     if target.os != "none":
         return None
     return Scalar("scalar", INT8, {LANES: 12.0 * LANES}, {LANES: 1.0 * LANES}, target.l2_bytes)
-
