@@ -90,15 +90,15 @@ class Bundle:
             BundleError: it is truncated, altered or of another schema.
         """
         try:
-            if Path(path).is_dir():
-                return cls._from_contents(read_folder(Path(path), MANIFEST))
-            data = Path(path).read_bytes()
+            folder = Path(path).is_dir()
+            data = b"" if folder else Path(path).read_bytes()
         except FileNotFoundError as error:
             raise MissingFile(f"no bundle {path}; check the path, or compile one") from error
         except OSError as error:
             raise storage_error("read", path, error) from error
         try:
-            return cls._from_contents(_read_archive(data))
+            contents = read_folder(Path(path), MANIFEST) if folder else _read_archive(data)
+            return cls._from_contents(contents)
         except BundleError as error:
             raise BundleError(f"{path}: {error}") from error
 

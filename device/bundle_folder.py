@@ -10,21 +10,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from headgate.device.files import storage_error
-from headgate.errors import BundleError, StorageError
+from headgate.errors import StorageError
 
 
 def read_folder(folder: Path, manifest: str) -> dict[str, bytes]:
-    """The manifest and the members that it names; other files in ``folder`` are not ours.
+    """The manifest and the members that it names, as far as they are there.
 
-    Raises:
-        BundleError: there is no manifest, or it names no members.
-        StorageError: a file cannot be read.
+    Other files in ``folder`` are not the bundle's. A StorageError if a file cannot be read.
     """
     path = folder / manifest
     try:
         found = {manifest: path.read_bytes()}
-    except FileNotFoundError as error:
-        raise BundleError(f"{folder} is no bundle: it has no {manifest}") from error
+    except FileNotFoundError:
+        return {}
     except OSError as error:
         raise storage_error("read", path, error) from error
     for name in _members(found[manifest]):
@@ -32,7 +30,7 @@ def read_folder(folder: Path, manifest: str) -> dict[str, bytes]:
         try:
             found[name] = path.read_bytes()
         except FileNotFoundError:
-            continue  # whoever compares with the manifest says so
+            continue
         except OSError as error:
             raise storage_error("read", path, error) from error
     return found

@@ -24,7 +24,7 @@ COUNTS, CYCLES = 0x100, 0x101
 """What :meth:`Session.read` takes beside the index of an output: int32 and uint32 numbers."""
 NOT_GREETED = -100
 PATIENCE_S = 1.0
-"""An answer that takes longer is asked for again."""
+"""An answer that takes longer is asked for again; one to a greeting after a quarter of that."""
 GREETING_S = 15.0
 """How long firmware may take to start."""
 _WITH_LAYERS = 1
@@ -100,7 +100,7 @@ class Session:
             DeviceError: nobody answers.
         """
         word = os.urandom(4)
-        answer = self._ask(Kind.HELLO, word, GREETING_S)
+        answer = self._ask(Kind.HELLO, word, GREETING_S, PATIENCE_S / 4)
         same, protocol, found, clock_hz = struct.unpack("<4sI8sI", self._sized(answer, 20))
         if same != word:
             raise DeviceError(f"{self._machine} answered another greeting; reset the board")
@@ -141,14 +141,20 @@ class Session:
             )
         return answer
 
-    def _ask(self, kind: Kind, payload: bytes, seconds: float = _TRIES * PATIENCE_S) -> bytes:
+    def _ask(
+        self,
+        kind: Kind,
+        payload: bytes,
+        seconds: float = _TRIES * PATIENCE_S,
+        patience_s: float = PATIENCE_S,
+    ) -> bytes:
         """The answer behind its status."""
         self._sequence = (self._sequence + 1) % 256
         question = Frame(kind, self._sequence, payload).encode()
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             self._line.write(question)
-            answer = self._wait(kind, min(PATIENCE_S, left))
+            answer = self._wait(kind, min(patience_s, left))
             if answer is not None:
                 return self._checked(answer)
         raise DeviceError(

@@ -57,6 +57,7 @@ class Target:
                 "mcpu": self.cpu,
                 "mattr": list(self.features),
                 "mfloat-abi": "hard",
+                "vector-width": 128,
             }
         triple = f"{self.triple}-gnu"
         return {"kind": "llvm", "mtriple": triple, "mcpu": self.cpu, "mattr": list(self.features)}
