@@ -142,13 +142,10 @@ class Session:
         return answer
 
     def _ask(
-        self,
-        kind: Kind,
-        payload: bytes,
-        seconds: float = _TRIES * PATIENCE_S,
-        patience_s: float = PATIENCE_S,
+        self, kind: Kind, payload: bytes, seconds: float = 0.0, patience_s: float = 0.0
     ) -> bytes:
-        """The answer behind its status."""
+        """The answer behind its status; zeros stand for the usual times."""
+        seconds, patience_s = seconds or _TRIES * PATIENCE_S, patience_s or PATIENCE_S
         self._sequence = (self._sequence + 1) % 256
         question = Frame(kind, self._sequence, payload).encode()
         deadline = time.monotonic() + seconds

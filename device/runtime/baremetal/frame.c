@@ -23,7 +23,7 @@ uint32_t frame_crc(uint32_t crc, const uint8_t *bytes, uint32_t count)
     for (uint32_t i = 0; i < count; i++) {
         crc ^= bytes[i];
         for (int bit = 0; bit < 8; bit++)
-            crc = crc >> 1 ^ (0xEDB88320u & -(crc & 1));
+            crc = crc >> 1 ^ (0xEDB88320u & (0u - (crc & 1)));
     }
     return ~crc;
 }

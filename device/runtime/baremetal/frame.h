@@ -26,7 +26,10 @@ typedef struct {
 
 static inline uint8_t frame_kind(const uint8_t *frame) { return frame[2]; }
 static inline uint8_t frame_sequence(const uint8_t *frame) { return frame[3]; }
-static inline uint32_t frame_length(const uint8_t *frame) { return frame[4] | frame[5] << 8; }
+static inline uint32_t frame_length(const uint8_t *frame) 
+{
+    return frame[4] | (uint32_t)frame[5] << 8;
+}
 
 uint32_t frame_crc(uint32_t crc, const uint8_t *bytes, uint32_t count);
 

@@ -34,7 +34,7 @@ static int greeted;
 
 static uint32_t get(const uint8_t *from)
 {
-    return from[0] | from[1] << 8 | from[2] << 16 | (uint32_t)from[3] << 24;
+    return from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 | (uint32_t)from[3] << 24;
 }
 
 static uint8_t *put(uint8_t *to, uint32_t value)
@@ -44,7 +44,7 @@ static uint8_t *put(uint8_t *to, uint32_t value)
     return to;
 }
 
-static void copy(uint8_t *to, const uint8_t *from, uint32_t count)
+static void copy(uint8_t *to, const uint8_t *from, size_t count)
 {
     while (count--)
         *to++ = *from++;
@@ -53,11 +53,14 @@ static void copy(uint8_t *to, const uint8_t *from, uint32_t count)
 static void lay_out(void)
 {
     uint8_t *at = tensors;
-    for (int32_t i = 0; i < network->input_count; i++, at += (network->inputs[i - 1].bytes + 7) & ~7u)
+    for (int32_t i = 0; i < network->input_count; i++) {
         inputs[i] = at;
-    for (int32_t i = 0; i < network->output_count;
-         i++, at += (network->outputs[i - 1].bytes + 7) & ~7u)
+        at += (network->inputs[i].bytes + 7) / 8 * 8;
+    }
+    for (int32_t i = 0; i < network->output_count; i++) {
         outputs[i] = at;
+        at += (network->outputs[i].bytes + 7) / 8 * 8;
+    }
 }
 
 static uint64_t entered;
@@ -92,7 +95,7 @@ static int32_t write(const uint8_t *question, uint32_t length)
     const uint32_t index = get(question), offset = get(question + 4), count = length - 8;
     if (index >= NETWORK_INPUTS)
         return OUT_OF_RANGE;
-    const uint32_t bytes = network->inputs[index].bytes;
+    const size_t bytes = network->inputs[index].bytes;
     if (offset > bytes || count > bytes - offset)
         return OUT_OF_RANGE;
     copy((uint8_t *)inputs[index] + offset, question + 8, count);
@@ -117,7 +120,7 @@ static int32_t read(const uint8_t *question, uint8_t **to)
 {
     const uint32_t what = get(question), offset = get(question + 4), count = get(question + 8);
     const uint8_t *from;
-    uint32_t bytes;
+    size_t bytes;
     if (what < NETWORK_OUTPUTS) {
         from = outputs[what];
         bytes = network->outputs[what].bytes;
