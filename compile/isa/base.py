@@ -83,7 +83,9 @@ class DotIsa(Isa, ABC):
     depth: ClassVar[int] = 1
     """Pairs of words that one :meth:`dot` takes best."""
     compresses: ClassVar[bool] = False
-    """Whether it has :meth:`compress`; the others have :meth:`permute`."""
+    """Whether it has :meth:`compress`."""
+    gathers: ClassVar[bool] = False
+    """Whether chosen bytes are taken one by one; the others have :meth:`permute`."""
     tables: ClassVar[tuple[int, ...]] = ()
     """Sizes in bytes, ascending, of what :meth:`permute` chooses among."""
     choices: ClassVar[int]
