@@ -32,6 +32,9 @@ class Isa:
     narrowest: int = 4
     """Lanes of the narrowest vector there is."""
 
+    fuses_means: ClassVar[bool] = True
+    """Whether a convolution sums up channels while it stores them; else they are read again."""
+
     @property
     def grain(self) -> int:
         """Numbers that are multiplied together and cannot be skipped apart."""

@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from headgate.compile.isa.base import DotIsa, Expr, Pair
+from headgate.compile.isa import scalar
+from headgate.compile.isa.base import Expr
+from headgate.compile.isa.scalar import Scalar
 from headgate.compile.isa.vector import intrinsic, read_as
 from headgate.device.targets import Target
-from headgate.device.tensor_type import INT8, INT32, UINT8
+from headgate.device.tensor_type import INT32, UINT8
 
 Buffer = Any
 
-REGISTERS = 13
-"""That hold anything."""
 
+class Smlad(Scalar):
+    """As :class:`Scalar`; kernels of this folder's name use what stands below."""
 
-class Smlad(DotIsa):
-    """No vectors: a lane is a register of 32 bits. Floats are in registers of their own."""
-
-    rows = 3
-    registers = REGISTERS
-
-    def dot(self, total: Expr, pairs: Sequence[Pair], lanes: int, dtype: str) -> Expr:
-        for pixels, weights in pairs:
-            for turned in (False, True):
-                total = multiply_add(
-                    halves(pixels, dtype, turned), halves(weights, INT8, turned), total
-                )
-        return total
-
-    def rounded(self, value: Expr, lanes: int) -> Expr:
-        return nearest(value)
+    fuses_means = False  # USADA8 takes half an instruction for a number that it reads again
 
 
 def multiply_add(left: Expr, right: Expr, total: Expr) -> Expr:
@@ -92,6 +79,7 @@ def saturated(value: Expr, dtype: str) -> Expr:
 
 def find(target: Target) -> Smlad | None:
     """The instructions as ``target`` runs them, None where it has none."""
-    if not target.has("dsp"):
+    if not target.has("dsp") or target.has("mve"):
         return None
-    return Smlad("smlad", INT8, {1: 1.0}, {1: 1.0}, cache_bytes=target.l2_bytes, narrowest=1)
+    own = scalar.find(target)
+    return None if own is None else Smlad(**{**vars(own), "name": "smlad"})

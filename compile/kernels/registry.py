@@ -18,6 +18,7 @@ from headgate.compile.kernels.float.pixel_gated import PixelGatedConv
 from headgate.compile.kernels.float.planes import ClearInactive, Combine, CopyPlanes
 from headgate.compile.kernels.float.window import Depthwise, Pool
 from headgate.compile.kernels.i8 import gating, inner, linear, planes, window
+from headgate.compile.kernels import smlad
 from headgate.compile.kernels.kernel import Kernel
 from headgate.device.tensor_type import FLOAT16, FLOAT32, INT8
 from headgate.errors import CompileError
@@ -62,6 +63,9 @@ KERNELS = (
     Entry("copy_planes", FLOAT16, CopyPlanes),
     Entry("clear_inactive", FLOAT16, ClearInactive),
     Entry("channel_mean", FLOAT16, ChannelMean),
+    Entry("conv2d", INT8, smlad.ConvKernel, isa="smlad"),
+    Entry("depthwise_conv2d", INT8, smlad.Depthwise, isa="smlad"),
+    Entry("channel_mean", INT8, smlad.ChannelMean, isa="smlad"),
     Entry("conv2d", INT8, inner.InnerConv),
     Entry("depthwise_conv2d", INT8, window.Depthwise),
     Entry("pool2d", INT8, window.Pool),
