@@ -1,44 +1,27 @@
-"""Kernels on a Cortex-M of QEMU: linked with a little start-up code, run, watched and counted."""
+"""Kernels on a Cortex-M of QEMU: linked with start-up code, run, watched and counted."""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from headgate.compile.backend.lower import write_object
 from headgate.compile.kernels.kernel import Kernel
+from headgate.device.targets import get_target
 from tests.kernel_calls import Call, check_untouched, lay_out, results_of, zig
 
 SOURCES = Path(__file__).parent / "cortex_m"
-MACHINE = "mps2-an386"
 INSTRUCTIONS_PER_TICK = 40
 """SysTick counts 25 MHz, an instruction takes a nanosecond (``-icount shift=0``)."""
 
 
-@dataclass(frozen=True)
-class CortexM:
-    """What code is generated for."""
-
-    cpu: str = "cortex-m4"
-
-    def llvm(self) -> dict[str, Any]:
-        return {
-            "kind": "llvm",
-            "mtriple": "thumbv7em-none-eabihf",
-            "mcpu": self.cpu,
-            "mfloat-abi": "hard",
-        }
-
-
 def run_on_cortex_m(
-    calls: Sequence[Call], folder: Path
+    calls: Sequence[Call], folder: Path, name: str = "cortex-m4"
 ) -> tuple[list[dict[str, np.ndarray]], list[int]]:
-    """The arrays of each call after it ran, and the instructions it took, to a multiple of 40.
+    """The arrays of each call after it ran on ``name``, and its instructions, in steps of 40.
 
     Fails when a call wrote what it must not.
     """
@@ -46,20 +29,29 @@ def run_on_cortex_m(
     for call in calls:
         names.setdefault(call.kernel, f"kernel_{len(names)}")
     folder.mkdir(parents=True, exist_ok=True)
-    target: Any = CortexM()
+    target = get_target(name)
     write_object({n: k.build(n) for k, n in names.items()}, target, folder / "kernels.o")
     before, places = lay_out(calls)
     (folder / "before.bin").write_bytes(before.tobytes())
     (folder / "calls.c").write_text(_calls(calls, names, places, before.size))
     zig(
-        *("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m4", "-O2", "-ffreestanding"),
+        *("-target", str(target.zig), f"-mcpu={target.cpu.replace('-', '_')}", "-O2"),
+        "-ffreestanding",
         *("-fno-builtin", "-nostdlib", "-fno-sanitize=all", "-T", str(SOURCES / "board.ld")),
         *(str(SOURCES / "start.c"), "calls.c", "kernels.o", "-o", "main.elf"),
         folder=folder,
     )
     done = subprocess.run(
         [
-            *("qemu-system-arm", "-M", MACHINE, "-kernel", "main.elf", "-icount", "shift=0"),
+            *(
+                "qemu-system-arm",
+                "-M",
+                str(target.qemu_machine),
+                "-kernel",
+                "main.elf",
+                "-icount",
+                "shift=0",
+            ),
             *("-semihosting-config", "enable=on,target=native"),
             *("-display", "none", "-serial", "null", "-monitor", "none"),
         ],

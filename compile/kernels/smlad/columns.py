@@ -59,9 +59,7 @@ class Columns:
         """``body(first)`` for the first row of each chunk, or its first pixel."""
         layout, shape = self.layout, self.layout.shape
         points = layout.mode == "points"
-        size, end = (
-            (layout.points, shape.pixels) if points else (layout.chunk, shape.out_height)
-        )
+        size, end = (layout.points, shape.pixels) if points else (layout.chunk, shape.out_height)
         with loop(-(-end // size)) as index:
             body(let(index * size))
 
@@ -94,10 +92,7 @@ class Columns:
         count = let(rows * width)
         with loop(_half(count)) as t:
             places = [let(t * PIXELS), self._next(t * PIXELS, count)]
-            starts = [
-                let(quotient(p, width) * down + rest(p, width) * across)
-                for p in places
-            ]
+            starts = [let(quotient(p, width) * down + rest(p, width) * across) for p in places]
             self._gather(*starts)
             begin = let(first * width)
             body(Tile((let(begin + places[0]), let(begin + places[1])), 0))
@@ -250,4 +245,3 @@ class Columns:
 def _half(count: Expr) -> Expr:
     """Tiles of so many pixels."""
     return quotient(count + (PIXELS - 1), PIXELS)
-

@@ -176,9 +176,7 @@ class _Emitter:
         first = let(found[0])
         return first, let(found[1] - first)
 
-    def _group(
-        self, group: Expr, inputs: tuple[Expr, Expr], outputs: tuple[Expr, Expr]
-    ) -> None:
+    def _group(self, group: Expr, inputs: tuple[Expr, Expr], outputs: tuple[Expr, Expr]) -> None:
         """One group, whose active channels are (first position, length) on both sides."""
         kernel, layout = self.kernel, self.layout
         first_in, count = inputs
@@ -205,6 +203,7 @@ class _Emitter:
             depth,
             (lambda j: channel(j) - group * size) if kernel.gated_in else None,
         )
+
         def some(first: Expr, number: Expr) -> None:
             blocks = Blocks.of(number)
             self._prepare(gathering, blocks, first)

@@ -64,9 +64,7 @@ class Finish:
     residual_factor: Buffer = None
 
     @classmethod
-    def of(
-        cls, epilogue: Epilogue, dtypes: Sequence[str], buffers: dict[str, Buffer]
-    ) -> Finish:
+    def of(cls, epilogue: Epilogue, dtypes: Sequence[str], buffers: dict[str, Buffer]) -> Finish:
         """Among a kernel's arguments by name."""
         y = buffers["y"]
         residual = {"in_place": y, "separate": buffers.get("residual")}.get(epilogue.residual or "")

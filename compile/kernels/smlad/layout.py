@@ -64,8 +64,7 @@ class Layout:
         if width % 2:
             last = width - 1
             found += [
-                ((r, last), (r + 1, last) if r + 1 < height else None)
-                for r in range(0, height, 2)
+                ((r, last), (r + 1, last) if r + 1 < height else None) for r in range(0, height, 2)
             ]
         return found
 
