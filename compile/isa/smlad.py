@@ -20,7 +20,7 @@ Buffer = Any
 
 
 class Smlad(Scalar):
-    """As :class:`Scalar`; kernels of this folder's name use what stands below."""
+    """As :class:`Scalar` for kernels of any instructions; those of SMLAD say theirs themselves."""
 
     fuses_means = False  # USADA8 takes half an instruction for a number that it reads again
 

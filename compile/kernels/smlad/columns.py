@@ -163,9 +163,9 @@ class Columns:
         top = let(first * shape.stride[0] - shape.padding[0])
         with loop(layout.units(self.count)) as j:
             if layout.mode == "rows":
-                sources = (let(self.channel(j) * (shape.height * shape.width)),)
+                sources = [let(self.channel(j) * (shape.height * shape.width))]
             else:
-                sources = self._sources(j)
+                sources = list(self._sources(j))
             with loop(rows) as r:
                 row, into = let(top + r), let(j * layout.plane + r * pitch)
                 inside = tir.tirx.all(row >= 0, row < shape.height)

@@ -10,7 +10,8 @@ from tvm import tirx
 from headgate.compile.isa.smlad import halves, nearest, saturated
 from headgate.compile.isa.vector import read_as
 from headgate.compile.kernels import tir
-from headgate.compile.kernels.i8.words import BOUNDS, Bounds
+from headgate.compile.kernels.convolution import Clamp
+from headgate.compile.kernels.i8.words import BOUNDS
 from headgate.compile.kernels.tir import Buffer, Expr, int32, let, load
 from headgate.device.tensor_type import FLOAT32, INT32
 
@@ -69,15 +70,14 @@ def pairs_of_row(own: Expr, dtype: str) -> list[Expr]:
     return [pair(even, odd), (odd & int32(HIGH)) | ((even >> int32(16)) & int32(LOW))]
 
 
-def code(value: Expr, bounds: Bounds, dtype: str) -> Expr:
+def code(value: Expr, bounds: Clamp, dtype: str) -> Expr:
     """The code (int32) nearest to a float32, half to even, within ``bounds``."""
     found = saturated(nearest(value), dtype)
-    low, high = (int(bound) for bound in bounds)
-    least, greatest = BOUNDS[dtype]
-    if low > least:
-        found = tir.maximum(found, int32(low))
-    if high < greatest:
-        found = tir.minimum(found, int32(high))
+    (low, high), (least, greatest) = bounds, BOUNDS[dtype]
+    if low is not None and low > least:
+        found = tir.maximum(found, int32(int(low)))
+    if high is not None and high < greatest:
+        found = tir.minimum(found, int32(int(high)))
     return found
 
 
