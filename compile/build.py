@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from headgate.compile.backend import linux
+from headgate.compile.backend import baremetal, linux
 from headgate.compile.backend.c_source import generate
 from headgate.compile.backend.lower import write_object
 from headgate.compile.front.graph import Graph, Node
 from headgate.compile.plan.select import select_kernels
-from headgate.device import runtime_sources
 from headgate.device.manifest import SHARED_OBJECT
-from headgate.device.protocol import RUNNER, WEIGHTS
+from headgate.device.protocol import RUNNER
 from headgate.device.targets import Target
 from headgate.device.tensor_type import TensorType
 
@@ -35,29 +34,24 @@ def build(
     """Compiles and links ``graph``, which has been fused; names as for ``generate``.
 
     Returns the manifest's keys that follow from the code, and what a bundle holds beside the test
-    vectors. ``code``: the members to link; ``single``: the nodes that stay float32 among others.
+    vectors. ``code``: those of the members to link that are for Linux; ``single``: the nodes that
+    stay float32 among others.
 
     Raises:
         UnsupportedOperator: a node that cannot be lowered.
         CompileError: the C parts cannot be linked.
     """
     program = select_kernels(graph, target, single)
-    generated = generate(graph, program, name, target.name, inputs, outputs)
+    backend = baremetal if target.os == "none" else linux
+    prefix = backend.c_name(name)
+    generated = generate(graph, program, name, target.name, inputs, outputs, prefix)
     with tempfile.TemporaryDirectory(prefix="headgate-") as folder:
         path = Path(folder)
         (path / "network.c").write_text(generated.source, encoding="utf-8")
         write_object(generated.functions, target, path / "kernels.o")
-        linked = {
-            artifact.member: artifact.link(path, target)
-            for artifact in linux.ARTIFACTS
-            if artifact.member in code
-        }
-    header = (runtime_sources("core") / "headgate.h").read_bytes()
+        members = backend.link(path, target, name, generated, code)
     layers = [step.manifest() for step in program.steps]
-    return (
-        {**generated.manifest, "layers": layers},
-        {**linked, "include/network.h": header, WEIGHTS: generated.weights},
-    )
+    return {**generated.manifest, "layers": layers}, members
 
 
 def describe_target(target: Target) -> dict[str, Any]:

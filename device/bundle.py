@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from headgate.device.bundle_folder import read_folder, write_folder
 from headgate.device.files import atomic_write, storage_error, stored_archive
 from headgate.device.manifest import (
+    FIRMWARE,
     SCHEMA,
     SHARED_OBJECT,
     VECTORS,
@@ -75,7 +77,10 @@ class Bundle:
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
-        """Read a bundle and verify all of it: structure, names, sizes, SHA-256, manifest.
+        """Read a bundle, a file or a folder, and verify all of it.
+
+        That is structure, names, sizes, SHA-256 and manifest; of a folder, other files do not
+        matter.
 
         This finds damage, not malice: a bundle holds machine code, so trust where it comes from.
 
@@ -85,13 +90,15 @@ class Bundle:
             BundleError: it is truncated, altered or of another schema.
         """
         try:
-            data = Path(path).read_bytes()
+            folder = Path(path).is_dir()
+            data = b"" if folder else Path(path).read_bytes()
         except FileNotFoundError as error:
             raise MissingFile(f"no bundle {path}; check the path, or compile one") from error
         except OSError as error:
             raise storage_error("read", path, error) from error
         try:
-            return cls._from_contents(_read_archive(data))
+            contents = read_folder(Path(path), MANIFEST) if folder else _read_archive(data)
+            return cls._from_contents(contents)
         except BundleError as error:
             raise BundleError(f"{path}: {error}") from error
 
@@ -117,8 +124,8 @@ class Bundle:
         for name in (WEIGHTS, VECTORS):
             if name not in self.members:
                 raise BundleError(f"member {name} is missing; recompile the bundle")
-        if SHARED_OBJECT not in self.members and RUNNER not in self.members:
-            raise BundleError(f"neither {SHARED_OBJECT} nor {RUNNER} is there; recompile it")
+        if not {SHARED_OBJECT, RUNNER, FIRMWARE} & self.members.keys():
+            raise BundleError(f"no {SHARED_OBJECT}, {RUNNER} or {FIRMWARE}; recompile it")
         stated, present = self.facts.weights_bytes, len(self.weights())
         if present < stated:
             raise BundleError(f"{WEIGHTS} has {present} bytes of {stated}; recompile the bundle")
@@ -153,16 +160,26 @@ class Bundle:
             raise BundleError(f"{VECTORS} has unequal samples or none; recompile the bundle")
         return groups[0], groups[1]
 
-    def to_bytes(self) -> bytes:
-        """The archive. Equal manifests and members give equal bytes."""
+    def contents(self) -> dict[str, bytes]:
+        """All members by name, the manifest too. Equal manifests and members give equal bytes."""
         manifest = json.dumps(self.manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-        contents = {**self.members, MANIFEST: manifest.encode()}
-        return stored_archive(contents, executable=[RUNNER])
+        return {**self.members, MANIFEST: manifest.encode()}
+
+    def to_bytes(self) -> bytes:
+        """The archive."""
+        return stored_archive(self.contents(), executable=[RUNNER])
 
     def save(self, path: str | Path) -> None:
         data = self.to_bytes()
         with atomic_write(path) as file:
             file.write(data)
+
+    def save_folder(self, folder: str | Path) -> None:
+        """Writes the members as files; a bundle that was there is replaced.
+
+        A StorageError if the folder holds other files, or cannot be written.
+        """
+        write_folder(Path(folder), self.contents(), MANIFEST)
 
 
 def _digest(data: bytes) -> Member:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -21,6 +23,8 @@ SCHEMA = 1
 
 VECTORS = "vectors.safetensors"
 SHARED_OBJECT = "code/network.so"
+FIRMWARE = "code/firmware.elf"
+"""A program for a microcontroller, as QEMU loads it."""
 
 NAMED = "named"
 """``results`` of a network that returns a table of its outputs."""
@@ -177,6 +181,16 @@ class Manifest:
                     raise Mismatch(
                         f"layers[{index}].{key} is {gate}, and there are {len(self.gates)} gates"
                     )
+
+
+def library_member(name: str) -> str:
+    """The member that is the static library of a network by its C name."""
+    return f"code/lib{name}.a"
+
+
+def library_of(members: Iterable[str]) -> str | None:
+    """The member that :func:`library_member` names, None if there is none."""
+    return next((name for name in members if re.fullmatch(r"code/lib\w+\.a", name)), None)
 
 
 def check_manifest(manifest: Any) -> Manifest:

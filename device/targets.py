@@ -27,6 +27,7 @@ class Target:
     name: str
     arch: str
     triple: str
+    """LLVM's, without the ABI where an operating system has several."""
     cpu: str
     features: tuple[str, ...]
     vector_fma_cycles: dict[int, float] = field(hash=False)
@@ -37,7 +38,11 @@ class Target:
     weight_lanes: int = 1
     """How many weights of one row are loaded at once and used by element (NEON), 1: broadcast."""
     qemu: str | None = None
-    """The CPU that QEMU has to be, None: it is not emulated."""
+    """The CPU that QEMU's user mode has to be, None: it is not emulated so."""
+    qemu_machine: str | None = None
+    """The microcontroller that QEMU's system mode has to be, None: it is not emulated so."""
+    zig: str | None = None
+    """What the C compiler calls the triple; None: as LLVM, with the ABI behind it."""
 
     def has(self, feature: str) -> bool:
         """Whether its code may use an instruction set, by LLVM's name of it."""
@@ -45,12 +50,22 @@ class Target:
 
     def llvm(self) -> dict[str, Any]:
         """The TVM target."""
+        if self.os == "none":
+            return {
+                "kind": "llvm",
+                "mtriple": self.triple,
+                "mcpu": self.cpu,
+                "mattr": list(self.features),
+                "mfloat-abi": "hard",
+                "vector-width": 128,
+            }
         triple = f"{self.triple}-gnu"
         return {"kind": "llvm", "mtriple": triple, "mcpu": self.cpu, "mattr": list(self.features)}
 
 
 def _target(name: str, row: Mapping[str, Any]) -> Target:
-    found = {**TABLE["arch"][row["arch"]], **row, "l2_bytes": row["l2_kib"] << 10}
+    found = {**TABLE["arch"][row["arch"]], **row}
+    found["l2_bytes"] = found["l2_kib"] << 10
     found["features"] = tuple(found.get("features", ()))
     found["vector_fma_cycles"] = {int(key): one for key, one in row["vector_fma_cycles"].items()}
     known = [one.name for one in fields(Target) if one.name in found]
@@ -136,3 +151,8 @@ def get_target(name: str) -> Target:
 def emulated_targets() -> dict[str, str]:
     """Targets that QEMU emulates -> the CPU that it has to be."""
     return {name: target.qemu for name, target in _TARGETS.items() if target.qemu}
+
+
+def emulated_microcontrollers() -> dict[str, str]:
+    """Targets that QEMU emulates as a whole board -> the board."""
+    return {name: t.qemu_machine for name, t in _TARGETS.items() if t.qemu_machine}

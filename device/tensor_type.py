@@ -9,6 +9,7 @@ import numpy as np
 
 FLOAT16 = "float16"
 FLOAT32 = "float32"
+INT16 = "int16"
 INT32 = "int32"
 INT8 = "int8"
 UINT8 = "uint8"

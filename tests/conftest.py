@@ -57,6 +57,15 @@ def qemu_aarch64() -> str:
     return path
 
 
+@pytest.fixture(scope="session")
+def qemu_system_arm() -> str:
+    """The path of qemu-system-arm; skips the test where it is not installed."""
+    path = shutil.which("qemu-system-arm")
+    if path is None:
+        pytest.skip("qemu-system-arm is not installed: sudo apt install qemu-system-arm")
+    return path
+
+
 @pytest.fixture
 def full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder on a disk without space: a real one for root, else one that says it is full."""

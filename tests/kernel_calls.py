@@ -75,7 +75,7 @@ def run_calls(
         names.setdefault(call.kernel, f"kernel_{len(names)}")
     folder.mkdir(parents=True, exist_ok=True)
     write_object({n: k.build(n) for k, n in names.items()}, target, folder / "kernels.o")
-    before, places = _lay_out(calls)
+    before, places = lay_out(calls)
     after = _aligned(before)
     order = [
         (names[call.kernel], [place[key][0] for key, _ in call.kernel.parameters()])
@@ -85,11 +85,11 @@ def run_calls(
         after = _run_emulated(order, after, target, folder, emulator)
     else:
         _run_here(order, after, folder)
-    _check_untouched(calls, places, before, after)
-    return [_results(call, place, after) for call, place in zip(calls, places, strict=True)]
+    check_untouched(calls, places, before, after)
+    return [results_of(call, place, after) for call, place in zip(calls, places, strict=True)]
 
 
-def _lay_out(calls: Sequence[Call]) -> tuple[np.ndarray, list[dict[str, tuple[int, int]]]]:
+def lay_out(calls: Sequence[Call]) -> tuple[np.ndarray, list[dict[str, tuple[int, int]]]]:
     """The block of memory, and (start, size) of each array of each call in bytes."""
     pieces: list[np.ndarray] = []
     places: list[dict[str, tuple[int, int]]] = []
@@ -120,7 +120,7 @@ def _aligned(block: np.ndarray) -> np.ndarray:
 
 def _run_here(order: list[tuple[str, list[int]]], block: np.ndarray, folder: Path) -> None:
     library = folder / "kernels.so"
-    _zig("-shared", "kernels.o", "-o", library.name, folder=folder)
+    zig("-shared", "kernels.o", "-o", library.name, folder=folder)
     code = ctypes.CDLL(str(library))
     for name, starts in order:
         getattr(code, name)(*(ctypes.c_void_p(block.ctypes.data + start) for start in starts))
@@ -148,7 +148,7 @@ def _run_emulated(
         f"    if (fread(block, 1, {block.size}, stdin) != {block.size}) return 1;\n{calls}\n"
         f"    return fwrite(block, 1, {block.size}, stdout) != {block.size};\n}}\n"
     )
-    _zig(
+    zig(
         *("-target", f"{target.triple}-musl", "-static", "-s", "-fno-sanitize=all"),
         *("main.c", "kernels.o", "-o", "main"),
         folder=folder,
@@ -160,13 +160,13 @@ def _run_emulated(
     return np.frombuffer(done.stdout, np.uint8)
 
 
-def _zig(*arguments: str, folder: Path) -> None:
+def zig(*arguments: str, folder: Path) -> None:
     command = [sys.executable, "-m", "ziglang", "cc", *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
-def _check_untouched(
+def check_untouched(
     calls: Sequence[Call],
     places: list[dict[str, tuple[int, int]]],
     before: np.ndarray,
@@ -185,7 +185,7 @@ def _check_untouched(
     assert not changed.size
 
 
-def _results(
+def results_of(
     call: Call, place: dict[str, tuple[int, int]], block: np.ndarray
 ) -> dict[str, np.ndarray]:
     return {

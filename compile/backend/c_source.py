@@ -37,6 +37,9 @@ class Generated:
     weights: bytes
     manifest: dict[str, Any]
     """The manifest's keys on the memory and the gates."""
+    inputs: list[TensorType]
+    outputs: list[TensorType]
+    layers: int
 
 
 def generate(
@@ -46,11 +49,12 @@ def generate(
     target: str,
     inputs: Sequence[str],
     outputs: Sequence[str] | None,
+    prefix: str = "headgate",
 ) -> Generated:
     """The C source and the TIR of ``program``; kernels that are equal become one function.
 
-    ``inputs``, ``outputs``: names of what enters and leaves; without names all results lie one
-    after another in a single output, ``trace``.
+    ``prefix`` begins the names of its functions. ``inputs``, ``outputs``: names of what enters and
+    leaves; without names all results lie one after another in a single output, ``trace``.
     """
     offsets, arena_bytes = plan_arena(program)
     weights = safetensors.numpy.save(program.constants())
@@ -63,7 +67,7 @@ def generate(
     for step in program.steps:
         kernel = names.get(step.kernel)
         if kernel is None:
-            kernel = names[step.kernel] = f"headgate_kernel_{len(names)}"
+            kernel = names[step.kernel] = f"{prefix}_kernel_{len(names)}"
             functions[kernel] = step.kernel.build(kernel)
             declared[kernel] = [f"{C_TYPES[d]} *{key}" for key, d in step.kernel.parameters()]
         own, own_bytes = _own_offsets(step)
@@ -105,6 +109,7 @@ def generate(
     environment.filters["c_string"] = c_string
     source = environment.from_string(_TEMPLATE.read_text()).render(
         name=name,
+        prefix=prefix,
         target=target,
         kernels=declared,
         steps=steps,
@@ -114,7 +119,15 @@ def generate(
         results=results,
         **sizes,
     )
-    return Generated(source + "\n", functions, weights, {**sizes, "gates": gates})
+    return Generated(
+        source + "\n",
+        functions,
+        weights,
+        {**sizes, "gates": gates},
+        [value.type for value in graph.inputs],
+        [row["type"] for row in leaving],
+        len(steps),
+    )
 
 
 def _arguments(

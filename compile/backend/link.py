@@ -12,9 +12,26 @@ from headgate.device import runtime_sources
 from headgate.device.targets import Target
 from headgate.errors import CompileError, ToolMissing
 
-# Without -fno-sanitize zig makes undefined behaviour a trap; without a build id and symbols the
-# same input gives the same bytes.
-_FLAGS = ("-std=c11", "-O2", "-g0", "-s", "-fno-sanitize=all", "-Wl,--build-id=none")
+COMPILE = ("-std=c11", "-O2", "-g0", "-fno-sanitize=all")
+"""Flags of every C file; without the last zig makes undefined behaviour a trap."""
+# Without a build id and symbols the same input gives the same bytes.
+_LINK = ("-s", "-Wl,--build-id=none")
+
+
+def zig(folder: Path, *command: str) -> None:
+    """Runs a tool of ziglang in ``folder``: ``cc``, ``ar``.
+
+    Raises:
+        ToolMissing: ziglang is not installed.
+        CompileError: the tool fails; says for which file, which the command ends with.
+    """
+    if importlib.util.find_spec("ziglang") is None:
+        raise ToolMissing("The C compiler is missing; run: pip install 'headgate[compile]'")
+    words = [sys.executable, "-m", "ziglang", *command]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=folder)
+    if done.returncode:
+        reason = next((x for x in done.stderr.splitlines() if "error" in x), done.stderr[-300:])
+        raise CompileError(f"Making {Path(command[-1]).name} failed: {reason.strip()}")
 
 
 @dataclass(frozen=True)
@@ -35,14 +52,9 @@ class Artifact:
             ToolMissing: ziglang is not installed.
             CompileError: it refuses a file.
         """
-        if importlib.util.find_spec("ziglang") is None:
-            raise ToolMissing("The C compiler is missing; run: pip install 'headgate[compile]'")
         triple, output = f"{target.triple}-{self.abi}", folder / Path(self.member).name
         inputs = [folder / "network.c", *self.sources, folder / "kernels.o"]
-        command = [sys.executable, "-m", "ziglang", "cc", "-target", triple, *_FLAGS, *self.flags]
+        command = ["cc", "-target", triple, *COMPILE, *_LINK, *self.flags]
         command += [f"-I{runtime_sources('core')}", *map(str, inputs), "-lm", "-o", str(output)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-        if done.returncode:
-            reason = next((x for x in done.stderr.splitlines() if "error" in x), done.stderr[-300:])
-            raise CompileError(f"Linking {output.name} for {triple} failed: {reason.strip()}")
+        zig(folder, *command)
         return output.read_bytes()

@@ -5,12 +5,24 @@ Nothing else of the compiler reads a target's vectors and caches.
 
 from __future__ import annotations
 
-from headgate.compile.isa import avx2, avx512, half, madd, neon, sdot, smull, vnni
+from headgate.compile.isa import (
+    avx2,
+    avx512,
+    half,
+    madd,
+    neon,
+    scalar,
+    scalar_float,
+    sdot,
+    smlad,
+    smull,
+    vnni,
+)
 from headgate.compile.isa.base import DotIsa, Isa
 from headgate.device.targets import TARGET_NAMES, Target, get_target
 from headgate.errors import CompileError
 
-_ALL = (avx512, avx2, neon, half, vnni, madd, sdot, smull)
+_ALL = (avx512, avx2, neon, half, vnni, madd, sdot, smull, smlad, scalar, scalar_float)
 """The first that a target has for a dtype is taken."""
 
 

@@ -35,6 +35,9 @@ class Isa:
     narrowest: int = 4
     """Lanes of the narrowest vector there is."""
 
+    fuses_means: ClassVar[bool] = True
+    """Whether a convolution sums up channels while it stores them; else they are read again."""
+
     @property
     def grain(self) -> int:
         """Numbers that are multiplied together and cannot be skipped apart."""
@@ -86,7 +89,9 @@ class DotIsa(Isa, ABC):
     depth: ClassVar[int] = 1
     """Pairs of words that one :meth:`dot` takes best."""
     compresses: ClassVar[bool] = False
-    """Whether it has :meth:`compress`; the others have :meth:`permute`."""
+    """Whether it has :meth:`compress`."""
+    gathers: ClassVar[bool] = False
+    """Whether chosen bytes are taken one by one; the others have :meth:`permute`."""
     tables: ClassVar[tuple[int, ...]] = ()
     """Sizes in bytes, ascending, of what :meth:`permute` chooses among."""
     choices: ClassVar[int]

@@ -26,6 +26,12 @@ def read_as(dtype: str, lanes: int, value: Expr) -> Expr:
     return tirx.reinterpret(named(dtype, lanes), value)
 
 
+def splat(value: float, lanes: int, dtype: str) -> Expr:
+    """A constant in every lane."""
+    constant = tirx.const(value, dtype)
+    return constant if lanes == 1 else tirx.Broadcast(constant, lanes)
+
+
 def picked(value: Expr, places: Sequence[int]) -> Expr:
     """The elements at ``places``."""
     return T.Shuffle([value], [tirx.IntImm("int32", place) for place in places])

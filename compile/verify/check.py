@@ -23,7 +23,8 @@ from headgate.compile.verify.layerwise import (
 )
 from headgate.device import Bundle, Program
 from headgate.device.machines.host import Host
-from headgate.device.machines.qemu_user import CPUS, Qemu
+from headgate.device.machines.qemu_system import QemuSystem
+from headgate.device.machines.qemu_user import Qemu
 from headgate.device.machines.runner import RunnerProgram
 from headgate.device.targets import Target
 from headgate.device.tensor_type import FLOAT16
@@ -134,9 +135,10 @@ def on_machine(bundle: Bundle) -> Program:
     try:
         Host().check(bundle)
     except BundleError:
-        if bundle.target["name"] not in CPUS:
+        name = f"qemu:{bundle.target['name']}"
+        emulator = Qemu.named(name) or QemuSystem.named(name)
+        if emulator is None:
             raise
-        emulator = Qemu(bundle.target["name"])
         emulator.check(bundle)
         return emulator.load(bundle, 1)
     return RunnerProgram(bundle, Host.name, [], None)

@@ -7,12 +7,14 @@ from pathlib import Path
 from headgate.device.bundle import Bundle
 from headgate.device.machines.base import Machine
 from headgate.device.machines.host import Host
+from headgate.device.machines.qemu_system import QemuSystem
 from headgate.device.machines.qemu_user import Qemu
+from headgate.device.machines.serial import SerialMachine
 from headgate.device.machines.ssh.machine import SshMachine
 from headgate.device.program import MAX_THREADS, Program
 from headgate.errors import UsageError, suggest
 
-_KINDS: tuple[type[Machine], ...] = (Host, Qemu, SshMachine)
+_KINDS: tuple[type[Machine], ...] = (Host, Qemu, QemuSystem, SerialMachine, SshMachine)
 
 
 def find_machine(name: str) -> Machine:

@@ -67,7 +67,12 @@ def compile_(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The file to write; named after MODEL by default."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="The file to write; named after MODEL by default. For a microcontroller, a name "
+            "without .hgb is a folder.",
+        ),
     ] = None,
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Untrained: for timing, not for predictions.")
@@ -174,6 +179,7 @@ def _bundle(
     calibrate: str | None,
 ) -> tuple[dict[str, Any], str]:
     from headgate.calibration import calibration_images
+    from headgate.device.targets import get_target
     from headgate.networks import compile_network
 
     kind = target if dtype == "float32" else f"{target}-{dtype}"
@@ -181,7 +187,10 @@ def _bundle(
     with working(f"compiling {network.name} for {target}"):
         images = calibration_images(network, calibrate) if calibrate else None
         bundle = compile_network(network, target, check=check, dtype=dtype, calibration=images)
-    bundle.save(path)
+    if path.suffix != ".hgb" and get_target(target).os == "none":
+        bundle.save_folder(path)
+    else:
+        bundle.save(path)
     machine = "host" if target == "host" else f"qemu:{target}"
     figures = _figures(path, bundle.manifest)
     if "float_layers" in figures:
@@ -240,12 +249,15 @@ def _write_tflite(
 
 def _figures(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     from headgate.device.agent.definitions import dense_macs
+    from headgate.device.manifest import library_of
 
     sizes = {name: member["bytes"] for name, member in manifest["members"].items()}
+    whole = {"bundle_bytes": path.stat().st_size, "sha256": _digest(path)}
+    library = library_of(sizes)
+    code = {"runner_bytes": sizes.get("code/runner")} if library is None else {"library": library}
     return {
         "bundle": path,
-        "bundle_bytes": path.stat().st_size,
-        "sha256": _digest(path),
+        **({} if path.is_dir() else whole),
         "target": manifest["target"]["name"],
         "dtype": manifest.get("dtype", "float32"),
         **(
@@ -258,7 +270,7 @@ def _figures(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
         "dense_macs": dense_macs(manifest["layers"]),
         "arena_bytes": manifest["arena_bytes"],
         "weights_bytes": manifest["weights_bytes"],
-        "runner_bytes": sizes.get("code/runner"),
+        **code,
         "checked": manifest["checked"],
     }
 

@@ -16,6 +16,7 @@ from headgate.device import (
     load,
     runtime_sources,
 )
+from headgate.device.machines.qemu_system import BOARDS
 from headgate.device.machines.qemu_user import CPUS, Qemu
 from headgate.device.program import Execution
 from headgate.device.protocol import Request
@@ -168,7 +169,7 @@ def test_nan_never_passes() -> None:
 
 
 def test_machines_and_their_names() -> None:
-    assert list_machines() == ["host", *(f"qemu:{target}" for target in CPUS)]
+    assert list_machines() == ["host", *(f"qemu:{target}" for target in (*CPUS, *BOARDS))]
     with pytest.raises(UsageError, match="Did you mean 'qemu:rpi4'"):
         load(bundle(RUNNER), "qemu:rpi44")
 
@@ -271,7 +272,7 @@ def test_a_new_kind_of_machine_is_a_file_and_a_row(tmp_path: Path) -> None:
     folder = copy_package(tmp_path, "device") / "device/machines"
     (folder / "slow.py").write_text(KIND)
     find = (folder / "find.py").read_text()
-    find = find.replace("(Host, Qemu, SshMachine)", "(Host, Qemu, SshMachine, Slow)")
+    find = find.replace("SshMachine)", "SshMachine, Slow)")
     row = "from headgate.device.machines.slow import Slow\nfrom headgate.device.program import"
     (folder / "find.py").write_text(find.replace("from headgate.device.program import", row, 1))
     run_with(tmp_path, USE_KIND)

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from headgate.device import targets
-from headgate.device.targets import TARGET_NAMES, get_target
+from headgate.device.microcontrollers import Microcontroller, microcontrollers
+from headgate.device.targets import TARGET_NAMES, emulated_microcontrollers, get_target
 from headgate.errors import CompileError, UsageError
 from tests.package_copy import copy_package, run_with
 
 BOARDS = [name for name in TARGET_NAMES if name != "host"]
+LINUX = [name for name in BOARDS if get_target(name).os == "linux"]
+BARE = [name for name in BOARDS if get_target(name).os == "none"]
 
 
 @pytest.fixture(autouse=True)
@@ -29,11 +32,13 @@ def pretend(monkeypatch: pytest.MonkeyPatch, machine: str, flags: str = "", **cp
 
 
 def test_names() -> None:
-    assert TARGET_NAMES == ("host", "rpi3", "rpi4", "rpi5", "jetson-nano", "jetson-orin")
+    microcontrollers = ("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
+    linux = ("rpi3", "rpi4", "rpi5", "jetson-nano", "jetson-orin")
+    assert ("host", *linux, *microcontrollers) == TARGET_NAMES
     assert [get_target(name).name for name in BOARDS] == BOARDS
 
 
-@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize("name", LINUX)
 def test_boards_are_64_bit_arm(name: str) -> None:
     row = get_target(name)
     assert (row.arch, row.triple) == ("aarch64", "aarch64-linux")
@@ -43,6 +48,35 @@ def test_boards_are_64_bit_arm(name: str) -> None:
         "mcpu": row.cpu,
         "mattr": ["+neon"],
     }
+
+
+@pytest.mark.parametrize("name", BARE)
+def test_microcontrollers_pass_floats_in_registers(name: str) -> None:
+    row = get_target(name)
+    assert row.cpu == name
+    assert row.triple.startswith("thumb")
+    assert row.triple.endswith("-none-eabihf")
+    assert row.llvm()["mfloat-abi"] == "hard"
+    assert row.has("dsp")
+    assert row.has("mve") == (name == "cortex-m55")
+
+
+def test_qemu_is_a_board_of_each_microcontroller() -> None:
+    emulated = emulated_microcontrollers()
+    assert list(emulated) == BARE
+    for target, board in emulated.items():
+        row = microcontrollers()[board]
+        assert row.target == target
+        assert row.uart is not None
+        assert row.uart_kind is not None
+
+
+@pytest.mark.parametrize("board", microcontrollers().values(), ids=lambda board: board.name)
+def test_memories_of_microcontrollers_do_not_overlap(board: Microcontroller) -> None:
+    assert board.target in BARE
+    first, second = sorted((board.flash, board.ram), key=lambda memory: memory.address)
+    assert first.address + first.bytes <= second.address
+    assert (board.uart is None) == (board.uart_kind is None)
 
 
 @pytest.mark.parametrize("name", BOARDS)
@@ -56,7 +90,7 @@ def test_measured_peak_is_below_what_the_core_can_issue(name: str) -> None:
 def test_unknown_name_has_a_suggestion() -> None:
     with pytest.raises(UsageError, match=r"Unknown target 'rpi6'\. Did you mean 'rpi"):
         get_target("rpi6")
-    with pytest.raises(UsageError, match="Known: host, jetson-nano, jetson-orin, rpi3"):
+    with pytest.raises(UsageError, match="Known: cortex-m33, cortex-m4, .*, rpi3"):
         get_target("toaster")
 
 

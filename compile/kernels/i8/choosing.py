@@ -1,6 +1,7 @@
-"""The weights of active inputs, one after the other: by permutations of bytes, or compressed.
+"""The weights of active inputs, one after the other: by permutations of bytes, compressed, or one
+by one.
 
-Once for every inference and output, 16 to 64 weights an instruction.
+Once for every inference and output; with vectors, 16 to 64 weights an instruction.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Choosing:
 
     @classmethod
     def of(cls, isa: DotIsa, inputs: int, taps: int, dtype: str) -> Choosing:
-        return (Compressing if isa.compresses else cls)(isa, inputs, taps, dtype)
+        kind = Compressing if isa.compresses else Gathering if isa.gathers else cls
+        return kind(isa, inputs, taps, dtype)
 
     @property
     def table(self) -> int:
@@ -211,3 +213,43 @@ class Compressing(Choosing):
                 store(chosen.buffer, start + buffers["tables"][table], value, size)
                 self._add(total, value)
         return self._correction(total)
+
+
+@dataclass(frozen=True)
+class Gathering(Choosing):
+    """One by one: a word is loaded and shifted for each."""
+
+    @property
+    def pitch(self) -> int:
+        return -(-self.inputs // CODES_PER_WORD)
+
+    def scratch(self) -> dict[str, TensorType]:
+        """The active inputs, counted within their group."""
+        return {"choices": TensorType((self.inputs,), INT32)}
+
+    def prepare(
+        self, buffers: dict[str, Buffer], channel: Callable[[Expr, int], Expr], count: Expr
+    ) -> None:
+        with loop(count) as j:
+            store(buffers["choices"], j, channel(j, 1))
+
+    def choose(
+        self,
+        buffers: dict[str, Buffer],
+        row: Expr,
+        pitch: int,
+        count: Expr,
+        chosen: Buffer,
+        into: Expr,
+    ) -> Expr:
+        last = let(tir.T.floordiv(count - 1, CODES_PER_WORD) * CODES_PER_WORD)
+        with loop(self.taps) as t:
+            start = let((into + t * self.pitch) * CODES_PER_WORD)
+            # Where the last word has room for more, the weights are zero.
+            store(chosen, start + last, splat(0, CODES_PER_WORD, UINT8), CODES_PER_WORD)
+            with loop(count) as j:
+                own = let(buffers["choices"][j])
+                word = buffers["weight"][row + t * pitch + tirx.shift_right(own, int32(2))]
+                moved = tirx.bitwise_and(own, int32(3)) * 8
+                store(chosen, start + j, wide(tirx.shift_right(word, moved), 1, UINT8))
+        return int32(0)

@@ -65,7 +65,8 @@ def decide(work: Workspace, node: Node) -> Convolution:
     listed = not depthwise or follows
     residual = fused_residual(work, node)
     some = placed or (gated and residual is not None)
-    means = node.output in work.averaged and not depthwise and not some
+    fuses = work.isa(node.inputs[0].dtype, node.output.dtype).fuses_means
+    means = fuses and node.output in work.averaged and not depthwise and not some
     epilogue = Epilogue(gated, residual, node["clamp"], means)
     request = ConvRequest(
         shape,

@@ -4,7 +4,7 @@
  * Everything a network needs is the caller's: it allocates nothing, keeps no state outside the
  * arena and may run in several threads at once, each with its own arena and outputs.
  *
- * Alignment the caller guarantees: arena 64 bytes; inputs, outputs and weights 4 bytes.
+ * Alignment the caller guarantees: arena 64 bytes; inputs, outputs and weights 4 bytes. Functions for microcontrollers check it.
  */
 #ifndef HEADGATE_H
 #define HEADGATE_H
@@ -18,6 +18,14 @@ extern "C" {
 
 /* Raised whenever a structure or the meaning of a field below changes. */
 #define HEADGATE_ABI 2
+
+/* What a function that runs a network returns. */
+#define HEADGATE_OK 0
+#define HEADGATE_NULL_POINTER -1    /* an argument, or one of its pointers, is NULL */
+#define HEADGATE_MISALIGNED -2      /* the arena, an input or an output */
+#define HEADGATE_ARENA_TOO_SMALL -3
+
+#define HEADGATE_ARENA_ALIGNMENT 64
 
 /* What a shared object shows, also when it is built with -fvisibility=hidden. */
 #define HEADGATE_EXPORT __attribute__((visibility("default")))

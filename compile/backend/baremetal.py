@@ -1,0 +1,140 @@
+"""Microcontrollers: a static library with its header, and firmware that answers a host.
+
+The library needs nothing but memcpy, memset and what compilers bring for arithmetic. Its weights
+are constants, the arena is the caller's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from headgate.compile.backend.c_source import Generated
+from headgate.compile.backend.link import COMPILE, zig
+from headgate.device import runtime_sources
+from headgate.device.manifest import FIRMWARE, library_member
+from headgate.device.microcontrollers import Microcontroller, microcontrollers
+from headgate.device.protocol import WEIGHTS
+from headgate.device.targets import Target
+from headgate.errors import CompileError
+
+STACK_BYTES = 8 << 10
+"""The least that is left for the stack."""
+_HERE = Path(__file__).parent
+_CORE, _RUNTIME = runtime_sources("core"), runtime_sources("baremetal")
+_SOURCES = ("start.c", "memory.c", "clock.c", "frame.c", "serve.c")
+_FLAGS = (*COMPILE, "-ffreestanding", "-ffunction-sections", "-fdata-sections", "-fno-builtin")
+
+
+def c_name(name: str) -> str:
+    """``name`` as the beginning of C's names."""
+    plain = re.sub(r"\W", "_", name.lower(), flags=re.ASCII)
+    return plain if plain[:1].isalpha() else f"network_{plain}"
+
+
+def link(
+    folder: Path, target: Target, name: str, generated: Generated, code: Collection[str]
+) -> dict[str, bytes]:
+    """The members of a bundle, made of ``network.c`` and ``kernels.o`` in ``folder``."""
+    prefix = c_name(name)
+    facts = _facts(prefix, name, target, generated)
+    for file in ("library.h", "library.c"):
+        own = f"{prefix}.h" if file == "library.h" else file
+        (folder / own).write_text(_render(_HERE / f"{file}.j2", facts), encoding="utf-8")
+    (folder / "weights.bin").write_bytes(_data_of(generated.weights))
+    (folder / "weights.S").write_text(
+        f'.section .rodata.{prefix}_weights, "a", %progbits\n.balign 64\n'
+        f'.global {prefix}_weights\n{prefix}_weights:\n.incbin "weights.bin"\n'
+    )
+    objects = [
+        _compile(folder, target, source) for source in ("network.c", "library.c", "weights.S")
+    ]
+    library = folder / f"lib{prefix}.a"
+    zig(folder, "ar", "rcsD", library.name, "kernels.o", *objects)
+    members = {
+        library_member(prefix): library.read_bytes(),
+        f"include/{prefix}.h": (folder / f"{prefix}.h").read_bytes(),
+        "include/headgate.h": (_CORE / "headgate.h").read_bytes(),
+        "CMakeLists.txt": _render(_HERE / "CMakeLists.txt.j2", facts).encode(),
+        WEIGHTS: generated.weights,
+    }
+    if target.qemu_machine is not None:
+        board = microcontrollers()[target.qemu_machine]
+        members[FIRMWARE] = _firmware(folder, target, board, library, facts)
+    return members
+
+
+def _facts(prefix: str, name: str, target: Target, generated: Generated) -> dict[str, Any]:
+    tensors = (*generated.inputs, *generated.outputs)
+    return {
+        "prefix": prefix,
+        "macro": prefix.upper(),
+        "name": re.sub(r"[^ -~]|\*/|/\*", "?", name),
+        "target": target.name,
+        "inputs": generated.inputs,
+        "outputs": generated.outputs,
+        "tensor_bytes": sum(-(-tensor.bytes // 8) * 8 for tensor in tensors),
+        "layers": generated.layers,
+        "gates": len(generated.manifest["gates"]),
+        "arena_bytes": generated.manifest["arena_bytes"],
+        "stack_bytes": STACK_BYTES,
+    }
+
+
+def _data_of(weights: bytes) -> bytes:
+    """The data section of a safetensors file."""
+    return weights[8 + int.from_bytes(weights[:8], "little") :]
+
+
+def _render(template: Path, facts: dict[str, Any]) -> str:
+    environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
+    return environment.from_string(template.read_text()).render(facts) + "\n"
+
+
+def _compile(folder: Path, target: Target, source: str | Path) -> str:
+    """The name of the object file of a C or assembly file."""
+    output = f"{Path(source).stem}.o"
+    zig(
+        folder,
+        "cc",
+        *_machine(target),
+        *_FLAGS,
+        "-I.",
+        f"-I{_CORE}",
+        f"-I{_RUNTIME}",
+        "-c",
+        str(source),
+        "-o",
+        output,
+    )
+    return output
+
+
+def _machine(target: Target) -> list[str]:
+    cpu = target.cpu.replace("-", "_")
+    return ["-target", str(target.zig), f"-mcpu={cpu}"]
+
+
+def _firmware(
+    folder: Path, target: Target, board: Microcontroller, library: Path, facts: dict[str, Any]
+) -> bytes:
+    """A program for a board that answers a host."""
+    model = hashlib.sha256(library.read_bytes()).digest()[:8]
+    facts = facts | {"board": board, "model": "".join(f"\\x{byte:02x}" for byte in model)}
+    (folder / "board.h").write_text(_render(_HERE / "board.h.j2", facts))
+    (folder / "firmware.ld").write_text(_render(_RUNTIME / "firmware.ld.j2", facts))
+    sources = [*_SOURCES, f"uart_{board.uart_kind}.c"]
+    objects = [_compile(folder, target, _RUNTIME / source) for source in sources]
+    command = ["cc", *_machine(target), "-s", "-Wl,--gc-sections", "-T", "firmware.ld"]
+    command += [*objects, library.name]
+    try:
+        zig(folder, *command, "-nostdlib", "-o", "firmware.elf")
+    except CompileError:
+        # Functions such as expf are in zig's own library, which it makes once in half a minute.
+        zig(folder, *command, "-o", "firmware.elf")
+    return (folder / "firmware.elf").read_bytes()

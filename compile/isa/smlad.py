@@ -1,0 +1,85 @@
+"""The DSP instructions of Cortex-M: two products of 16 bits are added in one cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from headgate.compile.isa import scalar
+from headgate.compile.isa.base import Expr
+from headgate.compile.isa.scalar import Scalar
+from headgate.compile.isa.vector import intrinsic, read_as
+from headgate.device.targets import Target
+from headgate.device.tensor_type import INT32, UINT8
+
+Buffer = Any
+
+
+class Smlad(Scalar):
+    """As :class:`Scalar` for kernels of any instructions; those of SMLAD say theirs themselves."""
+
+    fuses_means = False  # USADA8 takes half an instruction for a number that it reads again
+
+
+def multiply_add(left: Expr, right: Expr, total: Expr) -> Expr:
+    """``total`` and the products of the low and of the high 16 bits of two words."""
+    return intrinsic(INT32, "arm.smlad", left, right, total)
+
+
+_TWO_WORDS = "headgate_two_words"
+_LLVM = f"""
+define i64 @{_TWO_WORDS}(ptr %at) {{
+  %both = load volatile i64, ptr %at, align 4
+  ret i64 %both
+}}
+"""
+
+
+@contextmanager
+def pairing() -> Iterator[None]:
+    """Where :func:`two_words` may be used."""
+    with T.attr(tirx.IntImm(INT32, 0), "pragma_import_llvm", _LLVM):
+        yield
+
+
+def two_words(buffer: Buffer, at: Expr) -> tuple[Expr, Expr]:
+    """Two int32 from ``at`` on, by the one instruction that loads both.
+
+    LLVM finds the instruction by itself only where it sees two such loads and no third behind
+    them; a volatile one of 64 bits is never anything else.
+    """
+    both = T.Bind(T.call_extern("int64", _TWO_WORDS, T.address_of(buffer[at])))
+    high = tirx.shift_right(both, tirx.IntImm("int64", 32))
+    return T.Bind(tirx.Cast(INT32, both)), T.Bind(tirx.Cast(INT32, high))
+
+
+def halves(word: Expr, dtype: str, turned: bool) -> Expr:
+    """Bytes 0 and 2 of a word, 1 and 3 where it is ``turned``, as numbers of 16 bits."""
+    if turned:
+        word = intrinsic(INT32, "fshr.i32", word, word, 8)
+    return intrinsic(INT32, "arm.uxtb16" if dtype == UINT8 else "arm.sxtb16", word)
+
+
+def nearest(value: Expr) -> Expr:
+    """float32 to the nearest int32, ties to even; what does not fit becomes the nearest that does.
+
+    The conversion rounds as FPSCR says, which is so from reset on.
+    """
+    return read_as(INT32, 1, intrinsic("float32", "arm.vcvtr.f32", value))
+
+
+def saturated(value: Expr, dtype: str) -> Expr:
+    """int32 to the nearest code of ``dtype``."""
+    return intrinsic(INT32, "arm.usat" if dtype == UINT8 else "arm.ssat", value, 8)
+
+
+def find(target: Target) -> Smlad | None:
+    """The instructions as ``target`` runs them, None where it has none."""
+    if not target.has("dsp") or target.has("mve"):
+        return None
+    own = scalar.find(target)
+    return None if own is None else Smlad(**{**vars(own), "name": "smlad"})

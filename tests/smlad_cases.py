@@ -1,0 +1,132 @@
+"""Convolutions as the kernels of SMLAD get them, with what the reference makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from headgate.compile.front.graph import Node, Value
+from headgate.compile.front.quantize.reference import OPERATORS
+from headgate.compile.isa import isa_for
+from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue
+from headgate.compile.kernels.registry import find_kernel
+from headgate.device.targets import get_target
+from headgate.device.tensor_type import INT8, UINT8, Quantization, TensorType
+from tests.kernel_calls import Call
+from tests.kernel_cases import active_list, one
+
+CODES = {UINT8: (0, 256), INT8: (-128, 128)}
+BOUNDS = {UINT8: (0.0, 255.0), INT8: (-128.0, 127.0)}
+
+
+@dataclass
+class Asked:
+    """A convolution: ``inputs`` and ``outputs`` are active of a gated side, None: it has no gate.
+
+    ``dtypes``: of the input, of the residual, of the result.
+    """
+
+    shape: ConvShape
+    inputs: int | None = None
+    outputs: int | None = None
+    residual: str | None = None
+    dtypes: tuple[str, str, str] = (UINT8, UINT8, UINT8)
+    clamp: tuple[float, float] | None = None
+
+    @property
+    def macs(self) -> int:
+        """That are executed."""
+        shape = self.shape
+        inputs = shape.in_channels if self.inputs is None else self.inputs
+        outputs = shape.out_channels if self.outputs is None else self.outputs
+        return shape.taps * shape.pixels * inputs * outputs // shape.groups
+
+
+@dataclass
+class Case:
+    """A call, what it must write, and which channels it must write."""
+
+    call: Call
+    expected: np.ndarray
+    written: np.ndarray
+
+    def check(self, found: dict[str, np.ndarray]) -> None:
+        """Fails where the result differs, or channels changed that are not visited."""
+        before, kernel = self.call.arrays["y"], self.call.kernel
+        want = np.where(self.written[:, None, None], self.expected, before)
+        np.testing.assert_array_equal(found["y"], want, err_msg=str(kernel))
+
+
+def case(random: np.random.Generator, asked: Asked, target: str = "cortex-m4") -> Case:
+    """Numbers for a convolution."""
+    shape, residual, (x_dtype, r_dtype, dtype) = asked.shape, asked.residual, asked.dtypes
+    gated, listed = asked.outputs is not None, asked.inputs is not None
+    depthwise = shape.group_in == 1 and shape.groups > 1
+    clamp = asked.clamp or BOUNDS[dtype]
+    request = ConvRequest(
+        shape,
+        Epilogue(gated, residual, clamp),
+        gated_in=listed and not depthwise,
+        clamp_inactive=gated and residual is not None and not depthwise,
+    )
+    isa = isa_for(get_target(target), INT8)
+    operator = "depthwise_conv2d" if depthwise else "conv2d"
+    dtypes = (x_dtype, *([r_dtype] if residual else []), dtype)
+    kernel = find_kernel(operator, isa, gated=gated or listed).of(
+        isa, request=request, dtypes=dtypes
+    )
+
+    def codes(dtype: str, channels: int, height: int, width: int) -> np.ndarray:
+        return random.integers(*CODES[dtype], (1, channels, height, width)).astype(dtype)
+
+    x = codes(x_dtype, shape.in_channels, shape.height, shape.width)
+    arrays: dict[str, np.ndarray] = {"x": x}
+    seen = x.copy()
+    if listed and not depthwise:
+        order = active_list(random, shape.in_channels, asked.inputs or 0)
+        arrays |= {"in_list": order, "in_count": one(asked.inputs or 0)}
+        seen[:, order[asked.inputs :]] = 0
+    outputs = shape.out_channels
+    spread = 128 * 73 * np.sqrt(shape.group_in * shape.taps)
+    attributes: dict[str, Any] = {
+        "weight": random.integers(-127, 128, (outputs, shape.group_in, *shape.kernel)).astype(INT8),
+        "bias": random.integers(-3000, 3000, outputs).astype(np.int32),
+        "factor": (random.uniform(10, 120, outputs) / spread).astype(np.float32),
+        "stride": shape.stride,
+        "padding": shape.padding,
+        "dilation": shape.dilation,
+        "groups": shape.groups,
+        "clamp": clamp,
+        "residual": residual is not None,
+    }
+    read, written = [seen], np.ones(outputs, bool)
+    if gated:
+        order = active_list(random, outputs, asked.outputs or 0)
+        gate = random.uniform(0.5, 1.5, outputs).astype(np.float32)
+        gate[order[asked.outputs :]] = 0
+        shift = random.uniform(-20, 20, outputs).astype(np.float32)
+        attributes["shift"] = shift
+        arrays |= {"gate": gate, "shift": shift, "out_list": order}
+        arrays["out_count"] = one(asked.outputs or 0)
+        read.append(gate)
+        if not request.clamp_inactive:
+            written[order[asked.outputs :]] = False
+    result = TensorType((1, outputs, shape.out_height, shape.out_width), dtype, Quantization((1,)))
+    y = np.zeros(result.shape, dtype)
+    if residual:
+        added = codes(r_dtype, *result.shape[1:])
+        attributes["residual_factor"] = np.float32(0.37)
+        read.append(added)
+        if residual == "in_place":
+            y = added.view(dtype)
+        else:
+            arrays["residual"] = added
+    kind = "gated_conv2d" if gated else "conv2d"
+    inputs = [Value(f"operand{i}", TensorType.of(array)) for i, array in enumerate(read)]
+    node = Node(kind, inputs, Value("y", result), "", attributes)
+    expected = np.ascontiguousarray(OPERATORS[kind](node, read), dtype)
+    arrays |= {"y": y, **kernel.constants(attributes)}
+    named = {name: arrays[name] for name, _ in kernel.parameters() if name in arrays}
+    return Case(Call(kernel, named, {"y"}), expected, written)
