@@ -68,13 +68,17 @@ def test_a_board_that_is_reset_begins_the_image_again(firmware: Path, after: int
 def test_errors_of_the_network_and_firmware_of_another(firmware: Path) -> None:
     batch = images(1)
     batch[0, 0, 0, 0] = np.nan
-    with SerialProgram(firmware_bundle(), "board", lambda: HostileLine(firmware)) as program:
-        with pytest.raises(DeviceError, match=r"board returned error 7: an error of the network"):
-            program.run(batch)
+    with (
+        SerialProgram(firmware_bundle(), "board", lambda: HostileLine(firmware)) as program,
+        pytest.raises(DeviceError, match=r"board returned error 7: an error of the network"),
+    ):
+        program.run(batch)
     other = bundle({library_member("fake"): b"another", FIRMWARE: b"none"})
-    with SerialProgram(other, "board", lambda: HostileLine(firmware)) as program:
-        with pytest.raises(BundleError, match="runs firmware of another network"):
-            program.run(images(1))
+    with (
+        SerialProgram(other, "board", lambda: HostileLine(firmware)) as program,
+        pytest.raises(BundleError, match="runs firmware of another network"),
+    ):
+        program.run(images(1))
 
 
 class Silent(Line):
@@ -92,9 +96,11 @@ class Silent(Line):
 
 def test_silence_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serial_protocol, "GREETING_S", 0.2)
-    with SerialProgram(firmware_bundle(), "board", Silent) as program:
-        with pytest.raises(DeviceError, match="board did not answer within 0 s; is the firmware"):
-            program.run(images(1))
+    with (
+        SerialProgram(firmware_bundle(), "board", Silent) as program,
+        pytest.raises(DeviceError, match="board did not answer within 0 s; is the firmware"),
+    ):
+        program.run(images(1))
 
 
 def test_a_question_that_comes_twice_is_answered_once_in_the_same_words(firmware: Path) -> None:
