@@ -48,7 +48,9 @@ def link(
         own = f"{prefix}.h" if file == "library.h" else file
         (folder / own).write_text(_render(_HERE / f"{file}.j2", facts), encoding="utf-8")
     (folder / "weights.bin").write_bytes(_data_of(generated.weights))
+    # The digest is for zig's cache, which does not look into files that assembly includes.
     (folder / "weights.S").write_text(
+        f"/* {hashlib.sha256(generated.weights).hexdigest()} */\n"
         f'.section .rodata.{prefix}_weights, "a", %progbits\n.balign 64\n'
         f'.global {prefix}_weights\n{prefix}_weights:\n.incbin "weights.bin"\n'
     )
@@ -97,22 +99,23 @@ def _render(template: Path, facts: dict[str, Any]) -> str:
 
 
 def _compile(folder: Path, target: Target, source: str | Path) -> str:
-    """The name of the object file of a C or assembly file."""
+    """The name of the object file of a C or assembly file.
+
+    Paths are relative, since objects hold them, and equal input is to give equal bytes.
+    """
     output = f"{Path(source).stem}.o"
-    zig(
-        folder,
-        "cc",
-        *_machine(target),
-        *_FLAGS,
-        "-I.",
-        f"-I{_CORE}",
-        f"-I{_RUNTIME}",
-        "-c",
-        str(source),
-        "-o",
-        output,
-    )
+    flags = [*_machine(target), *_FLAGS, *_apart(folder), "-I.", f"-I{_CORE}", f"-I{_RUNTIME}"]
+    zig(folder, "cc", *flags, "-c", str(source), "-o", output)
     return output
+
+
+def _apart(folder: Path) -> list[str]:
+    """Flags that make a folder's commands its own.
+
+    zig takes a result from its cache where the command is the same and the files that it read then
+    are unchanged; with relative paths those may lie in another folder.
+    """
+    return [f"-DFOLDER_{re.sub(r'[^A-Za-z0-9]', '_', str(folder))}"]
 
 
 def _machine(target: Target) -> list[str]:
@@ -144,8 +147,8 @@ def link_program(
     (folder / "firmware.ld").write_text(_render(_RUNTIME / "firmware.ld.j2", memories))
     start = [_RUNTIME / name for name in (*_START, f"uart_{board.uart_kind}.c")]
     objects = [_compile(folder, target, source) for source in (*start, *sources)]
-    command = ["cc", *_machine(target), "-s", "-Wl,--gc-sections", "-Wl,-e,Reset_Handler"]
-    command += ["-T", "firmware.ld", *objects, *map(str, libraries)]
+    command = ["cc", *_machine(target), *_apart(folder), "-s", "-Wl,--gc-sections"]
+    command += ["-Wl,-e,Reset_Handler", "-T", "firmware.ld", *objects, *map(str, libraries)]
     try:
         zig(folder, *command, "-nostdlib", "-o", "firmware.elf")
     except CompileError:

@@ -158,6 +158,23 @@ def test_wrong_calls_return_their_code_and_two_networks_fit_one_program(tmp_path
         assert words[at + 1 : at + 1 + expected.size].tobytes() == expected.tobytes()
 
 
+def test_a_program_is_made_of_the_files_in_its_own_folder(tmp_path: Path) -> None:
+    # The compiler's cache takes a header for unchanged that lies, unchanged, in another folder.
+    board, source = microcontrollers()["mps2-an386"], tmp_path / "main.c"
+    source.write_text(
+        '#include "board.h"\nvoid fault(void) {}\n'
+        "const volatile int number = NUMBER;\nint main(void) { return number; }\n"
+    )
+    for number in (0x12345601, 0x12345602):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "board.h").write_text(
+            f"#define NUMBER {number}\n#define BOARD_UART 0u\n#define BOARD_CLOCK_HZ 1\n"
+        )
+        made = link_program(folder, get_target("cortex-m4"), board, [source], [])
+        assert number.to_bytes(4, "little") in made
+
+
 def test_what_qemu_refuses_is_one_line(tmp_path: Path) -> None:
     bundle = small(Small, 7)
     with pytest.raises(BundleError, match="recompile with --target cortex-m7"):
