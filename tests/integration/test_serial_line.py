@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
+import tty
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,12 @@ from hypothesis import strategies as st
 pytest.importorskip("ziglang", reason="ziglang is not installed: pip install 'headgate[compile]'")
 
 from headgate.device import runtime_sources, serial_protocol
-from headgate.device.machines.serial import PortLine
+from headgate.device.machines.find import find_machine
+from headgate.device.machines.serial import PortLine, SerialMachine
 from headgate.device.machines.serial_program import SerialProgram
 from headgate.device.serial_frames import Decoder, Frame
 from headgate.device.serial_protocol import Line
-from headgate.errors import BundleError, DeviceError
+from headgate.errors import BundleError, DeviceError, UsageError
 from tests.fake_bundle import bundle, expected, images, zig_cc
 from tests.serial_firmware import FIRMWARE, HostileLine, build, firmware_bundle, library_member
 
@@ -262,6 +265,38 @@ def test_a_million_spoiled_frames(tmp_path: Path) -> None:
     # Some good ones are lost to the remains of a bad one in front; what is found was sent (the
     # program ends with 2 otherwise), though a spoiled byte may have been the same before.
     assert 0.5 * right < whole < 1.1 * right
+
+
+def test_a_serial_port(firmware: Path) -> None:
+    board, port = os.openpty()
+    tty.setraw(board)
+    process = subprocess.Popen([firmware], stdin=board, stdout=board)
+    machine = SerialMachine(f"serial:{os.ttyname(port)},115200")
+    bundle, batch = firmware_bundle(), images(3)
+    machine.check(bundle)
+    try:
+        with machine.load(bundle, 1) as program:
+            for _ in range(2):  # each call opens the port again
+                np.testing.assert_array_equal(program.run(batch), expected(batch))
+    finally:
+        process.kill()
+        process.wait()
+        os.close(board)
+        os.close(port)
+
+
+def test_serial_machines_are_named_by_their_port() -> None:
+    assert find_machine("serial:/dev/ttyACM0").name == "serial:/dev/ttyACM0"
+    for name, message in (
+        ("serial:", "a port is missing"),
+        ("serial:/dev/ttyACM0,fast", "'fast' is no speed"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            find_machine(name)
+    with pytest.raises(UsageError, match="has one core"):
+        find_machine("serial:/dev/ttyACM0").load(firmware_bundle(), 2)
+    with pytest.raises(BundleError, match="is a microcontroller; recompile with --target"):
+        find_machine("serial:/dev/ttyACM0").check(bundle({"code/runner": b"none"}))
 
 
 def test_a_port_that_is_not_there() -> None:
