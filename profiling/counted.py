@@ -25,8 +25,9 @@ from headgate.profiling.source import open_source
 
 CONVENTION = (
     "Executed instructions of one inference of the first image, counted under QEMU's user mode: "
-    "what a third run of it added to two; exact where the second had added as many; of microcontrollers "
-    "by the clock of QEMU's board, whose ticks are up to fifty instructions. LiteRT's include Python's call (some thousands). Instructions are not a time, and the emulator's time "
+    "what a third run of it added to two; exact where the second had added as many. Those of "
+    "microcontrollers are told by the clock of QEMU's board, whose ticks are up to fifty. LiteRT's "
+    "include Python's call (some thousands). Instructions are not a time, and the emulator's time "
     "says nothing about a device. Fewer = baseline's instructions / contestant's. MACs saved = 1 - "
     "executed MACs / baseline's dense MACs."
 )
