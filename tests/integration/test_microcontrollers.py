@@ -20,6 +20,7 @@ from headgate.device.microcontrollers import microcontrollers
 from headgate.device.targets import get_target
 from headgate.errors import BundleError, DeviceError, UsageError
 from headgate.train.checkpoints import load_checkpoint
+from tests.integration.conftest import Command
 from tests.integration.test_int8 import Mixed, compiled, images_of_cifar
 from tests.oracle import machine_of
 
@@ -48,7 +49,24 @@ def test_a_gated_checkpoint_on_every_board(target: str) -> None:
     compare_with_host(load_checkpoint("resnet8-fbs-0.5").module.eval(), images_of_cifar(8), target)
 
 
-@pytest.mark.parametrize("name", ["resnet8", "resnet8-dcp-0.5"])
+def test_the_command_writes_a_folder_that_commands_read(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name, machine = "resnet8", ("--on", "qemu:cortex-m4")
+    made = command("compile", name, "--target", "cortex-m4", "--dtype", "int8", "-o", "fw/")
+    assert made["checked"]["machine"] == "qemu:cortex-m4"
+    assert made["checked"]["max_error"] == 0
+    assert {path.name for path in Path("fw").iterdir()} >= {"CMakeLists.txt", "code", "include"}
+    assert command("validate", "fw", *machine)["passed"]
+    (row,) = command("compare", "fw", *machine)["standings"]
+    assert 2 < row["instructions"] / row["executed_macs"] < 4
+    Path("fw/notes").write_text("mine")
+    command("compile", name, "--target", "cortex-m4", "--no-check", "-o", "fw", code=1)
+    assert Path("fw/notes").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["resnet8-dcp-0.5"])
 def test_checkpoints(name: str) -> None:
     module = load_checkpoint(name).module.eval()
     compare_with_host(module, images_of_cifar(8), "cortex-m4")
