@@ -13,6 +13,11 @@ from headgate.device.files import storage_error
 from headgate.errors import StorageError
 
 
+def is_bundle(path: Path) -> bool:
+    """Whether ``path`` is what bundles are called: a name with .hgb, or a folder."""
+    return path.suffix == ".hgb" or path.is_dir()
+
+
 def read_folder(folder: Path, manifest: str) -> dict[str, bytes]:
     """The manifest and the members that it names, as far as they are there.
 

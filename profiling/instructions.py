@@ -1,4 +1,6 @@
-"""Executed instructions per inference, counted exactly under QEMU user mode."""
+"""Executed instructions per inference: exact under QEMU user mode, by a board's clock under its
+system mode, where an instruction is a nanosecond.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +21,7 @@ from headgate.device import load
 from headgate.device.agent import definitions
 from headgate.device.agent.report import InstructionCount
 from headgate.device.bundle import Bundle
+from headgate.device.machines.qemu_system import QemuSystem
 from headgate.device.machines.qemu_user import Qemu
 from headgate.device.protocol import RUNNER, WEIGHTS, Request
 from headgate.errors import BundleError, DeviceError, ToolMissing
@@ -38,7 +41,7 @@ def count_instructions(
     """Count the instructions of one inference under QEMU.
 
     Args:
-        bundle: A bundle for an aarch64 target, or its path.
+        bundle: A bundle for an aarch64 target or a microcontroller, or its path.
         image: One preprocessed input (1,C,H,W); the first test vector when None.
 
     Raises:
@@ -47,6 +50,8 @@ def count_instructions(
         DeviceError: The runner failed under QEMU.
     """
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    if (board := QemuSystem.named(machine)) is not None:
+        return _by_clock(board, opened, image)
     if opened.target["arch"] != "aarch64" or RUNNER not in opened.members:
         raise BundleError(
             f"instructions are counted for aarch64 bundles with a runner, {opened.name!r} is for "
@@ -73,6 +78,26 @@ def count_instructions(
         dense_macs=definitions.dense_macs(opened.manifest["layers"]),
         machine=machine,
         cpu=emulator[emulator.index("-cpu") + 1],
+    )
+
+
+def _by_clock(
+    board: QemuSystem, bundle: Bundle, image: NDArray[np.float32] | None
+) -> InstructionCount:
+    """The count of a microcontroller, to within the instructions of one tick of its clock."""
+    chosen = bundle.vectors()[0][0][:1] if image is None else image[:1]
+    with load(bundle, board.name) as program:
+        first, second = np.rint(1e3 * program.time(chosen, repeat=2, warmup=0)).astype(int)
+        executed_macs = int(program.executed_macs()[0])
+    return InstructionCount(
+        instructions=int(second),
+        exact=bool(first == second),
+        start_up=0,
+        tool=_version(board.command("")[0]),
+        executed_macs=executed_macs,
+        dense_macs=definitions.dense_macs(bundle.manifest["layers"]),
+        machine=board.name,
+        cpu=bundle.target["cpu"],
     )
 
 

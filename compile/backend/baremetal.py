@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ STACK_BYTES = 8 << 10
 """The least that is left for the stack."""
 _HERE = Path(__file__).parent
 _CORE, _RUNTIME = runtime_sources("core"), runtime_sources("baremetal")
-_SOURCES = ("start.c", "memory.c", "clock.c", "frame.c", "serve.c")
+_START = ("start.c", "memory.c", "clock.c")
+_SERVE = ("frame.c", "serve.c")
 _FLAGS = (*COMPILE, "-ffreestanding", "-ffunction-sections", "-fdata-sections", "-fno-builtin")
 
 
@@ -47,7 +48,9 @@ def link(
         own = f"{prefix}.h" if file == "library.h" else file
         (folder / own).write_text(_render(_HERE / f"{file}.j2", facts), encoding="utf-8")
     (folder / "weights.bin").write_bytes(_data_of(generated.weights))
+    # The digest is for zig's cache, which does not look into files that assembly includes.
     (folder / "weights.S").write_text(
+        f"/* {hashlib.sha256(generated.weights).hexdigest()} */\n"
         f'.section .rodata.{prefix}_weights, "a", %progbits\n.balign 64\n'
         f'.global {prefix}_weights\n{prefix}_weights:\n.incbin "weights.bin"\n'
     )
@@ -82,7 +85,6 @@ def _facts(prefix: str, name: str, target: Target, generated: Generated) -> dict
         "layers": generated.layers,
         "gates": len(generated.manifest["gates"]),
         "arena_bytes": generated.manifest["arena_bytes"],
-        "stack_bytes": STACK_BYTES,
     }
 
 
@@ -97,27 +99,27 @@ def _render(template: Path, facts: dict[str, Any]) -> str:
 
 
 def _compile(folder: Path, target: Target, source: str | Path) -> str:
-    """The name of the object file of a C or assembly file."""
+    """The name of the object file of a C or assembly file.
+
+    Paths are relative, since objects hold them, and equal input is to give equal bytes.
+    """
     output = f"{Path(source).stem}.o"
-    zig(
-        folder,
-        "cc",
-        *_machine(target),
-        *_FLAGS,
-        "-I.",
-        f"-I{_CORE}",
-        f"-I{_RUNTIME}",
-        "-c",
-        str(source),
-        "-o",
-        output,
-    )
+    flags = [*_machine(target), *_FLAGS, *_apart(folder), "-I.", f"-I{_CORE}", f"-I{_RUNTIME}"]
+    zig(folder, "cc", *flags, "-c", str(source), "-o", output)
     return output
 
 
+def _apart(folder: Path) -> list[str]:
+    """Flags that make a folder's commands its own.
+
+    zig takes a result from its cache where the command is the same and the files that it read then
+    are unchanged; with relative paths those may lie in another folder.
+    """
+    return [f"-DFOLDER_{re.sub(r'[^A-Za-z0-9]', '_', str(folder))}"]
+
+
 def _machine(target: Target) -> list[str]:
-    cpu = target.cpu.replace("-", "_")
-    return ["-target", str(target.zig), f"-mcpu={cpu}"]
+    return ["-target", str(target.zig), f"-mcpu={target.zig_cpu}"]
 
 
 def _firmware(
@@ -127,11 +129,26 @@ def _firmware(
     model = hashlib.sha256(library.read_bytes()).digest()[:8]
     facts = facts | {"board": board, "model": "".join(f"\\x{byte:02x}" for byte in model)}
     (folder / "board.h").write_text(_render(_HERE / "board.h.j2", facts))
-    (folder / "firmware.ld").write_text(_render(_RUNTIME / "firmware.ld.j2", facts))
-    sources = [*_SOURCES, f"uart_{board.uart_kind}.c"]
-    objects = [_compile(folder, target, _RUNTIME / source) for source in sources]
-    command = ["cc", *_machine(target), "-s", "-Wl,--gc-sections", "-T", "firmware.ld"]
-    command += [*objects, library.name]
+    return link_program(folder, target, board, [_RUNTIME / name for name in _SERVE], [library])
+
+
+def link_program(
+    folder: Path,
+    target: Target,
+    board: Microcontroller,
+    sources: Sequence[Path],
+    libraries: Sequence[Path],
+) -> bytes:
+    """A program for a board, of C in ``sources`` and the start-up code of the runtime.
+
+    ``folder`` has the headers that they include, among them ``board.h``.
+    """
+    memories = {"board": board, "stack_bytes": STACK_BYTES}
+    (folder / "firmware.ld").write_text(_render(_RUNTIME / "firmware.ld.j2", memories))
+    start = [_RUNTIME / name for name in (*_START, f"uart_{board.uart_kind}.c")]
+    objects = [_compile(folder, target, source) for source in (*start, *sources)]
+    command = ["cc", *_machine(target), *_apart(folder), "-s", "-Wl,--gc-sections"]
+    command += ["-Wl,-e,Reset_Handler", "-T", "firmware.ld", *objects, *map(str, libraries)]
     try:
         zig(folder, *command, "-nostdlib", "-o", "firmware.elf")
     except CompileError:

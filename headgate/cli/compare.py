@@ -14,6 +14,7 @@ from headgate.cli.options import Images, Json
 from headgate.cli.output import next_step, print_json, print_line, print_table, working
 from headgate.device import Bundle
 from headgate.device.agent.absent import NotMeasured, is_measured
+from headgate.device.bundle_folder import is_bundle
 from headgate.device.machines.find import find_machine
 from headgate.device.tflite_file import Description
 from headgate.errors import UsageError
@@ -114,7 +115,7 @@ def labelled_images(
     if not images:
         return None, None
     for file in files:
-        if file.suffix == ".hgb":
+        if is_bundle(file):
             manifest: Mapping[str, Any] = Bundle.open(file).manifest
         elif file.suffix == ".tflite" and file.is_file() and (told := Description.read(file)):
             manifest = told.manifest

@@ -252,12 +252,14 @@ def _figures(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     from headgate.device.manifest import library_of
 
     sizes = {name: member["bytes"] for name, member in manifest["members"].items()}
-    whole = {"bundle_bytes": path.stat().st_size, "sha256": _digest(path)}
+    whole: dict[str, Any] = {}
+    if path.is_file():
+        whole = {"bundle_bytes": path.stat().st_size, "sha256": _digest(path)}
     library = library_of(sizes)
     code = {"runner_bytes": sizes.get("code/runner")} if library is None else {"library": library}
     return {
         "bundle": path,
-        **({} if path.is_dir() else whole),
+        **whole,
         "target": manifest["target"]["name"],
         "dtype": manifest.get("dtype", "float32"),
         **(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
+import tty
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,12 @@ from hypothesis import strategies as st
 pytest.importorskip("ziglang", reason="ziglang is not installed: pip install 'headgate[compile]'")
 
 from headgate.device import runtime_sources, serial_protocol
-from headgate.device.machines.serial import PortLine
+from headgate.device.machines.find import find_machine
+from headgate.device.machines.serial import PortLine, SerialMachine
 from headgate.device.machines.serial_program import SerialProgram
 from headgate.device.serial_frames import Decoder, Frame
 from headgate.device.serial_protocol import Line
-from headgate.errors import BundleError, DeviceError
+from headgate.errors import BundleError, DeviceError, UsageError
 from tests.fake_bundle import bundle, expected, images, zig_cc
 from tests.serial_firmware import FIRMWARE, HostileLine, build, firmware_bundle, library_member
 
@@ -68,13 +71,17 @@ def test_a_board_that_is_reset_begins_the_image_again(firmware: Path, after: int
 def test_errors_of_the_network_and_firmware_of_another(firmware: Path) -> None:
     batch = images(1)
     batch[0, 0, 0, 0] = np.nan
-    with SerialProgram(firmware_bundle(), "board", lambda: HostileLine(firmware)) as program:
-        with pytest.raises(DeviceError, match=r"board returned error 7: an error of the network"):
-            program.run(batch)
+    with (
+        SerialProgram(firmware_bundle(), "board", lambda: HostileLine(firmware)) as program,
+        pytest.raises(DeviceError, match=r"board returned error 7: an error of the network"),
+    ):
+        program.run(batch)
     other = bundle({library_member("fake"): b"another", FIRMWARE: b"none"})
-    with SerialProgram(other, "board", lambda: HostileLine(firmware)) as program:
-        with pytest.raises(BundleError, match="runs firmware of another network"):
-            program.run(images(1))
+    with (
+        SerialProgram(other, "board", lambda: HostileLine(firmware)) as program,
+        pytest.raises(BundleError, match="runs firmware of another network"),
+    ):
+        program.run(images(1))
 
 
 class Silent(Line):
@@ -92,9 +99,11 @@ class Silent(Line):
 
 def test_silence_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serial_protocol, "GREETING_S", 0.2)
-    with SerialProgram(firmware_bundle(), "board", Silent) as program:
-        with pytest.raises(DeviceError, match="board did not answer within 0 s; is the firmware"):
-            program.run(images(1))
+    with (
+        SerialProgram(firmware_bundle(), "board", Silent) as program,
+        pytest.raises(DeviceError, match="board did not answer within 0 s; is the firmware"),
+    ):
+        program.run(images(1))
 
 
 def test_a_question_that_comes_twice_is_answered_once_in_the_same_words(firmware: Path) -> None:
@@ -256,6 +265,38 @@ def test_a_million_spoiled_frames(tmp_path: Path) -> None:
     # Some good ones are lost to the remains of a bad one in front; what is found was sent (the
     # program ends with 2 otherwise), though a spoiled byte may have been the same before.
     assert 0.5 * right < whole < 1.1 * right
+
+
+def test_a_serial_port(firmware: Path) -> None:
+    board, port = os.openpty()
+    tty.setraw(board)
+    process = subprocess.Popen([firmware], stdin=board, stdout=board)
+    machine = SerialMachine(f"serial:{os.ttyname(port)},115200")
+    bundle, batch = firmware_bundle(), images(3)
+    machine.check(bundle)
+    try:
+        with machine.load(bundle, 1) as program:
+            for _ in range(2):  # each call opens the port again
+                np.testing.assert_array_equal(program.run(batch), expected(batch))
+    finally:
+        process.kill()
+        process.wait()
+        os.close(board)
+        os.close(port)
+
+
+def test_serial_machines_are_named_by_their_port() -> None:
+    assert find_machine("serial:/dev/ttyACM0").name == "serial:/dev/ttyACM0"
+    for name, message in (
+        ("serial:", "a port is missing"),
+        ("serial:/dev/ttyACM0,fast", "'fast' is no speed"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            find_machine(name)
+    with pytest.raises(UsageError, match="has one core"):
+        find_machine("serial:/dev/ttyACM0").load(firmware_bundle(), 2)
+    with pytest.raises(BundleError, match="is a microcontroller; recompile with --target"):
+        find_machine("serial:/dev/ttyACM0").check(bundle({"code/runner": b"none"}))
 
 
 def test_a_port_that_is_not_there() -> None:

@@ -1,6 +1,10 @@
 /* From reset to main: vectors, FPU, memory. */
 #include <stdint.h>
 
+#if !defined __ARM_FP || !defined __ARM_PCS_VFP
+#error "the kernels pass floats in registers of the FPU: compile with it, and -mfloat-abi=hard"
+#endif
+
 extern uint32_t _data_from[], _data[], _data_end[], _bss[], _bss_end[], _stack_end[];
 
 int main(void);
