@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from functools import cache
 
@@ -15,7 +16,7 @@ from torch.nn import functional
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
-from headgate.compile import compile_module
+from headgate.compile import compile_module, isa
 from headgate.compile import module as compiler
 from headgate.compile.kernels.i8 import inner
 from headgate.compile.verify.codes import EXACT
@@ -26,9 +27,19 @@ from headgate.train.checkpoints import load_checkpoint
 from headgate.train.data import PREPROCESS, sample_images
 from headgate.train.gates import gate
 from headgate.train.models import create_model
+from tests.emulated_vnni import EVERYWHERE
 from tests.networks import MixedLayers, randomise
 from tests.oracle import machine_of
 
+IMAGES_IN_LANES = (
+    # inputs, outputs, image, then as nn.Conv2d has them: kernel, stride, padding, dilation, groups
+    (70, 33, 2, 3, 1, 1, 1, 1),
+    (36, 40, 5, 5, 1, 2, 1, 2),
+    (24, 16, 14, 3, 2, 1, 1, 1),
+    (16, 19, 9, 3, 1, 2, 2, 1),
+    (40, 24, 7, 1, 1, 0, 1, 1),
+    (40, 24, 1, 1, 1, 0, 1, 1),
+)
 EXPLORE = (Phase.explicit, Phase.generate)
 """Compiling takes a second: a failing example is reported as it was drawn."""
 NAMES = ("resnet8", "resnet8-fbs-0.5", "resnet8-dcp-0.5", "resnet8-cgnet-1.35x", "resnet8-frs-1.9x")
@@ -74,6 +85,14 @@ def without_avx512(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.fixture
+def emulated_vnni(without_avx512: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """VNNI's schedules on a machine without it: ``host`` has 16 lanes, made of AVX2's."""
+    if os.environ.get("HEADGATE_FULL") != "1":
+        pytest.skip("takes minutes to compile: HEADGATE_FULL=1")
+    monkeypatch.setattr(isa, "_ALL", EVERYWHERE)
+
+
 def network(name: str) -> nn.Module:
     if name != "mcifarnet":
         return load_checkpoint(name).module.eval()
@@ -102,6 +121,13 @@ def test_networks_on_the_host(name: str) -> None:
 def test_networks_with_avx2(name: str, request: pytest.FixtureRequest) -> None:
     here = executed_here(name)
     request.getfixturevalue("without_avx512")
+    np.testing.assert_array_equal(here, executed(name, "host"))
+
+
+@pytest.mark.parametrize("name", ["resnet8-fbs-0.5", "resnet8-cgnet-1.35x"])
+def test_networks_with_emulated_vnni(name: str, request: pytest.FixtureRequest) -> None:
+    here = executed_here(name)
+    request.getfixturevalue("emulated_vnni")
     np.testing.assert_array_equal(here, executed(name, "host"))
 
 
@@ -188,6 +214,25 @@ def test_other_layers_with_avx2() -> None:
     check(compiled(Mixed().eval(), torch.randn(8, 3, 19, 23), "host", 8), "host")
 
 
+@pytest.mark.usefixtures("emulated_vnni")
+def test_other_layers_with_emulated_vnni() -> None:
+    torch.manual_seed(0)
+    check(compiled(Mixed().eval(), torch.randn(8, 3, 19, 23), "host", 8), "host")
+
+
+@pytest.mark.usefixtures("emulated_vnni")
+@pytest.mark.parametrize("numbers", IMAGES_IN_LANES[:3])
+def test_inputs_in_lanes_with_emulated_vnni(
+    numbers: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check(in_lanes(numbers, True, "host", monkeypatch), "host")
+
+
+@pytest.mark.usefixtures("emulated_vnni")
+def test_odd_numbers_of_active_inputs_with_emulated_vnni() -> None:
+    check(of_odd_numbers("host"), "host")
+
+
 @pytest.mark.parametrize("density", [0.001, 0.3, 1.0])
 def test_gates_at_their_limits(density: float) -> None:
     torch.manual_seed(0)
@@ -211,17 +256,6 @@ def test_convolutions_of_any_shape(data: st.DataObject) -> None:
     module = nn.Sequential(first, between, second).eval()
     images = torch.randn(4, 3, height, width)
     check(compiled(module, images, "host", 4), "host")
-
-
-IMAGES_IN_LANES = (
-    # inputs, outputs, image, then as nn.Conv2d has them: kernel, stride, padding, dilation, groups
-    (70, 33, 2, 3, 1, 1, 1, 1),
-    (36, 40, 5, 5, 1, 2, 1, 2),
-    (24, 16, 14, 3, 2, 1, 1, 1),
-    (16, 19, 9, 3, 1, 2, 2, 1),
-    (40, 24, 7, 1, 1, 0, 1, 1),
-    (40, 24, 1, 1, 1, 0, 1, 1),
-)
 
 
 @pytest.mark.parametrize("gated", [False, True])
@@ -249,6 +283,10 @@ def test_inputs_in_lanes_under_qemu(
 
 @pytest.mark.parametrize("target", ["host", "rpi4", "rpi5"])
 def test_weights_of_odd_numbers_of_active_inputs(target: str, qemu_aarch64: str) -> None:
+    check(of_odd_numbers(target), machine_of(target))
+
+
+def of_odd_numbers(target: str) -> Bundle:
     """What is left over: inputs of words, words of vectors, outputs of tiles.
 
     Of 70, 19 and 22 channels 42, 11 and 13 or so are active: no multiples of four or of eight.
@@ -259,7 +297,7 @@ def test_weights_of_odd_numbers_of_active_inputs(target: str, qemu_aarch64: str)
         layers += [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)]
         layers += [nn.BatchNorm2d(outputs), nn.ReLU() if outputs != 22 else nn.Identity()]
     module = gate(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1)), density=0.6).eval()
-    check(compiled(module, torch.randn(8, 3, 13, 18), target, 8), machine_of(target))
+    return compiled(module, torch.randn(8, 3, 13, 18), target, 8)
 
 
 def in_lanes(
