@@ -145,6 +145,9 @@ def test_a_convolution_passes_on_what_its_rule_says(
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding).double()
     with torch.no_grad():
         conv.weight.copy_(torch.randn(conv.weight.shape, generator=generator))
+        # What a rule adds to a sum, so as not to divide by zero, is small beside these.
+        conv.weight.add_(0.1 * conv.weight.sign())
+        conv.bias.copy_(torch.randn(conv.bias.shape, generator=generator))
         if dead:
             conv.weight[0].clamp_(min=0)
     images = torch.rand(2, inputs, 7, 6, generator=generator).double() + 0.1

@@ -104,10 +104,8 @@ def find_codes(graph: fx.Graph) -> Coded:
         if step.has_weights or all(value in codes for value in step.operands):
             coded.append(step)
             codes.add(step.tail)
+    coded = _without_unread_functions(coded)
     operands = {value for step in coded for value in step.operands}
-    # A function whose result nobody reads as codes stays as exact as it is.
-    taken = {value for step in coded for value in step.operands}
-    coded = [step for step in coded if step.kind not in _FUNCTIONS or step.tail in taken]
     # A layer whose result nobody reads as codes gives numbers: a prediction, a gate's saliency.
     written = {step.tail for step in coded if step.kind != LINEAR or step.tail in operands}
     read = operands - written
@@ -118,6 +116,16 @@ def find_codes(graph: fx.Graph) -> Coded:
         unsigned[group] &= value in positive
     members = {node: step for step in coded for node in step.nodes}
     return Coded(members, written, read, groups, unsigned)
+
+
+def _without_unread_functions(steps: list[Step]) -> list[Step]:
+    """A function whose result nobody reads as codes stays as exact as it is.
+
+    What it read is then read by one less.
+    """
+    operands = {value for step in steps for value in step.operands}
+    kept = [step for step in steps if step.kind not in _FUNCTIONS or step.tail in operands]
+    return kept if len(kept) == len(steps) else _without_unread_functions(kept)
 
 
 class _Finder:
