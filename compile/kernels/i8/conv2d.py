@@ -182,10 +182,15 @@ def in_words(shape: ConvShape, lanes: int) -> ConvShape:
 
 
 def _whole(tiling: Tiling, shape: ConvShape, words: ConvShape) -> Tiling:
-    """With all rows at once where weights are too many to be chosen for all outputs before."""
+    """With all rows at once where chosen weights of all outputs are too many, or take more memory.
+
+    Then those of a tile are chosen just before it is computed.
+    """
     weights = shape.group_in * shape.group_out * shape.taps
-    if weights > SMALL_WEIGHTS:
-        tiling = replace(tiling, chunk_rows=words.out_height)
+    whole = replace(tiling, chunk_rows=words.out_height)
+    pixels = (whole.scratch_size(words) - tiling.scratch_size(words)) * CODES_PER_WORD
+    if weights > SMALL_WEIGHTS or pixels < weights // 2:
+        tiling = whole
     return replace(tiling, weights_outer=True)
 
 
