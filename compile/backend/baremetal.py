@@ -28,7 +28,7 @@ STACK_BYTES = 8 << 10
 _HERE = Path(__file__).parent
 _CORE, _RUNTIME = runtime_sources("core"), runtime_sources("baremetal")
 _START = ("start.c", "memory.c", "clock.c")
-_SERVE = ("frame.c", "serve.c")
+_SERVE = ("frame.c", "stack.c", "serve.c")
 _FLAGS = (*COMPILE, "-ffreestanding", "-ffunction-sections", "-fdata-sections", "-fno-builtin")
 
 
