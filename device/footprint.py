@@ -9,11 +9,11 @@ from headgate.device.agent.absent import NotMeasured
 from headgate.device.bundle import Bundle
 from headgate.device.elf import archive_sections, stored_bytes
 from headgate.device.manifest import FIRMWARE, library_of
-from headgate.device.microcontrollers import Microcontroller
+from headgate.device.microcontrollers import STACK_BYTES, Microcontroller
 from headgate.errors import BundleError
 
-ASSUMED_STACK_BYTES = 8 << 10
-"""What is reckoned with where the stack was not measured: what firmware leaves at the least."""
+TOO_LARGE = "the network is too large for QEMU's board"
+"""Why a bundle has no firmware."""
 _FLOAT_BYTES = 4
 
 
@@ -25,7 +25,7 @@ class Footprint:
         code_bytes: the library's machine code and tables.
         weights_bytes: in flash.
         rest_bytes: the other code of the firmware for QEMU's board: start-up, serial line, and what
-            the C library adds.
+            the C library adds; NotMeasured where the network is too large for that board.
         arena_bytes: ``scratch_bytes`` of it are what steps need for themselves, at the most.
         tensors_bytes: the caller's inputs and outputs, float32.
         variables_bytes: the library's own variables.
@@ -34,7 +34,7 @@ class Footprint:
 
     code_bytes: int
     weights_bytes: int
-    rest_bytes: int
+    rest_bytes: int | NotMeasured
     arena_bytes: int
     scratch_bytes: int
     tensors_bytes: int
@@ -43,13 +43,14 @@ class Footprint:
 
     @property
     def assumed_stack_bytes(self) -> int:
-        """The stack as measured, or an estimate."""
+        """The stack as measured, or an estimate: what firmware leaves at the least."""
         stack = self.stack_bytes
-        return ASSUMED_STACK_BYTES if isinstance(stack, NotMeasured) else stack
+        return STACK_BYTES if isinstance(stack, NotMeasured) else stack
 
     @property
     def flash_bytes(self) -> int:
-        return self.code_bytes + self.weights_bytes + self.rest_bytes
+        rest = 0 if isinstance(self.rest_bytes, NotMeasured) else self.rest_bytes
+        return self.code_bytes + self.weights_bytes + rest
 
     @property
     def ram_bytes(self) -> int:
@@ -93,7 +94,7 @@ def footprint(bundle: Bundle) -> Footprint:
     return Footprint(
         code_bytes=stored - weights,
         weights_bytes=weights,
-        rest_bytes=max(0, stored_bytes(bundle.members[FIRMWARE]) - stored),
+        rest_bytes=_rest(bundle, stored),
         arena_bytes=bundle.facts.arena_bytes,
         scratch_bytes=max(
             (sum(b.bytes for b in scratch if b.first <= step <= b.last) for step in steps),
@@ -106,3 +107,10 @@ def footprint(bundle: Bundle) -> Footprint:
         variables_bytes=sum(one.bytes for one in sections if one.written),
         stack_bytes=NotMeasured("it takes a run"),
     )
+
+
+def _rest(bundle: Bundle, library_bytes: int) -> int | NotMeasured:
+    firmware = bundle.members.get(FIRMWARE)
+    if firmware is None:
+        return NotMeasured(TOO_LARGE)
+    return max(0, stored_bytes(firmware) - library_bytes)

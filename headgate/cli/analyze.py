@@ -22,7 +22,7 @@ from headgate.errors import UsageError, suggest
 if TYPE_CHECKING:
     from headgate.profiling.fit import Analysis, Executed
 
-IMAGES = 20
+IMAGES = 10
 """How many are run in QEMU: each takes the better part of a second."""
 DTYPES = ("float32", "int8")
 
@@ -133,17 +133,17 @@ def _show_memory(found: Analysis) -> None:
 def _show_layers(found: Analysis) -> None:
     print_table(
         "layers, for one image",
-        ["step", "layer", "operator", *_COLUMNS],
+        ["layer", "operator", *_COLUMNS],
         [
             (
-                *(index, one.name, one.operator, one.weights_bytes, one.arena_bytes),
+                *(f"{index:2} {one.name}", one.operator, one.weights_bytes, one.arena_bytes),
                 *(one.dense_macs, one.worst_macs, *_executed(one.executed)),
             )
             for index, one in enumerate(found.layers)
         ]
         + [
             (
-                *("", "all", "", sum(one.weights_bytes for one in found.layers), None),
+                *("   all", "", sum(one.weights_bytes for one in found.layers), None),
                 *(found.dense_macs, found.worst_macs, *_executed(found.executed)),
             )
         ],

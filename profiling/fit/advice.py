@@ -28,17 +28,14 @@ def advise(
 
 def _on_ram(facts: Manifest, needs: Footprint, board: Microcontroller, peak: Peak) -> list[str]:
     layer, largest = facts.layers[peak.step], peak.buffers[0]
-    share = (
-        f"{largest.bytes:,} of the {peak.bytes:,} bytes that step {peak.step} ({layer.name}) uses"
-    )
-    kind = "scratch of its kernel" if largest.scratch else "a value"
-    found = [f"fewer channels in {largest.name}, {kind}: it takes {share}"]
+    what = f"{layer.name}: its scratch" if largest.scratch else f"{largest.name}: its result"
+    found = [
+        f"fewer channels in {what} takes {largest.bytes:,} of the {peak.bytes:,} bytes that are in "
+        f"use during step {peak.step}, {layer.name}"
+    ]
     shape = facts.inputs[0].shape
-    if (
-        board.ram.bytes < needs.ram_bytes
-        and len(shape) == 4
-        and (side := math.sqrt(_area_left(needs, board))) > 0
-    ):
+    if len(shape) == 4:
+        side = math.sqrt(_area_left(needs, board))
         height, width = (int(side * size) for size in shape[2:])
         if min(height, width) > 0:
             found.append(

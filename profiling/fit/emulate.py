@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from headgate.device import load
 from headgate.device.agent.absent import NotMeasured
 from headgate.device.bundle import Bundle
+from headgate.device.footprint import TOO_LARGE
 from headgate.device.machines.serial_program import SerialProgram
+from headgate.device.manifest import FIRMWARE
 from headgate.device.targets import emulated_microcontrollers
 from headgate.errors import ToolMissing
 
@@ -37,6 +39,8 @@ def emulate(bundle: Bundle, images: NDArray[np.float32]) -> Emulated | NotMeasur
     target = bundle.target["name"]
     if target not in emulated_microcontrollers():
         return NotMeasured(f"QEMU has no board with a {target}")
+    if FIRMWARE not in bundle.members:
+        return NotMeasured(TOO_LARGE)
     machine = f"qemu:{target}"
     try:
         with load(bundle, machine) as program:

@@ -15,9 +15,14 @@ from headgate.cli.output import print_json
 from headgate.device import Bundle
 from headgate.device.agent.absent import NotMeasured
 from headgate.device.elf import Section, archive_sections, stored_bytes
-from headgate.device.footprint import ASSUMED_STACK_BYTES, Footprint, footprint
+from headgate.device.footprint import TOO_LARGE, Footprint, footprint
 from headgate.device.manifest import FIRMWARE, Place, library_member
-from headgate.device.microcontrollers import Memory, Microcontroller, microcontrollers
+from headgate.device.microcontrollers import (
+    STACK_BYTES,
+    Memory,
+    Microcontroller,
+    microcontrollers,
+)
 from headgate.errors import BundleError
 from headgate.profiling.fit import draw_arena
 from headgate.profiling.fit.analysis import Analysis, analyze, cycle_model, judge
@@ -102,7 +107,7 @@ def test_footprint(fake: Bundle) -> None:
         stack_bytes=NotMeasured("it takes a run"),
     )
     assert needs.flash_bytes == 408
-    assert needs.ram_bytes == 128 + 112 + 16 + ASSUMED_STACK_BYTES
+    assert needs.ram_bytes == 128 + 112 + 16 + STACK_BYTES
     assert needs.with_stack(56).ram_bytes == 128 + 112 + 16 + 56
 
 
@@ -113,6 +118,13 @@ def test_the_last_byte_decides(fake: Bundle) -> None:
     assert judge(fake, with_ram(312), needs, RUN).fits
     assert not judge(fake, with_ram(311), needs, RUN).fits
     assert not judge(fake, replace(BOARD, flash=Memory(0, 0)), needs, RUN).fits
+
+
+def test_what_is_too_large_for_qemus_board_is_judged_by_its_sizes(fake: Bundle) -> None:
+    large = bundle({library_member("fake"): OBJECTS}, "cortex-m4", plan=PLAN)
+    found = analyze(large, replace(BOARD, flash=Memory(0, 0)), np.zeros((1, 4, 2, 3), np.float32))
+    assert found.needs.rest_bytes == found.executed == found.machine == NotMeasured(TOO_LARGE)
+    assert found.missing["flash"] == 368
 
 
 def test_peak_and_drawing() -> None:
@@ -151,7 +163,7 @@ def test_without_qemu_nothing_is_made_up(fake: Bundle) -> None:
     assert found.executed == found.machine == absent
     assert all(layer.executed == absent for layer in found.layers)
     assert found.needs.stack_bytes == absent
-    assert found.missing == {"RAM": 128 + 112 + 16 + ASSUMED_STACK_BYTES - 1024}
+    assert found.missing == {"RAM": 128 + 112 + 16 + STACK_BYTES - 1024}
 
 
 def test_advice(fake: Bundle) -> None:
@@ -160,8 +172,8 @@ def test_advice(fake: Bundle) -> None:
     assert found.missing == {"RAM": 56}
     channels, size, dtype, boards = found.advice
     assert channels == (
-        "fewer channels in image, a value: it takes 96 of the 136 bytes that step 0 (block.gate) "
-        "uses"
+        "fewer channels in image: its result takes 96 of the 136 bytes that are in use during step "
+        "0, block.gate"
     )
     # 256 bytes less variables and stack leave 184 for what takes 240.
     assert size.startswith("a smaller input: 2x1 instead of 3x2")
