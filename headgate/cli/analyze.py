@@ -22,8 +22,6 @@ from headgate.errors import UsageError, suggest
 if TYPE_CHECKING:
     from headgate.profiling.fit import Analysis, Executed
 
-IMAGES = 10
-"""How many are run in QEMU: each takes the better part of a second."""
 DTYPES = ("float32", "int8")
 
 
@@ -52,7 +50,7 @@ def analyze(
         typer.Option(
             metavar="WHAT",
             help="Real images, as for `headgate compile`: int8's ranges are found on them, and the "
-            f"first {IMAGES} are run in QEMU.",
+            "first are run in QEMU.",
         ),
     ] = "sample",
     random_weights: Annotated[
@@ -80,8 +78,8 @@ def analyze(
         bundle = compile_network(
             network, row.target, dtype=dtype, calibration=images if dtype == "int8" else None
         )
-        say(f"running {min(IMAGES, len(images))} images in QEMU")
-        found = fit(bundle, row, images[:IMAGES])
+        say(f"running {network.name} in QEMU")
+        found = fit(bundle, row, images)
     if json:
         print_json(found)
     else:
@@ -190,14 +188,17 @@ def _verdict(found: Analysis, memory: str) -> str:
 
 def _conclusion(found: Analysis) -> str:
     if found.fits:
-        return "it fits"
+        board = found.board
+        flash, ram = board.flash.bytes - found.flash_bytes, board.ram.bytes - found.ram_bytes
+        return f"it fits; {flash:,} bytes of flash and {ram:,} of RAM are left for your own program"
     lacking = " and ".join(
-        f"{amount:,} bytes of {memory} too many" for memory, amount in found.missing.items()
+        f"{amount:,} bytes of {memory}" for memory, amount in found.missing.items()
     )
-    layer = found.layers[found.peak.step]
+    layer, peak = found.layers[found.peak.step], found.peak
     where = (
-        f"; most of it in step {found.peak.step}, {layer.name} ({layer.operator})"
+        f"; the arena is fullest in step {peak.step}, {layer.name} ({layer.operator}), with "
+        f"{peak.bytes:,} bytes"
         if "RAM" in found.missing
         else ""
     )
-    return f"it does NOT fit, {lacking}{where}. What to change:"
+    return f"it does NOT fit, for want of {lacking}{where}. What to change:"

@@ -16,6 +16,11 @@ from headgate.device.manifest import FIRMWARE
 from headgate.device.targets import emulated_microcontrollers
 from headgate.errors import ToolMissing
 
+IMAGES = 10
+"""How many are run at the most: each takes the better part of a second."""
+MACS = 250_000_000
+"""Large networks run fewer, with so many MACs together, but one at least."""
+
 
 @dataclass(frozen=True)
 class Emulated:
@@ -28,7 +33,7 @@ class Emulated:
 
 
 def emulate(bundle: Bundle, images: NDArray[np.float32]) -> Emulated | NotMeasured:
-    """Runs images (N, C, H, W) on QEMU's board of the bundle's target.
+    """Runs the first of images (N, C, H, W) on QEMU's board of the bundle's target.
 
     An instruction is a nanosecond there, so that the board's clock counts them, in ticks of 30 to
     50. NotMeasured where QEMU has no such board, or is not installed.
@@ -45,7 +50,8 @@ def emulate(bundle: Bundle, images: NDArray[np.float32]) -> Emulated | NotMeasur
     try:
         with load(bundle, machine) as program:
             assert isinstance(program, SerialProgram)
-            times = program.profile(images, repeat=1, warmup=0)
+            count = max(1, min(IMAGES, MACS // max(1, program.dense_macs())))
+            times = program.profile(images[:count], repeat=1, warmup=0)
             stack_bytes = program.stack_bytes([images])
             instructions = np.rint(1e3 * times).astype(np.int64)
             return Emulated(machine, instructions, program.layer_macs(), stack_bytes)

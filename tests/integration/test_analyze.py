@@ -109,7 +109,7 @@ def test_on_a_board_that_has_room_and_one_that_has_not(command: Command) -> None
     assert sum(one["executed"]["instructions"] for one in figures["layers"]) == pytest.approx(
         done["instructions"], abs=len(figures["layers"])
     )
-    assert figures["machine"] == "qemu:cortex-m4"
+    assert (figures["machine"], figures["images"]) == ("qemu:cortex-m4", 10)
 
     figures = command("analyze", "resnet8-fbs-0.5", "--board", "nucleo-l433rc-p", code=3)
     assert not figures["fits"]

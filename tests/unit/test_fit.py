@@ -226,7 +226,10 @@ def test_what_a_person_reads(fake: Bundle, capsys: pytest.CaptureFixture[str]) -
     text = shown(judge(fake, with_ram(256), footprint(fake), RUN), capsys)
     assert "56 too many" in text
     assert "stack, measured in qemu:cortex-m4" in text
-    assert "it does NOT fit, 56 bytes of RAM too many; most of it in step 0, block.gate" in text
+    assert (
+        "it does NOT fit, for want of 56 bytes of RAM; the arena is fullest in step 0, block.gate "
+        "(gate), with 136 bytes. What to change:"
+    ) in text
     assert "fewer channels in image" in text
     assert "  1 block" in text
     text = shown(judge(fake, BOARD, footprint(fake), RUN), capsys)
