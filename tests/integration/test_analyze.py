@@ -97,7 +97,8 @@ def test_on_a_board_that_has_room_and_one_that_has_not(command: Command) -> None
         needs[f"{part}_bytes"] for part in ("code", "weights", "rest")
     )
     assert 50_000 < needs["arena_bytes"] < 120_000
-    assert 70_000 < needs["weights_bytes"] < 110_000
+    # Those of dense layers lie as numbers of 16 bits, there are 78,000.
+    assert 150_000 < needs["weights_bytes"] < 180_000
     assert 10_000 < needs["code_bytes"] < 100_000
     assert needs["tensors_bytes"] == 4 * (3 * 32 * 32 + 10)
     # Less would be no call of a kernel, more than firmware leaves would be a crash.
@@ -154,11 +155,11 @@ def test_sizes_are_those_of_the_linked_code_and_larger_ones_than_qemus_are_judge
     assert found.flash_bytes >= sum(one.bytes for one in sections if one.stored)
     assert found.flash_bytes < len(bundle.members[FIRMWARE])
 
-    tiny = Microcontroller("tiny", "T", "cortex-m4", 1, Memory(0, 8), Memory(1 << 29, 8))
+    tiny = Microcontroller("tiny", "T", "cortex-m4", 1, Memory(0, 1), Memory(1 << 29, 8))
     monkeypatch.setattr(baremetal, "microcontrollers", lambda: {"mps2-an386": tiny})
     large = compile_module(module, images[:1], target="cortex-m4", dtype="int8", calibration=images)
     assert FIRMWARE not in large.members
     assert "too large for mps2-an386" in large.manifest["checked"]["reason"]
     judged = analyze(large, tiny, np.zeros((1, 3, 8, 8), np.float32))
-    assert judged.missing["flash"] > 0
+    assert judged.missing.keys() == {"flash", "RAM"}
     large.save(tmp_path / "large.hgb")
