@@ -166,6 +166,16 @@ def test_without_qemu_nothing_is_made_up(fake: Bundle) -> None:
     assert found.missing == {"RAM": 128 + 112 + 16 + STACK_BYTES - 1024}
 
 
+def test_qemu_that_is_not_installed_is_a_reason(
+    fake: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda *_: None)
+    found = analyze(fake, BOARD, np.zeros((1, 4, 2, 3), np.float32))
+    assert isinstance(found.machine, NotMeasured)
+    assert "apt-get install qemu-system-arm" in found.machine.reason
+    assert found.executed == found.needs.stack_bytes == found.machine
+
+
 def test_advice(fake: Bundle) -> None:
     board = with_ram(256)
     found = judge(fake, board, footprint(fake), RUN)
