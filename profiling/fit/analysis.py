@@ -16,6 +16,7 @@ from headgate.device.footprint import Footprint, footprint
 from headgate.device.manifest import Place, Plan
 from headgate.device.microcontrollers import Microcontroller
 from headgate.device.targets import get_target
+from headgate.device.tensor_type import INT8
 from headgate.errors import BundleError
 from headgate.profiling.fit.advice import advise
 from headgate.profiling.fit.emulate import Emulated, emulate
@@ -128,7 +129,7 @@ def judge(
     facts, plan = bundle.facts, bundle.facts.plan
     assert plan is not None
     needs = needs.with_stack(run if isinstance(run, NotMeasured) else run.stack_bytes)
-    model = cycle_model(board)
+    model = cycle_model(board, facts.dtype)
     layers = [_layer(bundle, plan, index, run, model) for index in range(len(facts.layers))]
     peak = find_peak(plan.buffers, len(layers))
     missing = needs.missing(board)
@@ -156,12 +157,15 @@ def judge(
     )
 
 
-def cycle_model(board: Microcontroller) -> CycleModel:
-    """That of the board's core, at its clock; one cycle an instruction where there is none."""
+def cycle_model(board: Microcontroller, dtype: str) -> CycleModel:
+    """That of the board's core, at its clock; one cycle an instruction where there is none.
+
+    Models are of int8 networks.
+    """
     target = get_target(board.target)
     known = target.cycles_per_instruction
-    if known is None:
-        name = f"one an instruction, as there is no model of the {target.name}"
+    if known is None or dtype != INT8:
+        name = f"one an instruction, as there is no model of the {target.name} in {dtype}"
         return CycleModel(1.0, board.clock_mhz, name)
     return CycleModel(known, board.clock_mhz, f"{known:g} an instruction, {target.cycle_model}")
 

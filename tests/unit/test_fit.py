@@ -55,7 +55,9 @@ RUN = Emulated(
 def fake(monkeypatch: pytest.MonkeyPatch) -> Bundle:
     row = {"arch": "armv7em", "cpu": "cortex-m4", "triple": "thumbv7em", "features": []}
     monkeypatch.setitem(TARGETS, "cortex-m4", row)
-    return bundle({library_member("fake"): OBJECTS, FIRMWARE: PROGRAM}, "cortex-m4", plan=PLAN)
+    return bundle(
+        {library_member("fake"): OBJECTS, FIRMWARE: PROGRAM}, "cortex-m4", plan=PLAN, dtype="int8"
+    )
 
 
 class Exact(Memory):
@@ -146,7 +148,7 @@ def test_layers_and_totals(fake: Bundle) -> None:
     # 6 MACs for a pair of one of 4 inputs and one of at most 3 outputs.
     assert (second.dense_macs, second.worst_macs) == (96, 72)
     assert (found.dense_macs, found.worst_macs) == (96, 16 + 72)
-    per_instruction = cycle_model(BOARD).cycles_per_instruction
+    per_instruction = cycle_model(BOARD, "int8").cycles_per_instruction
     assert not isinstance(found.executed, NotMeasured)
     assert found.executed.macs == 64
     assert (found.executed.instructions, found.executed.most_instructions) == (310, 410)
@@ -180,18 +182,21 @@ def test_advice(fake: Bundle) -> None:
     board = with_ram(256)
     found = judge(fake, board, footprint(fake), RUN)
     assert found.missing == {"RAM": 56}
-    channels, size, dtype, boards = found.advice
+    channels, size, boards = found.advice
     assert channels == (
         "fewer channels in image: its result takes 96 of the 136 bytes that are in use during step "
         "0, block.gate"
     )
     # 256 bytes less variables and stack leave 184 for what takes 240.
     assert size.startswith("a smaller input: 2x1 instead of 3x2")
-    assert dtype.startswith("--dtype int8")
     assert boards == ("a board with more memory: nucleo-l4r5zi, nano33-ble-sense, nucleo-l433rc-p")
     found = judge(fake, replace(BOARD, flash=Memory(0, 0)), footprint(fake), RUN)
     assert found.missing == {"flash": 408}
     assert found.advice[0] == 'fewer channels in block."conv": its weights take 48 of 64 bytes'
+    members = {library_member("fake"): OBJECTS, FIRMWARE: PROGRAM}
+    single = bundle(members, "cortex-m4", plan=PLAN)
+    _, _, dtype, _ = judge(single, board, footprint(single), RUN).advice
+    assert dtype.startswith("--dtype int8")
     assert judge(fake, microcontrollers()["nucleo-l4r5zi"], footprint(fake), RUN).advice == []
 
 
@@ -220,11 +225,14 @@ def test_a_plan_that_contradicts_the_bundle_is_refused(
 
 def test_estimates_say_what_they_are_of() -> None:
     boards = microcontrollers()
-    known, unknown = (cycle_model(boards[name]) for name in ("nucleo-l4r5zi", "pico2"))
+    known, unknown = (cycle_model(boards[name], "int8") for name in ("nucleo-l4r5zi", "pico2"))
     assert known.cycles_per_instruction > 1
     assert "zero wait states" in known.name
     assert (unknown.cycles_per_instruction, unknown.clock_mhz) == (1.0, 150)
     assert "no model of the cortex-m33" in unknown.name
+    single = cycle_model(boards["nucleo-l4r5zi"], "float32")
+    assert single.cycles_per_instruction == 1.0
+    assert "no model of the cortex-m4 in float32" in single.name
 
 
 def shown(analysis: Analysis, capsys: pytest.CaptureFixture[str]) -> str:
