@@ -14,6 +14,7 @@ from headgate.compile.backend import baremetal, linux
 from headgate.compile.backend.c_source import generate
 from headgate.compile.backend.lower import write_object
 from headgate.compile.front.graph import Graph, Node
+from headgate.compile.plan.describe import describe_plan
 from headgate.compile.plan.select import select_kernels
 from headgate.device.manifest import SHARED_OBJECT
 from headgate.device.protocol import RUNNER
@@ -51,7 +52,8 @@ def build(
         write_object(generated.functions, target, path / "kernels.o")
         members = backend.link(path, target, name, generated, code)
     layers = [step.manifest() for step in program.steps]
-    return {**generated.manifest, "layers": layers}, members
+    plan = {"plan": describe_plan(program)} if target.os == "none" else {}
+    return {**generated.manifest, "layers": layers, **plan}, members
 
 
 def describe_target(target: Target) -> dict[str, Any]:

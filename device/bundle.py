@@ -29,6 +29,7 @@ from headgate.device.manifest import (
     Member,
     Signature,
     check_manifest,
+    library_of,
 )
 from headgate.device.protocol import RUNNER, WEIGHTS, vector_names
 from headgate.errors import BundleError, MissingFile, why
@@ -124,7 +125,8 @@ class Bundle:
         for name in (WEIGHTS, VECTORS):
             if name not in self.members:
                 raise BundleError(f"member {name} is missing; recompile the bundle")
-        if not {SHARED_OBJECT, RUNNER, FIRMWARE} & self.members.keys():
+        code = {SHARED_OBJECT, RUNNER, FIRMWARE} & self.members.keys()
+        if not code and library_of(self.members) is None:
             raise BundleError(f"no {SHARED_OBJECT}, {RUNNER} or {FIRMWARE}; recompile it")
         stated, present = self.facts.weights_bytes, len(self.weights())
         if present < stated:

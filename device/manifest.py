@@ -101,6 +101,33 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Place:
+    """A buffer of the arena, and the steps in which it matters.
+
+    ``first`` is -1 for what enters, ``last`` the number of layers for what leaves or is read after
+    a run. ``scratch``: one step's own.
+    """
+
+    name: str
+    offset: Count
+    bytes: Amount
+    first: Annotated[int, within(-1, _MAX_SIZE)]
+    last: Count
+    scratch: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The arena over time, the bytes of weights of each layer, and the most channels that each gate
+    makes active.
+    """
+
+    buffers: list[Place]
+    weights_bytes: list[Amount]
+    most_active: list[Count]
+
+
+@dataclass(frozen=True)
 class Normalisation:
     """Channel means and standard deviations, in units of 0..1."""
 
@@ -155,6 +182,8 @@ class Manifest:
     float_layers: list[str] = field(default_factory=list)
     """Layers of an int8 or float16 network that compute in float32."""
     results: Literal["named"] | None = None
+    plan: Plan | None = None
+    """Of microcontrollers."""
     checked: Checked | None = None
     """None in bundles that were compiled before there was a check."""
 
@@ -174,6 +203,8 @@ class Manifest:
                     )
         if len({entry.name for entry in self.gates}) != len(self.gates):
             raise Mismatch("it names a gate twice")
+        if self.plan is not None:
+            self._check_plan(self.plan)
         for index, layer in enumerate(self.layers):
             for key in ("in_gate", "out_gate"):
                 gate = getattr(layer, key)
@@ -181,6 +212,14 @@ class Manifest:
                     raise Mismatch(
                         f"layers[{index}].{key} is {gate}, and there are {len(self.gates)} gates"
                     )
+
+    def _check_plan(self, plan: Plan) -> None:
+        for key, rows in (("weights_bytes", self.layers), ("most_active", self.gates)):
+            if (found := len(getattr(plan, key))) != len(rows):
+                raise Mismatch(f"plan.{key} has {found} numbers for {len(rows)}")
+        for index, one in enumerate(plan.buffers):
+            if one.offset + one.bytes > self.arena_bytes:
+                raise Mismatch(f"plan.buffers[{index}] ends outside the arena")
 
 
 def library_member(name: str) -> str:

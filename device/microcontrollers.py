@@ -8,6 +8,9 @@ from functools import cache
 from headgate.device.schema import decode
 from headgate.device.targets import TABLE
 
+STACK_BYTES = 8 << 10
+"""The least that firmware leaves for the stack."""
+
 
 @dataclass(frozen=True)
 class Memory:

@@ -20,14 +20,14 @@ from headgate.errors import BundleError, DeviceError
 
 PROTOCOL = 1
 ANSWER, FAULT = 0x80, 0xFF
-COUNTS, CYCLES = 0x100, 0x101
-"""What :meth:`Session.read` takes beside the index of an output: int32 and uint32 numbers."""
+COUNTS, CYCLES, STACK = 0x100, 0x101, 0x102
+"""What :meth:`Session.read` takes beside the index of an output: int32, and uint32 numbers."""
 NOT_GREETED = -100
 PATIENCE_S = 1.0
 """An answer that takes longer is asked for again; one to a greeting after a quarter of that."""
 GREETING_S = 15.0
 """How long firmware may take to start."""
-_WITH_LAYERS = 1
+_WITH_LAYERS, _WITH_STACK = 1, 2
 _TRIES = 20
 _STATUS = 4
 
@@ -37,7 +37,7 @@ class Kind(IntEnum):
 
     HELLO = 1  # any uint32; the same, protocol uint32, 8 bytes of the model, clock_hz uint32
     WRITE = 2  # input uint32, offset uint32, bytes; nothing
-    RUN = 3  # flags uint32 (1: measure layers); cycles uint64
+    RUN = 3  # flags uint32 (1: measure layers, 2: the stack); cycles uint64
     READ = 4  # what uint32, offset uint32, count uint32; bytes
 
 
@@ -118,9 +118,10 @@ class Session:
             part = data[offset : offset + size]
             self._ask(Kind.WRITE, struct.pack("<II", index, offset) + part)
 
-    def run(self, layers: bool, seconds: float) -> int:
+    def run(self, layers: bool, seconds: float, *, stack: bool = False) -> int:
         """One inference, which may take so long; the clock's cycles in it."""
-        answer = self._ask(Kind.RUN, struct.pack("<I", _WITH_LAYERS if layers else 0), seconds)
+        flags = (_WITH_LAYERS if layers else 0) | (_WITH_STACK if stack else 0)
+        answer = self._ask(Kind.RUN, struct.pack("<I", flags), seconds)
         (cycles,) = struct.unpack("<Q", self._sized(answer, 8))
         return int(cycles)
 

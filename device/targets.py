@@ -41,6 +41,10 @@ class Target:
     """The CPU that QEMU's user mode has to be, None: it is not emulated so."""
     qemu_machine: str | None = None
     """The microcontroller that QEMU's system mode has to be, None: it is not emulated so."""
+    cycles_per_instruction: float | None = None
+    """Estimated cycles over executed instructions; None: no model of the core."""
+    cycle_model: str | None = None
+    """What the estimate is of."""
     zig: str | None = None
     """What the C compiler calls the triple; None: as LLVM, with the ABI behind it."""
     zig_cpu: str | None = None

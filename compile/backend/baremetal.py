@@ -17,18 +17,19 @@ import jinja2
 from headgate.compile.backend.c_source import Generated
 from headgate.compile.backend.link import COMPILE, zig
 from headgate.device import runtime_sources
+from headgate.device.elf import archive_sections
 from headgate.device.manifest import FIRMWARE, library_member
-from headgate.device.microcontrollers import Microcontroller, microcontrollers
+from headgate.device.microcontrollers import STACK_BYTES, Microcontroller, microcontrollers
 from headgate.device.protocol import WEIGHTS
 from headgate.device.targets import Target
 from headgate.errors import CompileError
 
-STACK_BYTES = 8 << 10
-"""The least that is left for the stack."""
+_OWN_BYTES = 16 << 10
+"""More than firmware takes of either memory beside the network and the stack."""
 _HERE = Path(__file__).parent
 _CORE, _RUNTIME = runtime_sources("core"), runtime_sources("baremetal")
 _START = ("start.c", "memory.c", "clock.c")
-_SERVE = ("frame.c", "serve.c")
+_SERVE = ("frame.c", "stack.c", "serve.c")
 _FLAGS = (*COMPILE, "-ffreestanding", "-ffunction-sections", "-fdata-sections", "-fno-builtin")
 
 
@@ -68,8 +69,16 @@ def link(
     }
     if target.qemu_machine is not None:
         board = microcontrollers()[target.qemu_machine]
-        members[FIRMWARE] = _firmware(folder, target, board, library, facts)
+        if _has_room(board, members[library_member(prefix)], facts):
+            members[FIRMWARE] = _firmware(folder, target, board, library, facts)
     return members
+
+
+def _has_room(board: Microcontroller, library: bytes, facts: dict[str, Any]) -> bool:
+    """Whether firmware with a network fits a board."""
+    flash = sum(section.bytes for section in archive_sections(library) if section.stored)
+    ram = facts["arena_bytes"] + facts["tensor_bytes"] + STACK_BYTES
+    return flash + _OWN_BYTES <= board.flash.bytes and ram + _OWN_BYTES <= board.ram.bytes
 
 
 def _facts(prefix: str, name: str, target: Target, generated: Generated) -> dict[str, Any]:

@@ -16,7 +16,7 @@ GUARD = 64
 
 def plan_arena(program: Program) -> tuple[dict[Buffer, int], int]:
     """The byte offset of every buffer, and the bytes of the whole arena."""
-    lives = _lives(program)
+    lives = lives_of(program)
     placed: list[tuple[int, int, Buffer]] = []
     offsets: dict[Buffer, int] = {}
     for buffer in sorted(lives, key=lambda b: (-b.bytes, lives[b], b.name)):
@@ -33,8 +33,10 @@ def plan_arena(program: Program) -> tuple[dict[Buffer, int], int]:
     return offsets, max((end for _, end, _ in placed), default=GUARD)
 
 
-def _lives(program: Program) -> dict[Buffer, tuple[int, int]]:
-    """First and last step in which each buffer matters."""
+def lives_of(program: Program) -> dict[Buffer, tuple[int, int]]:
+    """First and last step in which each buffer matters: -1 before the first step, as many as there
+    are steps behind the last.
+    """
     lives: dict[Buffer, tuple[int, int]] = {}
     last = len(program.steps)
 

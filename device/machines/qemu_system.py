@@ -67,7 +67,10 @@ class QemuSystem(Machine):
                 f"machine {self.name} is a {self.target}; recompile with --target {self.target}"
             )
         if FIRMWARE not in bundle.members:
-            raise BundleError(f"{bundle.name!r} has no {FIRMWARE}; recompile it")
+            raise BundleError(
+                f"{bundle.name!r} has no {FIRMWARE}, as it is too large for {BOARDS[self.target]}, "
+                "which QEMU is; `headgate analyze` says by how much"
+            )
         self.command("")
 
     def check_threads(self, threads: int) -> None:

@@ -39,6 +39,23 @@ class SerialProgram(Program):
         self._open_line = open_line
         self._run_s = 10 + dense_macs(bundle.manifest["layers"]) / MACS_PER_S
 
+    def stack_bytes(self, inputs: list[np.ndarray]) -> int:
+        """How deep the stack gets while the network runs on the first sample of (N, ...) inputs.
+
+        The firmware paints what is free and looks how far the paint is gone; the frame of the
+        timer's interrupt is in it.
+        """
+        with closing(self._open_line()) as line:
+            session = Session(line, self.machine)
+            session.greet(self._model)
+            try:
+                for index, array in enumerate(inputs):
+                    session.write(index, little_endian(array[0]).tobytes())
+                session.run(False, self._run_s, stack=True)
+                return int.from_bytes(session.read(serial_protocol.STACK, 4), "little")
+            except Restarted as error:
+                raise DeviceError(f"{self.machine} was reset during one image") from error
+
     def _execute(self, inputs: list[np.ndarray], request: Request) -> Execution:
         samples = len(inputs[0])
         results = request.results(self.bundle.manifest, samples).items()

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from headgate import __version__
+from headgate.cli.analyze import analyze
 from headgate.cli.compare import compare
 from headgate.cli.compile import compile_
 from headgate.cli.data import data
@@ -56,7 +57,7 @@ def before_the_verb(
 
 VERBS: dict[str, list[Any]] = {
     "Look around": [demo, doctor, models, checkpoints, targets, boards],
-    "Make": [data, train, compile_, image, flash],
+    "Make": [data, train, compile_, analyze, image, flash],
     "Run and check": [fetch, deploy, run, validate],
     "Measure": [profile, compare, report],
 }

@@ -46,6 +46,7 @@ def test_outputs_counts_and_times(firmware: Path) -> None:
         # The clock moves 100 us whenever it is read.
         assert program.time(batch[:1], repeat=3, warmup=1).tolist() == [100.0] * 3
         assert program.profile(batch[:1], repeat=2).tolist() == [[100.0, 100.0]] * 2
+        assert program.stack_bytes([batch[:1]]) == 96  # what the fake says of its stack
 
 
 @pytest.mark.parametrize("seed", range(6))

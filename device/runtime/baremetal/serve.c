@@ -9,12 +9,13 @@
 #include "frame.h"
 #include "headgate.h"
 #include "line.h"
+#include "stack.h"
 
 #include NETWORK_HEADER
 
 enum { HELLO = 1, WRITE = 2, RUN = 3, READ = 4, ANSWER = 0x80, FAULT = 0xFF };
-enum { COUNTS = 0x100, CYCLES = 0x101 };
-enum { WITH_LAYERS = 1 };
+enum { COUNTS = 0x100, CYCLES = 0x101, STACK = 0x102 };
+enum { WITH_LAYERS = 1, WITH_STACK = 2 };
 enum { PROTOCOL = 1 };
 /* Codes of the firmware's own, beside those of headgate.h. */
 enum { NOT_GREETED = -100, UNKNOWN_QUESTION = -101, OUT_OF_RANGE = -102 };
@@ -24,6 +25,7 @@ static uint8_t tensors[NETWORK_TENSOR_BYTES] __attribute__((aligned(8)));
 static void *inputs[NETWORK_INPUTS], *outputs[NETWORK_OUTPUTS];
 static uint32_t layer_cycles[NETWORK_LAYERS];
 static int32_t counts[NETWORK_GATES + 1];
+static uint32_t stack_bytes;
 static const headgate_network *network;
 
 static frame_reader reader;
@@ -102,15 +104,20 @@ static int32_t write(const uint8_t *question, uint32_t length)
     return 0;
 }
 
-static int32_t run(uint32_t flags, uint64_t *cycles)
+/* Not inlined: the stack is measured from its frame. */
+__attribute__((noinline)) static int32_t run(uint32_t flags, uint64_t *cycles)
 {
     const headgate_hook hook = { enter, leave, 0 };
     for (uint32_t i = 0; i < NETWORK_LAYERS; i++)
         layer_cycles[i] = 0;
+    if (flags & WITH_STACK)
+        stack_paint();
     const uint64_t start = clock_cycles();
     const int32_t status = NETWORK_RUN((const void *const *)inputs, outputs, arena, sizeof arena,
                                        flags & WITH_LAYERS ? &hook : 0);
     *cycles = clock_cycles() - start;
+    if (flags & WITH_STACK)
+        stack_bytes = stack_used(__builtin_frame_address(0));
     for (int32_t i = 0; i < network->gate_count; i++)
         copy((uint8_t *)&counts[i], arena + network->gates[i].count_offset, sizeof counts[i]);
     return status;
@@ -130,6 +137,9 @@ static int32_t read(const uint8_t *question, uint8_t **to)
     } else if (what == CYCLES) {
         from = (const uint8_t *)layer_cycles;
         bytes = sizeof layer_cycles;
+    } else if (what == STACK) {
+        from = (const uint8_t *)&stack_bytes;
+        bytes = sizeof stack_bytes;
     } else {
         return OUT_OF_RANGE;
     }
