@@ -18,7 +18,7 @@ from headgate.device.machines.qemu_system import BOARDS, QemuLine, QemuSystem
 from headgate.device.manifest import FIRMWARE, library_member
 from headgate.device.microcontrollers import microcontrollers
 from headgate.device.targets import get_target
-from headgate.errors import BundleError, DeviceError, UsageError
+from headgate.errors import BundleError, DeviceError, StorageError, UsageError
 from headgate.train.checkpoints import load_checkpoint
 from tests.integration.conftest import Command
 from tests.integration.test_int8 import Mixed, compiled, images_of_cifar
@@ -62,7 +62,8 @@ def test_the_command_writes_a_folder_that_commands_read(
     (row,) = command("compare", "fw", *machine)["standings"]
     assert row["instructions"] < 1.1 * row["executed_macs"]
     Path("fw/notes").write_text("mine")
-    command("compile", name, "--target", "cortex-m4", "--no-check", "-o", "fw", code=1)
+    with pytest.raises(StorageError, match="cannot replace fw: notes in it is not of a bundle"):
+        Bundle.open("fw").save_folder("fw")
     assert Path("fw/notes").read_text() == "mine"
 
 
