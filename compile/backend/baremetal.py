@@ -53,6 +53,7 @@ def link(
         f"/* {hashlib.sha256(generated.weights).hexdigest()} */\n"
         f'.section .rodata.{prefix}_weights, "a", %progbits\n.balign 64\n'
         f'.global {prefix}_weights\n{prefix}_weights:\n.incbin "weights.bin"\n'
+        '.section .note.GNU-stack, "", %progbits\n'
     )
     objects = [
         _compile(folder, target, source) for source in ("network.c", "library.c", "weights.S")

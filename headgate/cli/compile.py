@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from headgate.compile.export import Exporter
     from headgate.device import Bundle
+    from headgate.device.microcontrollers import Microcontroller
     from headgate.networks import Network
 
 QUANTIZATIONS = ("int8",)
@@ -74,6 +75,21 @@ def compile_(
             "without .hgb is a folder.",
         ),
     ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="With a microcontroller: also write NAME, a whole firmware project, into the "
+            "folder of --output. It runs the test vectors and prints cycles.",
+        ),
+    ] = None,
+    board: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BOARD",
+            help="What the project is for, such as nucleo-l4r5zi or pico2; QEMU's by default.",
+        ),
+    ] = None,
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Untrained: for timing, not for predictions.")
     ] = False,
@@ -99,6 +115,7 @@ def compile_(
     if dtype == "int8":
         calibrate = calibrate or "sample"
     exporter = _check(backend, target, dtype, quantize, calibrate)
+    chosen = _project(project, board, target, exporter, output)
     if exporter is not None and not check:
         raise UsageError("--no-check is for --backend headgate; of other files nothing is checked")
     from headgate.networks import find_network
@@ -106,7 +123,13 @@ def compile_(
     network = find_network(model, random_weights=random_weights, method=method, density=density)
     if exporter is None:
         figures, following = _bundle(
-            network, target or "host", output, check, dtype, calibrate if dtype == "int8" else None
+            network,
+            target or "host",
+            output,
+            check,
+            dtype,
+            calibrate if dtype == "int8" else None,
+            chosen,
         )
     else:
         _refuse_gates(network, model, backend)
@@ -160,6 +183,32 @@ def _check(
     return exporter
 
 
+def _project(
+    name: str | None,
+    board: str | None,
+    target: str | None,
+    exporter: Exporter | None,
+    output: Path | None,
+) -> tuple[str, Microcontroller] | None:
+    """The project to write, if any, and its board."""
+    from headgate.compile.firmware.project import check_project
+    from headgate.device.microcontrollers import get_microcontroller
+    from headgate.device.targets import get_target
+
+    if name is None:
+        if board is not None:
+            raise UsageError("--board is for --project NAME, or for `headgate flash`")
+        return None
+    machine = None if exporter else get_target(target or "host")
+    if machine is None or machine.os != "none" or machine.qemu_machine is None:
+        raise UsageError("--project is for microcontrollers, such as --target cortex-m4")
+    if output is None or output.suffix == ".hgb":
+        raise UsageError("--project needs a folder to be written into; give one: -o fw/")
+    found = get_microcontroller(board or machine.qemu_machine)
+    check_project(name, found, machine.name)
+    return name, found
+
+
 def _refuse_gates(network: Network, model: str, backend: str) -> None:
     from headgate.train.gates import gates
 
@@ -177,8 +226,10 @@ def _bundle(
     check: bool,
     dtype: str,
     calibrate: str | None,
+    project: tuple[str, Microcontroller] | None,
 ) -> tuple[dict[str, Any], str]:
     from headgate.calibration import calibration_images
+    from headgate.compile.firmware.project import make_project, sizes
     from headgate.device.targets import get_target
     from headgate.networks import compile_network
 
@@ -187,12 +238,20 @@ def _bundle(
     with working(f"compiling {network.name} for {target}"):
         images = calibration_images(network, calibrate) if calibrate else None
         bundle = compile_network(network, target, check=check, dtype=dtype, calibration=images)
+        written = None if project is None else make_project(bundle, *project)
     if path.suffix != ".hgb" and get_target(target).os == "none":
-        bundle.save_folder(path)
+        bundle.save_folder(path, written)
     else:
         bundle.save(path)
     machine = "host" if target == "host" else f"qemu:{target}"
     figures = _figures(path, bundle.manifest)
+    if written is not None and project is not None:
+        folder = path / written.name
+        figures |= {"project": folder, "board": written.board}
+        figures |= sizes(written.program, project[1])
+        if project[1].is_emulated:
+            return figures, f"python {folder / 'build.py'} run"
+        return figures, f"headgate flash {path}"
     if "float_layers" in figures:
         figures["float_time"] = _float_time(bundle) if target == "host" else None
     return figures, on_machine(f"headgate validate {path}", machine)
