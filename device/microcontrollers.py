@@ -42,6 +42,8 @@ class Microcontroller:
     """What pyOCD calls its chip."""
     uf2_family: int | None = None
     """The chip's number in UF2 files, None: it takes none."""
+    uf2_board: str | None = None
+    """The ``Board-ID`` of the drive that takes UF2 files."""
 
     @property
     def is_emulated(self) -> bool:

@@ -10,6 +10,7 @@ import typer
 
 from headgate.cli.options import Json
 from headgate.cli.output import next_step, on_machine, print_json, print_line, working
+from headgate.cli.project import choose_project, describe_project, following_project
 from headgate.errors import BundleError, DeviceError, UsageError, suggest
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def compile_(
     if dtype == "int8":
         calibrate = calibrate or "sample"
     exporter = _check(backend, target, dtype, quantize, calibrate)
-    chosen = _project(project, board, target, exporter, output)
+    chosen = choose_project(project, board, target if exporter is None else backend, output)
     if exporter is not None and not check:
         raise UsageError("--no-check is for --backend headgate; of other files nothing is checked")
     from headgate.networks import find_network
@@ -183,32 +184,6 @@ def _check(
     return exporter
 
 
-def _project(
-    name: str | None,
-    board: str | None,
-    target: str | None,
-    exporter: Exporter | None,
-    output: Path | None,
-) -> tuple[str, Microcontroller] | None:
-    """The project to write, if any, and its board."""
-    from headgate.compile.firmware.project import check_project
-    from headgate.device.microcontrollers import get_microcontroller
-    from headgate.device.targets import get_target
-
-    if name is None:
-        if board is not None:
-            raise UsageError("--board is for --project NAME, or for `headgate flash`")
-        return None
-    machine = None if exporter else get_target(target or "host")
-    if machine is None or machine.os != "none" or machine.qemu_machine is None:
-        raise UsageError("--project is for microcontrollers, such as --target cortex-m4")
-    if output is None or output.suffix == ".hgb":
-        raise UsageError("--project needs a folder to be written into; give one: -o fw/")
-    found = get_microcontroller(board or machine.qemu_machine)
-    check_project(name, found, machine.name)
-    return name, found
-
-
 def _refuse_gates(network: Network, model: str, backend: str) -> None:
     from headgate.train.gates import gates
 
@@ -229,7 +204,7 @@ def _bundle(
     project: tuple[str, Microcontroller] | None,
 ) -> tuple[dict[str, Any], str]:
     from headgate.calibration import calibration_images
-    from headgate.compile.firmware.project import make_project, sizes
+    from headgate.compile.firmware.project import make_project
     from headgate.device.targets import get_target
     from headgate.networks import compile_network
 
@@ -245,13 +220,9 @@ def _bundle(
         bundle.save(path)
     machine = "host" if target == "host" else f"qemu:{target}"
     figures = _figures(path, bundle.manifest)
-    if written is not None and project is not None:
-        folder = path / written.name
-        figures |= {"project": folder, "board": written.board}
-        figures |= sizes(written.program, project[1])
-        if project[1].is_emulated:
-            return figures, f"python {folder / 'build.py'} run"
-        return figures, f"headgate flash {path}"
+    if written is not None:
+        figures |= describe_project(path, written)
+        return figures, following_project(path, written)
     if "float_layers" in figures:
         figures["float_time"] = _float_time(bundle) if target == "host" else None
     return figures, on_machine(f"headgate validate {path}", machine)
