@@ -108,7 +108,7 @@ def test_without_a_debugger_the_firmware_runs_on(tmp_path: Path, qemu_system_arm
     with pytest.raises(subprocess.TimeoutExpired):
         subprocess.run(command, stdin=subprocess.DEVNULL, timeout=3)
     # Each print is a breakpoint, which is a fault here; the last is the one that finishes.
-    assert log.read_text().count("[Breakpoint]") == 1 + 4 * 6 + 1 + 1
+    assert log.read_text().count("[Breakpoint]") == 1 + 4 * 7 + 1 + 1
 
 
 @pytest.mark.parametrize("name", REAL)
