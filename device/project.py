@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from headgate.device.microcontrollers import Microcontroller
+from headgate.errors import UsageError
+
 BUILD = "build"
 """The folder of a project that its files are built into."""
+
+
+_TAKEN = {"code", "include"}
+"""Folders of the bundle."""
+
+
+def check_project(name: str, board: Microcontroller, target: str) -> None:
+    """Refuses a name that is no folder's, and a board of another target: a UsageError."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,62}", name) or name in _TAKEN:
+        raise UsageError(
+            f"--project {name!r} has to be letters, digits, - and _, with a letter first, and none "
+            f"of {', '.join(sorted(_TAKEN))}"
+        )
+    if board.target != target:
+        raise UsageError(f"{board.name} is a {board.target}; give --target {board.target}")
 
 
 def program_path(name: str) -> str:

@@ -7,7 +7,6 @@ folder members and without headgate.
 from __future__ import annotations
 
 import hashlib
-import re
 import subprocess
 import sys
 import tempfile
@@ -21,27 +20,14 @@ from headgate.compile.firmware.description import Description
 from headgate.device import Bundle, runtime_sources
 from headgate.device.elf import load_segments
 from headgate.device.microcontrollers import Microcontroller
-from headgate.device.project import Project
-from headgate.errors import CompileError, UsageError
+from headgate.device.project import Project, check_project
+from headgate.errors import CompileError
 
 _CORE = ("start.c", "memory.c", "clock.c", "clock.h")
 _OWN = ("main.c", "semihosting.c", "semihosting.h")
 _BUILT_BY = ("build.py", "CMakeLists.txt", "arm-none-eabi.cmake", "README.md")
-_TAKEN = {"code", "include"}
-"""Folders of the bundle."""
 _VECTORS_SHARE = 4
 """One in so many of flash's bytes may be test vectors."""
-
-
-def check_project(name: str, board: Microcontroller, target: str) -> None:
-    """Refuses a name that is no folder's, and a board of another target: a UsageError."""
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,62}", name) or name in _TAKEN:
-        raise UsageError(
-            f"--project {name!r} has to be letters, digits, - and _, with a letter first, and none "
-            f"of {', '.join(sorted(_TAKEN))}"
-        )
-    if board.target != target:
-        raise UsageError(f"{board.name} is a {board.target}; give --target {board.target}")
 
 
 def make_project(bundle: Bundle, name: str, board: Microcontroller) -> Project:

@@ -43,7 +43,7 @@ def read_uf2(data: bytes, family: int, flash: Memory) -> tuple[int, bytes]:
     count, rest = divmod(len(data), _BLOCK)
     if rest or not count:
         raise InputError(f"a UF2 file has blocks of {_BLOCK} bytes, this one {len(data)} bytes")
-    start, pages = 0, []
+    start, pages = 0, list[bytes]()
     for index in range(count):
         block = data[index * _BLOCK : (index + 1) * _BLOCK]
         first, second, flags, address, size, number, total, found = _HEADER.unpack_from(block)

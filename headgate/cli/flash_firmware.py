@@ -23,7 +23,8 @@ def flash_firmware(
     if firmware.board.uf2_family is None:
         if target is not None:
             raise UsageError(f"{firmware.board.name} is flashed by its debug probe; leave {target}")
-        written = _by_probe(firmware, dry_run)
+        written = None
+        _by_probe(firmware, dry_run)
     else:
         written = _by_file(firmware, target, dry_run)
     if json:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from headgate.device.microcontrollers import Microcontroller, get_microcontroller
-from headgate.device.project import Project
+from headgate.device.project import Project, check_project
 from headgate.device.targets import TARGET_NAMES, get_target
 from headgate.errors import UsageError
 
@@ -15,14 +15,13 @@ def choose_project(
     name: str | None, board: str | None, target: str | None, output: Path | None
 ) -> tuple[str, Microcontroller] | None:
     """The name and board of the project to write, None for none; wrong options are refused."""
-    from headgate.compile.firmware.project import check_project
-
     if name is None:
         if board is not None:
             raise UsageError("--board is for --project NAME")
         return None
+    target = target or "host"
     machine = get_target(target).qemu_machine if target in TARGET_NAMES else None
-    if target is None or machine is None:
+    if machine is None:
         raise UsageError("--project is for microcontrollers, such as --target cortex-m4")
     if output is None or output.suffix == ".hgb":
         raise UsageError("--project needs a folder to be written into; give one: -o fw/")
