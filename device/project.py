@@ -15,7 +15,9 @@ BUILD = "build"
 """The folder of a project that its files are built into."""
 
 
-_TAKEN = {"code", "include"}
+LAYOUTS = ("arduino", "zephyr")
+"""What a bundle's folder can be beside."""
+_TAKEN = {"code", "include", "src", "examples", "zephyr"}
 """Folders of the bundle."""
 
 

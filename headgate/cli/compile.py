@@ -10,7 +10,12 @@ import typer
 
 from headgate.cli.options import Json
 from headgate.cli.output import next_step, on_machine, print_json, print_line, working
-from headgate.cli.project import choose_project, describe_project, following_project
+from headgate.cli.project import (
+    check_layout,
+    choose_project,
+    describe_project,
+    following_project,
+)
 from headgate.errors import BundleError, DeviceError, UsageError, suggest
 
 if TYPE_CHECKING:
@@ -91,6 +96,14 @@ def compile_(
             help="What the project is for, such as nucleo-l4r5zi or pico2; QEMU's by default.",
         ),
     ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAYOUT",
+            help="With a microcontroller: make the folder also an Arduino library (arduino) or a "
+            "Zephyr module (zephyr).",
+        ),
+    ] = None,
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Untrained: for timing, not for predictions.")
     ] = False,
@@ -116,7 +129,9 @@ def compile_(
     if dtype == "int8":
         calibrate = calibrate or "sample"
     exporter = _check(backend, target, dtype, quantize, calibrate)
-    chosen = choose_project(project, board, target if exporter is None else backend, output)
+    made_for = target if exporter is None else backend
+    chosen = choose_project(project, board, made_for, output)
+    check_layout(layout, made_for)
     if exporter is not None and not check:
         raise UsageError("--no-check is for --backend headgate; of other files nothing is checked")
     from headgate.networks import find_network
@@ -131,6 +146,7 @@ def compile_(
             dtype,
             calibrate if dtype == "int8" else None,
             chosen,
+            layout,
         )
     else:
         _refuse_gates(network, model, backend)
@@ -202,8 +218,10 @@ def _bundle(
     dtype: str,
     calibrate: str | None,
     project: tuple[str, Microcontroller] | None,
+    layout: str | None,
 ) -> tuple[dict[str, Any], str]:
     from headgate.calibration import calibration_images
+    from headgate.compile.firmware.layouts import add_layout
     from headgate.compile.firmware.project import make_project
     from headgate.device.targets import get_target
     from headgate.networks import compile_network
@@ -213,6 +231,7 @@ def _bundle(
     with working(f"compiling {network.name} for {target}"):
         images = calibration_images(network, calibrate) if calibrate else None
         bundle = compile_network(network, target, check=check, dtype=dtype, calibration=images)
+        bundle = bundle if layout is None else add_layout(bundle, layout)
         written = None if project is None else make_project(bundle, *project)
     if path.suffix != ".hgb" and get_target(target).os == "none":
         bundle.save_folder(path, written)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from headgate.device.microcontrollers import Microcontroller, get_microcontroller
-from headgate.device.project import Project, check_project
+from headgate.device.project import LAYOUTS, Project, check_project
 from headgate.device.targets import TARGET_NAMES, get_target
-from headgate.errors import UsageError
+from headgate.errors import UsageError, suggest
 
 
 def choose_project(
@@ -20,7 +20,7 @@ def choose_project(
             raise UsageError("--board is for --project NAME")
         return None
     target = target or "host"
-    machine = get_target(target).qemu_machine if target in TARGET_NAMES else None
+    machine = _emulated(target)
     if machine is None:
         raise UsageError("--project is for microcontrollers, such as --target cortex-m4")
     if output is None or output.suffix == ".hgb":
@@ -28,6 +28,21 @@ def choose_project(
     found = get_microcontroller(board or machine)
     check_project(name, found, target)
     return name, found
+
+
+def check_layout(layout: str | None, target: str | None) -> None:
+    """Refuses a layout that is unknown, or of what is for no microcontroller."""
+    if layout is None:
+        return
+    if layout not in LAYOUTS:
+        raise UsageError(f"unknown --layout {layout!r}.{suggest(layout, LAYOUTS)}")
+    if _emulated(target or "host") is None:
+        raise UsageError("--layout is for microcontrollers, such as --target cortex-m4")
+
+
+def _emulated(target: str) -> str | None:
+    """The microcontroller that stands for a target, None for other things to compile for."""
+    return get_target(target).qemu_machine if target in TARGET_NAMES else None
 
 
 def describe_project(folder: Path, project: Project) -> dict[str, Any]:

@@ -21,10 +21,12 @@ M4 = ("--target", "cortex-m4")
         (("--project", "demo", "--backend", "tflite"), "--project is for microcontrollers"),
         (("--project", "demo", *M4), "give one: -o fw/"),
         (("--project", "demo", *M4, "-o", "fw.hgb"), "give one: -o fw/"),
-        (("--project", "code", *M4, "-o", "fw"), "none of code, include"),
+        (("--project", "code", *M4, "-o", "fw"), "and none of code, examples, include, src"),
         (("--project", "../up", *M4, "-o", "fw"), "has to be letters"),
         (("--project", "d", *M4, "-o", "fw", "--board", "pico"), "Did you mean 'pico2'"),
         (("--project", "d", *M4, "-o", "fw", "--board", "pico2"), "give --target cortex-m33"),
+        ((*M4, "-o", "fw", "--layout", "zepyr"), "Did you mean 'zephyr'"),
+        (("-o", "fw", "--layout", "zephyr"), "--layout is for microcontrollers"),
         ((*M4, "-o", "fw", "--board", "pico2"), "--board is for --project"),
     ],
 )
