@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from headgate.cli.compiled import checked_in_words, digest, figures_of, share_in_words
 from headgate.cli.options import Json
 from headgate.cli.output import next_step, on_machine, print_json, print_line, working
 from headgate.cli.project import (
@@ -159,9 +159,9 @@ def compile_(
         print_json(figures)
         return
     if "float_time" in figures:
-        figures["float_time"] = _share(figures["float_time"])
+        figures["float_time"] = share_in_words(figures["float_time"])
     if "checked" in figures:
-        figures["checked"] = _checked(figures["checked"])
+        figures["checked"] = checked_in_words(figures["checked"])
     for name, value in figures.items():
         print_line(f"{name:14} {value:,}" if isinstance(value, int) else f"{name:14} {value}")
     next_step(following)
@@ -238,7 +238,7 @@ def _bundle(
     else:
         bundle.save(path)
     machine = "host" if target == "host" else f"qemu:{target}"
-    figures = _figures(path, bundle.manifest)
+    figures = figures_of(path, bundle.manifest)
     if written is not None:
         figures |= describe_project(path, written)
         return figures, following_project(path, written)
@@ -281,7 +281,7 @@ def _file(
         else:
             base = path.with_name(path.name.removesuffix(exporter.suffix))
             exporter.write(network.module, network.example(), base, images)
-    figures = {"file": path, "file_bytes": path.stat().st_size, "sha256": _digest(path)}
+    figures = {"file": path, "file_bytes": path.stat().st_size, "sha256": digest(path)}
     return figures | ({"quantization": quantize, "calibrated_on": calibrate} if quantize else {})
 
 
@@ -294,54 +294,3 @@ def _write_tflite(
     model = convert_to_tflite(network, images, calibrate)
     with atomic_write(path) as file:
         file.write(model)
-
-
-def _figures(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    from headgate.device.agent.definitions import dense_macs
-    from headgate.device.manifest import library_of
-
-    sizes = {name: member["bytes"] for name, member in manifest["members"].items()}
-    whole: dict[str, Any] = {}
-    if path.is_file():
-        whole = {"bundle_bytes": path.stat().st_size, "sha256": _digest(path)}
-    library = library_of(sizes)
-    code = {"runner_bytes": sizes.get("code/runner")} if library is None else {"library": library}
-    return {
-        "bundle": path,
-        **whole,
-        "target": manifest["target"]["name"],
-        "dtype": manifest.get("dtype", "float32"),
-        **(
-            {"float_layers": ", ".join(manifest["float_layers"])}
-            if manifest.get("float_layers")
-            else {}
-        ),
-        "layers": len(manifest["layers"]),
-        "gates": len(manifest["gates"]),
-        "dense_macs": dense_macs(manifest["layers"]),
-        "arena_bytes": manifest["arena_bytes"],
-        "weights_bytes": manifest["weights_bytes"],
-        **code,
-        "checked": manifest["checked"],
-    }
-
-
-def _share(share: float | None) -> str:
-    """What part of the time a measured share is."""
-    if share is None:
-        return "not measured: that takes the machine that the bundle is for"
-    return f"{100 * share:.1f} % of an inference"
-
-
-def _checked(checked: dict[str, Any]) -> str:
-    if checked["machine"] is None:
-        return f"not checked: {checked['reason']}"
-    excused = f", {checked['excused']} left out" if checked["excused"] else ""
-    return (
-        f"on {checked['machine']}: {checked['vectors']} vectors{excused}, largest error "
-        f"{checked['max_error']:.0e}"
-    )
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

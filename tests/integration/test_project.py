@@ -16,8 +16,9 @@ from torch import nn
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 pytest.importorskip("ziglang", reason="ziglang is not installed: pip install 'headgate[compile]'")
 
+from headgate.compile import compile_module
 from headgate.compile.firmware.project import make_project, sizes
-from headgate.device import Bundle
+from headgate.device import Bundle, validate
 from headgate.device.elf import flash_image, load_segments
 from headgate.device.machines.qemu_system import BOARDS
 from headgate.device.microcontrollers import Memory, Microcontroller, microcontrollers
@@ -182,3 +183,17 @@ def test_what_was_edited_is_not_replaced(tmp_path: Path) -> None:
     (project / "src/mine.c").write_text("int one;")
     with pytest.raises(StorageError, match=r"demo/src/mine\.c in it is not of a bundle"):
         written(tmp_path, "mps2-an386")
+
+
+@pytest.mark.usefixtures("qemu_system_arm")
+@pytest.mark.parametrize("target", ["cortex-m4", "cortex-m55"])
+def test_float32_with_a_function_of_the_math_library(target: str, tmp_path: Path) -> None:
+    module = nn.Sequential(*network().children(), nn.Softmax(1)).eval()
+    images = torch.randn(2, 3, 9, 9, generator=torch.Generator().manual_seed(1))
+    made = compile_module(module, images[:1], target=target, vectors=images, check=False)
+    assert validate(made, f"qemu:{target}").passed
+    project = make_project(made, "demo", microcontrollers()[BOARDS[target]])
+    assert b"-nostdlib" not in project.files["build.py"]
+    made.save_folder(tmp_path / "fw", project)
+    ran = build(tmp_path / "fw/demo", "run")
+    assert ran.returncode == 0 and ran.stdout.count("right") == 2, ran.stdout + ran.stderr
