@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from headgate.compile.firmware.description import Description
+from headgate.compile.firmware.float_abi import fit_either_float_abi
 from headgate.device import Bundle
 
 
@@ -16,7 +17,7 @@ def _arduino(about: Description) -> dict[str, bytes]:
     sketch = f"{about.prefix}_example"
     return {
         "library.properties": about.render("library.properties.j2"),
-        f"src/{about.target.cpu}/lib{about.prefix}.a": about.library,
+        f"src/{about.target.cpu}/lib{about.prefix}.a": fit_either_float_abi(about.library),
         **{f"src/{name}": data for name, data in about.headers.items()},
         f"examples/{sketch}/{sketch}.ino": about.render("example.ino.j2"),
     }

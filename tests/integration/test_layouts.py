@@ -11,8 +11,11 @@ import pytest
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
+from headgate.compile.backend.link import zig
+from headgate.compile.firmware.float_abi import fit_either_float_abi
 from headgate.compile.firmware.layouts import add_layout
-from headgate.device import Bundle
+from headgate.device import Bundle, runtime_sources
+from headgate.device.targets import get_target
 from tests.integration.test_project import bundle
 
 # Library specification 1.5, rev. 2.2: the fields without "optional", and the categories.
@@ -51,12 +54,55 @@ def test_an_arduino_library(tmp_path: Path) -> None:
     assert (sources / fields["includes"]).is_file()
     (library,) = (sources / "cortex-m4").iterdir()
     assert library.name == f"lib{fields['ldflags'].removeprefix('-l')}.a"
-    assert library.read_bytes() == (folder / "code" / library.name).read_bytes()
+    plain, either = (folder / "code" / library.name).read_bytes(), library.read_bytes()
+    changed = [(a, b) for a, b in zip(plain, either, strict=True) if a != b]
+    assert changed == [(1, 3)] * 3  # kernels, network, library; the weights pass nothing
     # A sketch lies in a folder of its own name.
     (sketch,) = (folder / "examples").glob("*/*.ino")
     assert sketch.stem == sketch.parent.name
     if shutil.which("arm-none-eabi-g++"):
         check_sketch(sketch, sources, tmp_path)
+
+
+CALLER = """
+#include "sequential.h"
+static _Alignas(64) unsigned char arena[SEQUENTIAL_ARENA_BYTES];
+static float image[SEQUENTIAL_INPUT0_BYTES / 4], scores[SEQUENTIAL_OUTPUT0_BYTES / 4];
+float twice(float x) { return 2 * x; }
+void _start(void)
+{
+    const void *inputs[] = { image };
+    void *outputs[] = { scores };
+    sequential_run(inputs, outputs, arena, sizeof arena, 0);
+    scores[0] = twice(scores[0]);
+}
+"""
+
+
+@pytest.mark.parametrize("abi", ["hard", "softfp"])
+def test_an_arduino_library_links_with_either_float_abi(abi: str, tmp_path: Path) -> None:
+    if shutil.which("arm-none-eabi-gcc") is None:
+        pytest.skip("arm-none-eabi-gcc is not installed: apt install gcc-arm-none-eabi")
+    sources = laid_out(tmp_path, "arduino") / "src"
+    (tmp_path / "caller.c").write_text(CALLER)
+    shutil.copy(runtime_sources("baremetal") / "memory.c", tmp_path)
+    command = ["arm-none-eabi-gcc", "-mcpu=cortex-m4", "-mthumb", f"-mfloat-abi={abi}"]
+    command += ["-mfpu=fpv4-sp-d16", "-ffreestanding", "-fno-builtin", "-nostdlib", f"-I{sources}"]
+    command += ["caller.c", "memory.c", f"-L{sources}/cortex-m4", "-lsequential", "-o", "program"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_library_that_passes_floats_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a.c").write_text("float expf(float); float f(float x) { return expf(x); }\n")
+    target = get_target("cortex-m4")
+    machine = ["-target", str(target.zig), f"-mcpu={target.zig_cpu}", "-fno-builtin"]
+    zig(tmp_path, "cc", *machine, "-c", "a.c", "-o", "a.o")
+    zig(tmp_path, "ar", "rcsD", "liba.a", "a.o")
+    library = (tmp_path / "liba.a").read_bytes()
+    assert fit_either_float_abi(library) == library
+    named = library.replace(b"expf", b"memf")
+    assert sum(a != b for a, b in zip(fit_either_float_abi(named), named, strict=True)) == 1
 
 
 def check_sketch(sketch: Path, sources: Path, folder: Path) -> None:
