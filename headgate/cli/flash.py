@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from headgate.cli.flash_firmware import flash_firmware
+from headgate.cli.flash_firmware import flash_firmware, is_firmware
 from headgate.cli.options import Json
 from headgate.cli.output import next_step, note, print_json, print_line, print_table
 from headgate.device.flash import Flashed, ImageSource, Target, find_target, list_disks
@@ -52,7 +52,7 @@ def flash(
     """Write a disk image to an SD card, read back before it can boot, or firmware to a board."""
     if board is not None and image is None:
         raise UsageError("--board is for firmware; give its folder or .elf file")
-    if image is not None and (board is not None or image.is_dir() or image.suffix == ".elf"):
+    if image is not None and (board is not None or is_firmware(image)):
         flash_firmware(image, target, board, dry_run, json)
         return
     if image is None or target is None:

@@ -5,9 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from headgate.cli.output import next_step, print_json, print_line, working
+from headgate.device.bundle import MANIFEST
 from headgate.device.flash.firmware import Firmware, find_firmware, make_uf2, write_uf2
 from headgate.device.flash.probe import check_probe, flash_by_probe
 from headgate.errors import UsageError
+
+
+def is_firmware(source: Path) -> bool:
+    """Whether a path is of a program or of a bundle's folder, not of a disk image."""
+    return source.suffix == ".elf" or (source / MANIFEST).is_file()
 
 
 def flash_firmware(

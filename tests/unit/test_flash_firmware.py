@@ -291,11 +291,11 @@ def test_refusals(
         ([str(program), "--board", "nucleo-l4r5zi"], "is it of another board"),
         ([str(corstone), "--board", "corstone-300"], "is not flashed by headgate"),
         ([str(corstone), "--board", "mps3-an547"], "is QEMU's"),
-        ([str(tmp_path)], "no headgate bundle|not a headgate bundle"),
+        ([str(tmp_path), "--board", "pico2"], "not a headgate bundle"),
     ]:
         assert main(["flash", *words]) != 0
         error = capsys.readouterr().err
-        assert any(part in error for part in says.split("|")), error
+        assert says in error
     assert flash_l4(tmp_path) == 1
     assert "pip install 'headgate[pyocd]'" in capsys.readouterr().err
     assert flash_l4(tmp_path, "--json") == 1
