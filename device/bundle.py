@@ -31,6 +31,7 @@ from headgate.device.manifest import (
     check_manifest,
     library_of,
 )
+from headgate.device.project import Project
 from headgate.device.protocol import RUNNER, WEIGHTS, vector_names
 from headgate.errors import BundleError, MissingFile, why
 
@@ -162,9 +163,14 @@ class Bundle:
             raise BundleError(f"{VECTORS} has unequal samples or none; recompile the bundle")
         return groups[0], groups[1]
 
-    def contents(self) -> dict[str, bytes]:
-        """All members by name, the manifest too. Equal manifests and members give equal bytes."""
-        manifest = json.dumps(self.manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    def contents(self, project: Project | None = None) -> dict[str, bytes]:
+        """All members by name, the manifest too. Equal manifests and members give equal bytes.
+
+        The manifest notes ``project``, and no other.
+        """
+        facts = {key: value for key, value in self.manifest.items() if key != "project"}
+        facts |= {} if project is None else {"project": project.note()}
+        manifest = json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         return {**self.members, MANIFEST: manifest.encode()}
 
     def to_bytes(self) -> bytes:
@@ -176,12 +182,14 @@ class Bundle:
         with atomic_write(path) as file:
             file.write(data)
 
-    def save_folder(self, folder: str | Path) -> None:
-        """Writes the members as files; a bundle that was there is replaced.
+    def save_folder(self, folder: str | Path, project: Project | None = None) -> None:
+        """Writes the members as files, and ``project`` beside them; what was there is replaced.
 
-        A StorageError if the folder holds other files, or cannot be written.
+        A StorageError if the folder holds other files, an edited project for one, or cannot be
+        written.
         """
-        write_folder(Path(folder), self.contents(), MANIFEST)
+        contents = self.contents(project) | (project.contents() if project else {})
+        write_folder(Path(folder), contents, MANIFEST)
 
 
 def _digest(data: bytes) -> Member:

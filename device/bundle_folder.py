@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from headgate.device.files import storage_error
+from headgate.device.project import BUILD
 from headgate.errors import StorageError
 
 
@@ -86,11 +88,33 @@ def _check_ours(target: Path, named: Path, manifest: str) -> None:
         return
     if not target.is_dir():
         raise StorageError(f"cannot write {named}: it is a file; choose another name")
-    files = {str(path.relative_to(target)) for path in target.rglob("*") if not path.is_dir()}
-    own = {manifest}
+    files = {path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir()}
+    own, edited = {manifest}, set[str]()
     if manifest in files:
-        own |= set(_members((target / manifest).read_bytes()))
+        text = (target / manifest).read_bytes()
+        name, digests = _project(text)
+        own |= set(_members(text)) | digests.keys()
+        own |= {path for path in files if name and path.startswith(f"{name}/{BUILD}/")}
+        edited = {path for path in digests.keys() & files if _edited(target / path, digests[path])}
     if others := sorted(files - own):
         raise StorageError(
             f"cannot replace {named}: {others[0]} in it is not of a bundle; choose another folder"
         )
+    if edited:
+        raise StorageError(
+            f"cannot replace {named}: {min(edited)} was edited; choose another folder, or move it"
+        )
+
+
+def _project(manifest: bytes) -> tuple[str, dict[str, str]]:
+    """The name of the project that a manifest notes, and its files' digests; nothing of others."""
+    try:
+        note = json.loads(manifest)["project"]
+        files = {f"{note['name']}/{path}": str(digest) for path, digest in note["files"].items()}
+        return str(note["name"]), files
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return "", {}
+
+
+def _edited(path: Path, digest: str) -> bool:
+    return hashlib.sha256(path.read_bytes()).hexdigest() != digest

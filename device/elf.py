@@ -1,76 +1,73 @@
-"""Sizes of sections in 32-bit little-endian ELF files: objects in an archive, and programs.
-
-Source of the layouts: System V ABI, chapters 4 and 5; the archive's is ar(5).
-"""
+"""The parts of a program for a microcontroller that are loaded: 32-bit ELF, little-endian."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headgate.errors import BundleError
+from headgate.device.microcontrollers import Memory
+from headgate.errors import InputError
 
-_MAGIC, _ARCHIVE = b"\x7fELF\x01\x01", b"!<arch>\n"
-_HEADER = struct.Struct("<16xHHIIIIIHHHHHH")
-_SECTION = struct.Struct("<IIIIII16x")
-_SEGMENT = struct.Struct("<IIIIII8x")
-_NO_BITS, _WRITE, _ALLOCATED, _LOADED = 8, 1, 2, 1
-_MEMBER_BYTES = 60
+_MAGIC = b"\x7fELF\x01\x01\x01"
+_ARM = 40
+_LOAD = 1
 
 
 @dataclass(frozen=True)
-class Section:
-    """A section that a program has in memory; ``written``: in RAM, ``stored``: in flash too."""
+class Segment:
+    """Bytes that are stored at ``load_address``, and take ``memory_bytes`` at ``address``."""
 
-    name: str
-    bytes: int
-    written: bool
-    stored: bool
+    load_address: int
+    address: int
+    data: bytes
+    memory_bytes: int
 
 
-def archive_sections(data: bytes) -> list[Section]:
-    """Those of all objects in a static library; a BundleError if it is none."""
+def load_segments(program: bytes) -> list[Segment]:
+    """Those of an ELF file; an InputError if it is none for Arm, or is cut off."""
+    if not program.startswith(_MAGIC):
+        raise InputError("it is no 32-bit ELF file; give the program that the project builds")
     try:
-        return [one for member in _members(data) for one in _sections(member)]
-    except (struct.error, ValueError, IndexError) as error:
-        raise BundleError("the static library is damaged; recompile the bundle") from error
+        machine, start, size, count = (
+            *struct.unpack_from("<H", program, 18),
+            *struct.unpack_from("<I", program, 28),
+            *struct.unpack_from("<HH", program, 42),
+        )
+        headers = [struct.unpack_from("<8I", program, start + i * size) for i in range(count)]
+    except struct.error as error:
+        raise InputError("the ELF file is cut off; build it again") from error
+    if machine != _ARM:
+        raise InputError(f"the ELF file is for machine {machine}, not for Arm ({_ARM})")
+    found = []
+    for kind, offset, address, load_address, stored, memory, *_ in headers:
+        if kind != _LOAD:
+            continue
+        data = program[offset : offset + stored]
+        if len(data) != stored:
+            raise InputError("the ELF file is cut off; build it again")
+        found.append(Segment(load_address, address, data, memory))
+    return found
 
 
-def stored_bytes(program: bytes) -> int:
-    """What a program takes in flash: the bytes of its segments. A BundleError if it is none."""
-    try:
-        _expect(program, _MAGIC)
-        _, _, _, _, start, _, _, _, size, count, *_ = _HEADER.unpack_from(program)
-        rows = (_SEGMENT.unpack_from(program, start + index * size) for index in range(count))
-        return sum(stored for kind, _, _, _, stored, _ in rows if kind == _LOADED)
-    except (struct.error, ValueError) as error:
-        raise BundleError("the firmware is damaged; recompile the bundle") from error
+def flash_image(segments: Sequence[Segment], flash: Memory) -> tuple[int, bytes]:
+    """Where in flash a program begins, and its bytes from there on; gaps are 0xFF.
 
-
-def _expect(data: bytes, magic: bytes) -> None:
-    if not data.startswith(magic):
-        raise ValueError
-
-
-def _members(data: bytes) -> Iterator[bytes]:
-    """The objects in an archive, without its tables."""
-    _expect(data, _ARCHIVE)
-    at = len(_ARCHIVE)
-    while at + _MEMBER_BYTES <= len(data):
-        size = int(data[at + 48 : at + 58])
-        member = data[at + _MEMBER_BYTES : at + _MEMBER_BYTES + size]
-        if member.startswith(_MAGIC):
-            yield member
-        # Members begin at even addresses.
-        at += _MEMBER_BYTES + size + size % 2
-
-
-def _sections(data: bytes) -> Iterator[Section]:
-    _, _, _, _, _, start, _, _, _, _, size, count, names = _HEADER.unpack_from(data)
-    rows = [_SECTION.unpack_from(data, start + index * size) for index in range(count)]
-    for at, kind, flags, _, _, amount in rows:
-        if flags & _ALLOCATED and amount:
-            begin = rows[names][4] + at
-            name = data[begin : data.index(b"\0", begin)].decode()
-            yield Section(name, amount, bool(flags & _WRITE), kind != _NO_BITS)
+    An InputError if something is to be stored elsewhere, or nothing is.
+    """
+    stored = sorted((one for one in segments if one.data), key=lambda one: one.load_address)
+    if not stored:
+        raise InputError("the program is empty; build it again")
+    for one in stored:
+        end = one.load_address + len(one.data)
+        if one.load_address < flash.address or end > flash.address + flash.bytes:
+            raise InputError(
+                f"the program has bytes at {one.load_address:#010x}, and the board's flash is "
+                f"{flash.kib} KB at {flash.address:#010x}; is it of another board?"
+            )
+    start = stored[0].load_address
+    image = bytearray(b"\xff" * (stored[-1].load_address + len(stored[-1].data) - start))
+    for one in stored:
+        at = one.load_address - start
+        image[at : at + len(one.data)] = one.data
+    return start, bytes(image)

@@ -7,7 +7,7 @@ from math import prod
 
 from headgate.device.agent.absent import NotMeasured
 from headgate.device.bundle import Bundle
-from headgate.device.elf import archive_sections, stored_bytes
+from headgate.device.elf_sections import archive_sections, stored_bytes
 from headgate.device.manifest import FIRMWARE, library_of
 from headgate.device.microcontrollers import STACK_BYTES, Microcontroller
 from headgate.errors import BundleError

@@ -153,6 +153,15 @@ class Checked:
 
 
 @dataclass(frozen=True)
+class ProjectNote:
+    """The firmware project in a bundle's folder, and the SHA-256 of its files as written."""
+
+    name: str
+    board: str
+    files: dict[str, Annotated[str, SHA256]]
+
+
+@dataclass(frozen=True)
 class Member:
     sha256: Annotated[str, SHA256]
     bytes: Amount
@@ -186,6 +195,7 @@ class Manifest:
     """Of microcontrollers."""
     checked: Checked | None = None
     """None in bundles that were compiled before there was a check."""
+    project: ProjectNote | None = None
 
     def __post_init__(self) -> None:
         for key in ("inputs", "outputs"):

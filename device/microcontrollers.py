@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from headgate.device.schema import decode
-from headgate.device.targets import TABLE
+from headgate.device.targets import TABLE, emulated_microcontrollers
+from headgate.errors import UsageError, suggest
 
 STACK_BYTES = 8 << 10
 """The least that firmware leaves for the stack."""
@@ -38,6 +39,18 @@ class Microcontroller:
     """The UART's address."""
     uart_kind: str | None = None
     """Which driver, ``runtime/baremetal/uart_KIND.c``."""
+    boot: str | None = None
+    """What its boot ROM looks for, ``runtime/project/boot_KIND.c``."""
+    pyocd: str | None = None
+    """What pyOCD calls its chip."""
+    uf2_family: int | None = None
+    """The chip's number in UF2 files, None: it takes none."""
+    uf2_board: str | None = None
+    """The ``Board-ID`` of the drive that takes UF2 files."""
+
+    @property
+    def is_emulated(self) -> bool:
+        return self.name in emulated_microcontrollers().values()
 
 
 @cache
@@ -45,3 +58,10 @@ def microcontrollers() -> dict[str, Microcontroller]:
     """Those of ``targets.toml``."""
     rows = TABLE["microcontroller"].items()
     return {name: decode(Microcontroller, {"name": name, **row}, strict=True) for name, row in rows}
+
+
+def get_microcontroller(name: str) -> Microcontroller:
+    """The one called ``name``; a UsageError if there is none."""
+    if name not in microcontrollers():
+        raise UsageError(f"unknown board {name!r}.{suggest(name, microcontrollers())}")
+    return microcontrollers()[name]

@@ -121,6 +121,7 @@ _EXTRAS = {
     "onnxruntime": "peers",
     "onnxscript": "peers",
     "pnnx": "peers",
+    "pyocd": "pyocd",
 }
 
 

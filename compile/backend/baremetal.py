@@ -17,7 +17,7 @@ import jinja2
 from headgate.compile.backend.c_source import Generated
 from headgate.compile.backend.link import COMPILE, zig
 from headgate.device import runtime_sources
-from headgate.device.elf import archive_sections
+from headgate.device.elf_sections import archive_sections
 from headgate.device.manifest import FIRMWARE, library_member
 from headgate.device.microcontrollers import STACK_BYTES, Microcontroller, microcontrollers
 from headgate.device.protocol import WEIGHTS
@@ -54,6 +54,7 @@ def link(
         f"/* {hashlib.sha256(generated.weights).hexdigest()} */\n"
         f'.section .rodata.{prefix}_weights, "a", %progbits\n.balign 64\n'
         f'.global {prefix}_weights\n{prefix}_weights:\n.incbin "weights.bin"\n'
+        '.section .note.GNU-stack, "", %progbits\n'
     )
     objects = [
         _compile(folder, target, source) for source in ("network.c", "library.c", "weights.S")

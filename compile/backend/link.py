@@ -25,13 +25,18 @@ def zig(folder: Path, *command: str) -> None:
         ToolMissing: ziglang is not installed.
         CompileError: the tool fails; says for which file, which the command ends with.
     """
-    if importlib.util.find_spec("ziglang") is None:
-        raise ToolMissing("The C compiler is missing; run: pip install 'headgate[compile]'")
+    check_zig()
     words = [sys.executable, "-m", "ziglang", *command]
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=folder)
     if done.returncode:
         reason = next((x for x in done.stderr.splitlines() if "error" in x), done.stderr[-300:])
         raise CompileError(f"Making {Path(command[-1]).name} failed: {reason.strip()}")
+
+
+def check_zig() -> None:
+    """A ToolMissing if ziglang is not installed."""
+    if importlib.util.find_spec("ziglang") is None:
+        raise ToolMissing("The C compiler is missing; run: pip install 'headgate[compile]'")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Writing a disk image to an SD card: a removable one, and never half of what boots."""
+"""A disk image to an SD card: a removable one, never half of what boots. Firmware to a board."""
 
 from __future__ import annotations
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from headgate.cli.compiled import checked_in_words, digest, figures_of, share_in_words
 from headgate.cli.options import Json
 from headgate.cli.output import next_step, on_machine, print_json, print_line, working
+from headgate.cli.project import (
+    check_layout,
+    choose_project,
+    describe_project,
+    following_project,
+)
 from headgate.errors import BundleError, DeviceError, UsageError, suggest
 
 if TYPE_CHECKING:
@@ -18,6 +24,7 @@ if TYPE_CHECKING:
 
     from headgate.compile.export import Exporter
     from headgate.device import Bundle
+    from headgate.device.microcontrollers import Microcontroller
     from headgate.networks import Network
 
 QUANTIZATIONS = ("int8",)
@@ -74,6 +81,29 @@ def compile_(
             "without .hgb is a folder.",
         ),
     ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="With a microcontroller: also write NAME, a whole firmware project, into the "
+            "folder of --output. It runs the test vectors and prints cycles.",
+        ),
+    ] = None,
+    board: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BOARD",
+            help="What the project is for, such as nucleo-l4r5zi or pico2; QEMU's by default.",
+        ),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAYOUT",
+            help="With a microcontroller: make the folder also an Arduino library (arduino) or a "
+            "Zephyr module (zephyr).",
+        ),
+    ] = None,
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Untrained: for timing, not for predictions.")
     ] = False,
@@ -99,6 +129,9 @@ def compile_(
     if dtype == "int8":
         calibrate = calibrate or "sample"
     exporter = _check(backend, target, dtype, quantize, calibrate)
+    made_for = target if exporter is None else backend
+    chosen = choose_project(project, board, made_for, output)
+    check_layout(layout, made_for)
     if exporter is not None and not check:
         raise UsageError("--no-check is for --backend headgate; of other files nothing is checked")
     from headgate.networks import find_network
@@ -106,7 +139,14 @@ def compile_(
     network = find_network(model, random_weights=random_weights, method=method, density=density)
     if exporter is None:
         figures, following = _bundle(
-            network, target or "host", output, check, dtype, calibrate if dtype == "int8" else None
+            network,
+            target or "host",
+            output,
+            check,
+            dtype,
+            calibrate if dtype == "int8" else None,
+            chosen,
+            layout,
         )
     else:
         _refuse_gates(network, model, backend)
@@ -119,9 +159,9 @@ def compile_(
         print_json(figures)
         return
     if "float_time" in figures:
-        figures["float_time"] = _share(figures["float_time"])
+        figures["float_time"] = share_in_words(figures["float_time"])
     if "checked" in figures:
-        figures["checked"] = _checked(figures["checked"])
+        figures["checked"] = checked_in_words(figures["checked"])
     for name, value in figures.items():
         print_line(f"{name:14} {value:,}" if isinstance(value, int) else f"{name:14} {value}")
     next_step(following)
@@ -177,8 +217,12 @@ def _bundle(
     check: bool,
     dtype: str,
     calibrate: str | None,
+    project: tuple[str, Microcontroller] | None,
+    layout: str | None,
 ) -> tuple[dict[str, Any], str]:
     from headgate.calibration import calibration_images
+    from headgate.compile.firmware.layouts import add_layout
+    from headgate.compile.firmware.project import make_project
     from headgate.device.targets import get_target
     from headgate.networks import compile_network
 
@@ -187,12 +231,17 @@ def _bundle(
     with working(f"compiling {network.name} for {target}"):
         images = calibration_images(network, calibrate) if calibrate else None
         bundle = compile_network(network, target, check=check, dtype=dtype, calibration=images)
+        bundle = bundle if layout is None else add_layout(bundle, layout)
+        written = None if project is None else make_project(bundle, *project)
     if path.suffix != ".hgb" and get_target(target).os == "none":
-        bundle.save_folder(path)
+        bundle.save_folder(path, written)
     else:
         bundle.save(path)
     machine = "host" if target == "host" else f"qemu:{target}"
-    figures = _figures(path, bundle.manifest)
+    figures = figures_of(path, bundle.manifest)
+    if written is not None:
+        figures |= describe_project(path, written)
+        return figures, following_project(path, written)
     if "float_layers" in figures:
         figures["float_time"] = _float_time(bundle) if target == "host" else None
     return figures, on_machine(f"headgate validate {path}", machine)
@@ -232,7 +281,7 @@ def _file(
         else:
             base = path.with_name(path.name.removesuffix(exporter.suffix))
             exporter.write(network.module, network.example(), base, images)
-    figures = {"file": path, "file_bytes": path.stat().st_size, "sha256": _digest(path)}
+    figures = {"file": path, "file_bytes": path.stat().st_size, "sha256": digest(path)}
     return figures | ({"quantization": quantize, "calibrated_on": calibrate} if quantize else {})
 
 
@@ -245,54 +294,3 @@ def _write_tflite(
     model = convert_to_tflite(network, images, calibrate)
     with atomic_write(path) as file:
         file.write(model)
-
-
-def _figures(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    from headgate.device.agent.definitions import dense_macs
-    from headgate.device.manifest import library_of
-
-    sizes = {name: member["bytes"] for name, member in manifest["members"].items()}
-    whole: dict[str, Any] = {}
-    if path.is_file():
-        whole = {"bundle_bytes": path.stat().st_size, "sha256": _digest(path)}
-    library = library_of(sizes)
-    code = {"runner_bytes": sizes.get("code/runner")} if library is None else {"library": library}
-    return {
-        "bundle": path,
-        **whole,
-        "target": manifest["target"]["name"],
-        "dtype": manifest.get("dtype", "float32"),
-        **(
-            {"float_layers": ", ".join(manifest["float_layers"])}
-            if manifest.get("float_layers")
-            else {}
-        ),
-        "layers": len(manifest["layers"]),
-        "gates": len(manifest["gates"]),
-        "dense_macs": dense_macs(manifest["layers"]),
-        "arena_bytes": manifest["arena_bytes"],
-        "weights_bytes": manifest["weights_bytes"],
-        **code,
-        "checked": manifest["checked"],
-    }
-
-
-def _share(share: float | None) -> str:
-    """What part of the time a measured share is."""
-    if share is None:
-        return "not measured: that takes the machine that the bundle is for"
-    return f"{100 * share:.1f} % of an inference"
-
-
-def _checked(checked: dict[str, Any]) -> str:
-    if checked["machine"] is None:
-        return f"not checked: {checked['reason']}"
-    excused = f", {checked['excused']} left out" if checked["excused"] else ""
-    return (
-        f"on {checked['machine']}: {checked['vectors']} vectors{excused}, largest error "
-        f"{checked['max_error']:.0e}"
-    )
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

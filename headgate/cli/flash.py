@@ -1,4 +1,4 @@
-"""`headgate flash`: a disk image to an SD card."""
+"""`headgate flash`: a disk image to an SD card, or firmware to a microcontroller."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from headgate.cli.flash_firmware import flash_firmware, is_firmware
 from headgate.cli.options import Json
 from headgate.cli.output import next_step, note, print_json, print_line, print_table
 from headgate.device.flash import Flashed, ImageSource, Target, find_target, list_disks
@@ -20,14 +21,24 @@ from headgate.screen import Bars, standard_error
 def flash(
     image: Annotated[
         Path | None,
-        typer.Argument(metavar="[IMAGE]", help="A disk image: .img, .img.xz or .img.gz."),
+        typer.Argument(
+            metavar="[IMAGE]",
+            help="A disk image: .img, .img.xz or .img.gz; or firmware: the folder that "
+            "`headgate compile --project` wrote, or an .elf file with --board.",
+        ),
     ] = None,
     target: Annotated[
         Path | None,
         typer.Argument(
             metavar="[TARGET]",
             help="The disk, such as /dev/sdb, or a plain file; without one, "
-            "the removable disks are listed.",
+            "the removable disks are listed. Of firmware: the drive or file for UF2.",
+        ),
+    ] = None,
+    board: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BOARD", help="The microcontroller board, such as pico2; the project's."
         ),
     ] = None,
     dry_run: Annotated[
@@ -38,7 +49,12 @@ def flash(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Write a disk image to an SD card, read it back, and only then make it bootable."""
+    """Write a disk image to an SD card, read back before it can boot, or firmware to a board."""
+    if board is not None and image is None:
+        raise UsageError("--board is for firmware; give its folder or .elf file")
+    if image is not None and (board is not None or is_firmware(image)):
+        flash_firmware(image, target, board, dry_run, json)
+        return
     if image is None or target is None:
         _show_disks(image, json)
         return

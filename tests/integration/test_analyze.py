@@ -19,7 +19,7 @@ from headgate.compile.plan.arena import plan_arena
 from headgate.compile.plan.describe import describe_plan, most_active
 from headgate.compile.plan.select import select_kernels
 from headgate.compile.plan.steps import Program
-from headgate.device.elf import archive_sections
+from headgate.device.elf_sections import archive_sections
 from headgate.device.manifest import FIRMWARE
 from headgate.device.microcontrollers import Memory, Microcontroller, microcontrollers
 from headgate.device.targets import get_target

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import io
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -100,6 +101,19 @@ def test_commands_of_the_front_page(folder: Path, qemu_aarch64: str) -> None:
     made, proved = headgate_commands("README.md")[:2]
     assert made[0] == "compile" and proved[0] == "validate"
     assert main(made) == main(proved) == 0
+
+
+def test_firmware_of_the_front_page(folder: Path, qemu_system_arm: str) -> None:
+    (block,) = (text for text in blocks("README.md", "") if "fw/demo/build.py" in text)
+    lines = [shlex.split(line, comments=True) for line in block.splitlines()]
+    assert lines[0] == ["pip", "install", "headgate[compile]"] and len(lines) == 5
+    for words in lines[1:]:
+        if words[0] == "headgate":
+            assert main(words[1:]) == 0, words
+        else:
+            assert words[0] == "python"
+            ran = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True)
+            assert ran.returncode == 0 and ran.stdout.endswith("passed\n"), ran.stderr
 
 
 def test_commands_of_the_tflite_page(folder: Path) -> None:

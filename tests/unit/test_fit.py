@@ -14,7 +14,7 @@ from headgate.cli import main
 from headgate.cli.output import print_json
 from headgate.device import Bundle
 from headgate.device.agent.absent import NotMeasured
-from headgate.device.elf import Section, archive_sections, stored_bytes
+from headgate.device.elf_sections import Section, archive_sections, stored_bytes
 from headgate.device.footprint import TOO_LARGE, Footprint, footprint
 from headgate.device.manifest import FIRMWARE, Place, library_member
 from headgate.device.microcontrollers import (

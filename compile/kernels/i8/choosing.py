@@ -239,17 +239,17 @@ class Gathering(Choosing):
         row: Expr,
         pitch: int,
         count: Expr,
-        chosen: Buffer,
+        chosen: Weights,
         into: Expr,
     ) -> Expr:
         last = let(tir.T.floordiv(count - 1, CODES_PER_WORD) * CODES_PER_WORD)
         with loop(self.taps) as t:
-            start = let((into + t * self.pitch) * CODES_PER_WORD)
+            start = let((into + chosen.move(t, 0)) * CODES_PER_WORD)
             # Where the last word has room for more, the weights are zero.
-            store(chosen, start + last, splat(0, CODES_PER_WORD, UINT8), CODES_PER_WORD)
+            store(chosen.buffer, start + last, splat(0, CODES_PER_WORD, UINT8), CODES_PER_WORD)
             with loop(count) as j:
                 own = let(buffers["choices"][j])
                 word = buffers["weight"][row + t * pitch + tirx.shift_right(own, int32(2))]
                 moved = tirx.bitwise_and(own, int32(3)) * 8
-                store(chosen, start + j, wide(tirx.shift_right(word, moved), 1, UINT8))
+                store(chosen.buffer, start + j, wide(tirx.shift_right(word, moved), 1, UINT8))
         return int32(0)

@@ -54,3 +54,12 @@ SET(__aeabi_memset8)
 CLEAR(__aeabi_memclr)
 CLEAR(__aeabi_memclr4)
 CLEAR(__aeabi_memclr8)
+
+/* Named by the tables for exceptions that Arm's compilers add; nothing throws one. */
+WEAK void __aeabi_unwind_cpp_pr0(void)
+{
+}
+
+WEAK void __aeabi_unwind_cpp_pr1(void)
+{
+}

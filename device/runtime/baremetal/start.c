@@ -21,9 +21,12 @@ static void stop(void)
     }
 }
 
+/* Firmware may have one of its own. */
+void HardFault_Handler(void) __attribute__((weak, alias("stop")));
+
 __attribute__((section(".vectors"), used)) static void *const vectors[16] = {
-    _stack_end, (void *)Reset_Handler, (void *)stop, (void *)stop, (void *)stop, (void *)stop,
-    (void *)stop, (void *)stop, 0, 0, 0, (void *)stop, (void *)stop, 0, (void *)stop,
+    _stack_end, (void *)Reset_Handler, (void *)stop, (void *)HardFault_Handler, (void *)stop,
+    (void *)stop, (void *)stop, (void *)stop, 0, 0, 0, (void *)stop, (void *)stop, 0, (void *)stop,
     (void *)SysTick_Handler,
 };
 
