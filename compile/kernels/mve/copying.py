@@ -1,0 +1,96 @@
+"""Copies planes of active channels pixel by pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from headgate.compile.isa.mve import BYTES, put, take
+from headgate.compile.kernels import tir
+from headgate.compile.kernels.i8.words import FLIP, wide
+from headgate.compile.kernels.mve.layout import Layout
+from headgate.compile.kernels.smlad.words import quotient
+from headgate.compile.kernels.tir import Buffer, Expr, int32, let, load, loop, splat, store, when
+from headgate.device.tensor_type import INT8, INT16, UINT8
+
+LANES = 8
+"""Codes that are moved together, each to its own place."""
+UINT16 = "uint16"
+
+
+@dataclass(frozen=True)
+class Copy:
+    """The copy of the ``count`` active inputs of a group.
+
+    ``channel`` says which channel of ``x`` is at a position of theirs. Codes of uint8 become
+    int8, 128 less.
+    """
+
+    layout: Layout
+    x: Buffer
+    packed: Buffer
+    count: Expr
+    channel: Callable[[Expr], Expr]
+
+    def fill(self, first: Expr, size: Expr) -> None:
+        """Copies what the ``size`` output rows, or pixels, from ``first`` on need."""
+        layout, shape = self.layout, self.layout.shape
+        if not layout.points:
+            self._fill_planes(first)
+            return
+        if not layout.whole_rows:
+            with loop(self.count) as j:
+                start = let(self.channel(j) * shape.pixels + first)
+                self._row(start, j, size, 1)
+            return
+        with loop(self.count) as j, loop(size) as y:
+            row = (first + y) * shape.stride[0]
+            start = let(self.channel(j) * (shape.height * shape.width) + row * shape.width)
+            into = let(y * shape.out_width * self.count + j)
+            self._row(start, into, shape.out_width, shape.stride[1])
+
+    def _fill_planes(self, first: Expr) -> None:
+        layout, shape = self.layout, self.layout.shape
+        rows, (above, left, *_) = layout.rows(layout.chunk), shape.padding
+        if any(shape.padding):
+            self._clear(rows)
+        top = let(first * shape.stride[0] - above)
+        begin = let(tir.maximum(int32(0), -top))
+        end = let(tir.minimum(int32(rows), shape.height - top))
+        with loop(self.count) as j:
+            plane = let(self.channel(j) * (shape.height * shape.width))
+            with loop(let(tir.maximum(end - begin, 0))) as r:
+                start = let(plane + (top + begin + r) * shape.width)
+                into = let(((begin + r) * layout.pitch + left) * self.count + j)
+                self._row(start, into, shape.width, 1)
+
+    def _clear(self, rows: int) -> None:
+        """Fills the copy with the code of zero."""
+        zero = -FLIP if self.x.dtype == UINT8 else 0
+        with loop(quotient(self.count * (rows * self.layout.pitch) + (BYTES - 1), BYTES)) as i:
+            store(self.packed, i * BYTES, splat(zero, BYTES, INT8), BYTES)
+
+    def _row(self, start: Expr, into: Expr, size: Expr, stride: int) -> None:
+        """Every ``stride``-th of the codes from ``start`` on, ``size`` of them."""
+        step = tirx.Cast(UINT16, self.count)
+        ramp = tirx.Cast(f"{UINT16}x{LANES}", tirx.Ramp(int32(0), int32(1), LANES))
+        places = let(ramp * splat(step, LANES, UINT16))
+        flip = FLIP if self.x.dtype == UINT8 else 0
+        whole = quotient(size, LANES)
+        with when(True if isinstance(whole, int) else whole > 0), loop(whole) as i:
+            at = let(start + i * (LANES * stride))
+            if stride == 1:
+                value = wide(load(self.x, at, LANES), LANES, INT16)
+            else:
+                value = take(self.x, at, let(ramp * splat(stride, LANES, UINT16)), LANES)
+            if flip:
+                value = value ^ splat(flip, LANES, INT16)
+            put(self.packed, let(into + i * (LANES * self.count)), places, value)
+        done = let(whole * LANES)
+        with loop(let(size - done)) as i:
+            code = tirx.reinterpret(INT8, self.x[start + (done + i) * stride])
+            if flip:
+                code = code ^ tirx.IntImm(INT8, -FLIP)
+            store(self.packed, into + (done + i) * self.count, code)
