@@ -17,7 +17,7 @@ SOURCES = Path(__file__).parent / "cortex_m"
 MEMORY = {"mps3-an547": "mps3-an547.ld"}
 """Linker scripts of machines whose memory is not that of the others."""
 TICKS_MHZ = {"mps3-an547": 32}
-"""How fast SysTick counts, by the machine; an instruction takes a nanosecond (``-icount shift=0``)."""
+"""How fast SysTick counts; an instruction takes a nanosecond (``-icount shift=0``)."""
 OTHERS = ("board.ld", 25)
 
 

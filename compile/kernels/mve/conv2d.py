@@ -7,14 +7,15 @@ are kept, and are finished four pixels at a time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from tvm import tirx
 
 from headgate.compile.isa.base import DotIsa
-from headgate.compile.isa.mve import BYTES, multiply_add
+from headgate.compile.isa.mve import BYTES, add_tile, tiles
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue, by_channel
 from headgate.compile.kernels.i8.words import FLIP
@@ -24,12 +25,12 @@ from headgate.compile.kernels.mve.copying import Copy
 from headgate.compile.kernels.mve.finish import Finish
 from headgate.compile.kernels.mve.gathering import Gathering
 from headgate.compile.kernels.mve.layout import OUTPUTS, PIXELS, Layout
-from headgate.compile.kernels.smlad.words import quotient
-from headgate.compile.kernels.tir import Buffer, Expr, let, load, loop, store
+from headgate.compile.kernels.smlad.words import quotient, rest
+from headgate.compile.kernels.tir import Buffer, Expr, int32, let, loop, store, when
 from headgate.device.tensor_type import FLOAT32, INT8, INT32, UINT8, TensorType
 
-MAX_UNROLLED_RUNS = 3
-"""With more, the runs of an output become a loop."""
+_SIZES = (3, 2)
+"""Outputs of a tile."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ class ConvKernel(Kernel):
         return found
 
     def _body(self, **buffers: Buffer) -> None:
-        _Emitter(self, buffers).run()
+        with tiles(_SIZES, self.layout.run_group):
+            _Emitter(self, buffers).run()
 
 
 class _Emitter:
@@ -151,96 +153,105 @@ class _Emitter:
             equal = end % layout.chunk == 0
             size = layout.chunk if equal else let(tir.minimum(end - first, layout.chunk))
             copy.fill(first, size)
-            with loop(quotient(outputs[1] + (OUTPUTS - 1), OUTPUTS)) as tile:
-                some = let(outputs[0] + tile * OUTPUTS), let(outputs[0] + outputs[1] - 1)
-                self._outputs(*some, gathering, count, first, size)
+            self._blocks(outputs, lambda *block: self._block(*block, gathering, count, first, size))
+
+    def _blocks(self, outputs: tuple[Expr, Expr], body: Callable[[Expr, Expr, Expr], None]) -> None:
+        """``body(position, size, own)`` for tiles of threes, then of twos rather than a single one.
+
+        ``own`` is how many outputs of the tile there are: a single one is computed twice.
+        """
+        first, count = outputs
+        count = int32(count) if isinstance(count, int) else count
+        twos = let(tir.minimum(rest(2 * count, OUTPUTS), count))
+        threes = let(quotient(tir.maximum(count - 2 * twos, 0), OUTPUTS))
+        with loop(let(threes + twos)) as b:
+            three = b < threes
+            size = let(tirx.Select(three, int32(3), int32(2)))
+            past = let(tirx.Select(three, b * 3, threes * 3 + (b - threes) * 2))
+            body(let(first + past), size, let(tir.minimum(count - past, size)))
 
     def _output(self, position: Expr) -> Expr:
         """The output channel at a position of the list."""
         return self.buffers["out_list"][position] if "out_list" in self.buffers else position
 
-    def _outputs(
+    def _block(
         self,
         position: Expr,
-        last: Expr,
+        size: Expr,
+        own: Expr,
         gathering: Gathering | None,
         count: Expr,
         first: Expr,
-        size: Expr,
+        chunk: Expr,
     ) -> None:
-        """The outputs of a tile from ``position`` on, ``last`` is the last of all."""
+        """The outputs of a tile from ``position`` on, for all pixels of a chunk."""
         layout, shape, buffers = self.layout, self.shape, self.buffers
         depth = let(layout.depth(count))
-        weights, starts, biases = buffers["weight" if gathering is None else "chosen"], [], []
-        for i in range(OUTPUTS):
-            # Where there is no output left, the last one is computed again, and is not stored.
-            own = let(tir.minimum(position + i, last))
-            row = own if self.kernel.placed else let(self._output(own))
-            bias = let(buffers["bias"][self._output(own)])
+        starts, biases = tir.local(OUTPUTS, INT32), tir.local(OUTPUTS, INT32)
+        with loop(size) as i:
+            place = let(position + tir.minimum(i, own - 1))
+            channel = let(self._output(place))
+            row = place if self.kernel.placed else channel
+            bias = buffers["bias"][channel]
             if gathering is None:
-                starts.append(let(row * depth))
+                store(starts, i, row * depth)
             else:
+                store(starts, i, i * depth)
                 total = gathering.gather(row, let(i * depth))
-                starts.append(let(i * depth))
-                bias = let(bias + total * FLIP) if buffers["x"].dtype == UINT8 else bias
-            biases.append(bias)
-        rows, width = (size, shape.out_width) if layout.whole_rows else (1, size)
-        if layout.points and layout.whole_rows:
-            rows, width = 1, let(size * shape.out_width)
-        down = shape.stride[0] * layout.pitch
-        across = 1 if layout.points else shape.stride[1]
-        with loop(rows) as y:
-            row_start, row_sums = let(y * (down * count)), let(y * width)
-            with loop(quotient(width + (PIXELS - 1), PIXELS)) as u:
-                start = let(row_start + u * (PIXELS * across * count))
-                pixels = [let(start + v * across * count) for v in range(PIXELS)]
-                self._tile(weights, starts, biases, pixels, count, let(row_sums + u * PIXELS))
-        plane = 1 if not layout.whole_rows else shape.out_width
-        pixels_done = size * plane if isinstance(size, int) else let(size * plane)
-        with loop(let(tir.minimum(last - position + 1, OUTPUTS))) as i:
-            own = let(self._output(position + i))
-            scale = buffers["factor"][own]
-            shift = None
+                bias = bias + total * FLIP if buffers["x"].dtype == UINT8 else bias
+            store(biases, i, bias)
+        weights = buffers["weight" if gathering is None else "chosen"]
+        plane = shape.out_width if layout.whole_rows else 1
+        done = chunk * plane if isinstance(chunk, int) else let(chunk * plane)
+        rows, width = (1, done) if layout.points else (chunk, shape.out_width)
+        for outputs in _SIZES:
+            with when(size == outputs):
+                given = [(weights, let(starts[i]), let(biases[i])) for i in range(outputs)]
+                self._pixels(given, count, rows, width)
+        with loop(own) as i:
+            channel = let(self._output(position + i))
+            scale, shift = buffers["factor"][channel], None
             if self.kernel.epilogue.gate:
-                scale = scale * buffers["gate"][own]
-                shift = let(buffers["shift"][own])
-            into = let(own * shape.pixels + first * plane)
+                scale = scale * buffers["gate"][channel]
+                shift = let(buffers["shift"][channel])
+            into = let(channel * shape.pixels + first * plane)
             begin = let(i * layout.sums)
-            self.finish.end(buffers["sums"], begin, into, pixels_done, let(scale), shift)
+            self.finish.end(buffers["sums"], begin, into, done, let(scale), shift)
 
-    def _tile(
-        self,
-        weights: Buffer,
-        starts: list[Expr],
-        biases: list[Expr],
-        pixels: list[Expr],
-        count: Expr,
-        into: Expr,
+    def _pixels(
+        self, outputs: list[tuple[Buffer, Expr, Expr]], count: Expr, rows: Expr, width: Expr
     ) -> None:
-        """The sums of two outputs and two pixels.
+        """The sums of a tile's outputs, (weights, start, bias) each, for all pixels of a chunk.
 
         A pixel that there is none of, at the end of a row, is overwritten by the next row's first.
         """
-        layout, packed = self.layout, self.buffers["packed"]
-        acc = tir.local(OUTPUTS * PIXELS, INT32)
-        for i, bias in enumerate(biases):
+        layout, shape = self.layout, self.shape
+        down = 0 if layout.points else let(shape.stride[0] * layout.pitch * count)
+        across = let((1 if layout.points else shape.stride[1]) * count)
+        with loop(rows) as y:
+            row_start, row_sums = let(y * down), let(y * width)
+            with loop(quotient(width + (PIXELS - 1), PIXELS)) as u:
+                start = let(row_start + u * (PIXELS * across))
+                self._tile(outputs, [start, let(start + across)], count, row_sums + u * PIXELS)
+
+    def _tile(
+        self, outputs: list[tuple[Buffer, Expr, Expr]], starts: list[Expr], count: Expr, into: Expr
+    ) -> None:
+        layout, packed, sums = self.layout, self.buffers["packed"], self.buffers["sums"]
+        acc = tir.local(len(outputs) * PIXELS, INT32)
+        for i, (_, _, bias) in enumerate(outputs):
             for v in range(PIXELS):
                 store(acc, i * PIXELS + v, bias)
-        vectors = layout.vectors(count)
-        unrolled = layout.runs <= MAX_UNROLLED_RUNS
-        with loop(1 if unrolled else layout.runs) as rolled:
-            for run in range(layout.runs) if unrolled else (rolled,):
-                there = let(layout.run_start(run) * count)
-                here = [let(p + there) for p in pixels]
-                mine = [let(w + run * (vectors * BYTES)) for w in starts]
-                with loop(vectors) as k:
-                    own = [let(load(packed, h + k * BYTES, BYTES)) for h in here]
-                    for i, m in enumerate(mine):
-                        weight = let(load(weights, m + k * BYTES, BYTES))
-                        for v, pixel in enumerate(own):
-                            at = i * PIXELS + v
-                            store(acc, at, multiply_add(pixel, weight, acc[at]))
-        sums = self.buffers["sums"]
-        for i in range(OUTPUTS):
+        vectors, runs = layout.vectors(count), layout.run_group
+        step = let(layout.run_step * count - vectors * BYTES)
+        down = layout.shape.dilation[0] * layout.pitch
+        with loop(layout.run_groups) as group:
+            pixels = [(packed, let(start + group * (down * count))) for start in starts]
+            weights = [
+                (buffer, let(start + group * (runs * vectors * BYTES)))
+                for buffer, start, _ in outputs
+            ]
+            add_tile(acc, pixels, weights, vectors, runs, step)
+        for i in range(len(outputs)):
             for v in range(PIXELS):
                 store(sums, into + (i * layout.sums + v), acc[i * PIXELS + v])

@@ -9,11 +9,11 @@ from tvm import tirx
 
 from headgate.compile.isa.mve import BYTES, put, take
 from headgate.compile.kernels import tir
-from headgate.compile.kernels.i8.words import FLIP, wide
+from headgate.compile.kernels.i8.words import FLIP, apart, wide
 from headgate.compile.kernels.mve.layout import Layout
 from headgate.compile.kernels.smlad.words import quotient
 from headgate.compile.kernels.tir import Buffer, Expr, int32, let, load, loop, splat, store, when
-from headgate.device.tensor_type import INT8, INT16, UINT8
+from headgate.device.tensor_type import FLOAT32, INT8, INT16, UINT8
 
 LANES = 8
 """Codes that are moved together, each to its own place."""
@@ -69,8 +69,11 @@ class Copy:
     def _clear(self, rows: int) -> None:
         """Fills the copy with the code of zero."""
         zero = -FLIP if self.x.dtype == UINT8 else 0
+        # Behind a fence it is no constant, of which LLVM would make a call of memset.
+        floats = tirx.reinterpret(f"{FLOAT32}x4", splat(zero, BYTES, INT8))
+        zeros = let(tirx.reinterpret(f"{INT8}x{BYTES}", apart(floats, 4)))
         with loop(quotient(self.count * (rows * self.layout.pitch) + (BYTES - 1), BYTES)) as i:
-            store(self.packed, i * BYTES, splat(zero, BYTES, INT8), BYTES)
+            store(self.packed, i * BYTES, zeros, BYTES)
 
     def _row(self, start: Expr, into: Expr, size: Expr, stride: int) -> None:
         """Every ``stride``-th of the codes from ``start`` on, ``size`` of them."""
@@ -86,7 +89,7 @@ class Copy:
             else:
                 value = take(self.x, at, let(ramp * splat(stride, LANES, UINT16)), LANES)
             if flip:
-                value = value ^ splat(flip, LANES, INT16)
+                value = value ^ splat(-flip, LANES, INT16)
             put(self.packed, let(into + i * (LANES * self.count)), places, value)
         done = let(whole * LANES)
         with loop(let(size - done)) as i:

@@ -18,8 +18,8 @@ from headgate.compile.kernels.convolution import ConvShape
 from headgate.compile.kernels.smlad.words import quotient
 from headgate.compile.kernels.tir import Expr
 
-OUTPUTS = 2
-"""Outputs of a tile."""
+OUTPUTS = 3
+"""Outputs of a tile, at most: their sums with two pixels fill the registers."""
 PIXELS = 2
 """Pixels of a tile."""
 MOST_PACKED_BYTES = 24 << 10
@@ -51,13 +51,23 @@ class Layout:
         """Runs of an output."""
         return self.shape.taps // self.run_taps
 
-    def run_start(self, run: Expr) -> Expr:
-        """Where a run begins in the copy, in pixels from the first tap of the first."""
-        down, across = self.shape.dilation[0] * self.pitch, self.shape.dilation[1]
+    @property
+    def run_groups(self) -> int:
+        """Rows of the kernel whose taps are no neighbours, or one group of all runs."""
+        return self.runs // self.run_group
+
+    @property
+    def run_group(self) -> int:
+        """Runs that lie equally far apart."""
+        height, width = self.shape.kernel
+        return height if self.run_taps > 1 or width == 1 else width
+
+    @property
+    def run_step(self) -> int:
+        """From one of them to the next, in pixels of the copy."""
         if self.run_taps > 1 or self.shape.kernel[1] == 1:
-            return run * down
-        row = quotient(run, self.shape.kernel[1])
-        return row * down + (run - row * self.shape.kernel[1]) * across
+            return self.shape.dilation[0] * self.pitch
+        return self.shape.dilation[1]
 
     def vectors(self, inputs: Expr | None = None) -> Expr:
         """Vectors of a run of so many channels, all of the group's by default."""
