@@ -61,11 +61,11 @@ def _tile_text(outputs: int, runs: int) -> str:
             f"vmladava.s8 ${first}, q0, {weight}",
             f"vmladava.s8 ${first + 1}, q2, {weight}",
         ]
-    count = len(kinds) * 2
-    code = r"\0A".join([f"wls lr, ${count}, 2f", "1:", *lines, "le lr, 1b", "2:"])
+    kinds.append("i32")
+    code = r"\0A".join(["wls lr, lr, 2f", "1:", *lines, "le lr, 1b", "2:"])
     ties = [str(i) for i in range(len(kinds))]
-    clobbers = [f"~{{{name}}}" for name in ("q0", "q1", "q2", "q3", "lr", "memory")]
-    bound = ["=&r"] * places + ["=&^Te"] * sums + [*ties, "r", *clobbers]
+    clobbers = [f"~{{{name}}}" for name in ("q0", "q1", "q2", "q3", "memory")]
+    bound = ["=r"] * places + ["=^Te"] * sums + ["={lr}", *ties, *clobbers]
     struct = "{" + ", ".join(kinds) + "}"
     own = ["%x0", "%x1", *(f"%w{i}" for i in range(outputs))]
     arguments = ", ".join(f"ptr {name}" for name in own)
@@ -80,10 +80,11 @@ def _tile_text(outputs: int, runs: int) -> str:
         ]
         values.append(f"%sum{i}")
     for run in range(runs):
+        values[places + sums :] = ["%n"]
         given = ", ".join(f"{kind} {value}" for kind, value in zip(kinds, values, strict=True))
         text.append(
             f'  %all{run} = call {struct} asm sideeffect "{code}", "{",".join(bound)}"'
-            f"({given}, i32 %n)"
+            f"({given})"
         )
         values = []
         for i in range(len(kinds)):
