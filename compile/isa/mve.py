@@ -83,8 +83,7 @@ def _tile_text(outputs: int, runs: int) -> str:
         values[places + sums :] = ["%n"]
         given = ", ".join(f"{kind} {value}" for kind, value in zip(kinds, values, strict=True))
         text.append(
-            f'  %all{run} = call {struct} asm sideeffect "{code}", "{",".join(bound)}"'
-            f"({given})"
+            f'  %all{run} = call {struct} asm sideeffect "{code}", "{",".join(bound)}"({given})'
         )
         values = []
         for i in range(len(kinds)):
@@ -126,6 +125,12 @@ def add_tile(
     places = [T.address_of(buffer[at]) for buffer, at in (*pixels, *weights)]
     name = _tile_name(len(weights), runs)
     T.evaluate(T.call_extern("void", name, *places, vectors, step, T.address_of(sums[0])))
+
+
+def multiply_add(left: Expr, right: Expr, total: Expr) -> Expr:
+    """``total`` and the products of two vectors of int8."""
+    signed, added, in_order = _flag(0), _flag(0), _flag(0)
+    return intrinsic(INT32, "arm.mve.vmldava", signed, added, in_order, total, left, right)
 
 
 def sum_of(vector: Expr, dtype: str) -> Expr:

@@ -17,45 +17,9 @@ from headgate.device.tensor_type import INT8, UINT8, TensorType
 from tests.cortex_m_calls import run_on_cortex_m
 from tests.kernel_calls import Call
 from tests.kernel_cases import active_list, one
-from tests.smlad_cases import CODES, Asked, case
+from tests.smlad_cases import CODES, Asked, case, drawn
 
 pytestmark = pytest.mark.usefixtures("qemu_system_arm")
-KERNELS = ((1, 1), (1, 1), (3, 3), (3, 3), (2, 2), (1, 3), (5, 4), (3, 1), (7, 7))
-PADDINGS = ((0, 0, 0, 0), (1, 1, 1, 1), (0, 1, 2, 1), (2, 1, 0, 3))
-
-
-def drawn(random: np.random.Generator, depthwise: bool) -> Asked:
-    """A small convolution of any kind."""
-
-    def pick(*options: object) -> object:
-        return options[random.integers(len(options))]
-
-    def active(channels: int) -> int | None:
-        return pick(None, 0, 1, channels // 2, channels, int(random.integers(channels + 1)))  # type: ignore[return-value]
-
-    while True:
-        groups = int(random.integers(2, 7)) if depthwise else pick(1, 1, 1, 2, 3)
-        inputs = groups * (1 if depthwise else int(random.integers(1, 9)))
-        outputs = groups * int(random.integers(1, 3 if depthwise else 11))
-        shape = ConvShape(
-            *(inputs, outputs, int(random.integers(1, 14)), int(random.integers(1, 14))),
-            pick(*KERNELS),
-            pick((1, 1), (1, 1), (2, 2), (2, 1), (3, 2)),
-            pick(*PADDINGS),
-            pick((1, 1), (1, 1), (2, 1), (2, 2)),
-            groups,
-        )
-        if shape.out_height >= 1 and shape.out_width >= 1:
-            break
-    dtypes = tuple(pick(UINT8, INT8) for _ in range(3))
-    return Asked(
-        shape,
-        None if depthwise else active(inputs),
-        active(outputs),
-        pick(None, "in_place", "separate"),
-        dtypes,
-        (3.0, 100.0) if random.random() < 0.3 else None,
-    )
 
 
 @pytest.mark.parametrize("depthwise", [False, True])

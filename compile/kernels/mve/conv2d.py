@@ -15,7 +15,7 @@ import numpy as np
 from tvm import tirx
 
 from headgate.compile.isa.base import DotIsa
-from headgate.compile.isa.mve import BYTES, add_tile, tiles
+from headgate.compile.isa.mve import BYTES, add_tile, multiply_add, tiles
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue, by_channel
 from headgate.compile.kernels.i8.words import FLIP
@@ -26,9 +26,11 @@ from headgate.compile.kernels.mve.finish import Finish
 from headgate.compile.kernels.mve.gathering import Gathering
 from headgate.compile.kernels.mve.layout import OUTPUTS, PIXELS, Layout
 from headgate.compile.kernels.smlad.words import quotient, rest
-from headgate.compile.kernels.tir import Buffer, Expr, int32, let, loop, store, when
+from headgate.compile.kernels.tir import Buffer, Expr, int32, let, load, loop, store, when
 from headgate.device.tensor_type import FLOAT32, INT8, INT32, UINT8, TensorType
 
+MAX_UNROLLED_VECTORS = 9
+"""Of an output's weights."""
 _SIZES = (3, 2)
 """Outputs of a tile."""
 
@@ -53,6 +55,12 @@ class ConvKernel(Kernel):
     @property
     def shape(self) -> ConvShape:
         return self.layout.shape
+
+    @property
+    def unrolled(self) -> bool:
+        """Whether a tile is so small that a loop would be the larger part of it."""
+        layout = self.layout
+        return not self.gated_in and layout.vectors() * layout.runs <= MAX_UNROLLED_VECTORS
 
     def parameters(self) -> list[Parameter]:
         x, *residual, y = self.dtypes
@@ -237,11 +245,27 @@ class _Emitter:
     def _tile(
         self, outputs: list[tuple[Buffer, Expr, Expr]], starts: list[Expr], count: Expr, into: Expr
     ) -> None:
-        layout, packed, sums = self.layout, self.buffers["packed"], self.buffers["sums"]
+        layout, sums = self.layout, self.buffers["sums"]
         acc = tir.local(len(outputs) * PIXELS, INT32)
         for i, (_, _, bias) in enumerate(outputs):
             for v in range(PIXELS):
                 store(acc, i * PIXELS + v, bias)
+        if self.kernel.unrolled:
+            self._unrolled(acc, outputs, starts)
+        else:
+            self._looped(acc, outputs, starts, count)
+        for i in range(len(outputs)):
+            for v in range(PIXELS):
+                store(sums, into + (i * layout.sums + v), acc[i * PIXELS + v])
+
+    def _looped(
+        self,
+        acc: Buffer,
+        outputs: list[tuple[Buffer, Expr, Expr]],
+        starts: list[Expr],
+        count: Expr,
+    ) -> None:
+        layout, packed = self.layout, self.buffers["packed"]
         vectors, runs = layout.vectors(count), layout.run_group
         step = let(layout.run_step * count - vectors * BYTES)
         down = layout.shape.dilation[0] * layout.pitch
@@ -252,6 +276,19 @@ class _Emitter:
                 for buffer, start, _ in outputs
             ]
             add_tile(acc, pixels, weights, vectors, runs, step)
-        for i in range(len(outputs)):
-            for v in range(PIXELS):
-                store(sums, into + (i * layout.sums + v), acc[i * PIXELS + v])
+
+    def _unrolled(
+        self, acc: Buffer, outputs: list[tuple[Buffer, Expr, Expr]], starts: list[Expr]
+    ) -> None:
+        layout, packed = self.layout, self.buffers["packed"]
+        size, vectors = layout.shape.group_in, layout.vectors()
+        for run in range(layout.runs):
+            there = layout.run_start(run) * size
+            for k in range(vectors):
+                own = [let(load(packed, start + (there + k * BYTES), BYTES)) for start in starts]
+                for i, (buffer, start, _) in enumerate(outputs):
+                    at = start + (run * vectors + k) * BYTES
+                    weight = let(load(buffer, at, BYTES))
+                    for v, pixel in enumerate(own):
+                        place = i * PIXELS + v
+                        store(acc, place, multiply_add(pixel, weight, acc[place]))

@@ -69,6 +69,11 @@ class Layout:
             return self.shape.dilation[0] * self.pitch
         return self.shape.dilation[1]
 
+    def run_start(self, run: int) -> int:
+        """Where a run begins, in pixels of the copy from the first tap."""
+        group, place = divmod(run, self.run_group)
+        return group * self.shape.dilation[0] * self.pitch + place * self.run_step
+
     def vectors(self, inputs: Expr | None = None) -> Expr:
         """Vectors of a run of so many channels, all of the group's by default."""
         count = self.shape.group_in if inputs is None else inputs
