@@ -45,69 +45,79 @@ def _tile_name(outputs: int, runs: int) -> str:
 
 
 def _tile_text(outputs: int, runs: int) -> str:
-    """LLVM's text of a tile: its inner loop in the instructions themselves.
+    """LLVM's text of a tile, whose loops are written in the instructions themselves.
 
-    Left to LLVM, the places that the runs are read from are kept in memory and counted on one by
-    one, which costs as much as the products of a run.
+    Left to LLVM, the places that runs are read from are kept in memory and counted on one by one,
+    which costs as much as the products of a run.
     """
-    places = 2 + outputs
     sums = 2 * outputs
-    kinds = ["ptr"] * places + ["i32"] * sums
-    lines = ["vldrb.u8 q0, [$0], #16", "vldrb.u8 q2, [$1], #16"]
+    pixel, other, weight, *totals = (f"${i}" for i in range(3 + sums))
+    count, step = (f"${2 * (3 + sums) + i}" for i in range(2))
+    vector = [f"vldrb.u8 q0, [{pixel}], #16", f"vldrb.u8 q2, [{other}], #16"]
     for i in range(outputs):
-        weight, first = f"q{1 if i % 2 == 0 else 3}", places + 2 * i
-        lines += [
-            f"vldrb.u8 {weight}, [${2 + i}], #16",
-            f"vmladava.s8 ${first}, q0, {weight}",
-            f"vmladava.s8 ${first + 1}, q2, {weight}",
+        own = f"q{1 + 2 * (i % 2)}"
+        vector += [
+            f"vldrb.u8 {own}, [{weight}], #16",
+            f"vmladava.s8 {totals[2 * i]}, q0, {own}",
+            f"vmladava.s8 {totals[2 * i + 1]}, q2, {own}",
         ]
-    kinds.append("i32")
-    code = r"\0A".join(["wls lr, lr, 2f", "1:", *lines, "le lr, 1b", "2:"])
-    ties = [str(i) for i in range(len(kinds))]
-    clobbers = [f"~{{{name}}}" for name in ("q0", "q1", "q2", "q3", "memory")]
-    bound = ["=r"] * places + ["=^Te"] * sums + ["={lr}", *ties, *clobbers]
-    struct = "{" + ", ".join(kinds) + "}"
-    own = ["%x0", "%x1", *(f"%w{i}" for i in range(outputs))]
-    arguments = ", ".join(f"ptr {name}" for name in own)
-    text = [
-        f"define void @{_tile_name(outputs, runs)}({arguments}, i32 %n, i32 %step, ptr %sums) {{"
-    ]
-    values = list(own)
-    for i in range(sums):
-        text += [
-            f"  %at{i} = getelementptr i32, ptr %sums, i32 {i}",
-            f"  %sum{i} = load i32, ptr %at{i}",
-        ]
-        values.append(f"%sum{i}")
+    code: list[str] = []
     for run in range(runs):
-        values[places + sums :] = ["%n"]
-        given = ", ".join(f"{kind} {value}" for kind, value in zip(kinds, values, strict=True))
-        text.append(
-            f'  %all{run} = call {struct} asm sideeffect "{code}", "{",".join(bound)}"({given})'
-        )
-        values = []
-        for i in range(len(kinds)):
-            text.append(f"  %v{run}_{i} = extractvalue {struct} %all{run}, {i}")
-            values.append(f"%v{run}_{i}")
-        for v in range(2):
-            text.append(f"  %x{v}_{run} = getelementptr i8, ptr {values[v]}, i32 %step")
-            values[v] = f"%x{v}_{run}"
-    text += [f"  store i32 {values[places + i]}, ptr %at{i}" for i in range(sums)]
-    return "\n".join([*text, "  ret void", "}"])
+        if run:
+            code += [f"add {pixel}, {step}", f"add {other}, {step}"]
+        code += [f"wls lr, {count}, 2f", "1:", *vector, "le lr, 1b", "2:"]
+    lines = r"\0A".join(code)
+    kinds = ["ptr"] * 3 + ["i32"] * sums
+    ties = [str(i) for i in range(len(kinds))]
+    clobbers = [f"~{{{name}}}" for name in ("q0", "q1", "q2", "q3", "lr", "memory")]
+    bound = ",".join(["=&r"] * 3 + ["=&^Te"] * sums + [*ties, "r", "r", *clobbers])
+    result = "{" + ", ".join(kinds) + "}"
+    given = ", ".join(["ptr %x0, ptr %x1, ptr %w", *(f"i32 %sum{i}" for i in range(sums))])
+    return "\n".join(
+        [
+            f"define void @{_tile_name(outputs, runs)}"
+            "(ptr %x0, ptr %x1, ptr %w, i32 %n, i32 %step, ptr %sums) {",
+            *(f"  %at{i} = getelementptr i32, ptr %sums, i32 {i}" for i in range(sums)),
+            *(f"  %sum{i} = load i32, ptr %at{i}" for i in range(sums)),
+            f'  %all = call {result} asm sideeffect "{lines}", "{bound}"'
+            f"({given}, i32 %n, i32 %step)",
+            *(f"  %new{i} = extractvalue {result} %all, {3 + i}" for i in range(sums)),
+            *(f"  store i32 %new{i}, ptr %at{i}" for i in range(sums)),
+            "  ret void",
+            "}",
+        ]
+    )
+
+
+_HIDDEN = """
+define i32 @headgate_hidden(i32 %number) {
+  %same = call i32 asm "", "=r,0"(i32 %number)
+  ret i32 %same
+}
+"""
+
+
+def hidden(number: Expr) -> Expr:
+    """A number that LLVM takes for one that is known when running only.
+
+    Where it knows how often a loop turns it writes many of them out; flash is small.
+    """
+    return T.Bind(T.call_extern(INT32, "headgate_hidden", number))
 
 
 @contextmanager
 def tiles(outputs: Sequence[int], runs: int) -> Iterator[None]:
-    """Where :func:`add_tile` may be used for so many outputs and runs."""
-    text = "\n".join(_tile_text(size, runs) for size in outputs)
+    """Where :func:`hidden` may be used, and :func:`add_tile` for so many outputs and runs."""
+    text = "\n".join([_HIDDEN, *(_tile_text(size, runs) for size in outputs)])
     with T.attr(tirx.IntImm(INT32, 0), "pragma_import_llvm", text):
         yield
 
 
 def add_tile(
     sums: Buffer,
+    outputs: int,
     pixels: Sequence[tuple[Buffer, Expr]],
-    weights: Sequence[tuple[Buffer, Expr]],
+    weights: tuple[Buffer, Expr],
     vectors: Expr,
     runs: int,
     step: Expr,
@@ -116,14 +126,15 @@ def add_tile(
 
     Args:
         sums: a small array.
+        outputs: how many, a constant.
         pixels: where the first run of each is, int8.
-        weights: where those of each output are, all runs side by side, int8.
+        weights: where those of the outputs are, int8 [run][vector][output][16].
         vectors: of a run.
         runs: a constant.
         step: bytes from the end of one run of a pixel to the next.
     """
-    places = [T.address_of(buffer[at]) for buffer, at in (*pixels, *weights)]
-    name = _tile_name(len(weights), runs)
+    places = [T.address_of(buffer[at]) for buffer, at in (*pixels, weights)]
+    name = _tile_name(outputs, runs)
     T.evaluate(T.call_extern("void", name, *places, vectors, step, T.address_of(sums[0])))
 
 

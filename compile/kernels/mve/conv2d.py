@@ -15,7 +15,7 @@ import numpy as np
 from tvm import tirx
 
 from headgate.compile.isa.base import DotIsa
-from headgate.compile.isa.mve import BYTES, add_tile, multiply_add, tiles
+from headgate.compile.isa.mve import BYTES, add_tile, hidden, multiply_add, tiles
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue, by_channel
 from headgate.compile.kernels.i8.words import FLIP
@@ -88,8 +88,10 @@ class ConvKernel(Kernel):
             "packed": TensorType((layout.packed,), INT8),
             "sums": TensorType((OUTPUTS * layout.sums,), INT32),
         }
-        if self.gated_in:
+        if not self.unrolled:
             found["chosen"] = TensorType((OUTPUTS * layout.depth(),), INT8)
+            found["biases"] = TensorType((OUTPUTS,), INT32)
+        if self.gated_in:
             found["places"] = TensorType((layout.vectors() * BYTES,), "uint16")
         return found
 
@@ -150,10 +152,16 @@ class _Emitter:
 
         copy = Copy(layout, self.buffers["x"], self.buffers["packed"], count, channel)
         gathering = None
-        if kernel.gated_in:
-            names = (self.buffers[name] for name in ("weight", "chosen", "places"))
-            size = shape.group_in
-            gathering = Gathering(layout, *names, count, lambda j: channel(j) - group * size)
+        if not kernel.unrolled:
+            size, gated = shape.group_in, kernel.gated_in
+            gathering = Gathering(
+                layout,
+                self.buffers["weight"],
+                self.buffers["chosen"],
+                count,
+                self.buffers.get("places"),
+                (lambda j: channel(j) - group * size) if gated else None,
+            )
             gathering.prepare()
         end = shape.out_height if layout.whole_rows else shape.pixels
         with loop(layout.chunks) as index:
@@ -194,29 +202,34 @@ class _Emitter:
     ) -> None:
         """The outputs of a tile from ``position`` on, for all pixels of a chunk."""
         layout, shape, buffers = self.layout, self.shape, self.buffers
-        depth = let(layout.depth(count))
-        starts, biases = tir.local(OUTPUTS, INT32), tir.local(OUTPUTS, INT32)
-        with loop(size) as i:
+
+        def channel_of(i: Expr) -> tuple[Expr, Expr]:
+            """The row of weights and the channel of an output."""
             place = let(position + tir.minimum(i, own - 1))
             channel = let(self._output(place))
-            row = place if self.kernel.placed else channel
-            bias = buffers["bias"][channel]
-            if gathering is None:
-                store(starts, i, row * depth)
-            else:
-                store(starts, i, i * depth)
-                total = gathering.gather(row, let(i * depth))
-                bias = bias + total * FLIP if buffers["x"].dtype == UINT8 else bias
-            store(biases, i, bias)
-        weights = buffers["weight" if gathering is None else "chosen"]
+            return place if self.kernel.placed else channel, channel
+
+        if gathering is not None:
+            with loop(hidden(size)) as i:
+                row, channel = channel_of(i)
+                total = gathering.gather(row, i, size)
+                bias = buffers["bias"][channel]
+                corrected = self.kernel.gated_in and buffers["x"].dtype == UINT8
+                store(buffers["biases"], i, bias + total * FLIP if corrected else bias)
         plane = shape.out_width if layout.whole_rows else 1
         done = chunk * plane if isinstance(chunk, int) else let(chunk * plane)
         rows, width = (1, done) if layout.points else (chunk, shape.out_width)
         for outputs in _SIZES:
             with when(size == outputs):
-                given = [(weights, let(starts[i]), let(biases[i])) for i in range(outputs)]
-                self._pixels(given, count, rows, width)
-        with loop(own) as i:
+                if gathering is not None:
+                    biases = [let(buffers["biases"][i]) for i in range(outputs)]
+                    self._pixels(biases, None, count, rows, width)
+                    continue
+                found = [channel_of(i) for i in range(outputs)]
+                biases = [let(buffers["bias"][channel]) for _, channel in found]
+                starts = [let(row * layout.depth()) for row, _ in found]
+                self._pixels(biases, starts, count, rows, width)
+        with loop(hidden(own)) as i:
             channel = let(self._output(position + i))
             scale, shift = buffers["factor"][channel], None
             if self.kernel.epilogue.gate:
@@ -227,68 +240,57 @@ class _Emitter:
             self.finish.end(buffers["sums"], begin, into, done, let(scale), shift)
 
     def _pixels(
-        self, outputs: list[tuple[Buffer, Expr, Expr]], count: Expr, rows: Expr, width: Expr
+        self,
+        biases: list[Expr],
+        weights: list[Expr] | None,
+        count: Expr,
+        rows: Expr,
+        width: Expr,
     ) -> None:
-        """The sums of a tile's outputs, (weights, start, bias) each, for all pixels of a chunk.
+        """The sums of a tile's outputs for all pixels of a chunk.
+
+        ``weights``: where those of each output begin; None: they are put together.
 
         A pixel that there is none of, at the end of a row, is overwritten by the next row's first.
         """
-        layout, shape = self.layout, self.shape
+        layout, shape, sums = self.layout, self.shape, self.buffers["sums"]
         down = 0 if layout.points else let(shape.stride[0] * layout.pitch * count)
         across = let((1 if layout.points else shape.stride[1]) * count)
-        with loop(rows) as y:
+        acc = tir.local(len(biases) * PIXELS, INT32)
+        with loop(1 if layout.points else hidden(rows)) as y:
             row_start, row_sums = let(y * down), let(y * width)
-            with loop(quotient(width + (PIXELS - 1), PIXELS)) as u:
+            with loop(hidden(quotient(width + (PIXELS - 1), PIXELS))) as u:
                 start = let(row_start + u * (PIXELS * across))
-                self._tile(outputs, [start, let(start + across)], count, row_sums + u * PIXELS)
+                for at in range(len(biases) * PIXELS):
+                    store(acc, at, biases[at // PIXELS])
+                pixels = [start, let(start + across)]
+                if weights is None:
+                    self._looped(acc, len(biases), pixels, count)
+                else:
+                    self._unrolled(acc, weights, pixels)
+                for at in range(len(biases) * PIXELS):
+                    into = row_sums + u * PIXELS + (at // PIXELS * layout.sums + at % PIXELS)
+                    store(sums, into, acc[at])
 
-    def _tile(
-        self, outputs: list[tuple[Buffer, Expr, Expr]], starts: list[Expr], count: Expr, into: Expr
-    ) -> None:
-        layout, sums = self.layout, self.buffers["sums"]
-        acc = tir.local(len(outputs) * PIXELS, INT32)
-        for i, (_, _, bias) in enumerate(outputs):
-            for v in range(PIXELS):
-                store(acc, i * PIXELS + v, bias)
-        if self.kernel.unrolled:
-            self._unrolled(acc, outputs, starts)
-        else:
-            self._looped(acc, outputs, starts, count)
-        for i in range(len(outputs)):
-            for v in range(PIXELS):
-                store(sums, into + (i * layout.sums + v), acc[i * PIXELS + v])
-
-    def _looped(
-        self,
-        acc: Buffer,
-        outputs: list[tuple[Buffer, Expr, Expr]],
-        starts: list[Expr],
-        count: Expr,
-    ) -> None:
+    def _looped(self, acc: Buffer, outputs: int, pixels: list[Expr], count: Expr) -> None:
         layout, packed = self.layout, self.buffers["packed"]
         vectors, runs = layout.vectors(count), layout.run_group
         step = let(layout.run_step * count - vectors * BYTES)
         down = layout.shape.dilation[0] * layout.pitch
         with loop(layout.run_groups) as group:
-            pixels = [(packed, let(start + group * (down * count))) for start in starts]
-            weights = [
-                (buffer, let(start + group * (runs * vectors * BYTES)))
-                for buffer, start, _ in outputs
-            ]
-            add_tile(acc, pixels, weights, vectors, runs, step)
+            here = [(packed, let(start + group * (down * count))) for start in pixels]
+            weights = self.buffers["chosen"], let(group * (runs * vectors * (outputs * BYTES)))
+            add_tile(acc, outputs, here, weights, vectors, runs, step)
 
-    def _unrolled(
-        self, acc: Buffer, outputs: list[tuple[Buffer, Expr, Expr]], starts: list[Expr]
-    ) -> None:
-        layout, packed = self.layout, self.buffers["packed"]
+    def _unrolled(self, acc: Buffer, weights: list[Expr], pixels: list[Expr]) -> None:
+        layout, packed, weight = self.layout, self.buffers["packed"], self.buffers["weight"]
         size, vectors = layout.shape.group_in, layout.vectors()
         for run in range(layout.runs):
             there = layout.run_start(run) * size
             for k in range(vectors):
-                own = [let(load(packed, start + (there + k * BYTES), BYTES)) for start in starts]
-                for i, (buffer, start, _) in enumerate(outputs):
-                    at = start + (run * vectors + k) * BYTES
-                    weight = let(load(buffer, at, BYTES))
+                own = [let(load(packed, p + (there + k * BYTES), BYTES)) for p in pixels]
+                for i, start in enumerate(weights):
+                    other = let(load(weight, start + (run * vectors + k) * BYTES, BYTES))
                     for v, pixel in enumerate(own):
-                        place = i * PIXELS + v
-                        store(acc, place, multiply_add(pixel, weight, acc[place]))
+                        at = i * PIXELS + v
+                        store(acc, at, multiply_add(pixel, other, acc[at]))

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
-from headgate.compile.isa.mve import BYTES, put, take
+from headgate.compile.isa.mve import BYTES, hidden, put, take
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.i8.words import FLIP, apart, wide
 from headgate.compile.kernels.mve.layout import Layout
 from headgate.compile.kernels.smlad.words import quotient
-from headgate.compile.kernels.tir import Buffer, Expr, int32, let, load, loop, splat, store, when
+from headgate.compile.kernels.tir import Buffer, Expr, int32, let, load, loop, splat, store
 from headgate.device.tensor_type import FLOAT32, INT8, INT16, UINT8
 
 LANES = 8
 """Codes that are moved together, each to its own place."""
 UINT16 = "uint16"
+_MOST_UNROLLED = 4
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Copy:
                 start = let(self.channel(j) * shape.pixels + first)
                 self._row(start, j, size, 1)
             return
-        with loop(self.count) as j, loop(size) as y:
+        with loop(self.count) as j, loop(hidden(size)) as y:
             row = (first + y) * shape.stride[0]
             start = let(self.channel(j) * (shape.height * shape.width) + row * shape.width)
             into = let(y * shape.out_width * self.count + j)
@@ -61,7 +62,7 @@ class Copy:
         end = let(tir.minimum(int32(rows), shape.height - top))
         with loop(self.count) as j:
             plane = let(self.channel(j) * (shape.height * shape.width))
-            with loop(let(tir.maximum(end - begin, 0))) as r:
+            with loop(hidden(tir.maximum(end - begin, 0))) as r:
                 start = let(plane + (top + begin + r) * shape.width)
                 into = let(((begin + r) * layout.pitch + left) * self.count + j)
                 self._row(start, into, shape.width, 1)
@@ -72,7 +73,8 @@ class Copy:
         # Behind a fence it is no constant, of which LLVM would make a call of memset.
         floats = tirx.reinterpret(f"{FLOAT32}x4", splat(zero, BYTES, INT8))
         zeros = let(tirx.reinterpret(f"{INT8}x{BYTES}", apart(floats, 4)))
-        with loop(quotient(self.count * (rows * self.layout.pitch) + (BYTES - 1), BYTES)) as i:
+        size = quotient(self.count * (rows * self.layout.pitch) + (BYTES - 1), BYTES)
+        with loop(size) as i:
             store(self.packed, i * BYTES, zeros, BYTES)
 
     def _row(self, start: Expr, into: Expr, size: Expr, stride: int) -> None:
@@ -82,7 +84,8 @@ class Copy:
         places = let(ramp * splat(step, LANES, UINT16))
         flip = FLIP if self.x.dtype == UINT8 else 0
         whole = quotient(size, LANES)
-        with when(True if isinstance(whole, int) else whole > 0), loop(whole) as i:
+        few = isinstance(whole, int) and whole <= _MOST_UNROLLED
+        with loop(whole if few else hidden(whole)) as i:
             at = let(start + i * (LANES * stride))
             if stride == 1:
                 value = wide(load(self.x, at, LANES), LANES, INT16)
@@ -92,7 +95,9 @@ class Copy:
                 value = value ^ splat(-flip, LANES, INT16)
             put(self.packed, let(into + i * (LANES * self.count)), places, value)
         done = let(whole * LANES)
-        with loop(let(size - done)) as i:
+        if isinstance(size, int) and size == done:
+            return
+        with loop(hidden(size - done)) as i:
             code = tirx.reinterpret(INT8, self.x[start + (done + i) * stride])
             if flip:
                 code = code ^ tirx.IntImm(INT8, -FLIP)
