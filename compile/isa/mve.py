@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
@@ -40,53 +41,95 @@ def _flag(value: int) -> Expr:
     return tirx.IntImm(INT32, value)
 
 
-def _tile_name(outputs: int, runs: int) -> str:
-    return f"headgate_tile_{outputs}_{runs}"
+@dataclass(frozen=True)
+class Row:
+    """How the tiles of a row are written.
+
+    There are ``groups`` of ``runs`` runs; the sums of an output begin ``pitch`` words behind those
+    of the last.
+    """
+
+    outputs: int
+    groups: int
+    runs: int
+    pitch: int
+
+    @property
+    def name(self) -> str:
+        """Of LLVM's function, of which a module has one for each kind of row."""
+        return f"headgate_row_{self.outputs}_{self.groups}_{self.runs}_{self.pitch}"
 
 
-def _tile_text(outputs: int, runs: int) -> str:
-    """LLVM's text of a tile, whose loops are written in the instructions themselves.
+FRAME = 10
+"""Words of what a row of tiles reads from memory: see :func:`write_frame`."""
+_STEPS, _BACK, _END = (6, 7), 8, 9
+_SUMS = ("r0", "r2", "r4", "r6", "r8", "r10")
+"""VMLADAVA adds to registers of even numbers only."""
+
+
+def _store(low: str, high: str, base: str, offset: int) -> list[str]:
+    """Instructions that store two registers."""
+    if offset <= 1020:
+        return [f"strd {low}, {high}, [{base}, #{offset}]"]
+    if offset + 4 < 1 << 12:
+        return [f"str {low}, [{base}, #{offset}]", f"str {high}, [{base}, #{offset + 4}]"]
+    return [f"movw lr, #{offset}", f"add lr, {base}", f"strd {low}, {high}, [lr]"]
+
+
+def _row_text(row: Row) -> str:
+    """LLVM's text of a row of tiles, whose loops are written in the instructions themselves.
 
     Left to LLVM, the places that runs are read from are kept in memory and counted on one by one,
     which costs as much as the products of a run.
     """
-    sums = 2 * outputs
-    pixel, other, weight, *totals = (f"${i}" for i in range(3 + sums))
-    count, step = (f"${2 * (3 + sums) + i}" for i in range(2))
-    vector = [f"vldrb.u8 q0, [{pixel}], #16", f"vldrb.u8 q2, [{other}], #16"]
+    outputs, runs = row.outputs, row.runs
+    first, second, weight, sums, start, frame, count = (f"${i}" for i in range(7))
+    vector = [f"vldrb.u8 q0, [{first}], #{BYTES}", f"vldrb.u8 q2, [{second}], #{BYTES}"]
     for i in range(outputs):
         own = f"q{1 + 2 * (i % 2)}"
         vector += [
-            f"vldrb.u8 {own}, [{weight}], #16",
-            f"vmladava.s8 {totals[2 * i]}, q0, {own}",
-            f"vmladava.s8 {totals[2 * i + 1]}, q2, {own}",
+            f"vldrb.u8 {own}, [{weight}], #{BYTES}",
+            f"vmladava.s8 {_SUMS[2 * i]}, q0, {own}",
+            f"vmladava.s8 {_SUMS[2 * i + 1]}, q2, {own}",
         ]
-    code: list[str] = []
-    for run in range(runs):
+    code = ["3:", f"mov {weight}, {start}"]
+    for i in range(outputs):
+        code.append(f"ldrd {_SUMS[2 * i]}, {_SUMS[2 * i + 1]}, [{frame}, #{8 * i}]")
+
+    def move(slot: int) -> list[str]:
+        return [
+            f"ldr lr, [{frame}, #{4 * slot}]",
+            *(f"add {pixel}, lr" for pixel in (first, second)),
+        ]
+
+    for run in range(row.groups * runs):
         if run:
-            code += [f"add {pixel}, {step}", f"add {other}, {step}"]
+            code += move(_STEPS[run % runs == 0])
         code += [f"wls lr, {count}, 2f", "1:", *vector, "le lr, 1b", "2:"]
+    code += move(_BACK)
+    for i in range(1, outputs):
+        code += _store(_SUMS[2 * i], _SUMS[2 * i + 1], sums, 4 * i * row.pitch)
+    code += [
+        f"strd {_SUMS[0]}, {_SUMS[1]}, [{sums}], #8",
+        f"ldr lr, [{frame}, #{4 * _END}]",
+        f"cmp {sums}, lr",
+        "bne 3b",
+    ]
+    clobbers = [*_SUMS[: 2 * outputs], "q0", "q1", "q2", "q3", "lr", "cc", "memory"]
+    bound = ["=&r"] * 4 + ["r"] * 3 + ["0", "1", "3"] + [f"~{{{name}}}" for name in clobbers]
     lines = r"\0A".join(code)
-    kinds = ["ptr"] * 3 + ["i32"] * sums
-    ties = [str(i) for i in range(len(kinds))]
-    clobbers = [f"~{{{name}}}" for name in ("q0", "q1", "q2", "q3", "lr", "memory")]
-    bound = ",".join(["=&r"] * 3 + ["=&^Te"] * sums + [*ties, "r", "r", *clobbers])
-    result = "{" + ", ".join(kinds) + "}"
-    given = ", ".join(["ptr %x0, ptr %x1, ptr %w", *(f"i32 %sum{i}" for i in range(sums))])
-    return "\n".join(
-        [
-            f"define void @{_tile_name(outputs, runs)}"
-            "(ptr %x0, ptr %x1, ptr %w, i32 %n, i32 %step, ptr %sums) {",
-            *(f"  %at{i} = getelementptr i32, ptr %sums, i32 {i}" for i in range(sums)),
-            *(f"  %sum{i} = load i32, ptr %at{i}" for i in range(sums)),
-            f'  %all = call {result} asm sideeffect "{lines}", "{bound}"'
-            f"({given}, i32 %n, i32 %step)",
-            *(f"  %new{i} = extractvalue {result} %all, {3 + i}" for i in range(sums)),
-            *(f"  store i32 %new{i}, ptr %at{i}" for i in range(sums)),
-            "  ret void",
-            "}",
-        ]
-    )
+    pointers = "ptr %x0, ptr %x1, ptr %w, ptr %sums, ptr %frame"
+    return f"""
+define void @{row.name}({pointers}, i32 %n, i32 %t) {{
+  %bytes = shl i32 %t, 3
+  %end = getelementptr i8, ptr %sums, i32 %bytes
+  %slot = getelementptr i32, ptr %frame, i32 {_END}
+  store ptr %end, ptr %slot
+  %all = call {{ptr, ptr, ptr, ptr}} asm sideeffect "{lines}", "{",".join(bound)}"\
+(ptr %w, ptr %frame, i32 %n, ptr %x0, ptr %x1, ptr %sums)
+  ret void
+}}
+"""
 
 
 _HIDDEN = """
@@ -106,36 +149,47 @@ def hidden(number: Expr) -> Expr:
 
 
 @contextmanager
-def tiles(outputs: Sequence[int], runs: int) -> Iterator[None]:
-    """Where :func:`hidden` may be used, and :func:`add_tile` for so many outputs and runs."""
-    text = "\n".join([_HIDDEN, *(_tile_text(size, runs) for size in outputs)])
+def rows_of_tiles(kinds: Sequence[Row]) -> Iterator[None]:
+    """Where :func:`hidden` may be used, and :func:`add_row` for rows of these kinds."""
+    text = "".join([_HIDDEN, *(_row_text(row) for row in kinds)])
     with T.attr(tirx.IntImm(INT32, 0), "pragma_import_llvm", text):
         yield
 
 
-def add_tile(
-    sums: Buffer,
-    outputs: int,
-    pixels: Sequence[tuple[Buffer, Expr]],
-    weights: tuple[Buffer, Expr],
-    vectors: Expr,
-    runs: int,
-    step: Expr,
-) -> None:
-    """Adds the products of two pixels and some outputs to ``sums`` (int32, [output][pixel]).
+def write_frame(frame: Buffer, steps: tuple[Expr, Expr], back: Expr) -> None:
+    """What all rows have in common; where biases go, twice each, is at the front.
 
     Args:
-        sums: a small array.
-        outputs: how many, a constant.
-        pixels: where the first run of each is, int8.
-        weights: where those of the outputs are, int8 [run][vector][output][16].
-        vectors: of a run.
-        runs: a constant.
-        step: bytes from the end of one run of a pixel to the next.
+        frame: int32 (FRAME,).
+        steps: bytes from the end of a run of a pixel to the next run, and to that of a next group.
+        back: bytes from the end of the last run of a tile to the first of the next tile.
     """
-    places = [T.address_of(buffer[at]) for buffer, at in (*pixels, weights)]
-    name = _tile_name(outputs, runs)
-    T.evaluate(T.call_extern("void", name, *places, vectors, step, T.address_of(sums[0])))
+    for slot, value in zip((*_STEPS, _BACK), (*steps, back), strict=True):
+        T.buffer_store(frame, value, [tirx.IntImm(INT32, slot)])
+
+
+def add_row(
+    row: Row,
+    pixels: Sequence[tuple[Buffer, Expr]],
+    weights: Buffer,
+    sums: tuple[Buffer, Expr],
+    frame: Buffer,
+    vectors: Expr,
+    tiles: Expr,
+) -> None:
+    """Writes the sums of ``tiles`` tiles, each of two pixels and some outputs.
+
+    Args:
+        row: one of the kinds that :func:`rows_of_tiles` knows.
+        pixels: where the first run of the first two is, int8.
+        weights: int8 [run][vector][output][16].
+        sums: where they go, int32 [output][pixel].
+        frame: biases, and what :func:`write_frame` writes.
+        vectors: of a run.
+        tiles: one at least.
+    """
+    places = [T.address_of(b[at]) for b, at in (*pixels, (weights, 0), sums, (frame, 0))]
+    T.evaluate(T.call_extern("void", row.name, *places, vectors, tiles))
 
 
 def multiply_add(left: Expr, right: Expr, total: Expr) -> Expr:

@@ -15,7 +15,16 @@ import numpy as np
 from tvm import tirx
 
 from headgate.compile.isa.base import DotIsa
-from headgate.compile.isa.mve import BYTES, add_tile, hidden, multiply_add, tiles
+from headgate.compile.isa.mve import (
+    BYTES,
+    FRAME,
+    Row,
+    add_row,
+    hidden,
+    multiply_add,
+    rows_of_tiles,
+    write_frame,
+)
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue, by_channel
 from headgate.compile.kernels.i8.words import FLIP
@@ -62,6 +71,11 @@ class ConvKernel(Kernel):
         layout = self.layout
         return not self.gated_in and layout.vectors() * layout.runs <= MAX_UNROLLED_VECTORS
 
+    def row(self, outputs: int) -> Row:
+        """How rows of tiles of so many outputs are written."""
+        layout = self.layout
+        return Row(outputs, layout.run_groups, layout.run_group, layout.sums)
+
     def parameters(self) -> list[Parameter]:
         x, *residual, y = self.dtypes
         found = [("x", x), ("weight", INT8), ("bias", INT32), ("factor", FLOAT32), ("y", y)]
@@ -90,7 +104,7 @@ class ConvKernel(Kernel):
         }
         if not self.unrolled:
             found["chosen"] = TensorType((OUTPUTS * layout.depth(),), INT8)
-            found["biases"] = TensorType((OUTPUTS,), INT32)
+            found["frame"] = TensorType((FRAME,), INT32)
         if self.gated_in:
             found["places"] = TensorType((layout.vectors() * BYTES,), "uint16")
         return found
@@ -112,7 +126,7 @@ class ConvKernel(Kernel):
         return found
 
     def _body(self, **buffers: Buffer) -> None:
-        with tiles(_SIZES, self.layout.run_group):
+        with rows_of_tiles([self.row(size) for size in _SIZES]):
             _Emitter(self, buffers).run()
 
 
@@ -163,6 +177,7 @@ class _Emitter:
                 (lambda j: channel(j) - group * size) if gated else None,
             )
             gathering.prepare()
+            self._frame(count)
         end = shape.out_height if layout.whole_rows else shape.pixels
         with loop(layout.chunks) as index:
             first = let(index * layout.chunk)
@@ -215,20 +230,21 @@ class _Emitter:
                 total = gathering.gather(row, i, size)
                 bias = buffers["bias"][channel]
                 corrected = self.kernel.gated_in and buffers["x"].dtype == UINT8
-                store(buffers["biases"], i, bias + total * FLIP if corrected else bias)
+                bias = let(bias + total * FLIP if corrected else bias)
+                for v in range(PIXELS):
+                    store(buffers["frame"], i * PIXELS + v, bias)
         plane = shape.out_width if layout.whole_rows else 1
         done = chunk * plane if isinstance(chunk, int) else let(chunk * plane)
         rows, width = (1, done) if layout.points else (chunk, shape.out_width)
         for outputs in _SIZES:
             with when(size == outputs):
                 if gathering is not None:
-                    biases = [let(buffers["biases"][i]) for i in range(outputs)]
-                    self._pixels(biases, None, count, rows, width)
+                    self._looped(outputs, count, rows, width)
                     continue
                 found = [channel_of(i) for i in range(outputs)]
                 biases = [let(buffers["bias"][channel]) for _, channel in found]
                 starts = [let(row * layout.depth()) for row, _ in found]
-                self._pixels(biases, starts, count, rows, width)
+                self._unrolled(biases, starts, rows, width)
         with loop(hidden(own)) as i:
             channel = let(self._output(position + i))
             scale, shift = buffers["factor"][channel], None
@@ -239,50 +255,69 @@ class _Emitter:
             begin = let(i * layout.sums)
             self.finish.end(buffers["sums"], begin, into, done, let(scale), shift)
 
-    def _pixels(
-        self,
-        biases: list[Expr],
-        weights: list[Expr] | None,
-        count: Expr,
-        rows: Expr,
-        width: Expr,
+    def _each_row(
+        self, count: Expr, rows: Expr, width: Expr, body: Callable[[Expr, Expr, Expr, Expr], None]
     ) -> None:
-        """The sums of a tile's outputs for all pixels of a chunk.
+        """``body(start, across, sums, tiles)`` for the rows of a chunk, of ``count`` channels.
 
-        ``weights``: where those of each output begin; None: they are put together.
-
-        A pixel that there is none of, at the end of a row, is overwritten by the next row's first.
+        It begins at ``start`` of the copy, pixels lie ``across`` apart, and its sums go to
+        ``sums``. A pixel that there is none of, at the end of a row, is overwritten by the next
+        row's first.
         """
-        layout, shape, sums = self.layout, self.shape, self.buffers["sums"]
+        layout, shape = self.layout, self.shape
         down = 0 if layout.points else let(shape.stride[0] * layout.pitch * count)
-        across = let((1 if layout.points else shape.stride[1]) * count)
-        acc = tir.local(len(biases) * PIXELS, INT32)
+        across = let(self._across * count)
+        tiles = quotient(width + (PIXELS - 1), PIXELS)
         with loop(1 if layout.points else hidden(rows)) as y:
-            row_start, row_sums = let(y * down), let(y * width)
-            with loop(hidden(quotient(width + (PIXELS - 1), PIXELS))) as u:
-                start = let(row_start + u * (PIXELS * across))
+            body(let(y * down), across, let(y * width), tiles)
+
+    @property
+    def _across(self) -> int:
+        """From one pixel of a row of results to the next, in pixels of the copy."""
+        return 1 if self.layout.points else self.shape.stride[1]
+
+    def _frame(self, count: Expr) -> None:
+        """Writes what rows of tiles of so many channels have in common."""
+        layout = self.layout
+        run = let(layout.vectors(count) * BYTES)
+        last, group = layout.runs - 1, layout.run_group
+        between = layout.run_start(group) - layout.run_start(group - 1)
+        steps = let(layout.run_step * count - run), let(between * count - run)
+        back = let((PIXELS * self._across - layout.run_start(last)) * count - run)
+        write_frame(self.buffers["frame"], steps, back)
+
+    def _looped(self, outputs: int, count: Expr, rows: Expr, width: Expr) -> None:
+        """The sums of a tile's outputs for all pixels of a chunk, from the frame's biases on."""
+        packed, sums = self.buffers["packed"], self.buffers["sums"]
+        weights, frame = self.buffers["chosen"], self.buffers["frame"]
+        vectors = let(self.layout.vectors(count))
+
+        row = self.kernel.row(outputs)
+
+        def each(start: Expr, across: Expr, into: Expr, tiles: Expr) -> None:
+            pixels = [(packed, start), (packed, let(start + across))]
+            add_row(row, pixels, weights, (sums, into), frame, vectors, tiles)
+
+        self._each_row(count, rows, width, each)
+
+    def _unrolled(self, biases: list[Expr], weights: list[Expr], rows: Expr, width: Expr) -> None:
+        """The same without a loop in a tile; ``weights``: where those of each output begin."""
+        layout, sums = self.layout, self.buffers["sums"]
+        acc = tir.local(len(biases) * PIXELS, INT32)
+
+        def row(start: Expr, across: Expr, into: Expr, tiles: Expr) -> None:
+            with loop(hidden(tiles)) as u:
+                first = let(start + u * (PIXELS * across))
                 for at in range(len(biases) * PIXELS):
                     store(acc, at, biases[at // PIXELS])
-                pixels = [start, let(start + across)]
-                if weights is None:
-                    self._looped(acc, len(biases), pixels, count)
-                else:
-                    self._unrolled(acc, weights, pixels)
+                self._add(acc, weights, [first, let(first + across)])
                 for at in range(len(biases) * PIXELS):
-                    into = row_sums + u * PIXELS + (at // PIXELS * layout.sums + at % PIXELS)
-                    store(sums, into, acc[at])
+                    place = into + u * PIXELS + (at // PIXELS * layout.sums + at % PIXELS)
+                    store(sums, place, acc[at])
 
-    def _looped(self, acc: Buffer, outputs: int, pixels: list[Expr], count: Expr) -> None:
-        layout, packed = self.layout, self.buffers["packed"]
-        vectors, runs = layout.vectors(count), layout.run_group
-        step = let(layout.run_step * count - vectors * BYTES)
-        down = layout.shape.dilation[0] * layout.pitch
-        with loop(layout.run_groups) as group:
-            here = [(packed, let(start + group * (down * count))) for start in pixels]
-            weights = self.buffers["chosen"], let(group * (runs * vectors * (outputs * BYTES)))
-            add_tile(acc, outputs, here, weights, vectors, runs, step)
+        self._each_row(layout.shape.group_in, rows, width, row)
 
-    def _unrolled(self, acc: Buffer, weights: list[Expr], pixels: list[Expr]) -> None:
+    def _add(self, acc: Buffer, weights: list[Expr], pixels: list[Expr]) -> None:
         layout, packed, weight = self.layout, self.buffers["packed"], self.buffers["weight"]
         size, vectors = layout.shape.group_in, layout.vectors()
         for run in range(layout.runs):
