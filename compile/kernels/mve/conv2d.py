@@ -38,8 +38,6 @@ from headgate.compile.kernels.smlad.words import quotient, rest
 from headgate.compile.kernels.tir import Buffer, Expr, int32, let, load, loop, store, when
 from headgate.device.tensor_type import FLOAT32, INT8, INT32, UINT8, TensorType
 
-MAX_UNROLLED_VECTORS = 9
-"""Of an output's weights."""
 _SIZES = (3, 2)
 """Outputs of a tile."""
 
@@ -59,7 +57,7 @@ class ConvKernel(Kernel):
     @classmethod
     def of(cls, isa: DotIsa, *_: Any, request: ConvRequest, dtypes: tuple[str, ...]) -> ConvKernel:
         sides = (request.gated_in, request.clamp_inactive, request.placed)
-        return cls(Layout(request.shape), request.epilogue, *sides, dtypes)
+        return cls(Layout.of(request.shape, request.gated_in), request.epilogue, *sides, dtypes)
 
     @property
     def shape(self) -> ConvShape:
@@ -68,8 +66,7 @@ class ConvKernel(Kernel):
     @property
     def unrolled(self) -> bool:
         """Whether a tile is so small that a loop would be the larger part of it."""
-        layout = self.layout
-        return not self.gated_in and layout.vectors() * layout.runs <= MAX_UNROLLED_VECTORS
+        return not self.gated_in and self.layout.small
 
     def row(self, outputs: int) -> Row:
         """How rows of tiles of so many outputs are written."""
@@ -264,17 +261,12 @@ class _Emitter:
         ``sums``. A pixel that there is none of, at the end of a row, is overwritten by the next
         row's first.
         """
-        layout, shape = self.layout, self.shape
-        down = 0 if layout.points else let(shape.stride[0] * layout.pitch * count)
-        across = let(self._across * count)
+        layout = self.layout
+        down = let(layout.down * layout.rows_of_cell * count)
+        across = let(layout.across * layout.rows_of_cell * count)
         tiles = quotient(width + (PIXELS - 1), PIXELS)
         with loop(1 if layout.points else hidden(rows)) as y:
             body(let(y * down), across, let(y * width), tiles)
-
-    @property
-    def _across(self) -> int:
-        """From one pixel of a row of results to the next, in pixels of the copy."""
-        return 1 if self.layout.points else self.shape.stride[1]
 
     def _frame(self, count: Expr) -> None:
         """Writes what rows of tiles of so many channels have in common."""
@@ -283,7 +275,8 @@ class _Emitter:
         last, group = layout.runs - 1, layout.run_group
         between = layout.run_start(group) - layout.run_start(group - 1)
         steps = let(layout.run_step * count - run), let(between * count - run)
-        back = let((PIXELS * self._across - layout.run_start(last)) * count - run)
+        next_tile = PIXELS * layout.across * layout.rows_of_cell
+        back = let((next_tile - layout.run_start(last)) * count - run)
         write_frame(self.buffers["frame"], steps, back)
 
     def _looped(self, outputs: int, count: Expr, rows: Expr, width: Expr) -> None:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from headgate.compile.isa.mve import BYTES, hidden, put, take
-from headgate.compile.kernels import tir
-from headgate.compile.kernels.i8.words import FLIP, apart, wide
+from headgate.compile.kernels.i8.words import FLIP, wide
+from headgate.compile.kernels.i8.words import apart as fenced
 from headgate.compile.kernels.mve.layout import Layout
 from headgate.compile.kernels.smlad.words import quotient
-from headgate.compile.kernels.tir import Buffer, Expr, int32, let, load, loop, splat, store
+from headgate.compile.kernels.tir import Buffer, Expr, int32, let, load, loop, splat, store, when
 from headgate.device.tensor_type import FLOAT32, INT8, INT16, UINT8
 
 LANES = 8
@@ -57,29 +57,34 @@ class Copy:
         rows, (above, left, *_) = layout.rows(layout.chunk), shape.padding
         if any(shape.padding):
             self._clear(rows)
+        rows_of_cell = layout.rows_of_cell
+        down = shape.stride[0] if layout.tall else 1
         top = let(first * shape.stride[0] - above)
-        begin = let(tir.maximum(int32(0), -top))
-        end = let(tir.minimum(int32(rows), shape.height - top))
         with loop(self.count) as j:
             plane = let(self.channel(j) * (shape.height * shape.width))
-            with loop(hidden(tir.maximum(end - begin, 0))) as r:
-                start = let(plane + (top + begin + r) * shape.width)
-                into = let(((begin + r) * layout.pitch + left) * self.count + j)
-                self._row(start, into, shape.width, 1)
+            with loop(hidden(rows_of_cell)) as r, loop(hidden(rows)) as y:
+                row = let(top + y * down + r * shape.dilation[0])
+                with when(tirx.all(row >= 0, row < shape.height)):
+                    start = let(plane + row * shape.width)
+                    cell = let((y * layout.pitch + left) * rows_of_cell + r)
+                    self._row(start, let(cell * self.count + j), shape.width, 1)
 
     def _clear(self, rows: int) -> None:
         """Fills the copy with the code of zero."""
         zero = -FLIP if self.x.dtype == UINT8 else 0
         # Behind a fence it is no constant, of which LLVM would make a call of memset.
         floats = tirx.reinterpret(f"{FLOAT32}x4", splat(zero, BYTES, INT8))
-        zeros = let(tirx.reinterpret(f"{INT8}x{BYTES}", apart(floats, 4)))
-        size = quotient(self.count * (rows * self.layout.pitch) + (BYTES - 1), BYTES)
+        zeros = let(tirx.reinterpret(f"{INT8}x{BYTES}", fenced(floats, 4)))
+        size = quotient(
+            self.count * (rows * self.layout.pitch * self.layout.rows_of_cell) + (BYTES - 1), BYTES
+        )
         with loop(size) as i:
             store(self.packed, i * BYTES, zeros, BYTES)
 
     def _row(self, start: Expr, into: Expr, size: Expr, stride: int) -> None:
         """Every ``stride``-th of the codes from ``start`` on, ``size`` of them."""
-        step = tirx.Cast(UINT16, self.count)
+        apart = let(self.count * self.layout.rows_of_cell)
+        step = tirx.Cast(UINT16, apart)
         ramp = tirx.Cast(f"{UINT16}x{LANES}", tirx.Ramp(int32(0), int32(1), LANES))
         places = let(ramp * splat(step, LANES, UINT16))
         flip = FLIP if self.x.dtype == UINT8 else 0
@@ -93,7 +98,7 @@ class Copy:
                 value = take(self.x, at, let(ramp * splat(stride, LANES, UINT16)), LANES)
             if flip:
                 value = value ^ splat(-flip, LANES, INT16)
-            put(self.packed, let(into + i * (LANES * self.count)), places, value)
+            put(self.packed, let(into + i * (LANES * apart)), places, value)
         done = let(whole * LANES)
         if isinstance(size, int) and size == done:
             return
@@ -101,4 +106,4 @@ class Copy:
             code = tirx.reinterpret(INT8, self.x[start + (done + i) * stride])
             if flip:
                 code = code ^ tirx.IntImm(INT8, -FLIP)
-            store(self.packed, into + (done + i) * self.count, code)
+            store(self.packed, into + (done + i) * apart, code)

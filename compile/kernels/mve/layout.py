@@ -4,11 +4,14 @@ Activations of active channels are copied pixel by pixel, ``[row][column][channe
 border. What the taps of one row of the kernel meet is then a *run* of bytes side by side, in the
 copy and in the weights ``[output][run][column of the kernel][channel]``. Runs of weights end in
 zeros that fill up a vector; what activations those meet does not matter.
+
+A *tall* copy has the rows that a row of results meets at every column, ``[row of results][column]
+[row of the kernel][channel]``: each row is copied several times, and all taps are one run.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -22,8 +25,14 @@ OUTPUTS = 3
 """Outputs of a tile, at most: their sums with two pixels fill the registers."""
 PIXELS = 2
 """Pixels of a tile."""
-MOST_PACKED_BYTES = 24 << 10
+MOST_PACKED_BYTES = 32 << 10
 """What copied activations may take; images that need more are computed in chunks of rows."""
+MAX_UNROLLED_VECTORS = 9
+"""Of an output's weights."""
+_MOST_PLACE = 8000
+"""Bytes of a run: eight of them are counted with 16 bits."""
+_VECTOR, _RUN, _COPY = 12, 4, 0.7
+"""Instructions for a vector and for a run of a tile, and for a byte that is copied."""
 MOST_PIXELS = 512
 """Pixels of a chunk, whose sums are kept for all outputs of a tile."""
 
@@ -33,6 +42,38 @@ class Layout:
     """Runs and chunks of one group of a convolution."""
 
     shape: ConvShape
+    tall: bool = False
+
+    @classmethod
+    def of(cls, shape: ConvShape, gated_in: bool) -> Layout:
+        """A tall copy where it takes fewer instructions."""
+        flat, tall = cls(shape), cls(shape, tall=True)
+        able = shape.kernel[0] > 1 and shape.dilation[1] == 1
+        if not able or tall.source > _MOST_PLACE or tall.pitch * tall.cell > MOST_PACKED_BYTES:
+            return flat
+        # Half of the inputs, where it is only known when running.
+        inputs = (shape.group_in + 1) // 2 if gated_in else shape.group_in
+        saved = _VECTOR * (flat.vectors(inputs) * flat.runs - tall.vectors(inputs))
+        if gated_in or not flat.small:
+            saved += _RUN * (flat.runs - 1)
+        again = shape.kernel[0] - min(shape.kernel[0], shape.stride[0])
+        copied = _COPY * again * shape.stride[1] * inputs
+        return tall if saved * shape.group_out > copied * (OUTPUTS * PIXELS) else flat
+
+    @property
+    def small(self) -> bool:
+        """Whether a tile of all inputs is so small that a loop would be the larger part of it."""
+        return self.vectors() * self.runs <= MAX_UNROLLED_VECTORS
+
+    @property
+    def cell(self) -> int:
+        """Bytes of a pixel of the copy, with all channels."""
+        return self.rows_of_cell * self.shape.group_in
+
+    @property
+    def rows_of_cell(self) -> int:
+        """Rows of the kernel that a pixel of the copy has."""
+        return self.shape.kernel[0] if self.tall else 1
 
     @property
     def points(self) -> bool:
@@ -44,6 +85,8 @@ class Layout:
     @property
     def run_taps(self) -> int:
         """Taps of a run: those of a row where they are neighbours."""
+        if self.tall:
+            return self.shape.taps
         return self.shape.kernel[1] if self.shape.dilation[1] == 1 else 1
 
     @property
@@ -59,6 +102,8 @@ class Layout:
     @property
     def run_group(self) -> int:
         """Runs that lie equally far apart."""
+        if self.tall:
+            return 1
         height, width = self.shape.kernel
         return height if self.run_taps > 1 or width == 1 else width
 
@@ -85,14 +130,6 @@ class Layout:
 
     # Chunks of the copied activations
 
-    @cached_property
-    def copied(self) -> ConvShape:
-        """The convolution of the copy: that of some pixels in a row where they are points."""
-        if not self.points:
-            return self.shape
-        pixels = self.shape.pixels
-        return replace(self.shape, height=1, width=pixels, stride=(1, 1), dilation=(1, 1))
-
     @property
     def pitch(self) -> int:
         """From one row of the copy to the next, in pixels."""
@@ -102,7 +139,19 @@ class Layout:
     def rows(self, chunk: int) -> int:
         """Rows of the copy that ``chunk`` output rows need."""
         shape = self.shape
+        if self.tall:
+            return chunk
         return (chunk - 1) * shape.stride[0] + (shape.kernel[0] - 1) * shape.dilation[0] + 1
+
+    @property
+    def down(self) -> int:
+        """From a row of results to the next, in pixels of the copy."""
+        return self.pitch * (1 if self.tall else self.shape.stride[0])
+
+    @property
+    def across(self) -> int:
+        """From a pixel of a row of results to the next, in pixels of the copy."""
+        return 1 if self.points else self.shape.stride[1]
 
     @property
     def whole_rows(self) -> bool:
@@ -118,7 +167,7 @@ class Layout:
 
         def fits(count: int) -> bool:
             pixels = count * width if self.points else self.rows(count) * self.pitch
-            return pixels * shape.group_in <= MOST_PACKED_BYTES and count * width <= MOST_PIXELS
+            return pixels * self.cell <= MOST_PACKED_BYTES and count * width <= MOST_PIXELS
 
         most = max((n for n in range(1, end + 1) if fits(n)), default=1)
         if not self.whole_rows:
@@ -139,8 +188,7 @@ class Layout:
     def packed(self) -> int:
         """Bytes of the copy; a last tile reads a pixel behind it, and a last vector more."""
         count = self.pixels if self.points else self.rows(self.chunk) * self.pitch
-        across = 1 if self.points else self.shape.stride[1]
-        return (count + across) * self.shape.group_in + BYTES
+        return (count + self.across) * self.cell + BYTES
 
     @property
     def sums(self) -> int:
@@ -167,6 +215,7 @@ class Layout:
 
     def _runs(self, weight: np.ndarray, size: int) -> np.ndarray:
         outputs = len(weight)
-        runs = weight.transpose(0, 2, 3, 1).reshape(outputs, self.runs, -1)
+        order = (0, 3, 2, 1) if self.tall else (0, 2, 3, 1)
+        runs = weight.transpose(order).reshape(outputs, self.runs, -1)
         filled = np.pad(runs, ((0, 0), (0, 0), (0, size - runs.shape[2])))
         return np.ascontiguousarray(filled.reshape(outputs, -1))
