@@ -1,8 +1,9 @@
-"""Convolutions as the kernels of SMLAD get them, with what the reference makes of them."""
+"""Convolutions and means as kernels of Cortex-M get them, with what the reference makes of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogu
 from headgate.compile.kernels.registry import find_kernel
 from headgate.device.targets import get_target
 from headgate.device.tensor_type import INT8, UINT8, Quantization, TensorType
+from tests.cortex_m_calls import run_on_cortex_m
 from tests.kernel_calls import Call
 from tests.kernel_cases import active_list, one
 
@@ -168,3 +170,29 @@ def case(random: np.random.Generator, asked: Asked, target: str = "cortex-m4") -
     arrays |= {"y": y, **kernel.constants(attributes)}
     named = {name: arrays[name] for name, _ in kernel.parameters() if name in arrays}
     return Case(Call(kernel, named, {"y"}), expected, written)
+
+
+def check_means(kernel_class: Any, folder: Path, target: str) -> None:
+    """Fails where means of channels differ from the reference."""
+    random = np.random.default_rng(0)
+    calls: list[Call] = []
+    expected: list[np.ndarray] = []
+    for dtype, pixels, active in ((UINT8, 64, None), (INT8, 35, None), (INT8, 3, 2), (UINT8, 9, 0)):
+        gated = active is not None
+        own = (0.0, 255.0) if dtype == UINT8 else (-100.0, 90.0)
+        kernel = kernel_class(5, pixels, (dtype, dtype), own, gated)
+        x = random.integers(*CODES[dtype], (1, 5, 1, pixels)).astype(dtype)
+        seen, factor = x.copy(), np.float32(1.7 / pixels)
+        arrays = {"x": x, "factor": np.array([factor]), "y": np.full(5, 77, dtype)}
+        if gated:
+            order = active_list(random, 5, active)
+            arrays |= {"in_list": order, "in_count": one(active)}
+            seen[:, order[active:]] = 0
+        values = [Value(name, TensorType.of(array)) for name, array in (("x", x), ("y", x))]
+        attributes: dict[str, Any] = {"absolute": False, "factor": factor, "clamp": own}
+        node = Node("channel_mean", values[:1], values[1], "", attributes)
+        calls.append(Call(kernel, arrays, {"y"}))
+        expected.append(OPERATORS["channel_mean"](node, [seen]).reshape(-1))
+    found, _ = run_on_cortex_m(calls, folder, target)
+    for want, arrays in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(arrays["y"], want)

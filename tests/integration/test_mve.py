@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
-from headgate.compile.kernels.mve import layout
+from headgate.compile.kernels.mve import ChannelMean, layout
 from tests.cortex_m_calls import run_on_cortex_m
 from tests.smlad_cases import case, drawn
 
@@ -30,3 +30,28 @@ def test_convolutions_of_any_shape(
     found, _ = run_on_cortex_m([one.call for one in cases], tmp_path, TARGET)
     for wanted, arrays in zip(cases, found, strict=True):
         wanted.check(arrays)
+
+
+def test_means_of_channels(tmp_path: Path) -> None:
+    check_means(ChannelMean, tmp_path, TARGET)
+
+
+def same(inputs: int, outputs: int, size: int) -> ConvShape:
+    return ConvShape(inputs, outputs, size, size, (3, 3), (1, 1), (1, 1, 1, 1))
+
+
+def test_what_is_skipped_saves_instructions(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    shapes = (same(32, 32, 16), same(64, 64, 8))
+    asked = [
+        Asked(shape, *sides)
+        for shape in shapes
+        for half in (shape.in_channels // 2,)
+        for sides in ((None, None), (half, half), (None, half))
+    ]
+    _, counts = run_on_cortex_m([case(random, one, TARGET).call for one in asked], tmp_path, TARGET)
+    for index in range(0, len(asked), 3):
+        whole, dense = asked[index].macs, counts[index]
+        assert dense <= 0.16 * whole
+        for one, gated in zip(asked[index + 1 :][:2], counts[index + 1 :][:2], strict=True):
+            assert (dense - gated) / (dense * (1 - one.macs / whole)) >= 0.85

@@ -9,15 +9,10 @@ import pytest
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
-from headgate.compile.front.graph import Node, Value
-from headgate.compile.front.quantize.reference import OPERATORS
 from headgate.compile.kernels.convolution import ConvShape
 from headgate.compile.kernels.smlad import ChannelMean, layout
-from headgate.device.tensor_type import INT8, UINT8, TensorType
 from tests.cortex_m_calls import run_on_cortex_m
-from tests.kernel_calls import Call
-from tests.kernel_cases import active_list, one
-from tests.smlad_cases import CODES, Asked, case, drawn
+from tests.smlad_cases import Asked, case, check_means, drawn
 
 pytestmark = pytest.mark.usefixtures("qemu_system_arm")
 
@@ -39,26 +34,7 @@ def test_convolutions_of_any_shape(
 
 
 def test_means_of_channels(tmp_path: Path) -> None:
-    random, calls, expected = np.random.default_rng(0), [], []
-    for dtype, pixels, active in ((UINT8, 64, None), (INT8, 35, None), (INT8, 3, 2), (UINT8, 9, 0)):
-        gated = active is not None
-        own = (0.0, 255.0) if dtype == UINT8 else (-100.0, 90.0)
-        kernel = ChannelMean(5, pixels, (dtype, dtype), own, gated)
-        x = random.integers(*CODES[dtype], (1, 5, 1, pixels)).astype(dtype)
-        seen, factor = x.copy(), np.float32(1.7 / pixels)
-        arrays = {"x": x, "factor": np.array([factor]), "y": np.full(5, 77, dtype)}
-        if gated:
-            order = active_list(random, 5, active)
-            arrays |= {"in_list": order, "in_count": one(active)}
-            seen[:, order[active:]] = 0
-        values = [Value(name, TensorType.of(array)) for name, array in (("x", x), ("y", x))]
-        attributes = {"absolute": False, "factor": factor, "clamp": own}
-        node = Node("channel_mean", values[:1], values[1], "", attributes)
-        calls.append(Call(kernel, arrays, {"y"}))
-        expected.append(OPERATORS["channel_mean"](node, [seen]).reshape(-1))
-    found, _ = run_on_cortex_m(calls, tmp_path)
-    for want, arrays in zip(expected, found, strict=True):
-        np.testing.assert_array_equal(arrays["y"], want)
+    check_means(ChannelMean, tmp_path, "cortex-m4")
 
 
 def same(inputs: int, outputs: int, size: int) -> ConvShape:
