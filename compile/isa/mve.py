@@ -22,6 +22,7 @@ Buffer = Any
 
 BYTES = 16
 """Of a vector."""
+UINT32 = "uint32"
 
 
 class Mve(Scalar):
@@ -208,6 +209,11 @@ def nearest(value: Expr, lanes: int) -> Expr:
     if lanes == 1:
         return nearest_of_one(value)
     return intrinsic(named(INT32, lanes), "arm.mve.vcvtn", _flag(0), value)
+
+
+def nearest_unsigned(value: Expr, lanes: int) -> Expr:
+    """A vector of float32 to the nearest uint32; what is negative becomes zero."""
+    return intrinsic(named(UINT32, lanes), "arm.mve.vcvtn", _flag(1), value)
 
 
 def take(buffer: Buffer, at: Expr, offsets: Expr, lanes: int) -> Expr:

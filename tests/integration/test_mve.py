@@ -9,9 +9,10 @@ import pytest
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
+from headgate.compile.kernels.convolution import ConvShape
 from headgate.compile.kernels.mve import ChannelMean, layout
 from tests.cortex_m_calls import run_on_cortex_m
-from tests.smlad_cases import case, drawn
+from tests.smlad_cases import Asked, case, check_means, drawn
 
 pytestmark = pytest.mark.usefixtures("qemu_system_arm")
 TARGET = "cortex-m55"

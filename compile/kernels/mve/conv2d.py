@@ -181,7 +181,13 @@ class _Emitter:
             equal = end % layout.chunk == 0
             size = layout.chunk if equal else let(tir.minimum(end - first, layout.chunk))
             copy.fill(first, size)
-            self._blocks(outputs, lambda *block: self._block(*block, gathering, count, first, size))
+
+            def block(
+                position: Expr, outputs: Expr, own: Expr, first: Expr = first, size: Expr = size
+            ) -> None:
+                self._block(position, outputs, own, gathering, count, first, size)
+
+            self._blocks(outputs, block)
 
     def _blocks(self, outputs: tuple[Expr, Expr], body: Callable[[Expr, Expr, Expr], None]) -> None:
         """``body(position, size, own)`` for tiles of threes, then of twos rather than a single one.

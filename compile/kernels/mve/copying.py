@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from headgate.compile.isa.mve import BYTES, hidden, put, take
+from headgate.compile.kernels import tir
 from headgate.compile.kernels.i8.words import FLIP, wide
 from headgate.compile.kernels.i8.words import apart as fenced
 from headgate.compile.kernels.mve.layout import Layout
 from headgate.compile.kernels.smlad.words import quotient
-from headgate.compile.kernels.tir import Buffer, Expr, int32, let, load, loop, splat, store, when
+from headgate.compile.kernels.tir import Buffer, Expr, int32, let, load, loop, splat, store
 from headgate.device.tensor_type import FLOAT32, INT8, INT16, UINT8
 
 LANES = 8
@@ -54,18 +55,22 @@ class Copy:
 
     def _fill_planes(self, first: Expr) -> None:
         layout, shape = self.layout, self.layout.shape
-        rows, (above, left, *_) = layout.rows(layout.chunk), shape.padding
+        rows, (over, left, *_) = layout.rows(layout.chunk), shape.padding
         if any(shape.padding):
             self._clear(rows)
         rows_of_cell = layout.rows_of_cell
         down = shape.stride[0] if layout.tall else 1
-        top = let(first * shape.stride[0] - above)
+        top = let(first * shape.stride[0] - over)
         with loop(self.count) as j:
             plane = let(self.channel(j) * (shape.height * shape.width))
-            with loop(hidden(rows_of_cell)) as r, loop(hidden(rows)) as y:
-                row = let(top + y * down + r * shape.dilation[0])
-                with when(tirx.all(row >= 0, row < shape.height)):
-                    start = let(plane + row * shape.width)
+            with loop(hidden(rows_of_cell)) as r:
+                above = let(-top - r * shape.dilation[0])
+                begin = quotient(tir.maximum(above, 0) + (down - 1), down)
+                behind = quotient(tir.maximum(above + shape.height, 0) + (down - 1), down)
+                end = let(tir.minimum(behind, rows))
+                with loop(hidden(tir.maximum(end - begin, 0))) as i:
+                    y = let(begin + i)
+                    start = let(plane + (y * down - above) * shape.width)
                     cell = let((y * layout.pitch + left) * rows_of_cell + r)
                     self._row(start, let(cell * self.count + j), shape.width, 1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from headgate.compile.isa.mve import nearest
+from headgate.compile.isa.mve import UINT32, nearest, nearest_unsigned
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import Clamp, Epilogue
 from headgate.compile.kernels.i8.words import BOUNDS, apart, store_codes, wide
@@ -18,9 +18,11 @@ LANES = 4
 
 
 def code(value: Expr, bounds: Clamp, lanes: int, dtype: str) -> Expr:
-    """The code (int32) nearest to a float32, half to even, within ``bounds``."""
+    """The code nearest to a float32, half to even, within ``bounds``, in a lane of 32 bits."""
     (low, high), (least, greatest) = bounds, BOUNDS[dtype]
     low, high = int(least if low is None else low), int(greatest if high is None else high)
+    if low == 0 and lanes > 1:
+        return tir.minimum(nearest_unsigned(value, lanes), splat(high, lanes, UINT32))
     found = tir.maximum(nearest(value, lanes), splat(low, lanes, INT32))
     return tir.minimum(found, splat(high, lanes, INT32))
 
