@@ -61,9 +61,9 @@ class Row:
         return f"headgate_row_{self.outputs}_{self.groups}_{self.runs}_{self.pitch}"
 
 
-FRAME = 10
+FRAME = 11
 """Words of what a row of tiles reads from memory: see :func:`write_frame`."""
-_STEPS, _BACK, _END = (6, 7), 8, 9
+_STEPS, _BACK, _END, _WEIGHTS = (6, 7), 8, 9, 10
 _SUMS = ("r0", "r2", "r4", "r6", "r8", "r10")
 """VMLADAVA adds to registers of even numbers only."""
 
@@ -74,7 +74,9 @@ def _store(low: str, high: str, base: str, offset: int) -> list[str]:
         return [f"strd {low}, {high}, [{base}, #{offset}]"]
     if offset + 4 < 1 << 12:
         return [f"str {low}, [{base}, #{offset}]", f"str {high}, [{base}, #{offset + 4}]"]
-    return [f"movw lr, #{offset}", f"add lr, {base}", f"strd {low}, {high}, [lr]"]
+    upper = [f"movt lr, #{offset >> 16}"] if offset >> 16 else []
+    lower = f"movw lr, #{offset & 0xFFFF}"
+    return [lower, *upper, f"add lr, {base}", f"strd {low}, {high}, [lr]"]
 
 
 def _row_text(row: Row) -> str:
@@ -84,7 +86,7 @@ def _row_text(row: Row) -> str:
     which costs as much as the products of a run.
     """
     outputs, runs = row.outputs, row.runs
-    first, second, weight, sums, start, frame, count = (f"${i}" for i in range(7))
+    first, second, weight, sums, frame, count = (f"${i}" for i in range(6))
     vector = [f"vldrb.u8 q0, [{first}], #{BYTES}", f"vldrb.u8 q2, [{second}], #{BYTES}"]
     for i in range(outputs):
         own = f"q{1 + 2 * (i % 2)}"
@@ -93,7 +95,7 @@ def _row_text(row: Row) -> str:
             f"vmladava.s8 {_SUMS[2 * i]}, q0, {own}",
             f"vmladava.s8 {_SUMS[2 * i + 1]}, q2, {own}",
         ]
-    code = ["3:", f"mov {weight}, {start}"]
+    code = ["3:", f"ldr {weight}, [{frame}, #{4 * _WEIGHTS}]"]
     for i in range(outputs):
         code.append(f"ldrd {_SUMS[2 * i]}, {_SUMS[2 * i + 1]}, [{frame}, #{8 * i}]")
 
@@ -117,17 +119,19 @@ def _row_text(row: Row) -> str:
         "bne 3b",
     ]
     clobbers = [*_SUMS[: 2 * outputs], "q0", "q1", "q2", "q3", "lr", "cc", "memory"]
-    bound = ["=&r"] * 4 + ["r"] * 3 + ["0", "1", "3"] + [f"~{{{name}}}" for name in clobbers]
+    bound = ["=&r"] * 4 + ["r"] * 2 + ["0", "1", "3"] + [f"~{{{name}}}" for name in clobbers]
     lines = r"\0A".join(code)
     pointers = "ptr %x0, ptr %x1, ptr %w, ptr %sums, ptr %frame"
     return f"""
 define void @{row.name}({pointers}, i32 %n, i32 %t) {{
   %bytes = shl i32 %t, 3
   %end = getelementptr i8, ptr %sums, i32 %bytes
-  %slot = getelementptr i32, ptr %frame, i32 {_END}
-  store ptr %end, ptr %slot
+  %last = getelementptr i32, ptr %frame, i32 {_END}
+  store ptr %end, ptr %last
+  %weights = getelementptr i32, ptr %frame, i32 {_WEIGHTS}
+  store ptr %w, ptr %weights
   %all = call {{ptr, ptr, ptr, ptr}} asm sideeffect "{lines}", "{",".join(bound)}"\
-(ptr %w, ptr %frame, i32 %n, ptr %x0, ptr %x1, ptr %sums)
+(ptr %frame, i32 %n, ptr %x0, ptr %x1, ptr %sums)
   ret void
 }}
 """

@@ -27,6 +27,7 @@ from headgate.compile.isa.mve import (
 )
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue, by_channel
+from headgate.compile.kernels.i8 import inner
 from headgate.compile.kernels.i8.words import FLIP
 from headgate.compile.kernels.kernel import Kernel, Parameter
 from headgate.compile.kernels.lists import list_parameters, segment
@@ -55,9 +56,13 @@ class ConvKernel(Kernel):
     """Of the input, of the residual where there is one, and of the result."""
 
     @classmethod
-    def of(cls, isa: DotIsa, *_: Any, request: ConvRequest, dtypes: tuple[str, ...]) -> ConvKernel:
+    def of(cls, isa: DotIsa, *_: Any, request: ConvRequest, dtypes: tuple[str, ...]) -> Kernel:
+        """This kernel, or that of any instructions for thousands of inputs."""
+        layout = Layout.of(request.shape, request.gated_in)
+        if not layout.countable:
+            return inner.InnerConv.of(isa, request=request, dtypes=dtypes)
         sides = (request.gated_in, request.clamp_inactive, request.placed)
-        return cls(Layout.of(request.shape, request.gated_in), request.epilogue, *sides, dtypes)
+        return cls(layout, request.epilogue, *sides, dtypes)
 
     @property
     def shape(self) -> ConvShape:

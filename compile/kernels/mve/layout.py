@@ -29,8 +29,6 @@ MOST_PACKED_BYTES = 32 << 10
 """What copied activations may take; images that need more are computed in chunks of rows."""
 MAX_UNROLLED_VECTORS = 9
 """Of an output's weights."""
-_MOST_PLACE = 8000
-"""Bytes of a run: eight of them are counted with 16 bits."""
 _VECTOR, _RUN, _COPY = 12, 4, 0.7
 """Instructions for a vector and for a run of a tile, and for a byte that is copied."""
 MOST_PIXELS = 512
@@ -48,8 +46,8 @@ class Layout:
     def of(cls, shape: ConvShape, gated_in: bool) -> Layout:
         """A tall copy where it takes fewer instructions."""
         flat, tall = cls(shape), cls(shape, tall=True)
-        able = shape.kernel[0] > 1 and shape.dilation[1] == 1
-        if not able or tall.source > _MOST_PLACE or tall.pitch * tall.cell > MOST_PACKED_BYTES:
+        able = shape.kernel[0] > 1 and shape.dilation[1] == 1 and tall.countable
+        if not able or tall.pitch * tall.cell > MOST_PACKED_BYTES:
             return flat
         # Half of the inputs, where it is only known when running.
         inputs = (shape.group_in + 1) // 2 if gated_in else shape.group_in
@@ -59,6 +57,11 @@ class Layout:
         again = shape.kernel[0] - min(shape.kernel[0], shape.stride[0])
         copied = _COPY * again * shape.stride[1] * inputs
         return tall if saved * shape.group_out > copied * (OUTPUTS * PIXELS) else flat
+
+    @property
+    def countable(self) -> bool:
+        """Whether places in a run, and those of eight pixels of a copy, have 16 bits."""
+        return max(self.source, 8 * self.cell) < 1 << 16
 
     @property
     def small(self) -> bool:
