@@ -110,14 +110,11 @@ def _row_text(row: Row) -> str:
             code += move(_STEPS[run % runs == 0])
         code += [f"wls lr, {count}, 2f", "1:", *vector, "le lr, 1b", "2:"]
     code += move(_BACK)
+    # The first store moves on, which brings the second within the reach of another such.
+    code.append(f"strd {_SUMS[0]}, {_SUMS[1]}, [{sums}], #8")
     for i in range(1, outputs):
-        code += _store(_SUMS[2 * i], _SUMS[2 * i + 1], sums, 4 * i * row.pitch)
-    code += [
-        f"strd {_SUMS[0]}, {_SUMS[1]}, [{sums}], #8",
-        f"ldr lr, [{frame}, #{4 * _END}]",
-        f"cmp {sums}, lr",
-        "bne 3b",
-    ]
+        code += _store(_SUMS[2 * i], _SUMS[2 * i + 1], sums, 4 * i * row.pitch - 8)
+    code += [f"ldr lr, [{frame}, #{4 * _END}]", f"cmp {sums}, lr", "bne 3b"]
     clobbers = [*_SUMS[: 2 * outputs], "q0", "q1", "q2", "q3", "lr", "cc", "memory"]
     bound = ["=&r"] * 4 + ["r"] * 2 + ["0", "1", "3"] + [f"~{{{name}}}" for name in clobbers]
     lines = r"\0A".join(code)

@@ -195,7 +195,12 @@ class Layout:
 
     @property
     def sums(self) -> int:
-        """From the sums of one output of a tile to those of the next; even, with room for one."""
+        """From the sums of one output of a tile to those of the next.
+
+        There is room for a pixel that there is none of, where a row may have an odd number.
+        """
+        if not self.points and self.shape.out_width % PIXELS == 0:
+            return self.pixels
         return self.pixels + PIXELS - self.pixels % PIXELS
 
     # Weights
