@@ -1,8 +1,9 @@
-"""Convolutions as the kernels of SMLAD get them, with what the reference makes of them."""
+"""Convolutions and means as kernels of Cortex-M get them, with what the reference makes of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,16 @@ from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogu
 from headgate.compile.kernels.registry import find_kernel
 from headgate.device.targets import get_target
 from headgate.device.tensor_type import INT8, UINT8, Quantization, TensorType
+from tests.cortex_m_calls import run_on_cortex_m
 from tests.kernel_calls import Call
 from tests.kernel_cases import active_list, one
 
 CODES = {UINT8: (0, 256), INT8: (-128, 128)}
 BOUNDS = {UINT8: (0.0, 255.0), INT8: (-128.0, 127.0)}
+
+
+KERNELS = ((1, 1), (1, 1), (3, 3), (3, 3), (2, 2), (1, 3), (5, 4), (3, 1), (7, 7))
+PADDINGS = ((0, 0, 0, 0), (1, 1, 1, 1), (0, 1, 2, 1), (2, 1, 0, 3))
 
 
 @dataclass
@@ -42,6 +48,40 @@ class Asked:
         inputs = shape.in_channels if self.inputs is None else self.inputs
         outputs = shape.out_channels if self.outputs is None else self.outputs
         return shape.taps * shape.pixels * inputs * outputs // shape.groups
+
+
+def drawn(random: np.random.Generator, depthwise: bool) -> Asked:
+    """A small convolution of any kind."""
+
+    def pick(*options: object) -> object:
+        return options[random.integers(len(options))]
+
+    def active(channels: int) -> int | None:
+        return pick(None, 0, 1, channels // 2, channels, int(random.integers(channels + 1)))  # type: ignore[return-value]
+
+    while True:
+        groups = int(random.integers(2, 7)) if depthwise else pick(1, 1, 1, 2, 3)
+        inputs = groups * (1 if depthwise else int(random.integers(1, 9)))
+        outputs = groups * int(random.integers(1, 3 if depthwise else 11))
+        shape = ConvShape(
+            *(inputs, outputs, int(random.integers(1, 14)), int(random.integers(1, 14))),
+            pick(*KERNELS),
+            pick((1, 1), (1, 1), (2, 2), (2, 1), (3, 2)),
+            pick(*PADDINGS),
+            pick((1, 1), (1, 1), (2, 1), (2, 2)),
+            groups,
+        )
+        if shape.out_height >= 1 and shape.out_width >= 1:
+            break
+    dtypes = tuple(pick(UINT8, INT8) for _ in range(3))
+    return Asked(
+        shape,
+        None if depthwise else active(inputs),
+        active(outputs),
+        pick(None, "in_place", "separate"),
+        dtypes,
+        (3.0, 100.0) if random.random() < 0.3 else None,
+    )
 
 
 @dataclass
@@ -130,3 +170,29 @@ def case(random: np.random.Generator, asked: Asked, target: str = "cortex-m4") -
     arrays |= {"y": y, **kernel.constants(attributes)}
     named = {name: arrays[name] for name, _ in kernel.parameters() if name in arrays}
     return Case(Call(kernel, named, {"y"}), expected, written)
+
+
+def check_means(kernel_class: Any, folder: Path, target: str) -> None:
+    """Fails where means of channels differ from the reference."""
+    random = np.random.default_rng(0)
+    calls: list[Call] = []
+    expected: list[np.ndarray] = []
+    for dtype, pixels, active in ((UINT8, 64, None), (INT8, 35, None), (INT8, 3, 2), (UINT8, 9, 0)):
+        gated = active is not None
+        own = (0.0, 255.0) if dtype == UINT8 else (-100.0, 90.0)
+        kernel = kernel_class(5, pixels, (dtype, dtype), own, gated)
+        x = random.integers(*CODES[dtype], (1, 5, 1, pixels)).astype(dtype)
+        seen, factor = x.copy(), np.float32(1.7 / pixels)
+        arrays = {"x": x, "factor": np.array([factor]), "y": np.full(5, 77, dtype)}
+        if gated:
+            order = active_list(random, 5, active)
+            arrays |= {"in_list": order, "in_count": one(active)}
+            seen[:, order[active:]] = 0
+        values = [Value(name, TensorType.of(array)) for name, array in (("x", x), ("y", x))]
+        attributes: dict[str, Any] = {"absolute": False, "factor": factor, "clamp": own}
+        node = Node("channel_mean", values[:1], values[1], "", attributes)
+        calls.append(Call(kernel, arrays, {"y"}))
+        expected.append(OPERATORS["channel_mean"](node, [seen]).reshape(-1))
+    found, _ = run_on_cortex_m(calls, folder, target)
+    for want, arrays in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(arrays["y"], want)

@@ -10,6 +10,7 @@ from headgate.compile.isa import (
     avx512,
     half,
     madd,
+    mve,
     neon,
     scalar,
     scalar_float,
@@ -22,7 +23,7 @@ from headgate.compile.isa.base import DotIsa, Isa
 from headgate.device.targets import TARGET_NAMES, Target, get_target
 from headgate.errors import CompileError
 
-_ALL = (avx512, avx2, neon, half, vnni, madd, sdot, smull, smlad, scalar, scalar_float)
+_ALL = (avx512, avx2, neon, half, vnni, madd, sdot, smull, mve, smlad, scalar, scalar_float)
 """The first that a target has for a dtype is taken."""
 
 

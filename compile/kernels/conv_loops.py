@@ -13,11 +13,11 @@ from typing import Any, Protocol
 
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import ConvShape, Epilogue
+from headgate.compile.kernels.lists import segment
 from headgate.compile.kernels.packing import clear_border, gather_columns
 from headgate.compile.kernels.split import share
 from headgate.compile.kernels.tiling import Tiling
-from headgate.compile.kernels.tir import Buffer, Expr, int32, let, loop, store, when
-from headgate.device.tensor_type import INT32
+from headgate.compile.kernels.tir import Buffer, Expr, let, loop, store, when
 
 Rows = list[tuple[Expr, Expr]]
 """Of a register tile: (row of weights, output channel)."""
@@ -152,20 +152,7 @@ class ConvLoops(ABC):
 
     def segment(self, name: str, count: Expr, group: Expr, size: int) -> tuple[Expr, Expr]:
         """The part of a list that lies in a group: (first position, length)."""
-        if self.shape.groups == 1:
-            return 0, count
-        if name not in self.buffers:
-            return group * size, size
-        found = tir.local(2, INT32)
-        for i in range(2):
-            store(found, i, int32(0))
-        with loop(count) as p:
-            channel = let(self.buffers[name][p])
-            for i in range(2):
-                with when(channel < (group + i) * size):
-                    store(found, i, found[i] + 1)
-        first = let(found[0])
-        return first, let(found[1] - first)
+        return segment(self.buffers.get(name), count, group, size, self.shape.groups)
 
     def output(self, position: Expr) -> Expr:
         """The output channel at a position of the list."""

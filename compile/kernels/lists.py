@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from headgate.compile.kernels.kernel import Kernel, Parameter
-from headgate.compile.kernels.tir import Buffer, Expr, int32, let, local, loop, store
+from headgate.compile.kernels.tir import Buffer, Expr, int32, let, local, loop, store, when
 from headgate.device.tensor_type import INT32
 
 
@@ -27,6 +27,29 @@ def visited(channels: int, *lists: Buffer) -> tuple[Expr, Callable[[Expr], Expr]
         return channels, lambda j: j
     order, count = lists
     return let(count[0]), lambda j: order[j]
+
+
+def segment(
+    order: Buffer | None, count: Expr, group: Expr, size: int, groups: int
+) -> tuple[Expr, Expr]:
+    """The part of a list's first ``count`` that lies in a group: (first position, length).
+
+    ``order`` is the list, None: every channel is active; groups have ``size`` channels.
+    """
+    if groups == 1:
+        return 0, count
+    if order is None:
+        return group * size, size
+    found = local(2, INT32)
+    for i in range(2):
+        store(found, i, int32(0))
+    with loop(count) as p:
+        channel = let(order[p])
+        for i in range(2):
+            with when(channel < (group + i) * size):
+                store(found, i, found[i] + 1)
+    first = let(found[0])
+    return first, let(found[1] - first)
 
 
 def write_list(

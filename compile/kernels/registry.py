@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headgate.compile.isa import Isa
-from headgate.compile.kernels import smlad
+from headgate.compile.kernels import mve, smlad
 from headgate.compile.kernels.float.conv2d import ConvKernel
 from headgate.compile.kernels.float.gating import ChannelMean, KeepTopK, ListActive
 from headgate.compile.kernels.float.linear import Linear
@@ -63,6 +63,8 @@ KERNELS = (
     Entry("copy_planes", FLOAT16, CopyPlanes),
     Entry("clear_inactive", FLOAT16, ClearInactive),
     Entry("channel_mean", FLOAT16, ChannelMean),
+    Entry("conv2d", INT8, mve.ConvKernel, isa="mve"),
+    Entry("channel_mean", INT8, mve.ChannelMean, isa="mve"),
     Entry("conv2d", INT8, smlad.ConvKernel, isa="smlad"),
     Entry("depthwise_conv2d", INT8, smlad.Depthwise, isa="smlad"),
     Entry("channel_mean", INT8, smlad.ChannelMean, isa="smlad"),

@@ -9,53 +9,12 @@ import pytest
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
-from headgate.compile.front.graph import Node, Value
-from headgate.compile.front.quantize.reference import OPERATORS
 from headgate.compile.kernels.convolution import ConvShape
 from headgate.compile.kernels.smlad import ChannelMean, layout
-from headgate.device.tensor_type import INT8, UINT8, TensorType
 from tests.cortex_m_calls import run_on_cortex_m
-from tests.kernel_calls import Call
-from tests.kernel_cases import active_list, one
-from tests.smlad_cases import CODES, Asked, case
+from tests.smlad_cases import Asked, case, check_means, drawn
 
 pytestmark = pytest.mark.usefixtures("qemu_system_arm")
-KERNELS = ((1, 1), (1, 1), (3, 3), (3, 3), (2, 2), (1, 3), (5, 4), (3, 1), (7, 7))
-PADDINGS = ((0, 0, 0, 0), (1, 1, 1, 1), (0, 1, 2, 1), (2, 1, 0, 3))
-
-
-def drawn(random: np.random.Generator, depthwise: bool) -> Asked:
-    """A small convolution of any kind."""
-
-    def pick(*options: object) -> object:
-        return options[random.integers(len(options))]
-
-    def active(channels: int) -> int | None:
-        return pick(None, 0, 1, channels // 2, channels, int(random.integers(channels + 1)))  # type: ignore[return-value]
-
-    while True:
-        groups = int(random.integers(2, 7)) if depthwise else pick(1, 1, 1, 2, 3)
-        inputs = groups * (1 if depthwise else int(random.integers(1, 9)))
-        outputs = groups * int(random.integers(1, 3 if depthwise else 11))
-        shape = ConvShape(
-            *(inputs, outputs, int(random.integers(1, 14)), int(random.integers(1, 14))),
-            pick(*KERNELS),
-            pick((1, 1), (1, 1), (2, 2), (2, 1), (3, 2)),
-            pick(*PADDINGS),
-            pick((1, 1), (1, 1), (2, 1), (2, 2)),
-            groups,
-        )
-        if shape.out_height >= 1 and shape.out_width >= 1:
-            break
-    dtypes = tuple(pick(UINT8, INT8) for _ in range(3))
-    return Asked(
-        shape,
-        None if depthwise else active(inputs),
-        active(outputs),
-        pick(None, "in_place", "separate"),
-        dtypes,
-        (3.0, 100.0) if random.random() < 0.3 else None,
-    )
 
 
 @pytest.mark.parametrize("depthwise", [False, True])
@@ -75,26 +34,7 @@ def test_convolutions_of_any_shape(
 
 
 def test_means_of_channels(tmp_path: Path) -> None:
-    random, calls, expected = np.random.default_rng(0), [], []
-    for dtype, pixels, active in ((UINT8, 64, None), (INT8, 35, None), (INT8, 3, 2), (UINT8, 9, 0)):
-        gated = active is not None
-        own = (0.0, 255.0) if dtype == UINT8 else (-100.0, 90.0)
-        kernel = ChannelMean(5, pixels, (dtype, dtype), own, gated)
-        x = random.integers(*CODES[dtype], (1, 5, 1, pixels)).astype(dtype)
-        seen, factor = x.copy(), np.float32(1.7 / pixels)
-        arrays = {"x": x, "factor": np.array([factor]), "y": np.full(5, 77, dtype)}
-        if gated:
-            order = active_list(random, 5, active)
-            arrays |= {"in_list": order, "in_count": one(active)}
-            seen[:, order[active:]] = 0
-        values = [Value(name, TensorType.of(array)) for name, array in (("x", x), ("y", x))]
-        attributes = {"absolute": False, "factor": factor, "clamp": own}
-        node = Node("channel_mean", values[:1], values[1], "", attributes)
-        calls.append(Call(kernel, arrays, {"y"}))
-        expected.append(OPERATORS["channel_mean"](node, [seen]).reshape(-1))
-    found, _ = run_on_cortex_m(calls, tmp_path)
-    for want, arrays in zip(expected, found, strict=True):
-        np.testing.assert_array_equal(arrays["y"], want)
+    check_means(ChannelMean, tmp_path, "cortex-m4")
 
 
 def same(inputs: int, outputs: int, size: int) -> ConvShape:

@@ -18,13 +18,13 @@ from headgate.compile.isa.smlad import multiply_add, pairing, two_words
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue, by_channel
 from headgate.compile.kernels.kernel import Kernel, Parameter
-from headgate.compile.kernels.lists import list_parameters
+from headgate.compile.kernels.lists import list_parameters, segment
 from headgate.compile.kernels.smlad.columns import Columns, Tile
 from headgate.compile.kernels.smlad.finish import ROW, Finish, constant_rows, write_row
 from headgate.compile.kernels.smlad.gathering import Blocks, Gathering
 from headgate.compile.kernels.smlad.layout import BLOCK, PIXELS, UNROLL, Layout, block_sizes
 from headgate.compile.kernels.smlad.words import quotient
-from headgate.compile.kernels.tir import Buffer, Expr, int32, let, loop, store, when
+from headgate.compile.kernels.tir import Buffer, Expr, int32, let, loop, store
 from headgate.device.tensor_type import FLOAT32, INT8, INT16, INT32, TensorType
 
 
@@ -160,21 +160,9 @@ class _Emitter:
             self.finish.finish_inactive(self.buffers, outputs, others, shape.pixels)
 
     def _segment(self, side: str, count: Expr, group: Expr, size: int) -> tuple[Expr, Expr]:
-        """The part of a list that lies in a group: (first position, length)."""
-        if self.shape.groups == 1:
-            return 0, count
-        if f"{side}_count" not in self.buffers:
-            return group * size, size
-        found = tir.local(2, INT32)
-        for i in range(2):
-            store(found, i, int32(0))
-        with loop(count) as p:
-            channel = let(self.buffers[f"{side}_list"][p])
-            for i in range(2):
-                with when(channel < (group + i) * size):
-                    store(found, i, found[i] + 1)
-        first = let(found[0])
-        return first, let(found[1] - first)
+        gated = f"{side}_count" in self.buffers
+        order = self.buffers[f"{side}_list"] if gated else None
+        return segment(order, count, group, size, self.shape.groups)
 
     def _group(self, group: Expr, inputs: tuple[Expr, Expr], outputs: tuple[Expr, Expr]) -> None:
         """One group, whose active channels are (first position, length) on both sides."""

@@ -1,0 +1,58 @@
+"""Kernels of Helium on an emulated Cortex-M55: the reference's bits, and few instructions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
+
+from headgate.compile.kernels.convolution import ConvShape
+from headgate.compile.kernels.mve import ChannelMean, layout
+from tests.cortex_m_calls import run_on_cortex_m
+from tests.smlad_cases import Asked, case, check_means, drawn
+
+pytestmark = pytest.mark.usefixtures("qemu_system_arm")
+TARGET = "cortex-m55"
+
+
+@pytest.mark.parametrize("tight", [False, True])
+def test_convolutions_of_any_shape(
+    tight: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if tight:
+        # In chunks of rows, as large images are computed.
+        monkeypatch.setattr(layout, "MOST_PACKED_BYTES", 200)
+        monkeypatch.setattr(layout, "MOST_PIXELS", 20)
+    random = np.random.default_rng(4 + tight)
+    cases = [case(random, drawn(random, False), TARGET) for _ in range(8)]
+    found, _ = run_on_cortex_m([one.call for one in cases], tmp_path, TARGET)
+    for wanted, arrays in zip(cases, found, strict=True):
+        wanted.check(arrays)
+
+
+def test_means_of_channels(tmp_path: Path) -> None:
+    check_means(ChannelMean, tmp_path, TARGET)
+
+
+def same(inputs: int, outputs: int, size: int) -> ConvShape:
+    return ConvShape(inputs, outputs, size, size, (3, 3), (1, 1), (1, 1, 1, 1))
+
+
+def test_what_is_skipped_saves_instructions(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    shapes = (same(32, 32, 16), same(64, 64, 8))
+    asked = [
+        Asked(shape, *sides)
+        for shape in shapes
+        for half in (shape.in_channels // 2,)
+        for sides in ((None, None), (half, half), (None, half))
+    ]
+    _, counts = run_on_cortex_m([case(random, one, TARGET).call for one in asked], tmp_path, TARGET)
+    for index in range(0, len(asked), 3):
+        whole, dense = asked[index].macs, counts[index]
+        assert dense <= 0.16 * whole
+        for one, gated in zip(asked[index + 1 :][:2], counts[index + 1 :][:2], strict=True):
+            assert (dense - gated) / (dense * (1 - one.macs / whole)) >= 0.85
