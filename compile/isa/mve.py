@@ -30,9 +30,6 @@ class Mve(Scalar):
 
     fuses_means = False  # VADDVA takes an eighth of an instruction for a number that it reads again
 
-    def operand(self, dtype: str) -> str:
-        return dtype
-
     def rounded(self, value: Expr, lanes: int) -> Expr:
         return nearest(value, lanes)
 
