@@ -155,7 +155,7 @@ class _Emitter(PixelLoops, ConvEmitter):
             accumulate(
                 self.isa,
                 acc,
-                [let(c * weights.row + first) for c in channels],
+                [let(weights.row(c) + first) for c in channels],
                 bases,
                 self.lanes,
                 self.each,
