@@ -114,7 +114,10 @@ def _exponential(x: Expr) -> Expr:
         return scalar.bound(rounded, [v, bounded])
 
     def rounded(v: Expr, bounded: Expr) -> Expr:
-        n = tirx.nearbyint(_product(bounded, number(1 / math.log(2))))
+        # Near it a float32 has no fraction: to nearest, ties to even, also on cores that cannot.
+        magic = number(3 << 22)
+        moved = _product(bounded, number(1 / math.log(2))) + magic
+        n = intrinsic(FLOAT32, "arithmetic.fence", moved) - magic
         return scalar.bound(reduced, [v, bounded, n])
 
     def reduced(v: Expr, bounded: Expr, n: Expr) -> Expr:
