@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from headgate.compile.export.exporter import Exporter
 from headgate.device.files import atomic_write
 from headgate.device.quiet import quiet_stderr
+from headgate.device.targets import host, host_architecture
 from headgate.errors import CompileError, missing_package, why
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ def _quantize(source: Path, target: Path, images: NDArray[np.float32]) -> None:
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
+                # Without VNNI its products of bytes saturate, unless weights have seven bits.
+                reduce_range=host_architecture() == "x86_64" and not host().has("avx512vnni"),
             )
     except Exception as error:
         raise CompileError(f"ONNX Runtime cannot quantise the network: {why(error)}") from error
