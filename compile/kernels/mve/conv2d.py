@@ -30,11 +30,12 @@ from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogu
 from headgate.compile.kernels.i8 import inner
 from headgate.compile.kernels.i8.words import FLIP
 from headgate.compile.kernels.kernel import Kernel, Parameter
-from headgate.compile.kernels.lists import list_parameters, segment
+from headgate.compile.kernels.lists import list_parameters
 from headgate.compile.kernels.mve.copying import Copy
 from headgate.compile.kernels.mve.finish import Finish
 from headgate.compile.kernels.mve.gathering import Gathering
 from headgate.compile.kernels.mve.layout import OUTPUTS, PIXELS, Layout
+from headgate.compile.kernels.smlad.groups import Groups
 from headgate.compile.kernels.smlad.words import quotient, rest
 from headgate.compile.kernels.tir import Buffer, Expr, int32, let, load, loop, store, when
 from headgate.device.tensor_type import FLOAT32, INT8, INT32, UINT8, TensorType
@@ -132,34 +133,11 @@ class ConvKernel(Kernel):
             _Emitter(self, buffers).run()
 
 
-class _Emitter:
-    """Writes one kernel; ``buffers`` are its arguments by name."""
-
+class _Emitter(Groups):
     def __init__(self, kernel: ConvKernel, buffers: dict[str, Buffer]) -> None:
-        self.kernel, self.layout, self.shape = kernel, kernel.layout, kernel.shape
-        self.buffers = buffers
-        self.finish = Finish.of(kernel.epilogue, kernel.dtypes, buffers)
-
-    def run(self) -> None:
-        """The whole kernel."""
-        kernel, shape = self.kernel, self.shape
-        inputs = let(self.buffers["in_count"][0]) if kernel.gated_in else shape.in_channels
-        outputs = let(self.buffers["out_count"][0]) if kernel.epilogue.gate else shape.out_channels
-        with loop(shape.groups) as group:
-            taken = self._segment("in", inputs, group, shape.group_in)
-            mine = self._segment("out", outputs, group, shape.group_out)
-            self._group(group, taken, mine)
-        if kernel.clamp_inactive:
-            others = (kernel.placed or shape.out_channels) - outputs
-            self.finish.finish_inactive(self.buffers, outputs, others, shape.pixels)
-
-    def _segment(self, side: str, count: Expr, group: Expr, size: int) -> tuple[Expr, Expr]:
-        gated = f"{side}_count" in self.buffers
-        order = self.buffers[f"{side}_list"] if gated else None
-        return segment(order, count, group, size, self.shape.groups)
+        super().__init__(kernel, buffers, Finish.of(kernel.epilogue, kernel.dtypes, buffers))
 
     def _group(self, group: Expr, inputs: tuple[Expr, Expr], outputs: tuple[Expr, Expr]) -> None:
-        """One group, whose active channels are (first position, length) on both sides."""
         kernel, layout, shape = self.kernel, self.layout, self.shape
         first_in, count = inputs
 

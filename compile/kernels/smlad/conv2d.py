@@ -18,10 +18,11 @@ from headgate.compile.isa.smlad import multiply_add, pairing, two_words
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue, by_channel
 from headgate.compile.kernels.kernel import Kernel, Parameter
-from headgate.compile.kernels.lists import list_parameters, segment
+from headgate.compile.kernels.lists import list_parameters
 from headgate.compile.kernels.smlad.columns import Columns, Tile
 from headgate.compile.kernels.smlad.finish import ROW, Finish, constant_rows, write_row
 from headgate.compile.kernels.smlad.gathering import Blocks, Gathering
+from headgate.compile.kernels.smlad.groups import Groups
 from headgate.compile.kernels.smlad.layout import BLOCK, PIXELS, UNROLL, Layout, block_sizes
 from headgate.compile.kernels.smlad.words import quotient
 from headgate.compile.kernels.tir import Buffer, Expr, int32, let, loop, store
@@ -138,34 +139,11 @@ class _Weights:
         return weight
 
 
-class _Emitter:
-    """Writes one kernel; ``buffers`` are its arguments by name."""
-
+class _Emitter(Groups):
     def __init__(self, kernel: ConvKernel, buffers: dict[str, Buffer]) -> None:
-        self.kernel, self.layout, self.shape = kernel, kernel.layout, kernel.shape
-        self.buffers = buffers
-        self.finish = Finish.of(kernel.epilogue, kernel.dtypes, buffers)
-
-    def run(self) -> None:
-        """The whole kernel."""
-        kernel, shape = self.kernel, self.shape
-        inputs = let(self.buffers["in_count"][0]) if kernel.gated_in else shape.in_channels
-        outputs = let(self.buffers["out_count"][0]) if kernel.epilogue.gate else shape.out_channels
-        with loop(shape.groups) as group:
-            taken = self._segment("in", inputs, group, shape.group_in)
-            mine = self._segment("out", outputs, group, shape.group_out)
-            self._group(group, taken, mine)
-        if kernel.clamp_inactive:
-            others = (kernel.placed or shape.out_channels) - outputs
-            self.finish.finish_inactive(self.buffers, outputs, others, shape.pixels)
-
-    def _segment(self, side: str, count: Expr, group: Expr, size: int) -> tuple[Expr, Expr]:
-        gated = f"{side}_count" in self.buffers
-        order = self.buffers[f"{side}_list"] if gated else None
-        return segment(order, count, group, size, self.shape.groups)
+        super().__init__(kernel, buffers, Finish.of(kernel.epilogue, kernel.dtypes, buffers))
 
     def _group(self, group: Expr, inputs: tuple[Expr, Expr], outputs: tuple[Expr, Expr]) -> None:
-        """One group, whose active channels are (first position, length) on both sides."""
         kernel, layout = self.kernel, self.layout
         first_in, count = inputs
 

@@ -61,18 +61,21 @@ class ChannelMean(Kernel):
             with loop(self.channels) as c:
                 store(y, c, tirx.IntImm(self.dtypes[1], 0))
         channels, nth = visited(self.channels, *lists.values())
-        whole, signed = self.pixels // CODES_PER_WORD, self.dtypes[0] == INT8
         with loop(channels) as j:
             channel = let(nth(j))
-            start = let(channel * self.pixels)
-            acc = tir.local(1, INT32)
-            store(acc, 0, int32(-FLIP * CODES_PER_WORD * whole if signed else 0))
-            with loop(whole) as i:
-                own: Expr = word(x, let(start + i * CODES_PER_WORD))
-                own = own ^ int32(_FLIPS) if signed else own
-                store(acc, 0, intrinsic(INT32, "arm.usada8", own, int32(0), acc[0]))
-            for i in range(whole * CODES_PER_WORD, self.pixels):
-                store(acc, 0, acc[0] + number(x, start + i))
-            mean = as_float(acc[0]) * factor[0]
+            mean = as_float(self._sum(x, let(channel * self.pixels))) * factor[0]
             found = code(mean, self.clamp, self.dtypes[1])
             store(y, channel, tirx.Cast(self.dtypes[1], found))
+
+    def _sum(self, x: Buffer, start: Expr) -> Expr:
+        """The sum, int32, of the codes of the channel that begins at ``start``."""
+        whole, signed = self.pixels // CODES_PER_WORD, self.dtypes[0] == INT8
+        acc = tir.local(1, INT32)
+        store(acc, 0, int32(-FLIP * CODES_PER_WORD * whole if signed else 0))
+        with loop(whole) as i:
+            own: Expr = word(x, let(start + i * CODES_PER_WORD))
+            own = own ^ int32(_FLIPS) if signed else own
+            store(acc, 0, intrinsic(INT32, "arm.usada8", own, int32(0), acc[0]))
+        for i in range(whole * CODES_PER_WORD, self.pixels):
+            store(acc, 0, acc[0] + number(x, start + i))
+        return acc[0]
