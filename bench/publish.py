@@ -44,6 +44,12 @@ def publish(
         write_text(page, text)
 
 
+def earlier(name: str, part: str) -> dict[str, Any]:
+    """A part of NAME.json as earlier runs left it; empty where there is none."""
+    path = RESULTS / f"{name}.json"
+    return dict(json.loads(path.read_text())[part]) if path.is_file() else {}
+
+
 def with_earlier(
     name: str, networks: Mapping[str, Any], order: Iterable[str] | None = None
 ) -> dict[str, Any]:
@@ -51,9 +57,7 @@ def with_earlier(
 
     In the order given, which also says which of them are still wanted; else sorted.
     """
-    path = RESULTS / f"{name}.json"
-    earlier = json.loads(path.read_text())["networks"] if path.is_file() else {}
-    found = {**earlier, **networks}
+    found = {**earlier(name, "networks"), **networks}
     known = sorted(found) if order is None else order
     return {one: found[one] for one in known if one in found}
 

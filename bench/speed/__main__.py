@@ -2,7 +2,8 @@
 
 A network is called by its name, in int8 with ``-int8`` behind; ``int8`` and ``float32`` are all of
 that type. Leaves ``bench.json`` and ``bench.md`` in profiling/results/ and the same tables in
-README.md between its markers, that of int8 first.
+README.md between its markers, that of int8 first. Results of other machines stay beside those
+of this one.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from bench.command import Benchmark, known
-from bench.publish import publish, with_earlier, without_runs
+from bench.publish import earlier, publish, without_runs
 from bench.speed import table
+from bench.speed.machine import machine_name
 from bench.speed.networks import DENSITY, DTYPES, ENTRIES, Entry, named, prepare
 from headgate.device.agent.absent import NotMeasured, to_json
 from headgate.device.bundle import Bundle
@@ -35,14 +37,14 @@ _BY_NAME = {entry.name: entry for entry in ENTRIES}
 def measure(names: Sequence[str], rounds: int | None) -> None:
     """Time and count what was prepared, and write the results."""
     networks = {name: _measure(_BY_NAME[name], rounds) for name in names}
-    results = {
-        "schema": 1,
-        "density": DENSITY,
-        "networks": with_earlier("bench", networks, list(_BY_NAME)),
-    }
+    here = machine_name(next(iter(networks.values()))["comparison"]["context"])
+    machines = earlier("bench", "machines")
+    found = {**machines.get(here, {}), **networks}
+    machines[here] = {name: found[name] for name in _BY_NAME if name in found}
+    results = {"schema": 2, "density": DENSITY, "machines": machines}
     pieces = {"int8": table.headline(results), "bench": table.render(results, headline=False)}
     publish("bench", results, table.render(results), pieces=pieces)
-    print(table.render({**results, "networks": networks}))
+    print(table.render({**results, "machines": {here: networks}}))
 
 
 def _measure(entry: Entry, rounds: int | None) -> dict[str, Any]:

@@ -14,26 +14,50 @@ _PARTS = ("bundle", "weights", "arena")
 
 
 def headline(results: Mapping[str, Any]) -> str:
-    """Markdown: the latencies in int8, the first table of the README."""
-    return _of_type(results, "int8") + "\n"
+    """Markdown: the latencies in int8, the first tables of the README."""
+    return "\n\n".join(_of_type(results, "int8")) + "\n"
 
 
 def render(results: Mapping[str, Any], *, headline: bool = True) -> str:
-    """Markdown: latencies by data type, instruction counts, and the machine they come from.
+    """Markdown: latencies by data type and machine, sizes, instruction counts, the machines.
 
     ``headline``: with what :func:`headline` has.
     """
-    networks = results["networks"]
+    machines = results["machines"]
+    networks = _newest(machines)
     dtypes = sorted({*map(_dtype, networks.values())}, reverse=True)
-    parts = [_of_type(results, dtype) for dtype in dtypes if headline or dtype != "int8"]
-    parts += [_sizes(networks), _instructions(networks), _circumstances(networks)]
+    parts = []
+    for dtype in dtypes:
+        if headline or dtype != "int8":
+            parts += _of_type(results, dtype)
+    parts += [_sizes(networks), _instructions(networks), _circumstances(machines)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _of_type(results: Mapping[str, Any], dtype: str) -> str:
-    networks = results["networks"]
-    chosen = {name: one for name, one in networks.items() if _dtype(one) == dtype}
-    return _latencies(chosen, dtype, results["density"])
+def _newest(machines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Of each network the newest results: sizes and counts are the same on every machine."""
+    found: dict[str, Any] = {}
+    for networks in machines.values():
+        for name, result in networks.items():
+            if name not in found or _taken(result) > _taken(found[name]):
+                found[name] = result
+    return found
+
+
+def _taken(result: Mapping[str, Any]) -> str:
+    return str(result["comparison"]["context"]["taken_utc"])
+
+
+def _of_type(results: Mapping[str, Any], dtype: str) -> list[str]:
+    """A table for each machine, below its name where there are several."""
+    parts = []
+    for machine, networks in results["machines"].items():
+        chosen = {name: one for name, one in networks.items() if _dtype(one) == dtype}
+        if chosen:
+            if len(results["machines"]) > 1:
+                parts.append(f"{machine}:")
+            parts.append(_latencies(chosen, dtype, results["density"]))
+    return parts
 
 
 def _dtype(result: Mapping[str, Any]) -> str:
@@ -126,22 +150,26 @@ def _instructions(networks: Mapping[str, Any]) -> str:
     return table(header, rows) if rows else ""
 
 
-def _circumstances(networks: Mapping[str, Any]) -> str:
-    by_cpu: dict[str, dict[str, Any]] = {}
-    for name, result in networks.items():
-        context = result["comparison"]["context"]
-        by_cpu.setdefault(str(context["cpu"]), {})[name] = context
+def _circumstances(machines: Mapping[str, Mapping[str, Any]]) -> str:
     lines = [
-        ("" if len(by_cpu) == 1 else f"{', '.join(contexts)}: ")
-        + circumstances(list(contexts.values()))
-        for contexts in by_cpu.values()
+        circumstances([result["comparison"]["context"] for result in networks.values()])
+        for networks in machines.values()
     ]
     lines.append(
         "One thread, batch 1, median over rounds in turn; in int8 all with the same weights and "
         "calibration images. Speed-up, arithmetic and realised are against dense in headgate. "
         "Instructions are counted under QEMU and are not a time."
     )
-    missing = {title for result in networks.values() for title in result["missing_peers"]}
+    missing = {
+        title
+        for networks in machines.values()
+        for result in networks.values()
+        for title in result["missing_peers"]
+    }
+    if any("AMX" in machine for machine in machines):
+        lines.append(
+            "LiteRT and ONNX Runtime use AMX, a matrix unit of servers; headgate does not."
+        )
     if missing:
         lines.append(f"Not measured, because not installed: {', '.join(sorted(missing))}.")
     return " ".join(lines)

@@ -10,6 +10,7 @@ from bench.command import known
 from bench.markdown import replace_between_markers
 from bench.publish import without_runs
 from bench.speed import table
+from bench.speed.machine import machine_name
 from bench.speed.mobilenet import IMAGE, MobileNetV2
 from bench.speed.networks import ENTRIES, named
 from headgate.errors import UsageError
@@ -17,6 +18,8 @@ from headgate.profiling import Contestant, compare
 from headgate.train.macs import count_macs
 from tests import fake_bundle
 from tests.fake_program import ScriptedProgram
+
+HERE = "a CPU with VNNI"
 
 
 class Peer:
@@ -61,7 +64,7 @@ def results() -> dict[str, Any]:
         "net": float32 | {"missing_peers": missing},
         "net-int8": int8 | {"missing_peers": {}, "dtype": "int8"},
     }
-    return {"schema": 1, "density": 0.5, "networks": networks}
+    return {"schema": 2, "density": 0.5, "machines": {HERE: networks}}
 
 
 def table_of(text: str, corner: str) -> dict[str, str]:
@@ -98,7 +101,7 @@ def test_int8_is_a_table_of_its_own_against_its_own_best_peer(results: dict[str,
 
 def test_table_without_peers(results: dict[str, Any]) -> None:
     alone = measured("net", 1, "float32", {}) | {"missing_peers": {}}
-    row = table_of(table.render({**results, "networks": {"net": alone}}), "float32, ms")
+    row = table_of(table.render({**results, "machines": {HERE: {"net": alone}}}), "float32, ms")
     assert row["dense / best peer"] == row["/ best peer"] == ""
 
 
@@ -115,22 +118,38 @@ def test_table_of_sizes_has_bundles_that_are_known_in_both_types(results: dict[s
     assert "kB" not in table.render(results)  # older results have none
     known = copy.deepcopy(results)
     size = {"bundle": 1_000_000, "weights": 500_000, "arena": 100_000}
-    known["networks"]["net"]["sizes"] = {"net": size}
+    known["machines"][HERE]["net"]["sizes"] = {"net": size}
     small = {"bundle": 300_000, "weights": 125_000, "arena": 26_000}
-    known["networks"]["net-int8"]["sizes"] = {"net-int8": small, "net-int8-fbs-0.5": small}
+    known["machines"][HERE]["net-int8"]["sizes"] = {"net-int8": small, "net-int8-fbs-0.5": small}
     lines = table.render(known).splitlines()
     first = lines.index("| float32 to int8, kB | bundle | weights | arena |")
     row = "| net | 1,000 to 300, 0.30x | 500 to 125, 0.25x | 100 to 26, 0.26x |"
     assert lines[first + 2 : first + 4] == [row, ""]
 
 
-def test_networks_of_two_machines_say_which(results: dict[str, Any]) -> None:
-    last = table.render(results).splitlines()[-1]
-    assert not last.startswith("net")
-    there = copy.deepcopy(results)
-    there["networks"]["net-int8"]["comparison"]["context"]["cpu"] = "another CPU"
-    last = table.render(there).splitlines()[-1]
-    assert last.startswith("net: ") and "net-int8: another CPU (" in last
+def test_each_machine_has_a_table_and_counts_are_the_newest(results: dict[str, Any]) -> None:
+    assert HERE not in table.render(results)
+    there = copy.deepcopy(results["machines"][HERE]["net-int8"])
+    there["comparison"]["context"] |= {"cpu": "another CPU", "taken_utc": "2999-01-01T00:00:00Z"}
+    there["instructions"]["net-int8 on rpi4"]["instructions"] = 30
+    both = {**results, "machines": {**results["machines"], "another CPU": {"net-int8": there}}}
+    lines = table.headline(both).splitlines()
+    assert lines[0] == f"{HERE}:" and lines[lines.index("another CPU:") + 2].startswith(
+        "| int8, ms"
+    )
+    text = table.render(both)
+    assert "| net-int8 | rpi4 | 30 |" in text and "| net-int8 | rpi4 | 40 |" not in text
+    assert text.count("| float32, ms |") == 1
+    assert ". another CPU (" in text.splitlines()[-1] and "AMX" not in text
+
+
+def test_a_machine_has_the_name_of_its_cpu_and_of_what_makes_it_fast() -> None:
+    context = {"cpu": "AMD EPYC", "architecture": "x86_64"}
+    cpuinfo = "processor: 0\nflags\t\t: fpu avx2 avx512f avx512_vnni\n"
+    assert machine_name(context, cpuinfo) == "AMD EPYC with AVX-512, VNNI"
+    assert machine_name(context, cpuinfo.replace(" avx512f avx512_vnni", "")) == "AMD EPYC"
+    unknown = {**context, "cpu": {"not_measured": "not in /proc/cpuinfo"}}
+    assert machine_name(unknown, "Features: asimd\n") == "x86_64"
 
 
 def test_readme_keeps_what_is_outside_the_markers() -> None:
@@ -143,7 +162,7 @@ def test_readme_keeps_what_is_outside_the_markers() -> None:
 
 
 def test_single_runs_are_not_kept(results: dict[str, Any]) -> None:
-    standings = results["networks"]["net"]["comparison"]["standings"]
+    standings = results["machines"][HERE]["net"]["comparison"]["standings"]
     assert all("latencies_us" not in one for one in standings)
 
 
