@@ -17,7 +17,6 @@ _PASSES = (
     s_tir.transform.LowerInitBlock,
     s_tir.transform.PlanAndUpdateBufferAllocationLocation,
     s_tir.transform.ConvertBlocksToOpaque,
-    s_tir.transform.CompactBufferAllocation,
     s_tir.transform.LowerMatchBuffer,
     s_tir.transform.LowerOpaqueBlock,
     tirx.transform.StmtSimplify,

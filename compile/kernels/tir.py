@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from tvm import tirx
+from tvm.ir import Call, TensorLoad
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T
@@ -23,6 +25,19 @@ Buffer = Any
 
 UNBOUNDED = 1 << 30
 """Extent of a buffer whose size the caller knows and the code generator does not need."""
+LONGEST = 100
+"""Terms of a number, written out without names, above which TVM is not to look through its name."""
+_terms: ContextVar[dict[Any, int]] = ContextVar("terms")
+"""Of the names of one function."""
+_PARTS: dict[type, tuple[str, ...]] = {
+    **dict.fromkeys((tirx.Add, tirx.Sub, tirx.Mul, tirx.Div, tirx.Mod), ("a", "b")),
+    **dict.fromkeys((tirx.FloorDiv, tirx.FloorMod, tirx.Min, tirx.Max), ("a", "b")),
+    **dict.fromkeys((tirx.LT, tirx.LE, tirx.GT, tirx.GE, tirx.EQ, tirx.NE), ("a", "b")),
+    **dict.fromkeys((tirx.And, tirx.Or), ("a", "b")),
+    tirx.Select: ("condition", "true_value", "false_value"),
+    tirx.Cast: ("value",),
+    tirx.Not: ("a",),
+}
 
 
 def prim_func(name: str, parameters: list[tuple[str, str]], body: Callable[..., None]) -> PrimFunc:
@@ -31,6 +46,7 @@ def prim_func(name: str, parameters: list[tuple[str, str]], body: Callable[..., 
     Each parameter is ``(name, dtype)`` and becomes a pointer, handed to ``body`` as a buffer by
     its name.
     """
+    _terms.set({})
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name(name)
         handles = [T.arg(f"{key}_p", T.handle(dtype)) for key, dtype in parameters]
@@ -71,8 +87,37 @@ def when(condition: Expr) -> Iterator[None]:
 
 
 def let(value: Expr) -> Expr:
-    """``value`` computed once, here."""
-    return value if isinstance(value, int | float) else T.Bind(value)
+    """``value`` computed once, here.
+
+    TVM writes names out wherever it simplifies, again and again: a number made of names of names
+    would cost minutes. One that is too long is taken from memory, which LLVM turns into a
+    register, and TVM does not look through.
+    """
+    if isinstance(value, int | float):
+        return value
+    if str(value.ty) != INT32:
+        return T.Bind(value)
+    terms = _written_out(value)
+    if terms > LONGEST:
+        place = local(1, INT32)
+        store(place, 0, value)
+        value, terms = place[0], 1
+    name = T.Bind(value)
+    _terms.get()[name] = terms
+    return name
+
+
+def _written_out(value: Expr) -> int:
+    """The terms of a number whose names are written out."""
+    if isinstance(value, tirx.Var):
+        return _terms.get().get(value, 1)
+    if isinstance(value, Call):
+        parts = value.args
+    elif isinstance(value, TensorLoad):
+        parts = value.indices
+    else:
+        parts = [getattr(value, name) for name in _PARTS.get(type(value), ())]
+    return 1 + sum(map(_written_out, parts))
 
 
 def load(buffer: Buffer, offset: Expr, lanes: int = 1, stride: int = 1) -> Expr:

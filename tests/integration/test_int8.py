@@ -293,7 +293,7 @@ def of_odd_numbers(target: str) -> Bundle:
     """
     torch.manual_seed(0)
     layers: list[nn.Module] = []
-    for inputs, outputs, kernel in ((3, 70, 3), (70, 19, 3), (19, 22, 5), (22, 12, 7), (12, 5, 1)):
+    for inputs, outputs, kernel in ((3, 70, 3), (70, 19, 3), (19, 22, 5), (22, 12, 1), (12, 5, 1)):
         layers += [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)]
         layers += [nn.BatchNorm2d(outputs), nn.ReLU() if outputs != 22 else nn.Identity()]
     module = gate(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1)), density=0.6).eval()

@@ -14,6 +14,8 @@ import pytest
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
+from headgate.compile.backend.lower import write_object
+from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import ConvShape, Epilogue
 from headgate.compile.kernels.float.conv2d import ConvKernel
 from headgate.compile.kernels.float.gating import ChannelMean, KeepTopK, ListActive
@@ -25,6 +27,8 @@ from headgate.compile.kernels.kernel import Kernel
 from headgate.compile.kernels.lists import MergeLists
 from headgate.compile.kernels.pixel_loops import PixelGate
 from headgate.compile.kernels.tiling import Tiling
+from headgate.device.targets import get_target
+from headgate.device.tensor_type import INT32
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 RELU = (0.0, None)
@@ -73,6 +77,20 @@ def test_code_is_what_was_reviewed(name: str) -> None:
         path.write_text(text(KERNELS[name]), encoding="utf-8")
     hint = f"{name} changed; see the docstring of {Path(__file__).name}"
     assert text(KERNELS[name]) == path.read_text(encoding="utf-8"), hint
+
+
+def test_names_of_names_are_not_written_out(tmp_path: Path) -> None:
+    """A number that is 2^60 terms long without its names: TVM would not come to an end."""
+
+    def doubled(x: tir.Buffer) -> None:
+        value = tir.let(x[0])
+        for at in range(60):
+            value = tir.let(value + x[value - value + at])
+        tir.store(x, 0, value)
+
+    function = tir.prim_func("doubled", [("x", INT32)], doubled)
+    write_object({"doubled": function}, get_target("rpi5"), tmp_path / "doubled.o")
+    assert function.script().count("alloc_local") > 5
 
 
 def indent(line: str) -> int:

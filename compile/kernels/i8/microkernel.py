@@ -16,7 +16,7 @@ from headgate.compile.kernels.i8.words import CODES_PER_WORD, apart, code, wide
 from headgate.compile.kernels.tir import Buffer, Expr, let, load, loop, splat, store, when
 from headgate.device.tensor_type import FLOAT32, INT32
 
-MAX_UNROLLED_TAPS = 25
+MAX_UNROLLED_TAPS = 9
 """With more, the rows of the kernel become a loop."""
 TOGETHER_WORDS = 4
 """Words of one output that lie side by side where rows lie together."""
