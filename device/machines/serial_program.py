@@ -14,7 +14,7 @@ from headgate.device.bundle import Bundle
 from headgate.device.manifest import library_of
 from headgate.device.program import Execution, Program, little_endian
 from headgate.device.protocol import COUNTS, LAYERS, TIMES, Request
-from headgate.device.serial_protocol import Line, Restarted, Session
+from headgate.device.serial_protocol import Greeting, Line, Restarted, Session
 from headgate.errors import BundleError, DeviceError
 
 MACS_PER_S = 1e6
@@ -38,6 +38,11 @@ class SerialProgram(Program):
         self._model = hashlib.sha256(bundle.members[library]).digest()[:8]
         self._open_line = open_line
         self._run_s = 10 + dense_macs(bundle.manifest["layers"]) / MACS_PER_S
+
+    def greeting(self) -> Greeting:
+        """What the firmware says of itself."""
+        with closing(self._open_line()) as line:
+            return Session(line, self.machine).greet(self._model)
 
     def stack_bytes(self, inputs: list[np.ndarray]) -> int:
         """How deep the stack gets while the network runs on the first sample of (N, ...) inputs.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 import subprocess
 import tty
 from pathlib import Path
@@ -110,7 +111,7 @@ def test_silence_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_question_that_comes_twice_is_answered_once_in_the_same_words(firmware: Path) -> None:
     line = HostileLine(firmware)
     hello = Frame(serial_protocol.Kind.HELLO, 1, b"abcd").encode()
-    run = Frame(serial_protocol.Kind.RUN, 2, bytes(4)).encode()
+    run = Frame(serial_protocol.Kind.RUN, 2, struct.pack("<II", 0, 1)).encode()
     line.write(hello + run + run + run)
     decoder, found = Decoder(), []
     while len(found) < 4:
