@@ -7,6 +7,9 @@ import os
 import random
 import select
 import subprocess
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from headgate.device import Bundle, runtime_sources
@@ -134,6 +137,22 @@ def build(folder: Path) -> Path:
 
 def firmware_bundle() -> Bundle:
     return bundle({library_member("fake"): LIBRARY, FIRMWARE: b"none"})
+
+
+@contextmanager
+def plugged_in(program: Path, edges: Path | None = None) -> Iterator[str]:
+    """A machine's name for the firmware at work on a serial port; ``edges``: a log of its pin."""
+    board, port = os.openpty()
+    tty.setraw(board)
+    environment = {} if edges is None else {"EDGES": str(edges)}
+    process = subprocess.Popen([program], stdin=board, stdout=board, env=environment)
+    try:
+        yield f"serial:{os.ttyname(port)},115200"
+    finally:
+        process.kill()
+        process.wait()
+        os.close(board)
+        os.close(port)
 
 
 class HostileLine(Line):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,7 @@ class Other(Small):
     """Another name."""
 
 
+@cache
 def small(kind: type[Small], outputs: int) -> Bundle:
     torch.manual_seed(outputs)
     return compiled(kind(outputs).eval(), torch.randn(4, 3, 8, 8), "cortex-m4", 4)
@@ -175,6 +177,43 @@ def test_wrong_calls_return_their_code_and_two_networks_fit_one_program(tmp_path
             expected = loaded.scores(image)
         assert words[at] == 0
         assert words[at + 1 : at + 1 + expected.size].tobytes() == expected.tobytes()
+
+
+def test_profile_and_report_of_a_board_in_qemu(tmp_path: Path, command: Command) -> None:
+    path, page = tmp_path / "small.hgb", tmp_path / "page.html"
+    small(Small, 7).save(path)
+    found = command("profile", path, "--on", "qemu:cortex-m4")
+    assert found["valid"] and found["outputs"]["max_error"] == 0
+    firmware, latency = found["firmware"], found["latency"]
+    assert (firmware["unit"], firmware["counter"], firmware["tick"]) == (
+        *("instructions", "SysTick"),
+        40,
+    )
+    # A clock is read around each layer, and the whole has a little between them.
+    assert 0.9 * firmware["count"] < sum(firmware["layer_counts"]) < 1.1 * firmware["count"]
+    assert abs(found["instructions"]["instructions"] - firmware["counts"][0]) <= firmware["tick"]
+    conv = [layer["operator"] for layer in latency["layers"]].index("conv2d")
+    assert firmware["layer_counts"][conv] > 0.5 * latency["layers"][conv]["dense_macs"]
+    assert set(latency["latency_us"]) == {"not_measured"}
+    assert firmware["ram_bytes"]["arena"] == Bundle.open(path).facts.arena_bytes
+    assert 0 < firmware["ram_bytes"]["stack"] < 8192
+    assert firmware["flash_bytes"]["weights"] > 0
+    assert firmware["memory_bytes"] == {"flash": 4 << 20, "RAM": 4 << 20}
+    command("report", path, "-o", page)
+    html = page.read_text()
+    assert "qemu:cortex-m4: instructions, flash and RAM" in html
+    assert f"{sum(firmware['ram_bytes'].values()):,}" in html
+
+
+def test_firmware_of_another_network_is_refused() -> None:
+    first, second = small(Small, 7), small(Other, 6)
+    facts = {key: one for key, one in first.manifest.items() if key not in ("schema", "members")}
+    wrong = Bundle(facts, {**first.members, FIRMWARE: second.members[FIRMWARE]})
+    with (
+        load(wrong, "qemu:cortex-m4") as program,
+        pytest.raises(BundleError, match="runs firmware of another network"),
+    ):
+        program.run(first.vectors()[0][0][:1])
 
 
 def test_a_program_is_made_of_the_files_in_its_own_folder(tmp_path: Path) -> None:

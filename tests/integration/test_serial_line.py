@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import struct
 import subprocess
-import tty
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +22,13 @@ from headgate.device.serial_frames import Decoder, Frame
 from headgate.device.serial_protocol import Line
 from headgate.errors import BundleError, DeviceError, UsageError
 from tests.fake_bundle import bundle, expected, images, zig_cc
-from tests.serial_firmware import FIRMWARE, HostileLine, build, firmware_bundle, library_member
-
-
-@pytest.fixture(scope="module")
-def firmware(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("firmware"))
+from tests.serial_firmware import (
+    FIRMWARE,
+    HostileLine,
+    firmware_bundle,
+    library_member,
+    plugged_in,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -270,21 +269,13 @@ def test_a_million_spoiled_frames(tmp_path: Path) -> None:
 
 
 def test_a_serial_port(firmware: Path) -> None:
-    board, port = os.openpty()
-    tty.setraw(board)
-    process = subprocess.Popen([firmware], stdin=board, stdout=board)
-    machine = SerialMachine(f"serial:{os.ttyname(port)},115200")
     bundle, batch = firmware_bundle(), images(3)
-    machine.check(bundle)
-    try:
+    with plugged_in(firmware) as name:
+        machine = SerialMachine(name)
+        machine.check(bundle)
         with machine.load(bundle, 1) as program:
             for _ in range(2):  # each call opens the port again
                 np.testing.assert_array_equal(program.run(batch), expected(batch))
-    finally:
-        process.kill()
-        process.wait()
-        os.close(board)
-        os.close(port)
 
 
 def test_serial_machines_are_named_by_their_port() -> None:
