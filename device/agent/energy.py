@@ -108,12 +108,25 @@ def measure_energy(
         ]
     finally:
         sensor.stop()
+    return energy_of(recording, (idle_start, idle_end), bursts, samples, plan)
+
+
+def energy_of(
+    recording: Recording,
+    idle_ns: tuple[int, int],
+    bursts: list[tuple[int, Burst]],
+    samples: int,
+    plan: Plan,
+) -> Energy:
+    """What a recording says of the idle board and of the bursts, each of one of ``samples``."""
+    sensor = recording.sensor
     if len(recording.total.times_ns) < 2:
         reason = recording.last_failure or "it sent nothing"
         raise SensorError(f"{sensor.name} gave no samples: {reason}")
     times_ns = recording.total.times_ns
     recorded_ns = times_ns[-1] - times_ns[0]
     polling_share = recording.busy_ns / recorded_ns
+    idle_start, idle_end = idle_ns
     idle = _stretch(recording, idle_start, idle_end, idle_start)
     windows = [_window(recording, sample, burst, idle, idle_start) for sample, burst in bursts]
 

@@ -52,7 +52,8 @@ def measure_firmware(
         DeviceError, BundleError: the board does not answer, or runs other firmware.
     """
     plan = _plan(settings, program.machine)
-    greeting, before = program.greeting(), _now()
+    with program.session() as (_, greeting):
+        before = _now()
     # Both at once, since sending an input takes longer than inferring it.
     first = network.run(Request(times=True, layers=True))
     if network.emulator:

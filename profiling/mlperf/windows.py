@@ -1,0 +1,125 @@
+"""Windows on a board: one input inferred back to back, timed by the board's own clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+
+from headgate.device.agent.settings import Plan
+from headgate.device.machines.serial_program import SerialProgram
+from headgate.device.program import little_endian
+from headgate.device.serial_protocol import Greeting, Session
+from headgate.errors import DeviceError
+from headgate.profiling.mlperf.rules import FEWEST_INFERENCES
+
+CLOCK_TOLERANCE = 0.02
+"""How far a board's clock and this computer's may be apart, as a share, over a window."""
+_WARMUP = 1
+_MARGIN = 1.02
+_TRIES = 3
+_LATE_S = 0.05
+"""The line and the operating system add so much to what this computer's clock sees."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """One of them: ``seconds`` by the board's clock, ``host_seconds`` by this computer's."""
+
+    sample: int
+    inferences: int
+    seconds: float
+    host_seconds: float
+
+    @property
+    def latency_s(self) -> float:
+        return self.seconds / self.inferences
+
+    @property
+    def clock_fault(self) -> str | None:
+        """Why the board's clock is not what its firmware was built for; None if it is."""
+        most = self.host_seconds * (1 + CLOCK_TOLERANCE)
+        least = max(0.0, self.host_seconds - _LATE_S) * (1 - CLOCK_TOLERANCE)
+        if least <= self.seconds <= most:
+            return None
+        return (
+            f"the board says that a window took {self.seconds:.2f} s, it took "
+            f"{self.host_seconds:.2f} s: its clock is not what its firmware was built for, or the "
+            "line lost an answer"
+        )
+
+
+def run_windows(
+    program: SerialProgram,
+    inputs: Sequence[np.ndarray],
+    plan: Plan,
+    *,
+    meter: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> tuple[Greeting, list[Window]]:
+    """A window of at least ``plan.window_s`` and ten inferences for each of ``plan.windows``.
+
+    Args:
+        inputs: (N, ...) float32 each; samples are taken in turn.
+        meter: let the board's pin tell a meter of each window; before the first the line is quiet
+            for ``plan.idle_s``.
+        say: called with what is being done.
+
+    Raises:
+        DeviceError, BundleError: as of :meth:`headgate.device.program.Program.run`, or the board
+            is never at work for so long.
+    """
+    samples = [index % len(inputs[0]) for index in range(plan.windows)]
+    found = []
+    with program.session() as (session, greeting):
+        for number, sample in enumerate(samples, 1):
+            say(f"window {number} of {plan.windows}")
+            for index, array in enumerate(inputs):
+                session.write(index, little_endian(array[sample]).tobytes())
+            calibrated = _inference_s(session, greeting, program.run_s)
+            if meter and number == 1:
+                time.sleep(plan.idle_s)
+            found.append(_long_enough(session, greeting, sample, calibrated, plan, meter))
+    return greeting, found
+
+
+def _inference_s(session: Session, greeting: Greeting, run_s: float) -> float:
+    session.run(False, run_s * _WARMUP, inferences=_WARMUP)
+    return session.run(False, run_s) / greeting.clock_hz
+
+
+def _long_enough(
+    session: Session,
+    greeting: Greeting,
+    sample: int,
+    inference_s: float,
+    plan: Plan,
+    meter: bool,
+) -> Window:
+    if inference_s <= 0:
+        raise DeviceError("the board's clock counts nothing; its firmware does not fit it")
+    margin = _MARGIN
+    for _ in range(_TRIES):
+        inferences = max(FEWEST_INFERENCES, ceil(plan.window_s * margin / inference_s))
+        expected_s = inferences * inference_s
+        start = time.monotonic()
+        cycles = session.run(
+            False,
+            10 + 3 * expected_s,
+            inferences=inferences,
+            window=meter,
+            # Another question would be answered behind this one's end, and use energy before it.
+            patience_s=1 + 1.5 * expected_s,
+        )
+        host_s = time.monotonic() - start
+        seconds = cycles / greeting.clock_hz
+        if seconds >= plan.window_s:
+            return Window(sample, inferences, seconds, host_s)
+        inference_s, margin = seconds / inferences, margin + 0.05
+    raise DeviceError(
+        f"a window was {seconds:.2f} s, not {plan.window_s:g}, {_TRIES} times: the board's clock "
+        "is not steady"
+    )
