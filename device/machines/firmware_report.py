@@ -33,13 +33,13 @@ from headgate.device.protocol import Request
 from headgate.device.serial_protocol import Greeting
 from headgate.errors import BundleError, UsageError
 
-ROUNDS = 3
-"""Of a board: no other program disturbs it, and each round sends all inputs again."""
+ROUNDS, MOST_REPEATS, WARMUP = 3, 5, 1
+"""Of a board: no other program disturbs it, and every run is a question over the line."""
 _NO_SUCH = NotMeasured("a microcontroller has none")
 _NOT_READ = NotMeasured("firmware does not read it")
 _ALONE = NotMeasured("firmware runs nothing else")
 _NOT_ASKED = NotMeasured("not asked for")
-_OF_LINUX = ("cpus", "governor", "sensor", "column", "energy")
+_OF_LINUX = ("cpus", "governor")
 
 
 def measure_firmware(
@@ -51,7 +51,7 @@ def measure_firmware(
         UsageError: a setting is one for Linux.
         DeviceError, BundleError: the board does not answer, or runs other firmware.
     """
-    plan = _plan(settings, program.machine)
+    _refuse(settings, program.machine)
     with program.session() as (_, greeting):
         before = _now()
     # Both at once, since sending an input takes longer than inferring it.
@@ -59,7 +59,7 @@ def measure_firmware(
     if network.emulator:
         latency = untimed(network, first)
     else:
-        latency = measure_latency(network, plan, NoWatch())
+        latency = measure_latency(network, _plan(settings, first), NoWatch())
     latency = dataclasses.replace(latency, cpu_share=_ALONE)
     outputs = check_outputs(network.bundle, first.outputs)
     board = microcontrollers().get(greeting.board)
@@ -94,18 +94,26 @@ def measure_firmware(
     )
 
 
-def _plan(settings: Settings, machine: str) -> Plan:
+def _refuse(settings: Settings, machine: str) -> None:
+    if settings.energy or settings.sensor:
+        raise UsageError(
+            f"{machine} is a microcontroller: `headgate mlperf energy` measures its energy, by the "
+            "log of an external meter"
+        )
     given = [name for name in _OF_LINUX if getattr(settings, name)]
     if given:
         raise UsageError(f"{machine} is a microcontroller, and --{given[0]} is not for these")
-    asked: dict[str, Any] = {
-        "rounds": settings.rounds or ROUNDS,
-        "repeat": settings.repeat,
-        "warmup": settings.warmup,
-        "budget_s": settings.budget_s,
-    }
+
+
+def _plan(settings: Settings, first: Execution) -> Plan:
+    """As many repeats as fit the budget, but few."""
+    rounds = settings.rounds or ROUNDS
+    warmup = WARMUP if settings.warmup is None else settings.warmup
     try:
-        return Plan(**{name: value for name, value in asked.items() if value is not None})
+        plan = Plan(rounds=rounds, warmup=warmup, budget_s=settings.budget_s or Plan.budget_s)
+        all_s = sum(of_sample[0] for of_sample in first.times_ns) / 1e9
+        fitting = int(min(MOST_REPEATS, plan.budget_s / max(rounds * all_s, 1e-9) - warmup))
+        return dataclasses.replace(plan, repeat=settings.repeat or max(1, fitting))
     except AgentError as error:
         raise UsageError(str(error)) from error
 

@@ -61,6 +61,8 @@ def test_images_take_the_place_of_the_test_vectors(firmware: Path) -> None:
         assert isinstance(report.outputs, NotMeasured)
         with pytest.raises(UsageError, match=r"is a microcontroller, and --governor is not"):
             measure(firmware_bundle(), machine, Settings(governor="performance"))
+        with pytest.raises(UsageError, match="`headgate mlperf energy` measures its energy"):
+            measure(firmware_bundle(), machine, Settings(energy=True))
 
 
 def test_a_page_from_the_command_line(firmware: Path, tmp_path: Path, command: Command) -> None:

@@ -16,6 +16,7 @@ pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[c
 from headgate.compile.backend.baremetal import link_program
 from headgate.device import Bundle, load
 from headgate.device.machines.qemu_system import BOARDS, QemuLine, QemuSystem
+from headgate.device.machines.serial_program import SerialProgram
 from headgate.device.manifest import FIRMWARE, library_member
 from headgate.device.microcontrollers import microcontrollers
 from headgate.device.targets import get_target
@@ -203,6 +204,20 @@ def test_profile_and_report_of_a_board_in_qemu(tmp_path: Path, command: Command)
     html = page.read_text()
     assert "qemu:cortex-m4: instructions, flash and RAM" in html
     assert f"{sum(firmware['ram_bytes'].values()):,}" in html
+
+
+def test_a_window_of_inferences_in_qemu() -> None:
+    bundle = small(Small, 7)
+    (image, *_), _ = bundle.vectors()
+    with load(bundle, "qemu:cortex-m4") as program:
+        assert isinstance(program, SerialProgram)
+        with program.session() as (session, greeting):
+            assert (greeting.board, greeting.counter) == ("mps2-an386", "SysTick")
+            session.write(0, image[0].tobytes())
+            one = session.run(False, program.run_s)
+            many = session.run(False, program.run_s, inferences=20, window=True)
+    # Ticks of 40 instructions; in a window the clock is read behind each inference.
+    assert 19 * one < many < 21 * one + 20
 
 
 def test_firmware_of_another_network_is_refused() -> None:

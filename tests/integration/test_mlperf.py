@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,13 @@ pytest.importorskip("ziglang", reason="ziglang is not installed: pip install 'he
 from headgate.cli import main
 from headgate.device.machines.find import find_machine
 from headgate.device.machines.serial import SerialMachine
+from headgate.device.machines.serial_program import SerialProgram
 from headgate.errors import DeviceError
 from headgate.profiling.mlperf import measure_performance, rules, windows
 from tests import fake_bundle
 from tests.fake_meter import WORK_MW, FakeMeter
 from tests.integration.conftest import Command
-from tests.serial_firmware import firmware_bundle, plugged_in
+from tests.serial_firmware import HostileLine, firmware_bundle, plugged_in
 
 BAD_RESULT = 3
 LATENCY_S = 1e-4
@@ -68,6 +70,11 @@ def test_energy_by_the_pin_and_a_meters_log(
     edges, run = tmp_path / "edges", tmp_path / "run.json"
     with plugged_in(firmware, edges) as machine:
         command("mlperf", "energy", path, "--on", machine, "-o", run)
+    # High after its start; low during a window, and once more behind it, for 10 us or more.
+    rows = [line.split() for line in edges.read_text().splitlines()]
+    assert [level for _, level in rows] == ["1", *["0", "1", "0", "1"] * 5]
+    moments = [int(cycles) for cycles, _ in rows]
+    assert all(later - one >= 10 for one, later in pairwise(moments[1:]))
     meter = FakeMeter.of_edges(edges, 1e6)
     assert len(meter.falls_s) == 2 * rules.BY_THE_RULES.windows
     found, report = [], tmp_path / "energy.json"
@@ -83,6 +90,14 @@ def test_energy_by_the_pin_and_a_meters_log(
         assert [window["sample"] for window in energy["windows"]] == [0, 1, 2, 3, 4]
     command("report", tmp_path / "energy.json", "-o", tmp_path / "page.html")
     assert "Joulescope" in (tmp_path / "page.html").read_text()
+
+
+def test_a_board_that_is_reset_in_a_window(firmware: Path) -> None:
+    program = SerialProgram(
+        firmware_bundle(), "board", lambda: HostileLine(firmware, reset_after=4)
+    )
+    with program, pytest.raises(DeviceError, match="board was reset meanwhile; measure again"):
+        measure_performance(program, [fake_bundle.images(2)])
 
 
 @pytest.mark.parametrize(

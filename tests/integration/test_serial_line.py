@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import random
 import struct
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +107,61 @@ def test_silence_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.raises(DeviceError, match="board did not answer within 0 s; is the firmware"),
     ):
         program.run(images(1))
+
+
+class Babbling(Silent):
+    """Never silent: noise, frames of nobody's questions, and at last what ``last`` says."""
+
+    def __init__(self, last: bytes = b"") -> None:
+        self._random, self._last = random.Random(0), last
+
+    def read(self, seconds: float) -> bytes:
+        if self._last and self._random.random() < 0.05:
+            return self._last
+        stray = Frame(self._random.randrange(255), self._random.randrange(256), b"stray").encode()
+        return self._random.choice([self._random.randbytes(40), stray, stray[:7], b"\xa5" * 9])
+
+
+def test_a_line_full_of_nonsense_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serial_protocol, "GREETING_S", 0.3)
+    with (
+        SerialProgram(firmware_bundle(), "board", Babbling) as program,
+        pytest.raises(DeviceError, match=r"did not answer within|answered|returned error"),
+    ):
+        program.run(images(1))
+
+
+def test_a_core_that_has_faulted_says_so() -> None:
+    fault = Frame(serial_protocol.FAULT, 0).encode()
+    with (
+        SerialProgram(firmware_bundle(), "board", lambda: Babbling(fault)) as program,
+        pytest.raises(DeviceError, match="board: the core has faulted; reset the board"),
+    ):
+        program.run(images(1))
+
+
+def test_any_question_is_answered_or_refused(firmware: Path) -> None:
+    # Undefined behaviour would be a trap in the firmware, and no answer.
+    random_ = random.Random(5)
+    line, decoder = HostileLine(firmware), Decoder()
+    line.write(Frame(1, 0, b"abcd").encode())
+    known = {0, -1, -2, -3, 7, -101, -102}
+    for number in range(1, 2001):
+        kind = random_.choice([2, 3, 4, random_.randrange(2, 255)])
+        words = [random_.choice([0, 1, 96, 0x100, 1 << 31, 0xFFFFFFFF]) for _ in range(3)]
+        payload = struct.pack("<III", *words)[: random_.choice([4, 8, 12])] + random_.randbytes(
+            random_.choice([0, 0, 3, 96])
+        )
+        if kind == 3 and len(payload) == 8:
+            payload = payload[:4] + struct.pack("<I", random_.randrange(3))  # or it runs for ever
+        line.write(Frame(kind, number % 256, payload).encode())
+        answer, deadline = None, time.monotonic() + 10
+        while answer is None and time.monotonic() < deadline:
+            found = [one for one in decoder.feed(line.read(1)) if one.sequence == number % 256]
+            answer = found[0] if found else None
+        assert answer is not None and answer.kind == kind | 0x80
+        assert struct.unpack_from("<i", answer.payload)[0] in known
+    line.close()
 
 
 def test_a_question_that_comes_twice_is_answered_once_in_the_same_words(firmware: Path) -> None:
