@@ -104,6 +104,7 @@ def _table(entry: Entry, latency: Latency) -> dict[str, Any]:
                 **_cells(one, before.get(one.name), entry.kind, us_scale, macs_scale),
                 "count": count,
                 "count_before": counts_before.get(one.name),
+                "fewer": None if one.is_gate else _ratio(counts_before.get(one.name), count),
             }
             for one, count in shown
         ],
