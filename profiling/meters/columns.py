@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from headgate.device.agent.errors import SensorError
 from headgate.device.agent.sensors.columns import Columns, cells_of, figure, is_header
-from headgate.errors import InputError
+from headgate.errors import InputError, why
 from headgate.profiling.meters.log import Asked, MeterLog, lows, of_power
 
 _JOULESCOPE = re.compile(r"# time(,[^,]+\.[ivprT0-9])+")
@@ -43,7 +43,7 @@ def read(path: Path, data: bytes, asked: Asked) -> MeterLog:
         rows = [columns.read(line) for line in lines[1:]]
         level = _level(lines[1:], pin, columns)
     except (SensorError, ValueError) as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {why(error)}") from error
     if columns.time is None:
         if asked.rate_hz is None:
             raise InputError(f"{path} has no column such as time_s; say --rate-hz")
