@@ -9,11 +9,12 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
+from typing import Protocol
 
 from .absent import NotMeasured
 from .errors import SensorError
 from .recording import Recording, integrate, record, thin
-from .runner import Burst, NetworkLoad
+from .runner import Burst
 from .sensors.base import Sensor
 from .settings import Plan
 from .system import System
@@ -90,8 +91,19 @@ class Energy:
         )
 
 
+class Loads(Protocol):
+    """What draws the energy: :class:`headgate.device.agent.runner.NetworkLoad`, or a network in
+    firmware."""
+
+    def inference_s(self, sample: int) -> float: ...
+
+    def burst(
+        self, sample: int, inferences: int, during: Callable[[Callable[[float], bool]], None]
+    ) -> Burst: ...
+
+
 def measure_energy(
-    load: NetworkLoad, samples: int, sensor: Sensor, system: System, plan: Plan = _BY_THE_RULES
+    load: Loads, samples: int, sensor: Sensor, system: System, plan: Plan = _BY_THE_RULES
 ) -> Energy:
     """Measure the idle board, then the windows."""
     recording = Recording(sensor)
@@ -168,7 +180,7 @@ def _until(system: System, end_ns: int) -> Callable[[float], bool]:
 
 
 def _long_enough(
-    load: NetworkLoad,
+    load: Loads,
     sample: int,
     inference_s: float,
     plan: Plan,

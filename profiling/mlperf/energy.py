@@ -104,22 +104,25 @@ def energy_report(run: EnergyRun, log: MeterLog) -> Report:
                 "clock not what the firmware was built for?"
             )
     energy = _energy(run, log, spans)
-    lengths = [end - start for start, end in spans]
-    reasons = [
-        *energy.invalid_because,
-        *broken_rules(lengths, [one.inferences for one in run.windows]),
-        *_coarse(log, min(lengths)),
-    ]
+    shortest_s = min(end - start for start, end in spans)
+    return with_energy(run.report, energy, _coarse(log, shortest_s))
+
+
+def with_energy(report: Report, energy: Energy, faults: Sequence[str]) -> Report:
+    """The report with an energy, judged by the rules; ``faults`` are more reasons against it."""
+    lengths_s = [one.end_s - one.start_s for one in energy.windows]
+    inferences = [one.inferences for one in energy.windows]
+    reasons = [*energy.invalid_because, *broken_rules(lengths_s, inferences), *faults]
     energy = dataclasses.replace(energy, invalid_because=reasons)
-    others = [one for one in run.report.invalid_because if not one.startswith("energy: ")]
+    others = [one for one in report.invalid_because if not one.startswith("energy: ")]
     every = [*others, *(f"energy: {one}" for one in reasons)]
     warnings = [f"energy: {one}" for one in (*energy.warnings, NOTE)]
     return dataclasses.replace(
-        run.report,
+        report,
         energy=energy,
         valid=not every,
         invalid_because=every,
-        warnings=[*run.report.warnings, *warnings],
+        warnings=[*report.warnings, *warnings],
     )
 
 

@@ -77,16 +77,22 @@ def run_windows(
     with program.session() as (session, greeting):
         for number, sample in enumerate(samples, 1):
             say(f"window {number} of {plan.windows}")
-            for index, array in enumerate(inputs):
-                session.write(index, little_endian(array[sample]).tobytes())
-            calibrated = _inference_s(session, greeting, program.run_s)
+            fill(session, inputs, sample)
+            calibrated = inference_s(session, greeting, program.run_s)
             if meter and number == 1:
                 time.sleep(plan.idle_s)
             found.append(_long_enough(session, greeting, sample, calibrated, plan, meter))
     return greeting, found
 
 
-def _inference_s(session: Session, greeting: Greeting, run_s: float) -> float:
+def fill(session: Session, inputs: Sequence[np.ndarray], sample: int) -> None:
+    """Sends one sample of each input."""
+    for index, array in enumerate(inputs):
+        session.write(index, little_endian(array[sample]).tobytes())
+
+
+def inference_s(session: Session, greeting: Greeting, run_s: float) -> float:
+    """What an inference takes by the board's clock, after one that is discarded."""
     session.run(False, run_s * _WARMUP, inferences=_WARMUP)
     return session.run(False, run_s) / greeting.clock_hz
 
@@ -104,22 +110,35 @@ def _long_enough(
     margin = _MARGIN
     for _ in range(_TRIES):
         inferences = max(FEWEST_INFERENCES, ceil(plan.window_s * margin / inference_s))
-        expected_s = inferences * inference_s
-        start = time.monotonic()
-        cycles = session.run(
-            False,
-            10 + 3 * expected_s,
-            inferences=inferences,
-            window=meter,
-            # Another question would be answered behind this one's end, and use energy before it.
-            patience_s=1 + 1.5 * expected_s,
-        )
-        host_s = time.monotonic() - start
-        seconds = cycles / greeting.clock_hz
-        if seconds >= plan.window_s:
-            return Window(sample, inferences, seconds, host_s)
-        inference_s, margin = seconds / inferences, margin + 0.05
+        window = run_window(session, greeting, sample, inferences, inference_s, meter=meter)
+        if window.seconds >= plan.window_s:
+            return window
+        inference_s, margin = window.latency_s, margin + 0.05
     raise DeviceError(
-        f"a window was {seconds:.2f} s, not {plan.window_s:g}, {_TRIES} times: the board's clock "
-        "is not steady"
+        f"a window was {window.seconds:.2f} s, not {plan.window_s:g}, {_TRIES} times: the board's "
+        "clock is not steady"
     )
+
+
+def run_window(
+    session: Session,
+    greeting: Greeting,
+    sample: int,
+    inferences: int,
+    inference_s: float,
+    *,
+    meter: bool = False,
+) -> Window:
+    """So many inferences of what lies in the inputs, each of about ``inference_s``."""
+    expected_s = inferences * inference_s
+    start = time.monotonic()
+    cycles = session.run(
+        False,
+        10 + 3 * expected_s,
+        inferences=inferences,
+        window=meter,
+        # Another question would be answered behind this one's end, and use energy before it.
+        patience_s=1 + 1.5 * expected_s,
+    )
+    host_s = time.monotonic() - start
+    return Window(sample, inferences, cycles / greeting.clock_hz, host_s)

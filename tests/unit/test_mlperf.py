@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +17,20 @@ from hypothesis import strategies as st
 
 from headgate.device.agent.absent import NotMeasured
 from headgate.device.agent.energy import Energy
+from headgate.device.agent.sensors.base import SAMPLED, Channel, Sample, Sensor
+from headgate.device.agent.settings import Plan
 from headgate.device.pictures.labelled import read_labelled
-from headgate.errors import DataError, InputError, MissingFile
+from headgate.device.serial_protocol import Greeting
+from headgate.errors import DataError, DeviceError, InputError, MissingFile
 from headgate.profiling.meters import read_log
-from headgate.profiling.mlperf import TASKS, EnergyRun, energy_report, measure_accuracy
+from headgate.profiling.mlperf import (
+    TASKS,
+    EnergyRun,
+    energy_report,
+    find_sensor,
+    live_energy,
+    measure_accuracy,
+)
 from headgate.profiling.mlperf.accuracy import auc
 from headgate.profiling.mlperf.energy import read_energy_run
 from headgate.profiling.mlperf.rules import broken_rules
@@ -124,6 +138,61 @@ def test_what_does_not_count(run: EnergyRun, tmp_path: Path) -> None:
     assert "4 windows; the rules ask for 5" in text
     assert "energy: window 1 took 1.0" in text
     assert "too few for windows of 1 s" in text
+
+
+class Board:
+    """A board at work for a millisecond an inference, and a sensor that sees it."""
+
+    run_s = 1.0
+    machine = "board"
+
+    def __init__(self) -> None:
+        self.working = False
+        self.written: list[bytes] = []
+
+    @contextmanager
+    def session(self) -> Iterator[Any]:
+        yield self, Greeting(b"", 1_000_000, "DWT", "a board")
+
+    def write(self, index: int, data: bytes) -> None:
+        self.written.append(data)
+
+    def run(self, layers: bool, seconds: float, *, inferences: int = 1, **options: Any) -> int:
+        self.working = inferences > 1
+        time.sleep(inferences / 1000)
+        self.working = False
+        return 1000 * inferences
+
+
+@dataclasses.dataclass
+class Seeing(Sensor):
+    board: Board = dataclasses.field(default_factory=Board)
+
+    def poll(self, now_ns: int) -> list[Sample]:
+        return [Sample(now_ns, {"power": 70.0 if self.board.working else 20.0})]
+
+
+def test_energy_by_a_sensor_meanwhile(run: EnergyRun) -> None:
+    board = Board()
+    sensor = Seeing("seeing", SAMPLED, [Channel("power", "external", "x")], ["power"], "y", 200.0)
+    sensor.board = board
+    inputs = [fake_bundle.images(2)]
+    plan = Plan(window_s=0.3, idle_s=0.3, windows=2)
+    report = live_energy(board, inputs, run.report, sensor, plan)  # type: ignore[arg-type]
+    energy = report.energy
+    assert isinstance(energy, Energy) and energy.sensor == "seeing"
+    assert [one.latency_ms for one in energy.windows] == [1.0, 1.0]
+    assert [one.sample for one in energy.windows] == [0, 1]
+    # Times are real here, so a busy computer may miss the board at work.
+    assert 20 <= energy.average_power_mw <= 70
+    assert energy.idle.average_power_mw == 20
+    assert "energy: 2 windows; the rules ask for 5" in report.invalid_because
+    assert board.written[-1] == inputs[0][1].tobytes()
+
+
+def test_a_sensor_that_is_not_there() -> None:
+    with pytest.raises(DeviceError, match=r"energy cannot be measured: .*no such kind"):
+        find_sensor("nothing")
 
 
 def test_a_run_is_read_as_it_was_written(run: EnergyRun, tmp_path: Path) -> None:
