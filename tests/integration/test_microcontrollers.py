@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[c
 
 from headgate.compile.backend.baremetal import link_program
 from headgate.device import Bundle, load
+from headgate.device.machines import qemu_system
 from headgate.device.machines.qemu_system import BOARDS, QemuLine, QemuSystem
 from headgate.device.machines.serial_program import SerialProgram
 from headgate.device.manifest import FIRMWARE, library_member
@@ -206,7 +208,11 @@ def test_profile_and_report_of_a_board_in_qemu(tmp_path: Path, command: Command)
     assert f"{sum(firmware['ram_bytes'].values()):,}" in html
 
 
-def test_a_window_of_inferences_in_qemu() -> None:
+def test_a_window_of_inferences_in_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # QEMU has no such pins; it notes what is written to them.
+    log = tmp_path / "log"
+    options = (*qemu_system._OPTIONS, "-d", "unimp", "-D", str(log))
+    monkeypatch.setattr(qemu_system, "_OPTIONS", options)
     bundle = small(Small, 7)
     (image, *_), _ = bundle.vectors()
     with load(bundle, "qemu:cortex-m4") as program:
@@ -218,6 +224,10 @@ def test_a_window_of_inferences_in_qemu() -> None:
             many = session.run(False, program.run_s, inferences=20, window=True)
     # Ticks of 40 instructions; in a window the clock is read behind each inference.
     assert 19 * one < many < 21 * one + 20
+    writes = re.findall(r"gpio: .*write.* offset (\w+), value (\w+)", log.read_text())
+    found = [(int(offset, 16), int(value, 16)) for offset, value in writes]
+    # An output that is high; low in the window, and once more behind it.
+    assert found == [(0x10, 1), *((0x4, level) for level in (1, 0, 1, 0, 1))]
 
 
 def test_firmware_of_another_network_is_refused() -> None:
