@@ -18,6 +18,7 @@ from headgate.device.bundle import Bundle
 from headgate.device.machines.serial_program import SerialProgram
 from headgate.device.program import little_endian
 from headgate.device.protocol import Request
+from headgate.device.serial_protocol import Session
 from headgate.errors import InputError, MissingFile, why
 
 
@@ -46,6 +47,11 @@ class FirmwareNetwork:
             cpu_s=0.0,
             waited_share=None,
         )
+
+    def fill(self, session: Session, sample: int) -> None:
+        """Sends one of the samples."""
+        for index, array in enumerate(self.arrays()):
+            session.write(index, little_endian(array[sample]).tobytes())
 
     def arrays(self) -> list[np.ndarray]:
         """The samples of each input, (S, ...) float32."""

@@ -26,6 +26,7 @@ from headgate.device.agent.settings import Plan, Settings
 from headgate.device.agent.throttle import Throttle
 from headgate.device.bundle import Bundle
 from headgate.device.footprint import footprint
+from headgate.device.machines.board_clock import look_at_clock
 from headgate.device.machines.firmware_network import FirmwareNetwork, NoWatch
 from headgate.device.machines.serial_program import SerialProgram
 from headgate.device.microcontrollers import microcontrollers
@@ -52,8 +53,11 @@ def measure_firmware(
         DeviceError, BundleError: the board does not answer, or runs other firmware.
     """
     _refuse(settings, program.machine)
-    with program.session() as (_, greeting):
-        before = _now()
+    before, fault = _now(), None
+    with program.session() as (session, greeting):
+        if not network.emulator:
+            network.fill(session, 0)
+            fault = look_at_clock(session, greeting, program.run_s)
     # Both at once, since sending an input takes longer than inferring it.
     first = network.run(Request(times=True, layers=True))
     if network.emulator:
@@ -66,6 +70,7 @@ def measure_firmware(
     contexts = [_context(program.bundle, greeting, taken) for taken in (before, _now())]
     context = Circumstances(contexts[0], _NOT_READ, contexts[1])
     reasons = invalid_because(context, outputs, _NOT_ASKED)
+    reasons += [] if fault is None else [fault]
     stack_bytes = program.stack_bytes(network.arrays())
     flash_bytes, ram_bytes = _memory(program.bundle, stack_bytes)
     return Report(

@@ -23,13 +23,14 @@ from headgate.device.agent.runner import Burst
 from headgate.device.agent.sensors.base import COUNTER, Channel, Sample, Sensor
 from headgate.device.agent.settings import Plan
 from headgate.device.agent_report import decode_agent_report
+from headgate.device.machines.board_clock import TOLERANCE
 from headgate.device.machines.serial_program import SerialProgram
 from headgate.device.schema import Mismatch, decode
 from headgate.errors import InputError, MissingFile, why
 from headgate.profiling.meters.log import MeterLog
 from headgate.profiling.missing import Result
 from headgate.profiling.mlperf.rules import BY_THE_RULES, NOTE, broken_rules
-from headgate.profiling.mlperf.windows import CLOCK_TOLERANCE, Window, run_windows
+from headgate.profiling.mlperf.windows import Window, run_windows
 
 _KIND = "mlperf-energy"
 _MOST_SAMPLES = 20_000
@@ -97,7 +98,7 @@ def energy_report(run: EnergyRun, log: MeterLog) -> Report:
     spans = log.windows_s([one.seconds for one in run.windows])
     for number, (span, window) in enumerate(zip(spans, run.windows, strict=True), 1):
         length_s = span[1] - span[0]
-        if abs(length_s - window.seconds) > CLOCK_TOLERANCE * window.seconds:
+        if abs(length_s - window.seconds) > TOLERANCE * window.seconds:
             raise InputError(
                 f"window {number} lasts {length_s:.2f} s in the meter's log and "
                 f"{window.seconds:.2f} s by the board's clock: is it another run's log, or is the "

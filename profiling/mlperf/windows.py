@@ -10,19 +10,16 @@ from math import ceil
 import numpy as np
 
 from headgate.device.agent.settings import Plan
+from headgate.device.machines.board_clock import clock_fault
 from headgate.device.machines.serial_program import SerialProgram
 from headgate.device.program import little_endian
 from headgate.device.serial_protocol import Greeting, Session
 from headgate.errors import DeviceError
 from headgate.profiling.mlperf.rules import FEWEST_INFERENCES
 
-CLOCK_TOLERANCE = 0.02
-"""How far a board's clock and this computer's may be apart, as a share, over a window."""
 _WARMUP = 1
 _MARGIN = 1.02
 _TRIES = 3
-_LATE_S = 0.05
-"""The line and the operating system add so much to what this computer's clock sees."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +38,7 @@ class Window:
     @property
     def clock_fault(self) -> str | None:
         """Why the board's clock is not what its firmware was built for; None if it is."""
-        most = self.host_seconds * (1 + CLOCK_TOLERANCE)
-        least = max(0.0, self.host_seconds - _LATE_S) * (1 - CLOCK_TOLERANCE)
-        if least <= self.seconds <= most:
-            return None
-        return (
-            f"the board says that a window took {self.seconds:.2f} s, it took "
-            f"{self.host_seconds:.2f} s: its clock is not what its firmware was built for, or the "
-            "line lost an answer"
-        )
+        return clock_fault(self.seconds, self.host_seconds)
 
 
 def run_windows(
@@ -134,7 +123,7 @@ def run_window(
     start = time.monotonic()
     cycles = session.run(
         False,
-        10 + 3 * expected_s,
+        10 + 6 * expected_s,
         inferences=inferences,
         window=meter,
         # Another question would be answered behind this one's end, and use energy before it.

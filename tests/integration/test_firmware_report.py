@@ -17,6 +17,7 @@ from headgate.device.agent.firmware import Firmware
 from headgate.device.agent.latency import Latency
 from headgate.device.agent.settings import Settings
 from headgate.device.agent_report import read_agent_report
+from headgate.device.machines import board_clock
 from headgate.errors import UsageError
 from headgate.profiling.profile import measure
 from headgate.profiling.report import Page, read_page
@@ -32,6 +33,8 @@ module = importlib.import_module("headgate.profiling.profile")
 @pytest.fixture(autouse=True)
 def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BUDGET_S", 0.001)
+    # The fake's clock calls seconds what takes none.
+    monkeypatch.setattr(board_clock, "TOLERANCE", 1e9)
 
 
 def test_cycles_times_and_channels_of_a_board(firmware: Path) -> None:
@@ -52,6 +55,17 @@ def test_cycles_times_and_channels_of_a_board(firmware: Path) -> None:
     assert report.context.before.load_1min == NotMeasured("a microcontroller has none")
     assert isinstance(found.flash_bytes, NotMeasured)  # the fake's library is none
     assert found.memory_bytes == NotMeasured("no board is called 'fake-board'")
+
+
+def test_a_clock_that_is_not_what_the_firmware_was_built_for(
+    firmware: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "BUDGET_S", 0.001)
+    with plugged_in(firmware) as machine:
+        report = measure(firmware_bundle(), machine, Settings())
+    (reason,) = report.invalid_because
+    assert not report.valid and reason.startswith("the board counted 2.00 s, it took 0.")
 
 
 def test_images_take_the_place_of_the_test_vectors(firmware: Path) -> None:
