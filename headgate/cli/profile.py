@@ -75,7 +75,7 @@ def profile(
         raise UsageError(
             f"{boards[0]} measures on the bundle's own test vectors; leave --images out"
         )
-    if len(names) > 1 and len(boards) < len(names):
+    if len(names) > 1 and (emulated or "host" in names):
         raise UsageError("emulators and boards are measured apart; name one kind with --on")
     tflite = bundle.suffix == ".tflite"
     if given and (emulated or tflite):

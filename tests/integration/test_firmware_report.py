@@ -99,6 +99,17 @@ def test_a_page_from_the_command_line(firmware: Path, tmp_path: Path, command: C
     assert isinstance(again, Page) and again.reports == [found]
 
 
+def test_two_boards_at_once(firmware: Path, tmp_path: Path, command: Command) -> None:
+    path = tmp_path / "fake.hgb"
+    firmware_bundle().save(path)
+    with plugged_in(firmware) as one, plugged_in(firmware) as other:
+        found = command("profile", path, "--on", f"{one},{other}", "-o", tmp_path / "reports")
+        assert list(found) == [one, other]
+    reports = sorted((tmp_path / "reports").iterdir())
+    command("report", *reports, "-o", tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text().count("cycles, flash and RAM") == 2
+
+
 def test_a_board_holds_one_network(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     firmware_bundle().save(tmp_path / "a.hgb")
     assert main(["compare", str(tmp_path / "a.hgb"), "--on", "serial:/dev/nothing"]) == 2
