@@ -22,7 +22,7 @@ from headgate.device.serial_protocol import Greeting, Session
 from headgate.errors import DeviceError, HeadgateError, why
 from headgate.profiling.mlperf.energy import with_energy
 from headgate.profiling.mlperf.rules import BY_THE_RULES
-from headgate.profiling.mlperf.windows import Window, fill, inference_s, run_window
+from headgate.profiling.mlperf.windows import Window, fill, run_window, time_inference
 
 
 def find_sensor(wanted: str, column: str | None = None) -> Sensor:
@@ -69,7 +69,7 @@ class FirmwareLoad:
 
     def inference_s(self, sample: int) -> float:
         fill(self._session, self._inputs, sample)
-        found = inference_s(self._session, self._greeting, self._run_s)
+        found = time_inference(self._session, self._greeting, self._run_s)
         self._inference_s[sample] = found
         return found
 
