@@ -39,6 +39,10 @@ class Microcontroller:
     """The UART's address."""
     uart_kind: str | None = None
     """Which driver, ``runtime/baremetal/uart_KIND.c``."""
+    pin: int | None = None
+    """The address of the GPIO block whose pin 0 tells a meter of a measured window."""
+    pin_kind: str | None = None
+    """Which driver, ``runtime/baremetal/pin_KIND.c``."""
     boot: str | None = None
     """What its boot ROM looks for, ``runtime/project/boot_KIND.c``."""
     pyocd: str | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -91,7 +91,7 @@ class Program(ABC):
             self._closed = True
             self._free()
 
-    def __enter__(self) -> Program:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -128,7 +128,7 @@ class Program(ABC):
 
     def outputs(self, inputs: Arrays) -> list[np.ndarray]:
         """As :meth:`run`, but always a list: all outputs in order."""
-        return self._run(inputs, Request()).outputs
+        return self.execute(inputs, Request()).outputs
 
     def scores(self, inputs: Arrays) -> np.ndarray:
         """As :meth:`run` of a network that has one output; an InputError if it has several."""
@@ -146,7 +146,7 @@ class Program(ABC):
         The N samples are taken in turn, each ``warmup`` times unmeasured and then ``repeat`` times.
         Under QEMU this is the emulator's time and says nothing about a device.
         """
-        execution = self._run(inputs, Request(repeat=repeat, warmup=warmup, times=True))
+        execution = self.execute(inputs, Request(repeat=repeat, warmup=warmup, times=True))
         assert execution.times_ns is not None
         return execution.times_ns.reshape(-1) / 1e3
 
@@ -155,7 +155,7 @@ class Program(ABC):
 
         As :meth:`time`; reading the clock around every layer adds some tens of nanoseconds to each.
         """
-        execution = self._run(inputs, Request(repeat=repeat, warmup=warmup, layers=True))
+        execution = self.execute(inputs, Request(repeat=repeat, warmup=warmup, layers=True))
         assert execution.layer_times_ns is not None
         return execution.layer_times_ns.reshape(-1, len(self.layers)) / 1e3
 
@@ -190,7 +190,8 @@ class Program(ABC):
         """Multiply-accumulates of the same network with every channel and without gates."""
         return definitions.dense_macs(self.layers)
 
-    def _run(self, inputs: Arrays, request: Request) -> Execution:
+    def execute(self, inputs: Arrays, request: Request) -> Execution:
+        """All that is requested of N samples, in one call of the machine; errors as :meth:`run`."""
         if request.repeat < 1 or request.warmup < 0:
             raise UsageError(
                 f"repeat={request.repeat}, warmup={request.warmup}: at least 1 and 0 are needed"

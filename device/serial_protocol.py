@@ -18,7 +18,7 @@ from enum import IntEnum
 from headgate.device.serial_frames import MAX_PAYLOAD, Decoder, Frame
 from headgate.errors import BundleError, DeviceError
 
-PROTOCOL = 1
+PROTOCOL = 2
 ANSWER, FAULT = 0x80, 0xFF
 COUNTS, CYCLES, STACK = 0x100, 0x101, 0x102
 """What :meth:`Session.read` takes beside the index of an output: int32, and uint32 numbers."""
@@ -27,7 +27,9 @@ PATIENCE_S = 1.0
 """An answer that takes longer is asked for again; one to a greeting after a quarter of that."""
 GREETING_S = 15.0
 """How long firmware may take to start."""
-_WITH_LAYERS, _WITH_STACK = 1, 2
+_WITH_LAYERS, _WITH_STACK, _WITH_WINDOW = 1, 2, 4
+_COUNTERS = {1: "DWT", 2: "SysTick"}
+"""What counts a board's cycles."""
 _TRIES = 20
 _STATUS = 4
 
@@ -35,9 +37,13 @@ _STATUS = 4
 class Kind(IntEnum):
     """Questions: the payload of each, and what its answer holds behind the status."""
 
-    HELLO = 1  # any uint32; the same, protocol uint32, 8 bytes of the model, clock_hz uint32
+    # any uint32; the same, protocol uint32, 8 bytes of the model, clock_hz uint32, what counts
+    # cycles uint32, the board's name
+    HELLO = 1
     WRITE = 2  # input uint32, offset uint32, bytes; nothing
-    RUN = 3  # flags uint32 (1: measure layers, 2: the stack); cycles uint64
+    # flags uint32 (1: measure layers, 2: the stack, 4: tell a meter), inferences uint32; cycles of
+    # all uint64
+    RUN = 3
     READ = 4  # what uint32, offset uint32, count uint32; bytes
 
 
@@ -79,6 +85,11 @@ class Greeting:
 
     model: bytes
     clock_hz: int
+    """As the firmware was built for it."""
+    counter: str
+    """What counts cycles: ``DWT`` or ``SysTick``."""
+    board: str
+    """As in ``targets.toml``."""
 
 
 class Session:
@@ -101,7 +112,8 @@ class Session:
         """
         word = os.urandom(4)
         answer = self._ask(Kind.HELLO, word, GREETING_S, PATIENCE_S / 4)
-        same, protocol, found, clock_hz = struct.unpack("<4sI8sI", self._sized(answer, 20))
+        # Of firmware of an earlier headgate there is no more.
+        same, protocol, found, clock_hz = struct.unpack("<4sI8sI", self._sized(answer[:20], 20))
         if same != word:
             raise DeviceError(f"{self._machine} answered another greeting; reset the board")
         if protocol != PROTOCOL or found != model:
@@ -109,7 +121,14 @@ class Session:
                 f"{self._machine} runs firmware of another network (protocol {protocol}, library "
                 f"{found.hex()}; this bundle's is {model.hex()}); flash this bundle's"
             )
-        return Greeting(found, clock_hz)
+        (counter,) = struct.unpack("<I", self._sized(answer[20:24], 4))
+        if counter not in _COUNTERS or not clock_hz:
+            raise DeviceError(
+                f"{self._machine} counts cycles by {counter} at {clock_hz} Hz, which is unknown; "
+                "flash this bundle's firmware"
+            )
+        board = answer[24:].decode("ascii", errors="replace")
+        return Greeting(found, clock_hz, _COUNTERS[counter], board)
 
     def write(self, index: int, data: bytes) -> None:
         """Fills an input."""
@@ -118,10 +137,27 @@ class Session:
             part = data[offset : offset + size]
             self._ask(Kind.WRITE, struct.pack("<II", index, offset) + part)
 
-    def run(self, layers: bool, seconds: float, *, stack: bool = False) -> int:
-        """One inference, which may take so long; the clock's cycles in it."""
+    def run(
+        self,
+        layers: bool,
+        seconds: float,
+        *,
+        stack: bool = False,
+        inferences: int = 1,
+        window: bool = False,
+        patience_s: float = 0.0,
+    ) -> int:
+        """Inferences back to back, which may take so long; the clock's cycles in all of them.
+
+        Args:
+            layers: measure those, too; ``stack`` likewise.
+            window: let the board's pin tell a meter when they begin and end.
+            patience_s: how long they take in any case, so that the line stays quiet meanwhile.
+        """
         flags = (_WITH_LAYERS if layers else 0) | (_WITH_STACK if stack else 0)
-        answer = self._ask(Kind.RUN, struct.pack("<I", flags), seconds)
+        flags |= _WITH_WINDOW if window else 0
+        question = struct.pack("<II", flags, inferences)
+        answer = self._ask(Kind.RUN, question, seconds, max(patience_s, PATIENCE_S))
         (cycles,) = struct.unpack("<Q", self._sized(answer, 8))
         return int(cycles)
 

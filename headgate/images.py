@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from headgate.device.bundle import Bundle
 from headgate.device.files import storage_error
 from headgate.device.pictures import Preprocess, sample_images
+from headgate.device.pictures.labelled import LABELS, read_labelled
 from headgate.device.pictures.listing import SUFFIXES, find_images
 from headgate.device.pictures.pixels import to_rgb
 from headgate.errors import InputError, MissingFile, why
@@ -42,7 +43,8 @@ def read_images(sources: Sequence[str], manifest: Mapping[str, Any]) -> Batch:
 
     Args:
         sources: each ``sample`` (the 200 CIFAR-10 test images of the package), an image file, a
-            folder of image files with all folders in it, or a ``.npy`` file. A uint8 array is
+            folder of image files with all folders in it, one of MLPerf Tiny's data sets with its
+            ``y_labels.csv``, or a ``.npy`` file. A uint8 array is
             taken as NHWC pixels and preprocessed as the network wants, a float32 one as NCHW
             values, ready to use. What image files become says :func:`to_rgb`.
         manifest: of a bundle, a network or a ``.tflite`` file: the first of its ``inputs`` has a
@@ -55,7 +57,7 @@ def read_images(sources: Sequence[str], manifest: Mapping[str, Any]) -> Batch:
         StorageError: an array that cannot be read.
     """
     _, *shape = manifest["inputs"][0]["shape"]
-    parts = [part for source in sources for part in _read(source)]
+    parts = [part for source in sources for part in _read(source, tuple(shape))]
     arrays = [
         _prepare(name, array, tuple(shape), manifest["preprocess"]) for name, array, _ in parts
     ]
@@ -72,11 +74,13 @@ def read_images(sources: Sequence[str], manifest: Mapping[str, Any]) -> Batch:
 _Part = tuple[str, NDArray[Any], NDArray[np.int64] | None]
 
 
-def _read(source: str) -> list[_Part]:
+def _read(source: str, shape: tuple[int, ...]) -> list[_Part]:
     if source == "sample":
         pixels, labels = sample_images()
         return [("sample", pixels, np.asarray(labels, np.int64))]
     path = Path(source)
+    if (path / LABELS).is_file():
+        return [(source, *read_labelled(path, shape))]
     if path.is_dir():
         files = find_images(path)
         if not files:

@@ -14,6 +14,9 @@ from headgate.device.agent import definitions
 from headgate.device.agent.absent import NotMeasured
 from headgate.device.agent.report import InstructionCount
 from headgate.device.bundle_folder import is_bundle
+from headgate.device.machines.find import find_machine
+from headgate.device.machines.qemu_system import QemuSystem
+from headgate.device.machines.qemu_user import Qemu
 from headgate.device.program import Program
 from headgate.device.targets import get_target
 from headgate.errors import InputError, UsageError
@@ -90,11 +93,16 @@ def compare_counted(
 
     Raises:
         UsageError: No files, two of the same name, an unknown baseline, a file of a peer that
-            has no emulated form.
+            has no emulated form, a machine that is not emulated.
         InputError: No bundle to take images from, and none given.
         ToolMissing: QEMU or LiteRT for arm64 is not here.
         BundleError: A bundle is for another target.
     """
+    if not isinstance(find_machine(machine), (Qemu, QemuSystem)):
+        raise UsageError(
+            f"{machine} holds one network at a time: flash each, then headgate profile F --on "
+            f"{machine} -o F.json, and headgate report with these files compares them"
+        )
     paths = [Path(file) for file in files]
     sources = {path: open_source(path, machine) for path in paths if is_bundle(path)}
     if images is None:

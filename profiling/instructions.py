@@ -197,5 +197,6 @@ def _last_line(message: str) -> str:
 
 def _version(qemu: str) -> str:
     done = subprocess.run([qemu, "--version"], capture_output=True, text=True, check=False)
-    words = (done.stdout.splitlines() or [""])[0].split()
-    return " ".join(["qemu-aarch64", *words[2:3]])
+    # "qemu-aarch64 version 7.2.22 (...)", "QEMU emulator version 7.2.22 (...)"
+    _, _, behind = done.stdout.partition(" version ")
+    return " ".join([Path(qemu).name.removesuffix("-static"), *behind.split()[:1]])

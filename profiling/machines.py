@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from headgate.device.agent import definitions
 from headgate.device.agent.absent import NotMeasured, is_measured
 from headgate.device.agent.energy import Energy
+from headgate.device.agent.firmware import Firmware
 from headgate.device.agent.latency import Latency
 from headgate.device.agent.percentiles import Summary
 from headgate.device.agent.report import Report
@@ -17,6 +18,7 @@ from headgate.profiling.missing import derive, figure
 from headgate.profiling.statistics import Ratio, ratio_of_medians
 
 EMULATED = "qemu:"
+Figure = TypeVar("Figure")
 
 
 @dataclass(eq=False)
@@ -46,6 +48,10 @@ class Entry:
     @property
     def latency_us(self) -> Summary | NotMeasured:
         return figure(self.latency, "latency_us")
+
+    @property
+    def firmware(self) -> Firmware | NotMeasured:
+        return self.report.firmware
 
     @property
     def threads(self) -> int | None:
@@ -95,6 +101,20 @@ class Entry:
         return derive(definitions.realised, speedup, self.macs_saved)
 
     @property
+    def fewer(self) -> float | NotMeasured:
+        """The dense network's cycles over this one's; under QEMU instructions."""
+
+        def ratio(own: Firmware, base: Firmware) -> float | NotMeasured:
+            return base.count / own.count if own.count else NotMeasured("a count of 0")
+
+        return self._against_dense("latency", "firmware", ratio)
+
+    @property
+    def count_realised(self) -> float | NotMeasured:
+        """Share of the cycles saved over share of the MACs saved."""
+        return derive(definitions.realised, self.fewer, self.macs_saved)
+
+    @property
     def energy_per_mac_nj(self) -> float | NotMeasured:
         """Nanojoules of gross energy for an executed MAC."""
         if self.executed_macs == 0:
@@ -103,8 +123,8 @@ class Entry:
         return derive(lambda mj, macs: mj * 1e6 / macs, energy_mj, self.executed_macs)
 
     def _against_dense(
-        self, part: str, name: str, ratio: Callable[[Any, Any], Ratio | NotMeasured]
-    ) -> Ratio | NotMeasured:
+        self, part: str, name: str, ratio: Callable[[Any, Any], Figure | NotMeasured]
+    ) -> Figure | NotMeasured:
         """``ratio`` of what is called ``name`` here and in the dense network, if both count."""
         if self.baseline is None:
             dense = self.kind == "dense" and isinstance(self.latency, Latency)

@@ -16,7 +16,7 @@ from headgate.device.files import storage_error
 from headgate.device.machines.find import find_machine
 from headgate.device.manifest import library_of
 from headgate.device.protocol import RUNNER
-from headgate.errors import BundleError, InputError, UsageError
+from headgate.errors import BundleError, InputError
 from headgate.profiling.instructions import count_instructions
 from headgate.profiling.missing import unless_missing
 
@@ -61,12 +61,7 @@ def measure(
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     if not chosen.is_board:
         chosen.check(opened)
-    if library_of(opened.members) is not None:
-        raise UsageError(
-            f"{machine} is a microcontroller, which `profile` does not measure yet; `headgate "
-            "compare` counts its instructions under QEMU"
-        )
-    if RUNNER not in opened.members:
+    if RUNNER not in opened.members and library_of(opened.members) is None:
         raise BundleError(f"{opened.name!r} has no {RUNNER}; recompile it")
     if settings.budget_s is None and not chosen.is_board:
         settings = dataclasses.replace(settings, budget_s=BUDGET_S)

@@ -9,6 +9,7 @@ from typing import Any
 
 from headgate.device.agent.absent import NotMeasured
 from headgate.device.agent.energy import Energy
+from headgate.device.agent.firmware import total_bytes
 from headgate.device.agent.latency import Latency
 from headgate.profiling.comparison import Comparison
 from headgate.profiling.data import Page
@@ -34,6 +35,11 @@ _RUN = {
     "p90_us": ("latency_us.percentiles.p90.value", "latency_us.percentiles.p90.value"),
     "p95_us": ("latency_us.percentiles.p95.value", "latency_us.percentiles.p95.value"),
     "p99_us": ("latency_us.percentiles.p99.value", "latency_us.percentiles.p99.value"),
+    "count_unit": ("", "firmware.unit"),
+    "median_count": ("", "firmware.count"),
+    "fewer": ("", "fewer"),
+    "flash_bytes": ("", ""),
+    "ram_bytes": ("", ""),
     "speedup": ("speedup.median", "speedup.median"),
     "dense_macs": ("dense_macs", "dense_macs"),
     "executed_macs": ("executed_macs", "executed_macs"),
@@ -62,7 +68,7 @@ _OF_STANDING, _OF_ENTRY = (
 )
 _LAYER = (
     "machine,network,kind,threads,layer,operator,is_gate,input,median_us,dense_macs,executed_macs,"
-    "channels,active_inputs,active_outputs"
+    "channels,active_inputs,active_outputs,median_count"
 )
 _WINDOW = (
     "machine,network,kind,sample,start_s,end_s,inferences,latency_ms,energy_mj,average_power_mw,"
@@ -126,7 +132,11 @@ def _in_turn(comparison: Comparison | None) -> Iterable[Line]:
 
 def _alone(title: str, entry: Entry) -> Line:
     why = "; ".join(entry.report.invalid_because)
-    known = {"machine": title, "timed": "alone", "invalid_because": why}
+    known: dict[str, Any] = {"machine": title, "timed": "alone", "invalid_because": why}
+    known |= {
+        f"{memory}_bytes": total_bytes(figure(entry.firmware, f"{memory}_bytes"))
+        for memory in ("flash", "ram")
+    }
     return known | _values(entry, _OF_ENTRY)
 
 
@@ -134,7 +144,9 @@ def _layers(title: str, entry: Entry) -> Iterable[Line]:
     """One line per layer and input."""
     if not isinstance(entry.latency, Latency):
         return
-    for layer in entry.latency.layers:
+    counts = figure(entry.firmware, "layer_counts")
+    each = [None] * len(entry.latency.layers) if isinstance(counts, NotMeasured) else counts
+    for layer, count in zip(entry.latency.layers, each, strict=True):
         for index in range(entry.latency.inputs):
             per_input = (layer.median_us_per_input, layer.executed_macs)
             times, macs = (one[index] if isinstance(one, list) else None for one in per_input)
@@ -143,7 +155,7 @@ def _layers(title: str, entry: Entry) -> Iterable[Line]:
             yield [
                 *(title, entry.name, entry.kind, entry.threads),
                 *(layer.name, layer.operator, layer.is_gate, index, times),
-                *(layer.dense_macs, macs, layer.channels, *active),
+                *(layer.dense_macs, macs, layer.channels, *active, count),
             ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,7 @@ from headgate.device.agent.absent import NotMeasured, to_json
 from headgate.device.agent.bundle import Check
 from headgate.device.agent.context import context_warnings, invalid_reasons, read_context
 from headgate.device.agent.energy import Burst, Energy, measure_energy
-from headgate.device.agent.latency import Latency, LayerTime
+from headgate.device.agent.latency import EMULATED, Latency, LayerTime
 from headgate.device.agent.percentiles import summarize
 from headgate.device.agent.report import SCHEMA, Report, Target
 from headgate.device.agent.sensors import choose
@@ -35,6 +36,24 @@ def decoded(reports: Iterable[dict[str, Any]]) -> list[Report]:
 def page_data(title: str, reports: Iterable[dict[str, Any]], commands: Sequence[str] = ()) -> Page:
     """The data of a page about reports."""
     return build_report(title, profiles=decoded(reports), reproduce=commands)
+
+
+def emulated(report: Report, machine: str) -> Report:
+    """The same under an emulator, which has no times."""
+    assert isinstance(report.latency, Latency)
+    layers = [
+        dataclasses.replace(layer, median_us=EMULATED, median_us_per_input=EMULATED)
+        for layer in report.latency.layers
+    ]
+    latency = dataclasses.replace(
+        report.latency,
+        layers=layers,
+        latency_us=EMULATED,
+        median_us_per_input=EMULATED,
+        latencies_us=[],
+        layer_sum_us=EMULATED,
+    )
+    return dataclasses.replace(report, machine=machine, latency=latency)
 
 
 def boards_of(reports: Iterable[dict[str, Any]]) -> list[Board]:

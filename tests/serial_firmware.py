@@ -7,6 +7,9 @@ import os
 import random
 import select
 import subprocess
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from headgate.device import Bundle, runtime_sources
@@ -17,6 +20,7 @@ from tests.fake_bundle import NETWORK, bundle, zig_cc
 
 LIBRARY = b"stands for a library"
 BOARD = """
+#define BOARD_NAME "fake-board"
 #define BOARD_UART 0u
 #define BOARD_CLOCK_HZ 1000000u
 #define NETWORK_HEADER "fake.h"
@@ -35,11 +39,13 @@ HEADER = """
 int32_t fake_run(const void *const *inputs, void *const *outputs, void *arena, size_t arena_bytes,
                  const headgate_hook *hook);
 """
-REST = """
+REST = r"""
 #include "clock.h"
 #include "fake.h"
 #include "line.h"
 #include "stack.h"
+#include "window.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -55,10 +61,16 @@ int32_t fake_run(const void *const *inputs, void *const *outputs, void *arena, s
 
 void clock_start(void) {}
 
+static uint64_t cycles;
+
 uint64_t clock_cycles(void)
 {
-    static uint64_t cycles;
     return cycles += 100;
+}
+
+clock_source clock_counter(void)
+{
+    return CLOCK_DWT;
 }
 
 void stack_paint(void) {}
@@ -66,6 +78,23 @@ void stack_paint(void) {}
 uint32_t stack_used(const void *from)
 {
     return from ? 96 : 0;
+}
+
+/* A meter's log of the pin: cycles and level, where the environment names a file. */
+static FILE *edges;
+
+void pin_open(void)
+{
+    const char *name = getenv("EDGES");
+    edges = name ? fopen(name, "a") : NULL;
+}
+
+void pin_write(uint32_t level)
+{
+    if (edges) {
+        fprintf(edges, "%llu %u\n", (unsigned long long)cycles, level);
+        fflush(edges);
+    }
 }
 
 void line_open(void) {}
@@ -97,7 +126,8 @@ def build(folder: Path) -> Path:
     }.items():
         (folder / name).write_text(text)
     runtime = runtime_sources("baremetal")
-    sources = [NETWORK, folder / "rest.c", runtime / "serve.c", runtime / "frame.c"]
+    own = [runtime / name for name in ("serve.c", "frame.c", "window.c")]
+    sources = [NETWORK, folder / "rest.c", *own]
     program = folder / "firmware"
     # Undefined behaviour is a trap.
     checks = ["-fsanitize=undefined", "-fsanitize-trap=undefined"]
@@ -107,6 +137,22 @@ def build(folder: Path) -> Path:
 
 def firmware_bundle() -> Bundle:
     return bundle({library_member("fake"): LIBRARY, FIRMWARE: b"none"})
+
+
+@contextmanager
+def plugged_in(program: Path, edges: Path | None = None) -> Iterator[str]:
+    """A machine's name for the firmware at work on a serial port; ``edges``: a log of its pin."""
+    board, port = os.openpty()
+    tty.setraw(board)
+    environment = {} if edges is None else {"EDGES": str(edges)}
+    process = subprocess.Popen([program], stdin=board, stdout=board, env=environment)
+    try:
+        yield f"serial:{os.ttyname(port)},115200"
+    finally:
+        process.kill()
+        process.wait()
+        os.close(board)
+        os.close(port)
 
 
 class HostileLine(Line):

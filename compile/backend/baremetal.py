@@ -29,7 +29,7 @@ _OWN_BYTES = 16 << 10
 _HERE = Path(__file__).parent
 _CORE, _RUNTIME = runtime_sources("core"), runtime_sources("baremetal")
 _START = ("start.c", "memory.c", "clock.c")
-_SERVE = ("frame.c", "stack.c", "serve.c")
+_SERVE = ("frame.c", "stack.c", "window.c", "serve.c")
 _FLAGS = (*COMPILE, "-ffreestanding", "-ffunction-sections", "-fdata-sections", "-fno-builtin")
 
 
@@ -139,7 +139,8 @@ def _firmware(
     model = hashlib.sha256(library.read_bytes()).digest()[:8]
     facts = facts | {"board": board, "model": "".join(f"\\x{byte:02x}" for byte in model)}
     (folder / "board.h").write_text(_render(_HERE / "board.h.j2", facts))
-    return link_program(folder, target, board, [_RUNTIME / name for name in _SERVE], [library])
+    serve = [_RUNTIME / name for name in (*_SERVE, f"pin_{board.pin_kind}.c")]
+    return link_program(folder, target, board, serve, [library])
 
 
 def link_program(

@@ -52,10 +52,10 @@ class Context:
     """Most of what ``--show`` prints is for root only."""
     load_1min: float | NotMeasured
     memory: Memory | NotMeasured
-    kernel: str
+    kernel: str | NotMeasured
     system: str | NotMeasured
     l4t: str | NotMeasured
-    python: str
+    python: str | NotMeasured
     clock_synchronised: bool | NotMeasured = NOT_LOOKED
     """Whether ``taken_utc`` can be believed: most Raspberry Pis have no clock of their own."""
     board_id: str | NotMeasured = NOT_LOOKED

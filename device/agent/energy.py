@@ -9,11 +9,12 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
+from typing import Protocol
 
 from .absent import NotMeasured
 from .errors import SensorError
 from .recording import Recording, integrate, record, thin
-from .runner import Burst, NetworkLoad
+from .runner import Burst
 from .sensors.base import Sensor
 from .settings import Plan
 from .system import System
@@ -90,8 +91,19 @@ class Energy:
         )
 
 
+class Loads(Protocol):
+    """What draws the energy: :class:`headgate.device.agent.runner.NetworkLoad`, or a network in
+    firmware."""
+
+    def inference_s(self, sample: int) -> float: ...
+
+    def burst(
+        self, sample: int, inferences: int, during: Callable[[Callable[[float], bool]], None]
+    ) -> Burst: ...
+
+
 def measure_energy(
-    load: NetworkLoad, samples: int, sensor: Sensor, system: System, plan: Plan = _BY_THE_RULES
+    load: Loads, samples: int, sensor: Sensor, system: System, plan: Plan = _BY_THE_RULES
 ) -> Energy:
     """Measure the idle board, then the windows."""
     recording = Recording(sensor)
@@ -108,12 +120,25 @@ def measure_energy(
         ]
     finally:
         sensor.stop()
+    return energy_of(recording, (idle_start, idle_end), bursts, samples, plan)
+
+
+def energy_of(
+    recording: Recording,
+    idle_ns: tuple[int, int],
+    bursts: list[tuple[int, Burst]],
+    samples: int,
+    plan: Plan,
+) -> Energy:
+    """What a recording says of the idle board and of the bursts, each of one of ``samples``."""
+    sensor = recording.sensor
     if len(recording.total.times_ns) < 2:
         reason = recording.last_failure or "it sent nothing"
         raise SensorError(f"{sensor.name} gave no samples: {reason}")
     times_ns = recording.total.times_ns
     recorded_ns = times_ns[-1] - times_ns[0]
     polling_share = recording.busy_ns / recorded_ns
+    idle_start, idle_end = idle_ns
     idle = _stretch(recording, idle_start, idle_end, idle_start)
     windows = [_window(recording, sample, burst, idle, idle_start) for sample, burst in bursts]
 
@@ -155,7 +180,7 @@ def _until(system: System, end_ns: int) -> Callable[[float], bool]:
 
 
 def _long_enough(
-    load: NetworkLoad,
+    load: Loads,
     sample: int,
     inference_s: float,
     plan: Plan,

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ..protocol import Request
 from .absent import NotMeasured
+from .bundle import Bundle
 from .cpus import cpu_share
 from .definitions import dense_macs, executed_macs, is_gate
 from .percentiles import Summary, summarize
 from .recording import thin
-from .runner import Execution, Network
+from .runner import Execution
 from .settings import Plan
-from .watch import Watch
 
 _FEWEST_ROUNDS = 3
 _MOST_REPEATS = 1000
@@ -98,10 +100,29 @@ class Latency:
         return [*found, f"{share}; stop other programs, {fix}"]
 
 
-def measure_latency(network: Network, plan: Plan, watch: Watch) -> Latency:
+class Runs(Protocol):
+    """What is measured: :class:`headgate.device.agent.runner.Network`, or a network in firmware."""
+
+    bundle: Bundle
+    cpus: frozenset[int]
+    threads: int
+    gates: list[dict[str, Any]]
+    layers: list[dict[str, Any]]
+    emulator: list[str]
+
+    def run(self, request: Request = ...) -> Execution: ...
+
+
+class Watches(Protocol):
+    """What looks at the board meanwhile, as :class:`headgate.device.agent.watch.Watch` does."""
+
+    def watch(self) -> AbstractContextManager[Callable[[int], None]]: ...
+
+
+def measure_latency(network: Runs, plan: Plan, watch: Watches) -> Latency:
     """Time a network on its inputs, and count its MACs; under an emulator, only count."""
     if network.emulator:
-        return _untimed(network, network.run())
+        return untimed(network, network.run())
     first = network.run(Request(warmup=1, times=True))
     count, repeat = _fitting(first, plan, network.bundle.samples)
     request = Request(repeat=repeat, warmup=plan.warmup)
@@ -130,7 +151,7 @@ def measure_latency(network: Network, plan: Plan, watch: Watch) -> Latency:
     ]
     medians = [_median_us([ns for times in inputs for ns in times]) for inputs in per_layer]
     return dataclasses.replace(
-        _untimed(network, first),
+        untimed(network, first),
         rounds=count,
         repeat=repeat,
         warmup=plan.warmup,
@@ -153,7 +174,7 @@ def measure_latency(network: Network, plan: Plan, watch: Watch) -> Latency:
     )
 
 
-def _untimed(network: Network, first: Execution) -> Latency:
+def untimed(network: Runs, first: Execution) -> Latency:
     """What one run of all inputs tells."""
     layers = [_layer(network, layer, first) for layer in network.layers]
     inputs = network.bundle.samples
@@ -178,7 +199,7 @@ def _untimed(network: Network, first: Execution) -> Latency:
     )
 
 
-def _layer(network: Network, layer: dict[str, Any], first: Execution) -> LayerTime:
+def _layer(network: Runs, layer: dict[str, Any], first: Execution) -> LayerTime:
     active_inputs, active_outputs = (
         None if gate is None else [counts[gate] for counts in first.counts]
         for gate in (layer["in_gate"], layer["out_gate"])
@@ -204,7 +225,7 @@ def _layer(network: Network, layer: dict[str, Any], first: Execution) -> LayerTi
     )
 
 
-def active_channels(network: Network, done: Execution) -> dict[str, list[int]]:
+def active_channels(network: Runs, done: Execution) -> dict[str, list[int]]:
     """Gate -> channels computed, for each sample."""
     return {
         gate["name"]: [counts[index] for counts in done.counts]

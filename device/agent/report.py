@@ -15,6 +15,7 @@ from .bundle import Bundle, Check
 from .context import Context, invalid_reasons
 from .energy import Energy
 from .errors import AgentError, describe
+from .firmware import NO_FIRMWARE, Firmware
 from .latency import Latency
 from .percentiles import Summary
 from .watch import Watched
@@ -96,6 +97,7 @@ class Report:
     instructions: InstructionCount | NotMeasured = NOT_COUNTED
     machine: str | None = None
     """What `headgate profile --on` called the machine; None where its agent was called there."""
+    firmware: Firmware | NotMeasured = NO_FIRMWARE
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

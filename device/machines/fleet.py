@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,9 @@ from headgate.errors import HeadgateError, UsageError
 
 STOP_S = 3.0
 """How long threads have to end what they do when it is stopped."""
+
+# A number behind one is the speed of a serial port.
+_COMMA = re.compile(r",(?!\s*\d+\s*(?:,|$))")
 
 Result = TypeVar("Result")
 
@@ -34,7 +38,7 @@ def names_of(text: str) -> list[str]:
 
     A UsageError: it names nothing, a name twice, or a board by two names.
     """
-    names = [name.strip() for name in text.split(",")]
+    names = [name.strip() for name in _COMMA.split(text)]
     if ALL in names:
         names = [one for name in names for one in (inventory() if name == ALL else [name])]
         if not names:

@@ -15,9 +15,10 @@ from headgate.device.agent.settings import Settings
 from headgate.device.bundle import Bundle
 from headgate.device.files import storage_error
 from headgate.device.machines.base import Machine
+from headgate.device.machines.firmware_network import FirmwareNetwork, samples_of
+from headgate.device.machines.firmware_report import measure_firmware
 from headgate.device.machines.serial_program import SerialProgram
 from headgate.device.manifest import FIRMWARE
-from headgate.device.program import Program
 from headgate.device.serial_protocol import Line
 from headgate.device.targets import emulated_microcontrollers
 from headgate.errors import BundleError, DeviceError, ToolMissing, UsageError, why
@@ -77,7 +78,7 @@ class QemuSystem(Machine):
         if threads > 1:
             raise UsageError(f"{self.name} has one core; leave out --threads")
 
-    def load(self, bundle: Bundle, threads: int) -> Program:
+    def load(self, bundle: Bundle, threads: int) -> SerialProgram:
         self.check_threads(threads)
         firmware = bundle.members[FIRMWARE]
         return SerialProgram(bundle, self.name, lambda: QemuLine(self, firmware))
@@ -85,7 +86,12 @@ class QemuSystem(Machine):
     def measure(
         self, bundle: str | Path, settings: Settings, inputs: Sequence[Path] = ()
     ) -> Report:
-        raise UsageError(f"{self.name} has no agent yet; `headgate run` and `validate` it")
+        """Instructions, MACs and active channels: an emulator's clock says nothing of a device."""
+        opened = Bundle.open(bundle)
+        self.check(opened)
+        with self.load(opened, settings.threads) as program:
+            network = FirmwareNetwork(program, samples_of(opened, bundle, inputs), [self.name])
+            return measure_firmware(network, program, settings)
 
 
 class QemuLine(Line):

@@ -14,9 +14,10 @@ from headgate.device.agent.report import Report
 from headgate.device.agent.settings import Settings
 from headgate.device.bundle import Bundle
 from headgate.device.machines.base import Machine
+from headgate.device.machines.firmware_network import FirmwareNetwork, samples_of
+from headgate.device.machines.firmware_report import measure_firmware
 from headgate.device.machines.serial_program import SerialProgram
 from headgate.device.manifest import library_of
-from headgate.device.program import Program
 from headgate.device.serial_protocol import Line
 from headgate.errors import BundleError, DeviceError, UsageError, why
 
@@ -59,14 +60,19 @@ class SerialMachine(Machine):
         if threads > 1:
             raise UsageError(f"{self.name} has one core; leave out --threads")
 
-    def load(self, bundle: Bundle, threads: int) -> Program:
+    def load(self, bundle: Bundle, threads: int) -> SerialProgram:
         self.check_threads(threads)
         return SerialProgram(bundle, self.name, lambda: PortLine(self.port, self.baud))
 
     def measure(
         self, bundle: str | Path, settings: Settings, inputs: Sequence[Path] = ()
     ) -> Report:
-        raise UsageError(f"{self.name} has no agent; `headgate run` and `headgate validate` use it")
+        """Cycles and times, by the board's own clock."""
+        opened = Bundle.open(bundle)
+        self.check(opened)
+        with self.load(opened, settings.threads) as program:
+            network = FirmwareNetwork(program, samples_of(opened, bundle, inputs), [])
+            return measure_firmware(network, program, settings)
 
 
 class PortLine(Line):

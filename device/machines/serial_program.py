@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from headgate.device.bundle import Bundle
 from headgate.device.manifest import library_of
 from headgate.device.program import Execution, Program, little_endian
 from headgate.device.protocol import COUNTS, LAYERS, TIMES, Request
-from headgate.device.serial_protocol import Line, Restarted, Session
+from headgate.device.serial_protocol import Greeting, Line, Restarted, Session
 from headgate.errors import BundleError, DeviceError
 
 MACS_PER_S = 1e6
@@ -37,7 +37,21 @@ class SerialProgram(Program):
             raise BundleError(f"{bundle.name!r} has no library for microcontrollers; recompile it")
         self._model = hashlib.sha256(bundle.members[library]).digest()[:8]
         self._open_line = open_line
-        self._run_s = 10 + dense_macs(bundle.manifest["layers"]) / MACS_PER_S
+        self.run_s = 10 + dense_macs(bundle.manifest["layers"]) / MACS_PER_S
+        """An inference takes less, or the board hangs."""
+
+    @contextmanager
+    def session(self) -> Iterator[tuple[Session, Greeting]]:
+        """An open line to the firmware, and what that says of itself.
+
+        A DeviceError if the board is reset meanwhile: what it was given is lost.
+        """
+        with closing(self._open_line()) as line:
+            session = Session(line, self.machine)
+            try:
+                yield session, session.greet(self._model)
+            except Restarted as error:
+                raise DeviceError(f"{self.machine} was reset meanwhile; measure again") from error
 
     def stack_bytes(self, inputs: list[np.ndarray]) -> int:
         """How deep the stack gets while the network runs on the first sample of (N, ...) inputs.
@@ -45,16 +59,11 @@ class SerialProgram(Program):
         The firmware paints what is free and looks how far the paint is gone; the frame of the
         timer's interrupt is in it.
         """
-        with closing(self._open_line()) as line:
-            session = Session(line, self.machine)
-            session.greet(self._model)
-            try:
-                for index, array in enumerate(inputs):
-                    session.write(index, little_endian(array[0]).tobytes())
-                session.run(False, self._run_s, stack=True)
-                return int.from_bytes(session.read(serial_protocol.STACK, 4), "little")
-            except Restarted as error:
-                raise DeviceError(f"{self.machine} was reset during one image") from error
+        with self.session() as (session, _):
+            for index, array in enumerate(inputs):
+                session.write(index, little_endian(array[0]).tobytes())
+            session.run(False, self.run_s, stack=True)
+            return int.from_bytes(session.read(serial_protocol.STACK, 4), "little")
 
     def _execute(self, inputs: list[np.ndarray], request: Request) -> Execution:
         samples = len(inputs[0])
@@ -89,15 +98,15 @@ class SerialProgram(Program):
         for index, one in enumerate(data):
             session.write(index, one)
         for _ in range(request.warmup):
-            session.run(False, self._run_s)
+            session.run(False, self.run_s)
         if request.times or not request.layers:
             for index in range(request.repeat):
-                cycles = session.run(False, self._run_s)
+                cycles = session.run(False, self.run_s)
                 if request.times:
                     rows[TIMES][index] = cycles * 10**9 // clock_hz
         if request.layers:
             for index in range(request.repeat):
-                session.run(True, self._run_s)
+                session.run(True, self.run_s)
                 of_run = rows[LAYERS][index]
                 raw = session.read(serial_protocol.CYCLES, 4 * len(of_run))
                 of_run[:] = np.frombuffer(raw, "<u4").astype(np.uint64) * 10**9 // clock_hz

@@ -18,6 +18,7 @@ from headgate.cli.fetch import fetch
 from headgate.cli.flash import flash
 from headgate.cli.image import image
 from headgate.cli.lists import boards, checkpoints, models, targets
+from headgate.cli.mlperf import mlperf
 from headgate.cli.profile import profile
 from headgate.cli.report import report
 from headgate.cli.run import run
@@ -59,7 +60,7 @@ VERBS: dict[str, list[Any]] = {
     "Look around": [demo, doctor, models, checkpoints, targets, boards],
     "Make": [data, train, compile_, analyze, image, flash],
     "Run and check": [fetch, deploy, run, validate],
-    "Measure": [profile, compare, report],
+    "Measure": [profile, compare, report, mlperf],
 }
 for panel, verbs in VERBS.items():
     for verb in verbs:

@@ -29,7 +29,8 @@ Machines = Annotated[
         "--on",
         metavar="MACHINE,...",
         help="host, an emulated board such as qemu:rpi4, a board as USER@HOST or by its name in "
-        "boards.toml, several of these with commas, or 'all' of boards.toml.",
+        "boards.toml, a microcontroller's port such as serial:/dev/ttyACM0, several of these with "
+        "commas, or 'all' of boards.toml.",
     ),
 ]
 

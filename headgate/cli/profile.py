@@ -13,6 +13,8 @@ from headgate.cli.machines import machines_of
 from headgate.cli.options import BundleFile, Images, Json, Machines, Threads, measuring
 from headgate.cli.output import BAD_RESULT, next_step, on_machine, print_line
 from headgate.cli.profile_boards import measure_on, print_report, time_text
+from headgate.device.agent.firmware import Firmware
+from headgate.device.agent.report import Report
 from headgate.device.agent.settings import Settings
 from headgate.errors import UsageError
 from headgate.profiling.profile import measure
@@ -73,7 +75,7 @@ def profile(
         raise UsageError(
             f"{boards[0]} measures on the bundle's own test vectors; leave --images out"
         )
-    if len(names) > 1 and len(boards) < len(names):
+    if len(names) > 1 and (emulated or "host" in names):
         raise UsageError("emulators and boards are measured apart; name one kind with --on")
     tflite = bundle.suffix == ".tflite"
     if given and (emulated or tflite):
@@ -104,8 +106,13 @@ def profile(
     if not json:
         next_step(_next(bundle, names, output))
     # On this machine clocks may change as its owner likes; what was asked to count must count.
-    if (boards or settings.energy) and not all(report.valid for report in reports):
+    must_count = boards or settings.energy or any(map(_is_of_firmware, reports))
+    if must_count and not all(report.valid for report in reports):
         raise typer.Exit(BAD_RESULT)
+
+
+def _is_of_firmware(report: Any) -> bool:
+    return isinstance(report, Report) and isinstance(report.firmware, Firmware)
 
 
 def _print_tflite(found: TFLiteProfile, path: Path) -> None:

@@ -11,7 +11,9 @@ import typer
 
 from headgate.cli.machines import work_on
 from headgate.cli.output import print_json, print_line, print_table, working, write_json
+from headgate.cli.profile_firmware import print_firmware
 from headgate.device.agent.absent import NotMeasured, to_json
+from headgate.device.agent.firmware import Firmware
 from headgate.device.agent.latency import Latency, LayerTime
 from headgate.device.agent.percentiles import Summary
 from headgate.device.agent.report import Report
@@ -130,23 +132,38 @@ def print_report(report: Report, machine: str) -> None:
     latency = report.latency
     if not isinstance(latency, NotMeasured):
         _print_latency(report, latency, machine)
+    if isinstance(report.firmware, Firmware):
+        print_firmware(report.firmware)
     print_line(f"energy: {report.energy}")
     for line in _notes(report):
         print_line(line)
 
 
 def _print_latency(report: Report, latency: Latency, machine: str) -> None:
+    firmware = report.firmware if isinstance(report.firmware, Firmware) else None
+    counts = firmware.layer_counts if firmware else [None] * len(latency.layers)
+    counted, is_timed = firmware is not None, isinstance(latency.latency_us, Summary)
+    columns = [firmware.unit] if firmware else []
+    columns += ["us"] if is_timed or not counted else []
     print_table(
         f"{report.bundle.name} ({report.bundle.target.name}) on {machine}, mean of "
         f"{latency.inputs} inputs",
-        ["layer", "operator", "us", "channels", "MACs", "of dense"],
-        [_layer_row(layer) for layer in latency.layers if not layer.is_gate],
+        ["layer", "operator", *columns, "channels", "MACs", "of dense"],
+        [
+            (*row[:2], *((count,) if counted else ()), *row[2 if "us" in columns else 3 :])
+            for layer, count in zip(latency.layers, counts, strict=True)
+            if not layer.is_gate and (row := _layer_row(layer))
+        ],
     )
     # A gate is many steps of a microsecond's fraction: one line says what matters of them.
     gates = [layer for layer in latency.layers if layer.is_gate]
     if gates:
         times = [layer.median_us for layer in gates if isinstance(layer.median_us, float)]
         share = f", {sum(times):.1f} us" if times else ""
+        if firmware:
+            of_gates = zip(latency.layers, firmware.layer_counts, strict=True)
+            total = sum(one for layer, one in of_gates if layer.is_gate)
+            share = f", {total:,.0f} {firmware.unit}{share}"
         macs = sum(layer.mean_macs for layer in gates)
         print_line(f"gates: {len(gates)} steps, {macs:,.0f} MACs{share} (--json lists them)")
     cpus = f", on CPU {', '.join(map(str, latency.cpus))}" if latency.cpus else ""
@@ -157,6 +174,11 @@ def _print_latency(report: Report, latency: Latency, machine: str) -> None:
     print_line(f"MACs executed: {done:,.0f} of {dense:,} dense{share}")
     if min(each) != max(each):
         print_line(f"per input: {spread(each, '{:,.0f}'.format)}")
+    if firmware is None:
+        _print_instructions(report, latency)
+
+
+def _print_instructions(report: Report, latency: Latency) -> None:
     count = report.instructions
     if not isinstance(count, NotMeasured):
         count_text = f"{count.instructions:,}, {count.per_mac:.2f} a MAC, {count.tool}"

@@ -13,7 +13,8 @@ from headgate.cli.options import Images, Json
 from headgate.cli.output import next_step, print_json, print_line, working
 from headgate.device import Bundle
 from headgate.device.agent_report import read_agent_report
-from headgate.device.targets import host_architecture
+from headgate.device.bundle_folder import is_bundle
+from headgate.device.targets import emulated_microcontrollers, host_architecture
 from headgate.errors import UsageError
 from headgate.profiling import compare, count_instructions, profile
 from headgate.profiling.data import Page, build_report, read_page
@@ -70,7 +71,7 @@ def _read(files: list[Path], title: str) -> Page:
 
 def _measure(files: list[Path], title: str, images: list[str] | None) -> Page:
     array, labels = labelled_images(images, files)
-    targets = {file: Bundle.open(file).target for file in files if file.suffix == ".hgb"}
+    targets = {file: Bundle.open(file).target for file in files if is_bundle(file)}
     emulators = {
         file: f"qemu:{target['name']}"
         for file, target in targets.items()
@@ -83,7 +84,11 @@ def _measure(files: list[Path], title: str, images: list[str] | None) -> Page:
             comparison = compare(here, images=array, labels=labels)
     profiles, sources, counts = [], {}, {}
     for file in targets:
-        if machine := emulators.get(file):
+        machine = emulators.get(file)
+        if targets[file]["name"] in emulated_microcontrollers():
+            with working(f"profiling {file} on {machine}"):
+                profiles.append(profile(file, str(machine), array))
+        elif machine is not None:
             with working(f"counting instructions of {file} on {machine}"):
                 counts[file.stem] = count_instructions(file, array, machine=machine)
         else:

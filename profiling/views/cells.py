@@ -48,6 +48,7 @@ def _breakable(name: str) -> Markup:
 FILTERS: dict[str, Callable[..., Any]] = {
     "breakable": _breakable,
     "channels": _channels,
+    "count": _or_dash(lambda value: f"{value:,.0f}"),
     "dash": dash,
     "energy_delay": _or_dash(units.energy_delay),
     "figure": figure,

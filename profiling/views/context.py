@@ -18,7 +18,8 @@ from headgate.profiling.views.cells import NONE, said
 def context_facts(entries: Sequence[Entry]) -> dict[str, Any]:
     """Facts that all runs share as a list, the others as a table with a column for each run."""
     shared, differing = [], []
-    for label, source in _OF_REPORT.items():
+    of_firmware = all(is_measured(entry.firmware) for entry in entries)
+    for label, source in (_OF_FIRMWARE if of_firmware else _OF_REPORT).items():
         facts = [said(_read(entry.report, source)) for entry in entries]
         if len(set(facts)) == 1:
             shared.append((label, *facts[0]))
@@ -127,6 +128,10 @@ def _memory(memory: Memory) -> str:
     return f"{memory.total_mib:,} MiB{swap}"
 
 
+def _core_clock(report: Report) -> Any:
+    return derive(lambda hz: f"{hz / 1e6:g} MHz", figure(report.firmware, "clock_hz"))
+
+
 def _supply(context: Context) -> Any:
     parts = []
     if is_measured(context.supply_max_ma):
@@ -147,6 +152,7 @@ def _numbers(cpus: Sequence[int]) -> str:
     return ", ".join(map(str, cpus)) or "any"
 
 
+_OF_BUNDLE = ("Compiled by", "Compiled for", "Taken (UTC)", "Bundle, SHA-256", "Model, SHA-256")
 # A fact's label: where it lies, or what reads it.
 _OF_MOMENT: Mapping[str, str | Callable[[Context], Any]] = {
     "Board": "board",
@@ -191,4 +197,12 @@ _OF_REPORT: Mapping[str, str | Callable[[Report], Any]] = {
     "Clock of the board": _synchronised,
     "Bundle, SHA-256": "bundle.sha256",
     "Model, SHA-256": "bundle.model_sha256",
+}
+# A microcontroller has none of the rest.
+_OF_FIRMWARE: Mapping[str, str | Callable[[Report], Any]] = {
+    "Board": "context.before.board",
+    "CPU": "context.before.cpu",
+    "Counted by": "firmware.counter",
+    "Clock that the firmware is built for": _core_clock,
+    **{label: source for label, source in _OF_REPORT.items() if label in _OF_BUNDLE},
 }

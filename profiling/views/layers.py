@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from headgate.device.agent.absent import NotMeasured
+from headgate.device.agent.firmware import Firmware
 from headgate.device.agent.latency import Latency, LayerTime
 from headgate.profiling import units
 from headgate.profiling.charts.cells import activity_strip, paired_bars
@@ -29,39 +30,65 @@ def layer_tables(board: Board) -> list[dict[str, Any]]:
 
 
 def rows_of(layers: Sequence[LayerTime]) -> list[LayerTime]:
-    """The layers, the steps of each gate as one where the first of them runs.
+    """The layers, the steps of each gate as one where the first of them runs."""
+    return [_joined([layers[index] for index in steps], owner) for owner, steps in _groups(layers)]
 
-    Their names are that of the gated layer, or begin with it.
+
+def counts_of(layers: Sequence[LayerTime], firmware: Firmware | NotMeasured) -> list[float | None]:
+    """What a microcontroller's clock counted of each of these rows; None on other machines."""
+    groups = _groups(layers)
+    if isinstance(firmware, NotMeasured):
+        return [None] * len(groups)
+    return [sum(firmware.layer_counts[index] for index in steps) for _, steps in groups]
+
+
+def _groups(layers: Sequence[LayerTime]) -> list[tuple[str, list[int]]]:
+    """A layer by itself, a gate's steps together: the layer that it gates, and their numbers.
+
+    Names of a gate's steps are that of the gated layer, or begin with it.
     """
     gated = sorted({one.name for one in layers if not one.is_gate}, key=len, reverse=True)
-    rows: dict[Any, LayerTime] = {}
+    rows: dict[Any, tuple[str, list[int]]] = {}
     for index, layer in enumerate(layers):
         if not layer.is_gate:
-            rows[index] = layer
+            rows[index] = layer.name, [index]
             continue
         owner = next((n for n in gated if layer.name == n or layer.name.startswith(f"{n}.")), "")
-        total = rows.get(owner)
-        if total is None:
-            label = f"gate of {owner}" if owner else "lists of active channels"
-            rows[owner] = replace(layer, name=label)
-            continue
-        rows[owner] = replace(
-            total,
-            executed_macs=list(map(add, total.executed_macs, layer.executed_macs)),
-            dense_macs=total.dense_macs + layer.dense_macs,
-            median_us=derive(add, total.median_us, layer.median_us),
-        )
+        rows.setdefault(owner, (owner, []))[1].append(index)
     return list(rows.values())
+
+
+def _joined(steps: Sequence[LayerTime], owner: str) -> LayerTime:
+    total = steps[0]
+    if not total.is_gate:
+        return total
+    for one in steps[1:]:
+        total = replace(
+            total,
+            executed_macs=list(map(add, total.executed_macs, one.executed_macs)),
+            dense_macs=total.dense_macs + one.dense_macs,
+            median_us=derive(add, total.median_us, one.median_us),
+        )
+    return replace(total, name=f"gate of {owner}" if owner else "lists of active channels")
 
 
 def _table(entry: Entry, latency: Latency) -> dict[str, Any]:
     reference = entry.baseline.latency if entry.baseline else None
-    before = {}
-    if isinstance(reference, Latency):
+    before, counts_before = {}, {}
+    if entry.baseline and isinstance(reference, Latency):
         before = {layer.name: layer for layer in rows_of(reference.layers)}
+        counts_before = dict(
+            zip(before, counts_of(reference.layers, entry.baseline.firmware), strict=True)
+        )
     every = rows_of(latency.layers)
-    # Layers without arithmetic appear only where they take time of note.
-    rows = [one for one in every if one.dense_macs or one.is_gate or _us(one) >= LEAST_US]
+    counts = counts_of(latency.layers, entry.firmware)
+    # Layers without arithmetic appear only where they take time, or cycles, of note.
+    shown = [
+        (one, count)
+        for one, count in zip(every, counts, strict=True)
+        if one.dense_macs or one.is_gate or _us(one) >= LEAST_US or count
+    ]
+    rows = [one for one, _ in shown]
     us_scale = max(map(_us, [*rows, *before.values()]), default=0.0)
     macs_scale = max((max(one.dense_macs, one.mean_macs) for one in rows), default=0)
     gates = [layer for layer in latency.layers if layer.is_gate]
@@ -70,8 +97,16 @@ def _table(entry: Entry, latency: Latency) -> dict[str, Any]:
         "one": entry,
         "latency": latency,
         "reference": reference,
+        "unit": figure(entry.firmware, "unit"),
+        "count": figure(entry.firmware, "count"),
         "rows": [
-            _cells(one, before.get(one.name), entry.kind, us_scale, macs_scale) for one in rows
+            {
+                **_cells(one, before.get(one.name), entry.kind, us_scale, macs_scale),
+                "count": count,
+                "count_before": counts_before.get(one.name),
+                "fewer": None if one.is_gate else _ratio(counts_before.get(one.name), count),
+            }
+            for one, count in shown
         ],
         "speedup": _ratio(figure(reference, "layer_sum_us"), latency.layer_sum_us),
         "arithmetic": latency.dense_macs / done,

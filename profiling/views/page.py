@@ -9,6 +9,7 @@ from headgate.device.agent.absent import is_measured
 from headgate.device.agent.context import context_warnings
 from headgate.device.agent.definitions import CONVENTION
 from headgate.device.agent.energy import Energy
+from headgate.device.agent.firmware import Firmware
 from headgate.device.agent.latency import Latency
 from headgate.device.agent.report import InstructionCount
 from headgate.profiling.comparison import Comparison
@@ -19,6 +20,8 @@ from headgate.profiling.views.command import command
 from headgate.profiling.views.context import context_facts, facts_of
 from headgate.profiling.views.effort import density, effort_view
 from headgate.profiling.views.energy import energy_rows, traces
+from headgate.profiling.views.firmware import CONVENTION as OF_FIRMWARE
+from headgate.profiling.views.firmware import firmware_rows, firmware_tiles
 from headgate.profiling.views.layers import layer_tables
 from headgate.profiling.views.plots import trade_offs
 
@@ -47,7 +50,7 @@ def build_view(page: Page) -> dict[str, Any]:
     return {
         "page": page,
         "where": _where(comparison, apart),
-        "tiles": tiles or latency.entry_tiles(apart),
+        "tiles": tiles or latency.entry_tiles(apart) or firmware_tiles(apart),
         "invalid": _invalid(boards),
         "warnings": _warnings(comparison, boards, apart),
         "comparison": comparison,
@@ -131,6 +134,7 @@ def _board(board: Board, is_apart: bool) -> dict[str, Any]:
         "distributions": latency.distributions(timed),
         "energy": energy_rows(board.entries),
         "traces": traces(board.entries),
+        "firmware": firmware_rows(board.entries),
         "layers": layer_tables(board),
         "context": context_facts(board.entries),
     }
@@ -139,7 +143,9 @@ def _board(board: Board, is_apart: bool) -> dict[str, Any]:
 def _counts(page: Page) -> dict[str, InstructionCount]:
     found = dict(page.instructions)
     for report in page.reports:
-        if isinstance(report.instructions, InstructionCount):
+        # Of a microcontroller they stand beside its memory.
+        of_firmware = isinstance(report.firmware, Firmware)
+        if isinstance(report.instructions, InstructionCount) and not of_firmware:
             found[report.bundle.name] = report.instructions
     return found
 
@@ -148,5 +154,6 @@ def _conventions(comparison: Comparison | None, boards: Sequence[Board]) -> list
     entries = [entry for board in boards for entry in board.entries]
     found = [comparison.convention] if comparison else []
     found += [_OF_REPORTS] if any(is_measured(one.latency_us) for one in entries) else []
+    found += [OF_FIRMWARE] if any(is_measured(one.firmware) for one in entries) else []
     found += [_OF_ENERGY] if any(isinstance(one.energy, Energy) for one in entries) else []
     return [*found, CONVENTION]

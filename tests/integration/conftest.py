@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from headgate.cli import main
-from tests import session_cache
+from tests import serial_firmware, session_cache
 from tests.containers import Docker, build_compile_image, build_image_image, running_docker
 
 Command = Callable[..., Any]
@@ -24,6 +24,17 @@ def kernels_lowered_once() -> Iterator[None]:
         if importlib.util.find_spec("tvm"):
             patched.setattr("headgate.compile.build.write_object", session_cache.write_object)
         yield
+
+
+@pytest.fixture(scope="session")
+def firmware(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The firmware's C as a program of this machine (``tests/serial_firmware.py``)."""
+    folder = tmp_path_factory.mktemp("firmware")
+    program = session_cache.once(
+        "firmware", "fake", lambda: serial_firmware.build(folder).read_bytes()
+    )
+    program.chmod(0o755)
+    return program
 
 
 @pytest.fixture

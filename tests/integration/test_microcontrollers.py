@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,9 @@ pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[c
 
 from headgate.compile.backend.baremetal import link_program
 from headgate.device import Bundle, load
+from headgate.device.machines import qemu_system
 from headgate.device.machines.qemu_system import BOARDS, QemuLine, QemuSystem
+from headgate.device.machines.serial_program import SerialProgram
 from headgate.device.manifest import FIRMWARE, library_member
 from headgate.device.microcontrollers import microcontrollers
 from headgate.device.targets import get_target
@@ -97,6 +101,7 @@ class Other(Small):
     """Another name."""
 
 
+@cache
 def small(kind: type[Small], outputs: int) -> Bundle:
     torch.manual_seed(outputs)
     return compiled(kind(outputs).eval(), torch.randn(4, 3, 8, 8), "cortex-m4", 4)
@@ -175,6 +180,65 @@ def test_wrong_calls_return_their_code_and_two_networks_fit_one_program(tmp_path
             expected = loaded.scores(image)
         assert words[at] == 0
         assert words[at + 1 : at + 1 + expected.size].tobytes() == expected.tobytes()
+
+
+def test_profile_and_report_of_a_board_in_qemu(tmp_path: Path, command: Command) -> None:
+    path, page = tmp_path / "small.hgb", tmp_path / "page.html"
+    small(Small, 7).save(path)
+    found = command("profile", path, "--on", "qemu:cortex-m4")
+    assert found["valid"] and found["outputs"]["max_error"] == 0
+    firmware, latency = found["firmware"], found["latency"]
+    assert (firmware["unit"], firmware["counter"], firmware["tick"]) == (
+        *("instructions", "SysTick"),
+        40,
+    )
+    # A clock is read around each layer, and the whole has a little between them.
+    assert 0.9 * firmware["count"] < sum(firmware["layer_counts"]) < 1.1 * firmware["count"]
+    assert abs(found["instructions"]["instructions"] - firmware["counts"][0]) <= firmware["tick"]
+    conv = [layer["operator"] for layer in latency["layers"]].index("conv2d")
+    assert firmware["layer_counts"][conv] > 0.5 * latency["layers"][conv]["dense_macs"]
+    assert set(latency["latency_us"]) == {"not_measured"}
+    assert firmware["ram_bytes"]["arena"] == Bundle.open(path).facts.arena_bytes
+    assert 0 < firmware["ram_bytes"]["stack"] < 8192
+    assert firmware["flash_bytes"]["weights"] > 0
+    assert firmware["memory_bytes"] == {"flash": 4 << 20, "RAM": 4 << 20}
+    command("report", path, "-o", page)
+    html = page.read_text()
+    assert "qemu:cortex-m4: instructions, flash and RAM" in html
+    assert f"{sum(firmware['ram_bytes'].values()):,}" in html
+
+
+def test_a_window_of_inferences_in_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # QEMU has no such pins; it notes what is written to them.
+    log = tmp_path / "log"
+    options = (*qemu_system._OPTIONS, "-d", "unimp", "-D", str(log))
+    monkeypatch.setattr(qemu_system, "_OPTIONS", options)
+    bundle = small(Small, 7)
+    (image, *_), _ = bundle.vectors()
+    with load(bundle, "qemu:cortex-m4") as program:
+        assert isinstance(program, SerialProgram)
+        with program.session() as (session, greeting):
+            assert (greeting.board, greeting.counter) == ("mps2-an386", "SysTick")
+            session.write(0, image[0].tobytes())
+            one = session.run(False, program.run_s)
+            many = session.run(False, program.run_s, inferences=20, window=True)
+    # Ticks of 40 instructions; in a window the clock is read behind each inference.
+    assert 19 * one < many < 21 * one + 20
+    writes = re.findall(r"gpio: .*write.* offset (\w+), value (\w+)", log.read_text())
+    found = [(int(offset, 16), int(value, 16)) for offset, value in writes]
+    # An output that is high; low in the window, and once more behind it.
+    assert found == [(0x10, 1), *((0x4, level) for level in (1, 0, 1, 0, 1))]
+
+
+def test_firmware_of_another_network_is_refused() -> None:
+    first, second = small(Small, 7), small(Other, 6)
+    facts = {key: one for key, one in first.manifest.items() if key not in ("schema", "members")}
+    wrong = Bundle(facts, {**first.members, FIRMWARE: second.members[FIRMWARE]})
+    with (
+        load(wrong, "qemu:cortex-m4") as program,
+        pytest.raises(BundleError, match="runs firmware of another network"),
+    ):
+        program.run(first.vectors()[0][0][:1])
 
 
 def test_a_program_is_made_of_the_files_in_its_own_folder(tmp_path: Path) -> None:

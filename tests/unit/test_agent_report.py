@@ -29,6 +29,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 OF_THIS_SIDE = {
     "instructions": {"not_measured": "counted for emulated machines only, for example qemu:rpi4"},
     "machine": None,
+    "firmware": {"not_measured": "only microcontrollers run firmware"},
 }
 
 

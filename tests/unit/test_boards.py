@@ -190,6 +190,8 @@ def test_machines_by_their_names(nowhere: Path) -> None:
 def test_several_names(nowhere: Path) -> None:
     assert names_of("host") == ["host"]
     assert names_of("pi@a, pi@b,host") == ["pi@a", "pi@b", "host"]
+    ports = ["serial:/dev/ttyACM0,921600", "serial:/dev/ttyACM1"]
+    assert names_of(",".join(ports)) == ports
     with pytest.raises(UsageError, match=r"there is no boards.toml that names a board"):
         names_of("all")
     (nowhere / "boards.toml").write_text(KITCHEN + "[desk]\nboard = 'rpi5'\nhost = 'desk'\n")

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.device.agent.latency import EMULATED, Latency
 from headgate.device.agent.report import InstructionCount, Report
 from headgate.errors import StorageError
 from headgate.profiling import Contestant, compare
@@ -45,7 +44,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
     )
     root = tmp_path_factory.mktemp("reports")
     profiles = [measured(root, "dense", "dense"), measured(root, "gated <b>", "gated")]
-    profiles.append(emulated(measured(root, "gated-rpi4", "gated")))
+    without_times = agent_reports.emulated(measured(root, "gated-rpi4", "gated"), "qemu:rpi4")
+    profiles.append(dataclasses.replace(without_times, instructions=COUNT))
     commands = ["headgate compare a.hgb b.hgb && echo done"]
     return build_report("A & B", comparison=comparison, profiles=profiles, reproduce=commands)
 
@@ -57,24 +57,6 @@ def measured(root: Path, name: str, kind: str) -> Report:
         layer["name"] = layer["name"].replace("block.conv2", NASTY)
     (decoded,) = agent_reports.decoded([report | {"machine": "host"}])
     return decoded
-
-
-def emulated(report: Report) -> Report:
-    """The same under an emulator, which has no times."""
-    assert isinstance(report.latency, Latency)
-    layers = [
-        dataclasses.replace(layer, median_us=EMULATED, median_us_per_input=EMULATED)
-        for layer in report.latency.layers
-    ]
-    latency = dataclasses.replace(
-        report.latency,
-        layers=layers,
-        latency_us=EMULATED,
-        median_us_per_input=EMULATED,
-        latencies_us=[],
-        layer_sum_us=EMULATED,
-    )
-    return dataclasses.replace(report, machine="qemu:rpi4", latency=latency, instructions=COUNT)
 
 
 def test_page_is_whole_and_stands_alone(page: Page) -> None:

@@ -70,6 +70,7 @@ def test_qemu_is_a_board_of_each_microcontroller() -> None:
         assert row.target == target
         assert row.uart is not None
         assert row.uart_kind is not None
+        assert row.pin_kind is not None
 
 
 @pytest.mark.parametrize("board", microcontrollers().values(), ids=lambda board: board.name)
@@ -78,6 +79,7 @@ def test_memories_of_microcontrollers_do_not_overlap(board: Microcontroller) -> 
     first, second = sorted((board.flash, board.ram), key=lambda memory: memory.address)
     assert first.address + first.bytes <= second.address
     assert (board.uart is None) == (board.uart_kind is None)
+    assert (board.pin is None) == (board.pin_kind is None)
 
 
 @pytest.mark.parametrize("name", BOARDS)

@@ -59,3 +59,8 @@ uint64_t clock_cycles(void)
     } while (before != turns || ICSR & PENDING);
     return (uint64_t)before * PERIOD + (PERIOD - 1 - value);
 }
+
+clock_source clock_counter(void)
+{
+    return has_dwt ? CLOCK_DWT : CLOCK_SYSTICK;
+}

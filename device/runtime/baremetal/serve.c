@@ -10,13 +10,14 @@
 #include "headgate.h"
 #include "line.h"
 #include "stack.h"
+#include "window.h"
 
 #include NETWORK_HEADER
 
 enum { HELLO = 1, WRITE = 2, RUN = 3, READ = 4, ANSWER = 0x80, FAULT = 0xFF };
 enum { COUNTS = 0x100, CYCLES = 0x101, STACK = 0x102 };
-enum { WITH_LAYERS = 1, WITH_STACK = 2 };
-enum { PROTOCOL = 1 };
+enum { WITH_LAYERS = 1, WITH_STACK = 2, WITH_WINDOW = 4 };
+enum { PROTOCOL = 2 };
 /* Codes of the firmware's own, beside those of headgate.h. */
 enum { NOT_GREETED = -100, UNKNOWN_QUESTION = -101, OUT_OF_RANGE = -102 };
 
@@ -87,9 +88,10 @@ static uint8_t *hello(const uint8_t *question, uint8_t *to)
     copy(to, question, 4);
     to = put(to + 4, PROTOCOL);
     copy(to, (const uint8_t *)NETWORK_MODEL, 8);
-    to = put(to + 8, BOARD_CLOCK_HZ);
+    to = put(put(to + 8, BOARD_CLOCK_HZ), (uint32_t)clock_counter());
+    copy(to, (const uint8_t *)BOARD_NAME, sizeof BOARD_NAME - 1);
     greeted = 1;
-    return to;
+    return to + sizeof BOARD_NAME - 1;
 }
 
 static int32_t write(const uint8_t *question, uint32_t length)
@@ -104,18 +106,27 @@ static int32_t write(const uint8_t *question, uint32_t length)
     return 0;
 }
 
-/* Not inlined: the stack is measured from its frame. */
-__attribute__((noinline)) static int32_t run(uint32_t flags, uint64_t *cycles)
+/* So many inferences of what lies in the inputs, back to back; the cycles of all together, up to the
+ * first that fails. Not inlined: the stack is measured from its frame. */
+__attribute__((noinline)) static int32_t run(uint32_t flags, uint32_t inferences, uint64_t *cycles)
 {
     const headgate_hook hook = { enter, leave, 0 };
     for (uint32_t i = 0; i < NETWORK_LAYERS; i++)
         layer_cycles[i] = 0;
     if (flags & WITH_STACK)
         stack_paint();
+    if (flags & WITH_WINDOW)
+        window_open();
+    int32_t status = 0;
+    *cycles = 0;
     const uint64_t start = clock_cycles();
-    const int32_t status = NETWORK_RUN((const void *const *)inputs, outputs, arena, sizeof arena,
-                                       flags & WITH_LAYERS ? &hook : 0);
-    *cycles = clock_cycles() - start;
+    for (uint32_t i = 0; i < inferences && !status; i++) {
+        status = NETWORK_RUN((const void *const *)inputs, outputs, arena, sizeof arena,
+                             flags & WITH_LAYERS ? &hook : 0);
+        *cycles = clock_cycles() - start;
+    }
+    if (flags & WITH_WINDOW)
+        window_close();
     if (flags & WITH_STACK)
         stack_bytes = stack_used(__builtin_frame_address(0));
     for (int32_t i = 0; i < network->gate_count; i++)
@@ -162,9 +173,9 @@ static uint32_t respond(uint8_t kind, const uint8_t *question, uint32_t length)
         code = NOT_GREETED;
     } else if (kind == WRITE && length >= 8) {
         code = write(question, length);
-    } else if (kind == RUN && length == 4) {
+    } else if (kind == RUN && length == 8) {
         uint64_t cycles;
-        code = run(get(question), &cycles);
+        code = run(get(question), get(question + 4), &cycles);
         end = put(put(end, (uint32_t)cycles), (uint32_t)(cycles >> 32));
     } else if (kind == READ && length == 12) {
         code = read(question, &end);
@@ -199,6 +210,7 @@ int main(void)
     network = NETWORK_DESCRIPTION();
     lay_out();
     clock_start();
+    window_start();
     line_open();
     for (;;) {
         if (!frame_push(&reader, line_read()))
