@@ -64,6 +64,7 @@ KERNELS = (
     Entry("clear_inactive", FLOAT16, ClearInactive),
     Entry("channel_mean", FLOAT16, ChannelMean),
     Entry("conv2d", INT8, mve.ConvKernel, isa="mve"),
+    Entry("depthwise_conv2d", INT8, mve.Depthwise, isa="mve"),
     Entry("channel_mean", INT8, mve.ChannelMean, isa="mve"),
     Entry("conv2d", INT8, smlad.ConvKernel, isa="smlad"),
     Entry("depthwise_conv2d", INT8, smlad.Depthwise, isa="smlad"),

@@ -21,9 +21,11 @@ BLOCKS = (
 )
 
 
-def conv_bn_relu(inputs: int, outputs: int, kernel: int, **options: int) -> list[nn.Module]:
+def conv_bn_relu(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
+) -> list[nn.Module]:
     """A convolution with batch norm and ReLU behind it."""
-    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False, **options)
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
     return [conv, nn.BatchNorm2d(outputs), nn.ReLU()]
 
 
@@ -33,10 +35,10 @@ class MobileNetV1(nn.Module):
     def __init__(self, width: float, num_classes: int) -> None:
         super().__init__()
         inputs = int(STEM * width)
-        layers = conv_bn_relu(3, inputs, 3, stride=2)
+        layers = conv_bn_relu(3, inputs, 3, 2)
         for full, stride in BLOCKS:
             outputs = int(full * width)
-            layers += conv_bn_relu(inputs, inputs, 3, stride=stride, groups=inputs)
+            layers += conv_bn_relu(inputs, inputs, 3, stride, inputs)
             layers += conv_bn_relu(inputs, outputs, 1)
             inputs = outputs
         self.features = nn.Sequential(*layers)
