@@ -1,4 +1,4 @@
-"""MLPerf Tiny's networks of depthwise convolutions in int8: every core gives the same bytes."""
+"""MLPerf Tiny's networks of depthwise convolutions in int8: the reference's bytes on every core."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ NETWORKS = ("ds-cnn", "ds-cnn-fbs-0.5", "mobilenetv1-0.25-fbs-0.5")
 @pytest.mark.parametrize("name", (*NETWORKS, "mobilenetv1-0.25") if FULL else NETWORKS)
 def test_every_core_gives_the_same_bytes(name: str) -> None:
     module, images = network(name)
-    targets = ("host", "rpi4", *CORES) if FULL or name.startswith("ds") else ("host", *CORES)
-    found = {}
+    # The larger one takes the other machines a minute to compile.
+    targets = ("host", "rpi4", *CORES) if FULL or name.startswith("ds") else CORES
+    first = None
     for target in targets:
         bundle = compile_module(
             module,
@@ -43,10 +44,10 @@ def test_every_core_gives_the_same_bytes(name: str) -> None:
             counts = program.active_counts
         assert scores.tobytes() == expected[0][:1].tobytes(), target
         assert scores.std() > 0
-        found[target] = counts
-        assert counts.keys() == found["host"].keys()
+        first = first or counts
+        assert counts.keys() == first.keys()
         for gate, active in counts.items():
-            np.testing.assert_array_equal(active, found["host"][gate])
+            np.testing.assert_array_equal(active, first[gate])
     macs = [layer["dense_macs"] for layer in bundle.manifest["layers"]]
     executed = int(program.executed_macs()[0])
     # A channel that is not there saves its depthwise convolution and the next layer's sums too.
