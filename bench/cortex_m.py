@@ -1,8 +1,10 @@
 """Executed instructions of networks on an emulated Cortex-M, whole and layer by layer.
 
-    python -m bench.cortex_m resnet8 resnet8-fbs-0.5
+    python -m bench.cortex_m resnet8 resnet8-fbs-0.5 mobilenetv1-0.25 ds-cnn-fbs-0.5
 
-QEMU counts a nanosecond for an instruction; the firmware's clock ticks every 40 of them.
+A network that no checkpoint comes of has random weights, and gates that keep a share of its
+channels; how many instructions it takes does not depend on the values. QEMU counts a
+nanosecond for an instruction; the firmware's clock ticks every 40 of them.
 """
 
 from __future__ import annotations
@@ -12,20 +14,36 @@ import argparse
 import numpy as np
 import torch
 
+from bench.settle import random_images, settle
 from headgate.compile import compile_module
 from headgate.device import Bundle, load
 from headgate.device.protocol import Request
-from headgate.train.checkpoints import load_checkpoint
+from headgate.train.checkpoints import list_checkpoints, load_checkpoint
 from headgate.train.data import PREPROCESS, sample_images
+from headgate.train.gates import gate
+from headgate.train.models import create_model, input_shape
 
 CALIBRATION = 64
+FBS = "-fbs-"
+
+
+def network(name: str) -> tuple[torch.nn.Module, torch.Tensor]:
+    """A checkpoint of CIFAR-10, or a model of ours with random weights, and images for it."""
+    if name in list_checkpoints():
+        images = torch.from_numpy(PREPROCESS(sample_images()[0][:CALIBRATION]))
+        return load_checkpoint(name).module.eval(), images
+    model, gated, density = name.partition(FBS)
+    images = random_images(CALIBRATION, input_shape(model))
+    torch.manual_seed(0)
+    module = settle(create_model(model), images)
+    return settle(gate(module, density=float(density)), images) if gated else module, images
 
 
 def build(name: str, target: str) -> Bundle:
-    """A checkpoint of CIFAR-10 in int8."""
-    images = torch.from_numpy(PREPROCESS(sample_images()[0][:CALIBRATION]))
+    """A network in int8."""
+    module, images = network(name)
     return compile_module(
-        load_checkpoint(name).module.eval(),
+        module,
         images[:1],
         target=target,
         vectors=images[:2],

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from tvm import tirx
 
-from headgate.compile.isa.vector import joined, named
-from headgate.device.tensor_type import TensorType
+from headgate.compile.isa.vector import joined, named, splat
+from headgate.device.tensor_type import FLOAT32, TensorType
 
 Expr = Any
 """A vector in TIR."""
@@ -141,6 +141,11 @@ class DotIsa(Isa, ABC):
     def narrowed(self, codes: Sequence[Expr], lanes: int, dtype: str) -> Expr:
         """Vectors of codes (int32, lanes) as one vector of ``dtype``, which has room for them."""
         return tirx.Cast(named(dtype, lanes * len(codes)), joined(codes, lanes))
+
+    def code(self, value: Expr, least: int, greatest: int, lanes: int) -> Expr:
+        """float32 to the nearest int32 within bounds, ties to even."""
+        low, high = (splat(float(bound), lanes, FLOAT32) for bound in (least, greatest))
+        return self.rounded(tirx.Min(tirx.Max(value, low), high), lanes)
 
     @abstractmethod
     def rounded(self, value: Expr, lanes: int) -> Expr:

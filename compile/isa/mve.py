@@ -214,14 +214,17 @@ def nearest_unsigned(value: Expr, lanes: int) -> Expr:
     return intrinsic(named(UINT32, lanes), "arm.mve.vcvtn", _flag(1), value)
 
 
-def take(buffer: Buffer, at: Expr, offsets: Expr, lanes: int) -> Expr:
-    """Bytes at ``offsets`` (uint16, lanes) from ``at`` on, widened to 16 bits by their sign."""
-    bits, unscaled, signed = _flag(8), _flag(0), _flag(0)
+def take(buffer: Buffer, at: Expr, offsets: Expr, lanes: int, dtype: str = "int16") -> Expr:
+    """Codes at ``offsets`` (lanes of unsigned ``dtype``'s size) from ``at`` on, widened to it.
+
+    The sign of int8 is kept.
+    """
+    bits, unscaled, unsigned = _flag(8), _flag(0), _flag(buffer.dtype == UINT8)
     return T.Bind(
         T.call_llvm_intrin(
-            named("int16", lanes),
+            named(dtype, lanes),
             "llvm.arm.mve.vldr.gather.offset",
-            *(T.address_of(buffer[at]), offsets, bits, unscaled, signed),
+            *(T.address_of(buffer[at]), offsets, bits, unscaled, unsigned),
         )
     )
 

@@ -1,4 +1,4 @@
-"""float32 on cores without vectors: LLVM makes four numbers of a vector's four lanes."""
+"""float32 on Cortex-M: without Helium, LLVM makes four numbers of a vector's four lanes."""
 
 from __future__ import annotations
 
@@ -11,4 +11,5 @@ def find(target: Target) -> Isa | None:
     """The instructions as ``target`` runs them, None where an operating system runs on vectors."""
     if target.os != "none":
         return None
-    return Isa("scalar", FLOAT32, {4: 4.0}, load_cycles={4: 4.0}, cache_bytes=target.l2_bytes)
+    name = "mve" if target.has("mve") else "scalar"
+    return Isa(name, FLOAT32, {4: 4.0}, load_cycles={4: 4.0}, cache_bytes=target.l2_bytes)

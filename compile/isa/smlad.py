@@ -12,9 +12,9 @@ from tvm.tirx.script import builder as T
 from headgate.compile.isa import scalar
 from headgate.compile.isa.base import Expr
 from headgate.compile.isa.scalar import Scalar
-from headgate.compile.isa.vector import intrinsic, read_as
+from headgate.compile.isa.vector import intrinsic, joined, picked, read_as
 from headgate.device.targets import Target
-from headgate.device.tensor_type import INT32, UINT8
+from headgate.device.tensor_type import INT8, INT32, UINT8
 
 Buffer = Any
 
@@ -23,6 +23,12 @@ class Smlad(Scalar):
     """As :class:`Scalar` for kernels of any instructions; those of SMLAD say theirs themselves."""
 
     fuses_means = False  # USADA8 takes half an instruction for a number that it reads again
+
+    def code(self, value: Expr, least: int, greatest: int, lanes: int) -> Expr:
+        """By instructions that saturate, where float32 would be compared with the bounds."""
+        value = T.Bind(value)
+        parts = [value] if lanes == 1 else [picked(value, [lane]) for lane in range(lanes)]
+        return joined([_within(nearest(part), least, greatest) for part in parts], 1)
 
 
 def multiply_add(left: Expr, right: Expr, total: Expr) -> Expr:
@@ -75,6 +81,17 @@ def nearest(value: Expr) -> Expr:
 def saturated(value: Expr, dtype: str) -> Expr:
     """int32 to the nearest code of ``dtype``."""
     return intrinsic(INT32, "arm.usat" if dtype == UINT8 else "arm.ssat", value, 8)
+
+
+_DTYPES = {(0, 255): UINT8, (-128, 127): INT8}
+"""By the least and the greatest code."""
+
+
+def _within(value: Expr, least: int, greatest: int) -> Expr:
+    """int32 to the nearest that lies within bounds."""
+    if (least, greatest) in _DTYPES:
+        return saturated(value, _DTYPES[least, greatest])
+    return tirx.Min(tirx.Max(value, tirx.IntImm(INT32, least)), tirx.IntImm(INT32, greatest))
 
 
 def find(target: Target) -> Smlad | None:

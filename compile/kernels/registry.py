@@ -17,6 +17,7 @@ from headgate.compile.kernels.float.linear import Linear
 from headgate.compile.kernels.float.matmul import Matmul
 from headgate.compile.kernels.float.pixel_gated import PixelGatedConv
 from headgate.compile.kernels.float.planes import ClearInactive, Combine, CopyPlanes
+from headgate.compile.kernels.float.top_k import KeepTopKByDigits
 from headgate.compile.kernels.float.window import Depthwise, Pool
 from headgate.compile.kernels.i8 import gating, inner, linear, pixel_gated, planes, table, window
 from headgate.compile.kernels.kernel import Kernel
@@ -52,6 +53,7 @@ KERNELS = (
     Entry("copy_planes", FLOAT32, CopyPlanes),
     Entry("clear_inactive", FLOAT32, ClearInactive),
     Entry("channel_mean", FLOAT32, ChannelMean),
+    Entry("keep_top_k", FLOAT32, KeepTopKByDigits, isa="scalar"),
     Entry("keep_top_k", FLOAT32, KeepTopK),
     Entry("list_active", FLOAT32, ListActive),
     Entry("conv2d", FLOAT16, ConvKernel),
@@ -64,6 +66,7 @@ KERNELS = (
     Entry("clear_inactive", FLOAT16, ClearInactive),
     Entry("channel_mean", FLOAT16, ChannelMean),
     Entry("conv2d", INT8, mve.ConvKernel, isa="mve"),
+    Entry("depthwise_conv2d", INT8, mve.Depthwise, isa="mve"),
     Entry("channel_mean", INT8, mve.ChannelMean, isa="mve"),
     Entry("conv2d", INT8, smlad.ConvKernel, isa="smlad"),
     Entry("depthwise_conv2d", INT8, smlad.Depthwise, isa="smlad"),

@@ -21,6 +21,7 @@ from headgate.compile.kernels.convolution import ConvShape
 from headgate.compile.kernels.float.gating import ChannelMean, KeepTopK, ListActive
 from headgate.compile.kernels.float.linear import Linear
 from headgate.compile.kernels.float.planes import ClearInactive, Combine, CopyPlanes
+from headgate.compile.kernels.float.top_k import KeepTopKByDigits
 from headgate.compile.kernels.float.window import Pool
 from headgate.compile.kernels.kernel import Kernel
 from headgate.compile.kernels.lists import MergeLists
@@ -206,7 +207,8 @@ def saliencies(channels: int) -> st.SearchStrategy[list[float]]:
 @st.composite
 def top_k_cases(draw: st.DrawFn) -> tuple[KeepTopK, list[float]]:
     channels = draw(st.integers(1, 40))
-    kernel = KeepTopK(channels, draw(st.integers(0, channels)), draw(st.sampled_from([4, 8, 16])))
+    lanes, keep = draw(st.sampled_from([1, 4, 8, 16])), draw(st.integers(0, channels))
+    kernel = (KeepTopKByDigits if lanes == 1 else KeepTopK)(channels, keep, lanes)
     return kernel, draw(saliencies(channels))
 
 

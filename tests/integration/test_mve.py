@@ -18,19 +18,52 @@ pytestmark = pytest.mark.usefixtures("qemu_system_arm")
 TARGET = "cortex-m55"
 
 
+@pytest.mark.parametrize("depthwise", [False, True])
 @pytest.mark.parametrize("tight", [False, True])
 def test_convolutions_of_any_shape(
-    tight: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    depthwise: bool, tight: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if tight:
         # In chunks of rows, as large images are computed.
         monkeypatch.setattr(layout, "MOST_PACKED_BYTES", 200)
         monkeypatch.setattr(layout, "MOST_PIXELS", 20)
-    random = np.random.default_rng(4 + tight)
-    cases = [case(random, drawn(random, False), TARGET) for _ in range(8)]
+    random = np.random.default_rng(4 + tight + 2 * depthwise)
+    cases = [case(random, drawn(random, depthwise), TARGET) for _ in range(8 + 8 * depthwise)]
     found, _ = run_on_cortex_m([one.call for one in cases], tmp_path, TARGET)
     for wanted, arrays in zip(cases, found, strict=True):
         wanted.check(arrays)
+
+
+def test_depthwise_convolutions_of_wide_images(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    shapes = [
+        # size, kernel, stride, border, dilation; several vectors of a row and of a copy
+        ConvShape(3, 3, 9, 70, (3, 3), (1, 1), (1, 1, 1, 1), groups=3),
+        ConvShape(2, 4, 7, 95, (3, 5), (1, 2), (1, 2, 1, 20), (1, 2), groups=2),
+        ConvShape(2, 2, 40, 33, (7, 7), (2, 2), (20, 3, 30, 3), groups=2),
+    ]
+    cases = [
+        case(random, Asked(shape, None, active), TARGET)
+        for shape, active in zip(shapes, (None, 3, 1), strict=True)
+    ]
+    found, _ = run_on_cortex_m([one.call for one in cases], tmp_path, TARGET)
+    for wanted, arrays in zip(cases, found, strict=True):
+        wanted.check(arrays)
+
+
+def test_depthwise_convolutions_take_few_instructions(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    sizes = ((8, 48), (32, 24), (64, 12))
+    asked = [
+        Asked(ConvShape(c, c, size, size, (3, 3), (1, 1), (1, 1, 1, 1), groups=c), None, active)
+        for c, size in sizes
+        for active in (None, c // 2)
+    ]
+    _, counts = run_on_cortex_m([case(random, one, TARGET).call for one in asked], tmp_path, TARGET)
+    for index in range(0, len(asked), 2):
+        dense, gated = counts[index : index + 2]
+        assert dense <= 1.0 * asked[index].macs
+        assert gated <= 0.6 * dense
 
 
 def test_means_of_channels(tmp_path: Path) -> None:

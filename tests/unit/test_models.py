@@ -23,6 +23,8 @@ REFERENCE = [
     ("resnet110", {}, 1722, 253.1),
     ("mcifarnet", {}, 1294, 174.30),
     ("vgg16", {}, 14980, 313.5),
+    ("mobilenetv1-0.25", {}, 208.1, 7.490),
+    ("ds-cnn", {}, 22.0, 2.657),
     ("resnet18", {}, 11679, 1814),
     ("resnet18_cifar", {}, 11164, 555.4),
 ]
@@ -53,6 +55,14 @@ def test_resnet8_deploys_with_mlperf_tinys_parameters() -> None:
         if isinstance(m, nn.Conv2d | nn.Linear) and m.bias is not None
     )
     assert weights(module) + biases == 77_706
+
+
+@pytest.mark.parametrize(("name", "count"), [("mobilenetv1-0.25", 221_794), ("ds-cnn", 24_908)])
+def test_keras_counts_as_many_parameters_of_mlperf_tinys(name: str, count: int) -> None:
+    module = create_model(name)
+    # There convolutions have a bias, and norms two statistics, among the parameters.
+    norms = sum(m.num_features for m in module.modules() if isinstance(m, nn.BatchNorm2d))
+    assert sum(p.numel() for p in module.parameters()) + 3 * norms == count
 
 
 def test_vgg16_imagenet_has_its_parameters() -> None:
@@ -93,7 +103,7 @@ def test_published_weights_would_load(name: str, some_names: set[str]) -> None:
     assert len(state) == {"resnet18": 122, "resnet50": 320, "vgg16_imagenet": 97}[name]
 
 
-@pytest.mark.parametrize("name", [n for n in list_models() if input_shape(n) == (3, 32, 32)])
+@pytest.mark.parametrize("name", [n for n in list_models() if input_shape(n)[1] < 224])
 def test_signal_neither_dies_nor_explodes_at_the_start(name: str) -> None:
     torch.manual_seed(0)
     module = create_model(name, num_classes=7).train()

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 from torch import nn
 
 from headgate.errors import UsageError, suggest, why
-from headgate.train.models import cifar_resnet, mcifarnet, resnet, vgg
+from headgate.train.models import cifar_resnet, ds_cnn, mcifarnet, mobilenetv1, resnet, vgg
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,13 @@ class Architecture:
 
 CIFAR = (3, 32, 32)
 IMAGENET = (3, 224, 224)
+KEYWORDS = (1, 49, 10)
+WAKE_WORDS = (3, 96, 96)
 
 ARCHITECTURES: dict[str, Architecture] = {
+    "ds-cnn": Architecture(ds_cnn.ds_cnn, KEYWORDS),
     "mcifarnet": Architecture(mcifarnet.mcifarnet, CIFAR),
+    "mobilenetv1-0.25": Architecture(mobilenetv1.mobilenetv1_quarter, WAKE_WORDS),
     "resnet8": Architecture(cifar_resnet.resnet8, CIFAR),
     "resnet20": Architecture(cifar_resnet.resnet20, CIFAR),
     "resnet32": Architecture(cifar_resnet.resnet32, CIFAR),
@@ -51,7 +55,8 @@ def create_model(name: str, num_classes: int | None = None, **options: Any) -> n
 
     Args:
         name: one of :func:`list_models`.
-        num_classes: number of logits; by default 10 for CIFAR networks, 1000 for ImageNet's.
+        num_classes: number of logits; by default 10 for CIFAR networks, 1000 for ImageNet's, and
+            as many as the task of MLPerf Tiny's others has.
         **options: the network's own, for example ``shortcut="A"`` or ``dropout=0.2``.
 
     Raises:

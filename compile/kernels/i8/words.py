@@ -61,8 +61,7 @@ def code(isa: DotIsa, value: Expr, bounds: Clamp, lanes: int) -> Expr:
     least, greatest = bounds
     assert least is not None
     assert greatest is not None
-    low, high = splat(float(least), lanes, FLOAT32), splat(float(greatest), lanes, FLOAT32)
-    return isa.rounded(tir.minimum(tir.maximum(value, low), high), lanes)
+    return isa.code(value, int(least), int(greatest), lanes)
 
 
 def load_codes(buffer: Buffer, at: Expr, lanes: int, dtype: str) -> Expr:
