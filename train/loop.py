@@ -23,6 +23,7 @@ from headgate.train.batches import Batches
 from headgate.train.checkpoints import describe, load_checkpoint, save_checkpoint
 from headgate.train.evaluate import count_correct
 from headgate.train.gates import gate_loss
+from headgate.train.gates.frozen import freeze
 from headgate.train.history import History
 from headgate.train.methods import find_procedures
 from headgate.train.objective import objective
@@ -33,6 +34,7 @@ from headgate.train.progress import Progress, say
 from headgate.train.quantization.imitation import imitated, network_of, set_scales
 from headgate.train.recipe import Recipe, to_toml
 from headgate.train.state import Origin, Position
+from headgate.train.twin import twin_places
 
 RESULT_NAME = "model.safetensors"
 
@@ -95,7 +97,10 @@ class Run:
         )
 
         torch.manual_seed(recipe.seed)
-        made = self._place(network.make(recipe, len(self.problem.classes)))
+        made = network.make(recipe, len(self.problem.classes))
+        if recipe.twin_of:
+            freeze(made, twin_places(recipe, self.problem))
+        made = self._place(made)
         self.module = imitated(made, recipe, self.problem)
         # Evaluation has its own copy: full precision, no wrapper, and averaged weights if wanted.
         self.evaluated = copy.deepcopy(self.module)

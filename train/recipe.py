@@ -59,6 +59,10 @@ class Recipe:
     )
     gate_penalty: Annotated[float, "weight of the gates' regulariser"] = 1e-8
 
+    twin_of: Annotated[
+        str, "gated checkpoint whose most frequent channels are every image's; empty: none"
+    ] = ""
+
     prune: Annotated[str, "method that removes channels while training, for example frs"] = ""
     prune_layers: Annotated[Patterns, "module paths; empty: those of the method"] = field(
         default_factory=list
@@ -161,6 +165,7 @@ def _check_ranges(recipe: Recipe) -> None:
     gated = recipe.density < 1 or schedule or recipe.gate_layers
     if gated and not recipe.gate:
         raise RecipeError("recipe: densities and gate_layers need a gate, for example gate = 'fbs'")
+    demand(not recipe.twin_of or bool(recipe.gate), "twin_of", "empty without a gate")
     if (recipe.prune_layers or recipe.prune_options) and not recipe.prune:
         raise RecipeError("recipe: prune_layers and prune_options need prune, for example 'frs'")
     demand(recipe.quantize in ("", "int8"), "quantize", "'int8', or empty")

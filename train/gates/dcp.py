@@ -101,4 +101,7 @@ class DCPConv2d(ThresholdedConv2d):
         return self.predictor.of_scaled(means, *folded(self.standard))
 
     def select(self, saliency: Tensor) -> Tensor:
-        return self.keep(saliency, self.factor * torch.sigmoid(saliency))
+        return self.keep(saliency, self.weigh(saliency))
+
+    def weigh(self, saliency: Tensor) -> Tensor:
+        return self.factor * torch.sigmoid(saliency)

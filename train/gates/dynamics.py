@@ -40,7 +40,7 @@ def dynamics(mask: Tensor, labels: Tensor | None = None) -> Dynamics:
     """Measures masks (N, C) or (N, C, H, W) of images of the classes ``labels``, int64 (N,)."""
     flat = mask.flatten(1)
     channels = flat.shape[1]
-    opened = flat.double().mean(0)
+    opened = flat.sum(0).double() / len(flat)
     moving = (opened >= RARE) & (opened <= 1 - RARE)
     return Dynamics(
         channels=channels,

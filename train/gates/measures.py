@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from headgate.errors import ModelError, UsageError, suggest
+from headgate.train.gates.dynamics import Dynamics, dynamics
 from headgate.train.gates.layer import gates
 
 LossKind = Literal["own", "moe"]
@@ -40,6 +41,10 @@ class GateStatistics:
     @property
     def most(self) -> int:
         return int(self.active.max())
+
+    def dynamics(self, labels: Tensor | None = None) -> Dynamics:
+        """How much the mask depends on the image, and with ``labels``, int64 (N,), on its class."""
+        return dynamics(self.mask, labels)
 
 
 def _last_gates(module: nn.Module) -> dict[str, Tensor]:
