@@ -10,14 +10,15 @@ from bench.markdown import table
 
 Described = dict[str, Any]
 
-EXPLAINED = """A channel is dynamic if 2 to 98 % of the first 1,000 test images open it; a pixel gate
-has as many as channels times pixels. Masks: how many different ones these images have, by layer.
-Information: what a channel's state tells about the class, in bits, mean over the channels. MACs:
-what 5, 50 and 95 % of the images stay below. Frozen: accuracy of the same weights with each layer's
-mask fixed to the channels it opens most often over 5,000 training images. Twin: accuracy of a
-network trained by the same recipe for the same epochs with that mask for every image
-(`headgate train CHECKPOINT --frozen-twin`). Worth: what choosing by the image brings, the points of
-accuracy above the twin's, and one standard error of counting right answers among the test images.
+EXPLAINED = """A channel is dynamic if 2 to 98 % of the first 1,000 test images open it; a pixel
+gate has as many as channels times pixels. Masks: how many different ones these images have, by
+layer. Information: what a channel's state tells about the class, in bits, mean over the channels.
+MACs: what 5, 50 and 95 % of the images stay below. Frozen: accuracy of the same weights with each
+layer's mask fixed to the channels it opens most often over 5,000 training images. Twin: accuracy
+of a network trained by the same recipe for the same epochs with that mask for every image
+(`headgate train CHECKPOINT --frozen-twin`). Worth: what choosing by the image brings, the points
+of accuracy above the twin's, and one standard error of counting right answers among the test
+images.
 """
 HEADER = (
     *("checkpoint", "dynamic", "masks", "information", "MACs", "accuracy", "frozen", "twin"),

@@ -170,9 +170,13 @@ class GatedConv2d(GatedLayer):
         u = F.conv2d(x, self.kernel, None, self.stride, self.padding, self.dilation, self.groups)
         if self.norm is not None:
             u = self.norm(u)
-        shift = gate * self.shift if self.variant == "paper" else self.shift.expand_as(gate)
+        # Products with an inactive channel's gate are zero: only its shift must be left out.
+        if self.variant == "paper":
+            shift = gate * self.shift
+        else:
+            shift = torch.where(gate != 0, self.shift, torch.zeros_like(self.shift))
         y = (gate * self.damping)[:, :, None, None] * u + shift[:, :, None, None]
-        return torch.where(gate[:, :, None, None] != 0, y, torch.zeros_like(y)).to(u.dtype)
+        return y.to(u.dtype)
 
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
