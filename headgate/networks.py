@@ -31,6 +31,7 @@ class Network:
         vectors: [N, C, H, W] inputs whose outputs the bundle records, to be checked on a device;
             None for random ones.
         test_accuracy: in 0..1, None where the weights are random.
+        dynamics: how much the gates depend on the image, as the checkpoint's description has it.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Network:
     preprocess: Preprocess | None = None
     classes: list[str] | None = None
     test_accuracy: float | None = None
+    dynamics: Mapping[str, Any] | None = None
 
     @property
     def manifest(self) -> Mapping[str, Any]:
@@ -97,8 +99,9 @@ def find_network(
     return replace(
         network,
         module=module.eval(),
-        # The accuracy was measured before the gates changed.
+        # These were measured before the gates changed.
         test_accuracy=None if changed else network.test_accuracy,
+        dynamics=None if changed else network.dynamics,
     )
 
 
@@ -119,7 +122,7 @@ def compile_network(
     """
     from headgate.compile import compile_module
 
-    return compile_module(
+    bundle = compile_module(
         network.module,
         network.example(),
         target=target,
@@ -131,6 +134,10 @@ def compile_network(
         dtype=dtype or ("float32" if calibration is None else "int8"),
         calibration=calibration,
     )
+    if network.dynamics is None:
+        return bundle
+    measured = {**network.dynamics, "test_accuracy": network.test_accuracy}
+    return Bundle({**bundle.manifest, "dynamics": measured}, bundle.members)
 
 
 def convert_to_tflite(
@@ -215,4 +222,5 @@ def _trained(model: str) -> Network:
         preprocess=preprocess,
         classes=about["classes"],
         test_accuracy=accuracy,
+        dynamics=about.get("dynamics"),
     )

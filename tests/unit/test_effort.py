@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,9 @@ from PIL import Image
 
 from headgate.device.agent.absent import NotMeasured
 from headgate.device.program import Execution
+from headgate.errors import BundleError
+from headgate.profiling.data import read_page
+from headgate.profiling.dynamics import Dynamics, LayerDynamics
 from headgate.profiling.effort import Effort, Hardness, measure_effort, measure_efforts
 from headgate.profiling.gallery import LARGEST, data_uri, pictures_of
 from headgate.profiling.report import Page, build_report, render_html
@@ -236,3 +241,49 @@ def test_the_first_dense_network_says_what_is_hard() -> None:
     assert isinstance(found["picky"].hardness, Hardness)
     alone = measure_efforts({"picky": sources["picky"]}, IMAGES)["picky"]
     assert isinstance(alone.hardness, NotMeasured)
+
+
+# What the checkpoint was measured to be
+
+LAYER = {"channels": 4, "dynamic": 3, "masks": 17, "information": 0.0625}
+MEASURED = {
+    "images": 1000,
+    "channels": 4,
+    "dynamic": 3,
+    "information": 0.0625,
+    "layers": {"stage1.0.conv1": LAYER},
+    "test_accuracy": 0.9014,
+    "frozen_test_accuracy": 0.8876,
+}
+
+
+def test_the_page_says_how_much_gates_depend_on_the_image() -> None:
+    program = Picky(active_counts(), dynamics=MEASURED)
+    one = effort(program=program)
+    assert one.dynamics == Dynamics(
+        **MEASURED | {"layers": {"stage1.0.conv1": LayerDynamics(**LAYER)}}  # type: ignore[arg-type]
+    )
+    page = render_html(build_report("Gated", efforts=[one]))
+    assert page_faults(page) == []
+    for text in ("Gates that follow the image", "stage1.0.conv1", ">17<", "0.0625", "88.76%"):
+        assert text in page
+    assert "Gates that follow the image" not in render_html(
+        build_report("Random weights", efforts=[effort()])
+    )
+
+
+def test_dynamics_come_back_from_a_page_and_pixel_gates_have_no_frozen_accuracy(
+    tmp_path: Path,
+) -> None:
+    pixels = {k: v for k, v in MEASURED.items() if k != "frozen_test_accuracy"}
+    one = effort(program=Picky(active_counts(), dynamics=pixels))
+    page = build_report("Gated", efforts=[one])
+    (tmp_path / "page.json").write_text(json.dumps(page.to_json()))
+    again = read_page(tmp_path / "page.json")
+    assert isinstance(again, Page) and again.efforts[0].dynamics == one.dynamics
+    assert "90.14%" in render_html(again) and "88.76%" not in render_html(again)
+
+
+def test_a_bundle_with_damaged_dynamics_is_refused() -> None:
+    with pytest.raises(BundleError, match=r"dynamics\.images"):
+        effort(program=Picky(active_counts(), dynamics=MEASURED | {"images": "many"}))
