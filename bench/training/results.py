@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from bench.training.text import results_text
+from bench.training.trials import rows
 from headgate.device.files import atomic_write
 from headgate.errors import ModelError
 from headgate.train.checkpoints import describe, load_checkpoint, rounded, save_checkpoint
@@ -93,7 +94,7 @@ def all_results() -> dict[str, dict[str, Any]]:
 
 def results() -> str:
     """RESULTS.md."""
-    return results_text(all_results())
+    return results_text(all_results(), rows())
 
 
 def write(path: Path, content: bytes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.training.dynamics import dynamics_section
+from bench.training.trials import Row, trials_section
 from bench.training.yardsticks import Yardstick, sources, yardsticks
 from headgate.train.macs.result import CONVENTION
 from headgate.train.models import create_model, input_shape
@@ -46,11 +47,12 @@ KNOWN = {
 }
 
 
-def results_text(described: Mapping[str, Described]) -> str:
+def results_text(described: Mapping[str, Described], tried: Sequence[Row] = ()) -> str:
     """The whole file: a section a network, then gates, effort, what was not run, sources, terms.
 
     Args:
         described: descriptions of checkpoints by name, see :func:`describe`.
+        tried: rows of trials.json.
     """
     everything = sorted(described.values(), key=_place)
     twins = [row for row in everything if row.get("twin_of")]
@@ -61,6 +63,7 @@ def results_text(described: Mapping[str, Described]) -> str:
         lines += [f"## {architecture} on {TITLES.get(dataset, dataset)}", ""]
         lines += [*_reached(members, described), "", *_published(members, described), ""]
     lines += ["## Gates that follow the image", "", *dynamics_section(rows, twins), ""]
+    lines += ["## Directions tried", "", *trials_section(tried), ""]
     lines += ["## How they were trained", "", *_effort(everything), ""]
     lines += ["## Recipes that were not run", "", *_not_run(described), ""]
     lines += ["## Sources of published figures", ""]
