@@ -31,7 +31,8 @@ class Network:
         vectors: [N, C, H, W] inputs whose outputs the bundle records, to be checked on a device;
             None for random ones.
         test_accuracy: in 0..1, None where the weights are random.
-        dynamics: how much the gates depend on the image, as the checkpoint's description has it.
+        dynamics: how much the gates depend on the image, for the bundle's manifest; None where
+            there are none, or where nobody has measured it.
     """
 
     name: str
@@ -136,8 +137,7 @@ def compile_network(
     )
     if network.dynamics is None:
         return bundle
-    measured = {**network.dynamics, "test_accuracy": network.test_accuracy}
-    return Bundle({**bundle.manifest, "dynamics": measured}, bundle.members)
+    return Bundle({**bundle.manifest, "dynamics": dict(network.dynamics)}, bundle.members)
 
 
 def convert_to_tflite(
@@ -222,5 +222,14 @@ def _trained(model: str) -> Network:
         preprocess=preprocess,
         classes=about["classes"],
         test_accuracy=accuracy,
-        dynamics=about.get("dynamics"),
+        dynamics=_dynamics(about),
     )
+
+
+def _dynamics(about: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a checkpoint's description says of how much its gates depend on the image."""
+    if not about.get("dynamics"):
+        return None
+    executed = {share: about["macs"][f"executed_{share}"] for share in ("p5", "p50", "p95")}
+    measured = {"test_accuracy": about["test_accuracy"], "executed_macs": executed}
+    return {**about["dynamics"], **measured}

@@ -28,6 +28,15 @@ class LayerDynamics:
 
 
 @dataclass(frozen=True)
+class MacPercentiles:
+    """Executed MACs that 5, 50 and 95 % of the images stay below."""
+
+    p5: Count
+    p50: Count
+    p95: Count
+
+
+@dataclass(frozen=True)
 class Dynamics:
     """The same of all layers; ``images`` are test images, the first of the set.
 
@@ -41,6 +50,7 @@ class Dynamics:
     information: Annotated[float, NOT_NEGATIVE]
     layers: dict[str, LayerDynamics]
     test_accuracy: Annotated[float, SHARE]
+    executed_macs: MacPercentiles
     frozen_test_accuracy: Annotated[float, SHARE] | None = None
 
 

@@ -18,14 +18,16 @@ from PIL import Image
 from headgate.device.agent.absent import NotMeasured
 from headgate.device.program import Execution
 from headgate.errors import BundleError
+from headgate.networks import find_network
 from headgate.profiling.data import read_page
-from headgate.profiling.dynamics import Dynamics, LayerDynamics
+from headgate.profiling.dynamics import Dynamics, LayerDynamics, MacPercentiles, dynamics_of
 from headgate.profiling.effort import Effort, Hardness, measure_effort, measure_efforts
 from headgate.profiling.gallery import LARGEST, data_uri, pictures_of
 from headgate.profiling.report import Page, build_report, render_html
 from headgate.profiling.report_csv import csv_tables
 from headgate.profiling.source import Source
 from headgate.profiling.statistics import distribution, rank_correlation
+from headgate.train.checkpoints import describe
 from headgate.train.data import Preprocess
 from tests import fake_bundle
 from tests.fake_program import ScriptedProgram
@@ -253,6 +255,7 @@ MEASURED = {
     "information": 0.0625,
     "layers": {"stage1.0.conv1": LAYER},
     "test_accuracy": 0.9014,
+    "executed_macs": {"p5": 100, "p50": 200, "p95": 300},
     "frozen_test_accuracy": 0.8876,
 }
 
@@ -261,7 +264,11 @@ def test_the_page_says_how_much_gates_depend_on_the_image() -> None:
     program = Picky(active_counts(), dynamics=MEASURED)
     one = effort(program=program)
     assert one.dynamics == Dynamics(
-        **MEASURED | {"layers": {"stage1.0.conv1": LayerDynamics(**LAYER)}}  # type: ignore[arg-type]
+        **MEASURED  # type: ignore[arg-type]
+        | {
+            "layers": {"stage1.0.conv1": LayerDynamics(**LAYER)},
+            "executed_macs": MacPercentiles(100, 200, 300),
+        }
     )
     page = render_html(build_report("Gated", efforts=[one]))
     assert page_faults(page) == []
@@ -287,3 +294,16 @@ def test_dynamics_come_back_from_a_page_and_pixel_gates_have_no_frozen_accuracy(
 def test_a_bundle_with_damaged_dynamics_is_refused() -> None:
     with pytest.raises(BundleError, match=r"dynamics\.images"):
         effort(program=Picky(active_counts(), dynamics=MEASURED | {"images": "many"}))
+
+
+@pytest.mark.parametrize("name", ["resnet8-fbs-0.5", "resnet8-cgnet-1.9x"])
+def test_shipped_checkpoints_carry_what_the_page_reads(name: str) -> None:
+    found = dynamics_of({"dynamics": find_network(name).dynamics})
+    described = describe(name)
+    assert isinstance(found, Dynamics)
+    assert found.test_accuracy == described["test_accuracy"]
+    assert found.dynamic == described["dynamics"]["dynamic"]
+    assert (found.frozen_test_accuracy is None) == ("cgnet" in name)
+    assert found.executed_macs.p50 == described["macs"]["executed_p50"]
+    assert find_network("resnet8-fbs-0.5", density=0.7).dynamics is None
+    assert find_network("resnet8").dynamics is None
