@@ -218,7 +218,7 @@ class Run:
         if self.teacher is not None:
             with torch.no_grad(), self.accelerator.autocast():
                 teacher_logits = self.teacher(images)
-        penalty = gate_loss(self.module) if recipe.gate else None
+        penalty = gate_loss(self.module, recipe.gate_loss) if recipe.gate else None
         loss = objective(recipe, logits, labels, teacher_logits, penalty)
         self.stepper.zero_grad()
         self.accelerator.backward(loss)

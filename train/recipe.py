@@ -57,6 +57,9 @@ class Recipe:
     gate_training: Annotated[Table, "options of how the method trains its gates"] = field(
         default_factory=dict
     )
+    gate_loss: Annotated[
+        Literal["own", "moe"], "the gates' regulariser, the method's own or FBS's load balance"
+    ] = "own"
     gate_penalty: Annotated[float, "weight of the gates' regulariser"] = 1e-8
 
     twin_of: Annotated[

@@ -51,8 +51,8 @@ def rows() -> list[Row]:
     return sorted(found, key=lambda row: (order.index(row["direction"]), row["seed"]))
 
 
-def run(direction: str, seed: int, runs: Path = RUNS) -> Row:
-    """Trains a direction and its twin, unless they are there, and returns its row."""
+def run(direction: str, seed: int, with_twin: bool = True, runs: Path = RUNS) -> Row:
+    """Trains a direction and, if wanted, its twin, unless they are there; returns its row."""
     planned = plan()
     dense = _trained(planned["dense"] | {"seed": seed, "name": "dense"}, runs / f"dense-{seed}")
     common = planned["trial"] | {"seed": seed, "start_from": str(dense), "teacher": str(dense)}
@@ -60,9 +60,10 @@ def run(direction: str, seed: int, runs: Path = RUNS) -> Row:
     folder = runs / f"{direction}-{seed}"
     trial = describe(_trained(common | {"name": direction} | options, folder))
     twin_folder = runs / f"{direction}-{seed}-twin"
-    if not (twin_folder / "model.json").exists():
+    there = (twin_folder / "model.json").exists()
+    if with_twin and not there:
         train(twin_recipe(folder), twin_folder, resume=True)
-    return row_of(direction, trial, describe(twin_folder))
+    return row_of(direction, trial, describe(twin_folder) if with_twin or there else None)
 
 
 def _trained(recipe: dict[str, Any], folder: Path) -> Path:
@@ -72,8 +73,8 @@ def _trained(recipe: dict[str, Any], folder: Path) -> Path:
     return folder
 
 
-def row_of(direction: str, trial: Row, twin: Row) -> Row:
-    """What trials.json keeps of a finished trial, from the descriptions of both networks."""
+def row_of(direction: str, trial: Row, twin: Row | None) -> Row:
+    """What trials.json keeps of a finished trial, from the descriptions of its networks."""
     measured = trial["dynamics"]
     return {
         "direction": direction,
@@ -83,9 +84,9 @@ def row_of(direction: str, trial: Row, twin: Row) -> Row:
         "images": trial["recipe"]["limit_train"],
         **{key: measured[key] for key in ("channels", "dynamic", "information")},
         "frozen_accuracy": measured["frozen_test_accuracy"],
-        "twin_accuracy": twin["test_accuracy"],
+        "twin_accuracy": twin and twin["test_accuracy"],
         "executed_macs": trial["macs"]["executed"],
-        "hours": round(trial["hours"] + twin["hours"], 3),
+        "hours": round(trial["hours"] + (twin["hours"] if twin else 0.0), 3),
         "hardware": trial["hardware"],
     }
 
@@ -113,6 +114,7 @@ def trials_section(found: Sequence[Row]) -> list[str]:
 
 
 def _cells(row: Row, direction: dict[str, Any]) -> list[str]:
+    twin = row["twin_accuracy"]
     return [
         row["direction"],
         direction["what"],
@@ -121,8 +123,8 @@ def _cells(row: Row, direction: dict[str, Any]) -> list[str]:
         f"{row['dynamic']} of {row['channels']}",
         f"{row['information']:.4f}",
         f"{row['frozen_accuracy']:.2%}",
-        f"{row['twin_accuracy']:.2%}",
-        f"{100 * (row['accuracy'] - row['twin_accuracy']):+.2f}",
+        "not trained" if twin is None else f"{twin:.2%}",
+        "" if twin is None else f"{100 * (row['accuracy'] - twin):+.2f}",
         f"{row['executed_macs'] / 1e6:.2f} M",
         f"{row['hours']:.2f}",
         str(row["seed"]),
@@ -134,13 +136,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.training.trials")
     parser.add_argument("directions", nargs="+", metavar="DIRECTION", help="of trials.toml")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--no-twin", action="store_true", help="leave the frozen twins out")
     arguments = parser.parse_args()
     known = plan()["direction"]
     for direction in arguments.directions:
         if direction not in known:
             raise UsageError(f"unknown direction {direction!r}.{suggest(direction, known)}")
     for direction in arguments.directions:
-        keep(run(direction, arguments.seed))
+        keep(run(direction, arguments.seed, not arguments.no_twin))
 
 
 if __name__ == "__main__":

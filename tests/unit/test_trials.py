@@ -51,7 +51,10 @@ def test_every_direction_is_a_recipe_judged_by_images_that_were_held_out() -> No
 def test_a_trial_trains_a_network_and_its_twin_and_keeps_their_row(
     tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    alone = trials.run("relative", seed=3, with_twin=False, runs=tmp_path / "runs")
     row = trials.run("relative", seed=3, runs=tmp_path / "runs")
+    assert alone == row | {"twin_accuracy": None, "hours": alone["hours"]}
+    assert row["twin_accuracy"] is not None and row["hours"] >= alone["hours"]
     assert (row["direction"], row["seed"], row["held_out"], row["images"]) == (
         "relative",
         3,
@@ -90,7 +93,9 @@ ROW: dict[str, Any] = {
 
 
 def test_the_table_has_what_did_not_help_too_and_says_what_waits() -> None:
-    text = "\n".join(trials.trials_section([ROW]))
+    alone = ROW | {"direction": "noise", "twin_accuracy": None}
+    text = "\n".join(trials.trials_section([ROW, alone]))
+    assert "| 75.00% | not trained |  | 6.61 M |" in text
     assert "on 20,000 of the training images" in text.replace("\n", " ")
     assert "gradients pass the choice | Bengio et al., 2013 | 80.00% | 28 of 112 | 0.0123" in text
     assert "| 75.00% | 81.00% | -1.00 | 6.61 M | 0.12 | 1 |" in text
