@@ -58,9 +58,13 @@ class Recipe:
         default_factory=dict
     )
     gate_loss: Annotated[
-        Literal["own", "moe"], "the gates' regulariser, the method's own or FBS's load balance"
+        Literal["own", "moe", "shaping"],
+        "the gates' regulariser: the method's, FBS's load balance, or batch shaping",
     ] = "own"
     gate_penalty: Annotated[float, "weight of the gates' regulariser"] = 1e-8
+    gate_penalty_epochs: Annotated[
+        float, "epochs in which that weight falls to 0 in a straight line; 0: it stays"
+    ] = 0.0
 
     twin_of: Annotated[
         str, "gated checkpoint whose most frequent channels are every image's; empty: none"

@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import nn
 
 from headgate.errors import ModelError, RecipeError
 from headgate.train.checkpoints import describe, load_checkpoint
-from headgate.train.gates.frozen import channel_places
+from headgate.train.gates.frozen import channel_places, freeze
 from headgate.train.image_dependence import RANKING_IMAGES
 from headgate.train.network import gating_of
 from headgate.train.problem import Problem, TrainingImages
@@ -53,18 +53,21 @@ def twin_of(recipe: Recipe) -> dict[str, Any] | None:
     return {"name": described["name"], "sha256": described["sha256"]}
 
 
-def twin_places(recipe: Recipe, problem: Problem) -> dict[str, Tensor]:
-    """For each gated layer the order in which the twin opens its channels, by module path.
+def frozen_if_twin(module: nn.Module, recipe: Recipe, problem: Problem) -> nn.Module:
+    """``module``; if the recipe is a twin's, with masks frozen as the finished network's are.
 
     Raises:
         RecipeError: a checkpoint gated in another way than the recipe says, or by pixels.
     """
+    if not recipe.twin_of:
+        return module
     described, wanted = describe(recipe.twin_of), gating_of(recipe)
     said = f"recipe: twin_of = {recipe.twin_of!r}"
     if wanted is None or described["gate"] != wanted:
         raise RecipeError(f"{said} is gated as {described['gate']}, but the recipe says {wanted}")
-    module = load_checkpoint(recipe.twin_of).module.to(problem.test_labels.device)
+    finished = load_checkpoint(recipe.twin_of).module.to(problem.test_labels.device)
     try:
-        return channel_places(module, TrainingImages(problem, RANKING_IMAGES))
+        freeze(module, channel_places(finished, TrainingImages(problem, RANKING_IMAGES)))
     except ModelError as error:
         raise RecipeError(f"{said}: {error}") from error
+    return module
