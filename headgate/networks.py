@@ -31,6 +31,8 @@ class Network:
         vectors: [N, C, H, W] inputs whose outputs the bundle records, to be checked on a device;
             None for random ones.
         test_accuracy: in 0..1, None where the weights are random.
+        dynamics: how much the gates depend on the image, for the bundle's manifest; None where
+            there are none, or where nobody has measured it.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Network:
     preprocess: Preprocess | None = None
     classes: list[str] | None = None
     test_accuracy: float | None = None
+    dynamics: Mapping[str, Any] | None = None
 
     @property
     def manifest(self) -> Mapping[str, Any]:
@@ -97,8 +100,9 @@ def find_network(
     return replace(
         network,
         module=module.eval(),
-        # The accuracy was measured before the gates changed.
+        # These were measured before the gates changed.
         test_accuracy=None if changed else network.test_accuracy,
+        dynamics=None if changed else network.dynamics,
     )
 
 
@@ -119,7 +123,7 @@ def compile_network(
     """
     from headgate.compile import compile_module
 
-    return compile_module(
+    bundle = compile_module(
         network.module,
         network.example(),
         target=target,
@@ -131,6 +135,9 @@ def compile_network(
         dtype=dtype or ("float32" if calibration is None else "int8"),
         calibration=calibration,
     )
+    if network.dynamics is None:
+        return bundle
+    return Bundle({**bundle.manifest, "dynamics": dict(network.dynamics)}, bundle.members)
 
 
 def convert_to_tflite(
@@ -215,4 +222,14 @@ def _trained(model: str) -> Network:
         preprocess=preprocess,
         classes=about["classes"],
         test_accuracy=accuracy,
+        dynamics=_dynamics(about),
     )
+
+
+def _dynamics(about: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a checkpoint's description says of how much its gates depend on the image."""
+    if not about.get("dynamics"):
+        return None
+    executed = {share: about["macs"][f"executed_{share}"] for share in ("p5", "p50", "p95")}
+    measured = {"test_accuracy": about["test_accuracy"], "executed_macs": executed}
+    return {**about["dynamics"], **measured}

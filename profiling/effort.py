@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from headgate.device.agent import definitions
 from headgate.device.agent.absent import NotMeasured
 from headgate.device.program import Program
+from headgate.profiling.dynamics import Dynamics, dynamics_of
 from headgate.profiling.gallery import Example, pick_examples, pictures_of
 from headgate.profiling.missing import Result
 from headgate.profiling.source import Source
@@ -19,6 +20,7 @@ from headgate.profiling.statistics import Distribution, distribution, rank_corre
 
 BINS = 24
 GROUPS = 10
+OLDER_PAGE = NotMeasured("the page is older than this measure")
 FEWEST = 20  # images below which groups and correlations would be noise
 
 
@@ -68,6 +70,7 @@ class Effort(Result):
     hardness: Hardness | NotMeasured
     cheapest: list[Example] = field(default_factory=list)
     dearest: list[Example] = field(default_factory=list)
+    dynamics: Dynamics | NotMeasured = OLDER_PAGE
 
 
 def measure_effort(
@@ -124,6 +127,7 @@ def measure_effort(
         hardness=_hardness(macs, reference, labels),
         cheapest=examples[0],
         dearest=examples[1],
+        dynamics=dynamics_of(program.bundle.manifest),
     )
 
 

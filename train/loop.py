@@ -22,10 +22,9 @@ from headgate.train.average import Average
 from headgate.train.batches import Batches
 from headgate.train.checkpoints import describe, load_checkpoint, save_checkpoint
 from headgate.train.evaluate import count_correct
-from headgate.train.gates import gate_loss
 from headgate.train.history import History
 from headgate.train.methods import find_procedures
-from headgate.train.objective import objective
+from headgate.train.objective import gate_penalty, objective
 from headgate.train.outcome import describe_result
 from headgate.train.problem import load_problem
 from headgate.train.procedure import Moment
@@ -33,6 +32,7 @@ from headgate.train.progress import Progress, say
 from headgate.train.quantization.imitation import imitated, network_of, set_scales
 from headgate.train.recipe import Recipe, to_toml
 from headgate.train.state import Origin, Position
+from headgate.train.twin import frozen_if_twin
 
 RESULT_NAME = "model.safetensors"
 
@@ -95,7 +95,8 @@ class Run:
         )
 
         torch.manual_seed(recipe.seed)
-        made = self._place(network.make(recipe, len(self.problem.classes)))
+        made = network.make(recipe, len(self.problem.classes))
+        made = self._place(frozen_if_twin(made, recipe, self.problem))
         self.module = imitated(made, recipe, self.problem)
         # Evaluation has its own copy: full precision, no wrapper, and averaged weights if wanted.
         self.evaluated = copy.deepcopy(self.module)
@@ -213,7 +214,7 @@ class Run:
         if self.teacher is not None:
             with torch.no_grad(), self.accelerator.autocast():
                 teacher_logits = self.teacher(images)
-        penalty = gate_loss(self.module) if recipe.gate else None
+        penalty = gate_penalty(recipe, self.module, time_epochs)
         loss = objective(recipe, logits, labels, teacher_logits, penalty)
         self.stepper.zero_grad()
         self.accelerator.backward(loss)

@@ -7,16 +7,10 @@ from typing import Any
 
 from headgate.device.schema import Mismatch, decode
 from headgate.errors import RecipeError, suggest
-from headgate.train import gates, pruning, schedule
-from headgate.train.procedure import Moment, Procedure
+from headgate.train import gates, pruning
+from headgate.train.gates.stages import DensityStages
+from headgate.train.procedure import Procedure
 from headgate.train.recipe import Recipe
-
-
-class DensityStages(Procedure):
-    """All gates get the density of ``recipe.density_schedule``: for methods that name no other."""
-
-    def configure(self, moment: Moment) -> None:
-        gates.set_density(moment.module, schedule.density(moment.recipe, moment.epoch))
 
 
 def find_procedures(recipe: Recipe) -> list[Procedure]:

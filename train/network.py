@@ -39,6 +39,11 @@ def make(recipe: Recipe, num_classes: int = 10) -> nn.Module:
             f"{said} tells {classes} classes apart, but the data set has {num_classes}"
         )
     module = load_checkpoint(recipe.start_from).module.train()
+    if described.get("twin_of"):
+        raise RecipeError(
+            f"{said} is a frozen twin, whose masks do not follow the image: start from "
+            f"{described['twin_of']['name']!r} instead"
+        )
     there, wanted = described["gate"], gating_of(recipe)
     if there is None:
         return _prepare(module, recipe)

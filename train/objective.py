@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from headgate.train.gates import gate_loss
 from headgate.train.recipe import Recipe
+from headgate.train.schedule import gate_penalty_weight
 
 
 def objective(
@@ -13,13 +15,12 @@ def objective(
     logits: Tensor,
     labels: Tensor,
     teacher_logits: Tensor | None,
-    gate_penalty: Tensor | None,
+    penalty: Tensor | None,
 ) -> Tensor:
     """A scalar, in float32 whatever the precision of the forward pass.
 
     (1 - w) * cross entropy + w * T^2 * KL(teacher || student), both softened by the temperature T
-    (Hinton, Vinyals and Dean, 2015, section 2), plus ``recipe.gate_penalty`` times the
-    regulariser, at weight 0 too, so that a gate that is no longer finite shows. Without a teacher w
+    (Hinton, Vinyals and Dean, 2015, section 2), plus ``penalty``. Without a teacher w
     is 0. Logits are (N, classes), labels int64 (N,).
     """
     logits = logits.float()
@@ -33,6 +34,16 @@ def objective(
             log_target=True,
         )
         loss = (1.0 - weight) * loss + weight * temperature**2 * distance
-    if gate_penalty is not None:
-        loss = loss + recipe.gate_penalty * gate_penalty
+    if penalty is not None:
+        loss = loss + penalty
     return loss
+
+
+def gate_penalty(recipe: Recipe, module: nn.Module, epoch: float) -> Tensor | None:
+    """The regulariser on the gates of the last forward with its weight; None without gates.
+
+    At weight 0 too, so that a gate that is no longer finite shows.
+    """
+    if not recipe.gate:
+        return None
+    return gate_penalty_weight(recipe, epoch) * gate_loss(module, recipe.gate_loss)

@@ -17,7 +17,9 @@ from headgate.device.agent.system import System
 from headgate.train.data.augment import to_network_input
 from headgate.train.evaluate import accuracy, batch_size
 from headgate.train.gates.cgnet import CHANNEL_TILE, PIXEL_TILE
+from headgate.train.gates.layer import gates
 from headgate.train.history import CSV_NAME
+from headgate.train.image_dependence import image_dependence
 from headgate.train.macs import MacCount, count_macs
 from headgate.train.models import create_model
 from headgate.train.network import gating_of, pruning_of
@@ -25,6 +27,7 @@ from headgate.train.problem import Problem
 from headgate.train.pruning import kept_channels
 from headgate.train.recipe import Recipe
 from headgate.train.state import Position
+from headgate.train.twin import twin_of
 
 # Enough for a mean; of large images fewer, so that together they stay below so many pixels.
 COUNTED_IMAGES = 1000
@@ -47,6 +50,7 @@ def describe_result(
         "classes": list(problem.classes),
         "gate": gating_of(recipe),
         "pruning": pruning_of(recipe, module),
+        "twin_of": twin_of(recipe),
         "quantization": _quantization(recipe, position),
         "preprocess": {"mean": problem.preprocess.mean, "std": problem.preprocess.std},
         **measure(recipe, module, problem),
@@ -71,7 +75,8 @@ def measure(recipe: Recipe, module: nn.Module, problem: Problem) -> dict[str, An
     """Accuracy in float32 over the whole test set, and MACs per image.
 
     Executed MACs are a mean over the first :data:`COUNTED_IMAGES` test images, with the extremes
-    and percentiles of single ones; of pixel gates also the mean in a kernel's tiles.
+    and percentiles of single ones; of pixel gates also the mean in a kernel's tiles. Over the same
+    images it is measured how much the masks of a gated network depend on the image.
     """
     right = accuracy(module, problem.test_images, problem.test_labels, problem.preprocess)
     counted = batch_size(problem.test_images, COUNTED_IMAGES, COUNTED_PIXELS)
@@ -84,6 +89,7 @@ def measure(recipe: Recipe, module: nn.Module, problem: Problem) -> dict[str, An
     return {
         "test_accuracy": right,
         "test_images": len(problem.test_images),
+        "dynamics": image_dependence(module, problem, images) if gates(module) else None,
         "macs": {
             "dense": dense,
             "executed": round(macs.executed),
@@ -105,7 +111,7 @@ def _in_tiles(module: nn.Module, images: Tensor, macs: MacCount) -> dict[str, An
 
 
 def _spread(executed: Tensor) -> dict[str, int]:
-    shares = {"min": 0.0, "p5": 0.05, "p95": 0.95, "max": 1.0}
+    shares = {"min": 0.0, "p5": 0.05, "p50": 0.5, "p95": 0.95, "max": 1.0}
     wanted = torch.tensor(list(shares.values()), dtype=torch.float64)
     found = executed.double().quantile(wanted, interpolation="nearest")
     return {f"executed_{name}": int(n) for name, n in zip(shares, found.tolist(), strict=True)}

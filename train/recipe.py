@@ -57,7 +57,18 @@ class Recipe:
     gate_training: Annotated[Table, "options of how the method trains its gates"] = field(
         default_factory=dict
     )
+    gate_loss: Annotated[
+        Literal["own", "moe", "shaping"],
+        "the gates' regulariser: the method's, FBS's load balance, or batch shaping",
+    ] = "own"
     gate_penalty: Annotated[float, "weight of the gates' regulariser"] = 1e-8
+    gate_penalty_epochs: Annotated[
+        float, "epochs in which that weight falls to 0 in a straight line; 0: it stays"
+    ] = 0.0
+
+    twin_of: Annotated[
+        str, "gated checkpoint whose most frequent channels are every image's; empty: none"
+    ] = ""
 
     prune: Annotated[str, "method that removes channels while training, for example frs"] = ""
     prune_layers: Annotated[Patterns, "module paths; empty: those of the method"] = field(
@@ -161,6 +172,7 @@ def _check_ranges(recipe: Recipe) -> None:
     gated = recipe.density < 1 or schedule or recipe.gate_layers
     if gated and not recipe.gate:
         raise RecipeError("recipe: densities and gate_layers need a gate, for example gate = 'fbs'")
+    demand(not recipe.twin_of or bool(recipe.gate), "twin_of", "empty without a gate")
     if (recipe.prune_layers or recipe.prune_options) and not recipe.prune:
         raise RecipeError("recipe: prune_layers and prune_options need prune, for example 'frs'")
     demand(recipe.quantize in ("", "int8"), "quantize", "'int8', or empty")

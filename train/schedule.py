@@ -1,4 +1,4 @@
-"""Learning rate and density as functions of the time alone, so that resuming needs no state."""
+"""What changes over a run, as functions of the time alone, so that resuming needs no state."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ def learning_rate(recipe: Recipe, epoch: float) -> float:
     done = min((epoch - recipe.warmup_epochs) / length, 1.0)
     span = recipe.learning_rate - recipe.final_learning_rate
     return recipe.final_learning_rate + span * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def gate_penalty_weight(recipe: Recipe, epoch: float) -> float:
+    """Weight of the gates' regulariser; ``epoch`` may be fractional."""
+    if not recipe.gate_penalty_epochs:
+        return recipe.gate_penalty
+    return recipe.gate_penalty * max(0.0, 1.0 - epoch / recipe.gate_penalty_epochs)
 
 
 def density_stages(recipe: Recipe) -> list[list[float]]:

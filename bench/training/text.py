@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.training.dynamics import dynamics_section
+from bench.training.trials import Row, trials_section
 from bench.training.yardsticks import Yardstick, sources, yardsticks
 from headgate.train.macs.result import CONVENTION
 from headgate.train.models import create_model, input_shape
@@ -45,19 +47,24 @@ KNOWN = {
 }
 
 
-def results_text(described: Mapping[str, Described]) -> str:
-    """The whole file: a section a network, then effort, what was not run, sources, convention.
+def results_text(described: Mapping[str, Described], tried: Sequence[Row] = ()) -> str:
+    """The whole file: a section a network, then gates, effort, what was not run, sources, terms.
 
     Args:
         described: descriptions of checkpoints by name, see :func:`describe`.
+        tried: rows of trials.json.
     """
-    rows = sorted(described.values(), key=_place)
+    everything = sorted(described.values(), key=_place)
+    twins = [row for row in everything if row.get("twin_of")]
+    rows = [row for row in everything if not row.get("twin_of")]
     lines = [INTRODUCTION]
     for (architecture, dataset), group in groupby(rows, key=_network):
         members = list(group)
         lines += [f"## {architecture} on {TITLES.get(dataset, dataset)}", ""]
         lines += [*_reached(members, described), "", *_published(members, described), ""]
-    lines += ["## How they were trained", "", *_effort(rows), ""]
+    lines += ["## Gates that follow the image", "", *dynamics_section(rows, twins), ""]
+    lines += ["## Directions tried", "", *trials_section(tried), ""]
+    lines += ["## How they were trained", "", *_effort(everything), ""]
     lines += ["## Recipes that were not run", "", *_not_run(described), ""]
     lines += ["## Sources of published figures", ""]
     lines += [f"* {key}: {text}." for key, text in sources().items()]
@@ -250,7 +257,8 @@ def _effort(rows: list[Described]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|---|",
         *map(_effort_row, rows),
         "",
-        "Repeat one: `headgate train NAME`; the name is the recipe's. Hours are of this run alone, "
+        "Repeat one: `headgate train NAME`; the name is the recipe's. A twin, `NAME-twin`: "
+        "`headgate train NAME --frozen-twin`. Hours are of this run alone, "
         "wall-clock, on a machine that had other work to do as well.",
     ]
 

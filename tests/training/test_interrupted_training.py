@@ -35,9 +35,17 @@ COMMON = {
     "clip_norm": 5.0,
 }
 STAGES = {"density": 0.5, "density_schedule": [[0, 1.0], [1, 0.8], [2, 0.5]]}
-# What changes from epoch to epoch is at work in each: densities, thresholds, targets, masks.
+# What changes from epoch to epoch is at work in each: densities, noise, thresholds, targets, masks.
 RECIPES: dict[str, dict[str, Any]] = {
-    "fbs": STAGES | {"gate": "fbs", "gate_layers": ["block-inner"]},
+    "fbs": STAGES
+    | {
+        "gate": "fbs",
+        "gate_layers": ["block-inner"],
+        "gate_options": {"relative": 0.5, "standardize": True, "straight_through": True},
+        "gate_training": {"noise": 0.5, "noise_epochs": 3.0},
+        "gate_loss": "moe",
+        "gate_penalty": 0.01,
+    },
     "dcp": STAGES
     | {
         "gate": "dcp",

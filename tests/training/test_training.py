@@ -15,9 +15,10 @@ from headgate.train.average import Average
 from headgate.train.batches import Batches
 from headgate.train.checkpoints import describe, load_checkpoint
 from headgate.train.evaluate import accuracy
+from headgate.train.gates import gate_loss, gates
 from headgate.train.history import read_csv
 from headgate.train.network import make, make_optimizer
-from headgate.train.objective import objective
+from headgate.train.objective import gate_penalty, objective
 from headgate.train.problem import load_problem
 from headgate.train.recipe import Recipe, load_recipe, recipe_from
 from tests.killed_training import train_until_killed
@@ -184,18 +185,39 @@ def test_objective_is_cross_entropy_plus_softened_divergence_plus_penalty() -> N
     logits = torch.tensor([[1.0, 2.0, 0.5], [0.0, 0.0, 3.0]])
     teacher = torch.tensor([[2.0, 1.0, 0.0], [1.0, 0.0, 2.0]])
     labels = torch.tensor([1, 2])
-    recipe = Recipe(teacher="t", teacher_weight=0.25, teacher_temperature=2.0, gate_penalty=0.5)
+    recipe = Recipe(teacher="t", teacher_weight=0.25, teacher_temperature=2.0)
     p, q = (teacher / 2).softmax(1), (logits / 2).softmax(1)
     divergence = (p * (p / q).log()).sum(1).mean()
-    expected = 0.75 * functional.cross_entropy(logits, labels) + 0.25 * 4 * divergence + 0.5 * 3
-    measured = objective(recipe, logits, labels, teacher, torch.tensor(3.0))
+    expected = 0.75 * functional.cross_entropy(logits, labels) + 0.25 * 4 * divergence + 1.5
+    measured = objective(recipe, logits, labels, teacher, torch.tensor(1.5))
     torch.testing.assert_close(measured, expected)
 
 
 def test_a_gate_that_is_not_finite_shows_even_without_weight() -> None:
-    logits, labels = torch.zeros(1, 2), torch.tensor([0])
-    loss = objective(Recipe(gate_penalty=0.0), logits, labels, None, torch.tensor(float("nan")))
-    assert loss.isnan()
+    recipe = recipe_from(GATED | {"gate_penalty": 0.0})
+    module = make(recipe).eval()
+    module(torch.randn(1, 3, 32, 32))
+    found = gate_penalty(recipe, module, 0.0)
+    assert found is not None and found.item() == 0.0
+    next(iter(gates(module).values())).last_gate[0, 0] = float("nan")
+    found = gate_penalty(recipe, module, 0.0)
+    assert found is not None and found.isnan()
+
+
+def test_the_weight_of_the_regulariser_falls_in_a_straight_line() -> None:
+    module = make(recipe_from(GATED)).eval()
+    module(torch.randn(1, 3, 32, 32))
+    loss = gate_loss(module, "moe").item()
+    fading = recipe_from(
+        GATED | {"gate_loss": "moe", "gate_penalty": 0.8, "gate_penalty_epochs": 4}
+    )
+    found = [gate_penalty(fading, module, epoch) for epoch in (0, 1, 3.5, 4, 5)]
+    assert [one.item() for one in found] == pytest.approx(  # type: ignore[union-attr]
+        [0.8 * loss, 0.6 * loss, 0.1 * loss, 0.0, 0.0]
+    )
+    constant = gate_penalty(recipe_from(GATED | {"gate_penalty": 0.8}), module, 5)
+    assert constant is not None
+    assert constant.item() == pytest.approx(0.8 * gate_loss(module).item())
 
 
 def test_average_follows_its_formula() -> None:

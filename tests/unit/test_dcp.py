@@ -36,8 +36,8 @@ def reference(layer: DCPConv2d, x: Tensor, u: Tensor) -> Tensor:
     """T-weighting image by image and channel by channel; u is the normalised convolution."""
     y = torch.zeros_like(u)
     means = torch.stack([torch.stack([plane.sum() / plane.numel() for plane in i]) for i in x])
-    if layer.standard is not None:
-        mean, var = layer.standard.running_mean, layer.standard.running_var
+    if layer.predictor.standard is not None:
+        mean, var = layer.predictor.standard.running_mean, layer.predictor.standard.running_var
         if layer.training:
             mean, var = means.mean(0), means.var(0, unbiased=False)
         means = (means - mean) / torch.sqrt(var + EPS)
@@ -63,9 +63,9 @@ def test_forward_and_gradient_are_the_references(
     conv, norm = pair(stride=2, padding=1)
     layer = DCPConv2d(conv, norm, "layer", density, variant, 2.0, standardize)
     x = torch.randn(4, 5, 6, 6, dtype=torch.float64, requires_grad=True)
-    if layer.standard is not None:
-        layer.standard.running_mean.normal_()
-        layer.standard.running_var.uniform_(0.5, 2.0)
+    if layer.predictor.standard is not None:
+        layer.predictor.standard.running_mean.normal_()
+        layer.predictor.standard.running_var.uniform_(0.5, 2.0)
     layer.set_thresholds(find_thresholds(layer.saliency(x)))
     layer.train(training)
     running = copy.deepcopy(layer.norm)

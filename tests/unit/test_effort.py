@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +17,17 @@ from PIL import Image
 
 from headgate.device.agent.absent import NotMeasured
 from headgate.device.program import Execution
+from headgate.errors import BundleError
+from headgate.networks import find_network
+from headgate.profiling.data import read_page
+from headgate.profiling.dynamics import Dynamics, LayerDynamics, MacPercentiles, dynamics_of
 from headgate.profiling.effort import Effort, Hardness, measure_effort, measure_efforts
 from headgate.profiling.gallery import LARGEST, data_uri, pictures_of
 from headgate.profiling.report import Page, build_report, render_html
 from headgate.profiling.report_csv import csv_tables
 from headgate.profiling.source import Source
 from headgate.profiling.statistics import distribution, rank_correlation
+from headgate.train.checkpoints import describe
 from headgate.train.data import Preprocess
 from tests import fake_bundle
 from tests.fake_program import ScriptedProgram
@@ -236,3 +243,67 @@ def test_the_first_dense_network_says_what_is_hard() -> None:
     assert isinstance(found["picky"].hardness, Hardness)
     alone = measure_efforts({"picky": sources["picky"]}, IMAGES)["picky"]
     assert isinstance(alone.hardness, NotMeasured)
+
+
+# What the checkpoint was measured to be
+
+LAYER = {"channels": 4, "dynamic": 3, "masks": 17, "information": 0.0625}
+MEASURED = {
+    "images": 1000,
+    "channels": 4,
+    "dynamic": 3,
+    "information": 0.0625,
+    "layers": {"stage1.0.conv1": LAYER},
+    "test_accuracy": 0.9014,
+    "executed_macs": {"p5": 100, "p50": 200, "p95": 300},
+    "frozen_test_accuracy": 0.8876,
+}
+
+
+def test_the_page_says_how_much_gates_depend_on_the_image() -> None:
+    program = Picky(active_counts(), dynamics=MEASURED)
+    one = effort(program=program)
+    assert one.dynamics == Dynamics(
+        **MEASURED  # type: ignore[arg-type]
+        | {
+            "layers": {"stage1.0.conv1": LayerDynamics(**LAYER)},
+            "executed_macs": MacPercentiles(100, 200, 300),
+        }
+    )
+    page = render_html(build_report("Gated", efforts=[one]))
+    assert page_faults(page) == []
+    for text in ("Gates that follow the image", "stage1.0.conv1", ">17<", "0.0625", "88.76%"):
+        assert text in page
+    assert "Gates that follow the image" not in render_html(
+        build_report("Random weights", efforts=[effort()])
+    )
+
+
+def test_dynamics_come_back_from_a_page_and_pixel_gates_have_no_frozen_accuracy(
+    tmp_path: Path,
+) -> None:
+    pixels = {k: v for k, v in MEASURED.items() if k != "frozen_test_accuracy"}
+    one = effort(program=Picky(active_counts(), dynamics=pixels))
+    page = build_report("Gated", efforts=[one])
+    (tmp_path / "page.json").write_text(json.dumps(page.to_json()))
+    again = read_page(tmp_path / "page.json")
+    assert isinstance(again, Page) and again.efforts[0].dynamics == one.dynamics
+    assert "90.14%" in render_html(again) and "88.76%" not in render_html(again)
+
+
+def test_a_bundle_with_damaged_dynamics_is_refused() -> None:
+    with pytest.raises(BundleError, match=r"dynamics\.images"):
+        effort(program=Picky(active_counts(), dynamics=MEASURED | {"images": "many"}))
+
+
+@pytest.mark.parametrize("name", ["resnet8-fbs-0.5", "resnet8-cgnet-1.9x"])
+def test_shipped_checkpoints_carry_what_the_page_reads(name: str) -> None:
+    found = dynamics_of({"dynamics": find_network(name).dynamics})
+    described = describe(name)
+    assert isinstance(found, Dynamics)
+    assert found.test_accuracy == described["test_accuracy"]
+    assert found.dynamic == described["dynamics"]["dynamic"]
+    assert (found.frozen_test_accuracy is None) == ("cgnet" in name)
+    assert found.executed_macs.p50 == described["macs"]["executed_p50"]
+    assert find_network("resnet8-fbs-0.5", density=0.7).dynamics is None
+    assert find_network("resnet8").dynamics is None

@@ -52,10 +52,21 @@ def test_both_start_with_the_same_spread(rank: int | None) -> None:
     assert phi.std().item() == pytest.approx(0.5 * 0.88, rel=0.15)  # a truncated normal's is 0.88
     means = torch.randn(5, 300)
     assert torch.allclose(made(means), torch.arange(400) + means @ phi.T, atol=1e-4)
-    scale, shift = torch.rand(300), torch.randn(300)
-    assert torch.allclose(
-        made.of_scaled(means, scale, shift), made(means * scale + shift), atol=1e-3
-    )
+
+
+@pytest.mark.parametrize("rank", [None, 8])
+def test_means_are_standardized_by_their_running_statistics(rank: int | None) -> None:
+    torch.manual_seed(0)
+    bias, deviation = torch.randn(40), torch.ones(40)
+    made = make_predictor(nn.Conv2d(30, 40, 3), rank, bias, deviation, standardize=True)
+    means = torch.randn(500, 30) * 3 + 5
+    made.train()
+    for _ in range(100):
+        made(means)
+    made.eval()
+    phi = made.weight if made.reduce is None else made.weight @ made.reduce
+    standard = (means - means.mean(0)) / means.std(0)
+    assert torch.allclose(made(means), bias + standard @ phi.T, atol=1e-2)
 
 
 @pytest.mark.parametrize("method", ["fbs", "dcp"])

@@ -133,6 +133,38 @@ def test_pixel_gates_are_counted_in_tiles_too() -> None:
     assert measured["executed"] < measured["executed_in_tiles"] <= measured["dense"]
 
 
+MEASURED = {
+    "images": 1000,
+    "channels": 8,
+    "dynamic": 6,
+    "information": 0.125,
+    "layers": {"conv": {"channels": 8, "dynamic": 6, "masks": 40, "information": 0.125}},
+    "frozen_test_accuracy": 0.85,
+}
+
+
+def test_a_gated_network_stands_beside_its_frozen_twin() -> None:
+    macs = {f"executed_p{share}": 46e6 + share for share in (5, 50, 95)}
+    first = FAMILY["first"] | {"sha256": "1", "test_images": 10_000, "dynamics": MEASURED}
+    first["macs"] = first["macs"] | macs
+    pixels = {k: v for k, v in MEASURED.items() if k != "frozen_test_accuracy"}
+    second = first | {"name": "second", "sha256": "2", "dynamics": pixels}
+    twin = first | {"name": "first-twin", "test_accuracy": 0.905, "hours": 0.5}
+    twin["twin_of"] = {"name": "first", "sha256": "1"}
+    family = FAMILY | {"first": first, "second": second, "first-twin": twin}
+    text = results_text.results_text(family)
+    row = line_with(text, "| first | 6 of 8, 75.0% | 40 | 0.1250 | 46.00 .. 46.00 .. 46.00 M |")
+    assert row.endswith("| 91.50% | 85.00% | 90.50% | +1.00 +- 0.40 | 0.50 | 1 |")
+    assert "| 91.50% | pixels | pixels |" in line_with(text, "| second | 6 of 8")
+    line_with(text, "| orphan | not measured |")
+    assert "first-twin | FBS" not in text  # no network to choose, so none of the methods' table
+    line_with(text, "| first-twin | resnet20 |")
+    # The twin of other weights, or trained with another seed, says nothing of these.
+    for other in ({"twin_of": {"name": "first", "sha256": "3"}}, {"seed": 2}):
+        text = results_text.results_text(family | {"first-twin": twin | other})
+        assert "| 85.00% | not trained |" in line_with(text, "| first | 6 of 8")
+
+
 def test_recipes_that_were_not_run_say_why() -> None:
     text = results_text.results_text(FAMILY)
     assert "ImageNet is not at hand" in line_with(text, "| resnet18-fbs-0.7 |")
@@ -210,6 +242,26 @@ def test_half_precision_keeps_what_is_per_channel_and_loads_as_float32(run: Path
     right = results.measure(recipe_from(described["recipe"]), after, images)
     assert right["test_accuracy"] == described["test_accuracy"]
     assert right["macs"] == described["macs"]
+
+
+def test_of_a_twin_the_description_is_kept(run: Path) -> None:
+    path = run / "model.json"
+    described = json.loads(path.read_text()) | {"twin_of": {"name": "mine", "sha256": "1"}}
+    path.write_text(json.dumps(described))
+    results.ship(run)
+    assert not list((run.parent / "package" / "checkpoints").iterdir())
+    assert results.all_results()["mine"]["twin_of"]["sha256"] == "1"
+
+
+def test_a_shipped_checkpoint_can_be_measured_again(run: Path) -> None:
+    results.ship(run)
+    path = run.parent / "package" / "checkpoints" / "mine.json"
+    before = json.loads(path.read_text())
+    altered = before | {"dynamics": None, "test_accuracy": 2.0}
+    path.write_text(json.dumps(altered))
+    results.measure_again("mine")
+    assert json.loads(path.read_text()) == before
+    assert before["dynamics"]["channels"] == 112
 
 
 def test_half_precision_that_costs_accuracy_is_refused(

@@ -51,6 +51,12 @@ class GatedConv2d(GatedLayer):
     damping: Tensor
     """(C,): what is left of u, 1 but where the norm's factor was below the least level."""
 
+    places: Tensor | None
+    """int64 (C,): under a frozen mask each channel's place in the order they open; else None."""
+
+    opened: Tensor | None
+    """(C,): under a frozen mask 1 where ``places`` is among the active ones, else 0."""
+
     def __init__(
         self,
         conv: Conv,
@@ -73,6 +79,8 @@ class GatedConv2d(GatedLayer):
         self.weight = nn.Parameter(weight * factor.reshape(-1, *[1] * (weight.ndim - 1)))
         self.shift = nn.Parameter(beta / level if variant == "paper" else beta)
         self.register_buffer("damping", gamma.abs() / level if norm is not None else level / level)
+        self.register_buffer("places", None)
+        self.register_buffer("opened", None, persistent=False)
         self.norm: Any = None
         if isinstance(norm, BatchNorm):
             self.norm = norm_behind(conv, norm)
@@ -87,11 +95,31 @@ class GatedConv2d(GatedLayer):
 
     @abstractmethod
     def select(self, saliency: Tensor) -> Tensor:
-        """Saliency (N, C) with zeros for the channels to skip."""
+        """The gate (N, C): :meth:`weigh` of the saliency, with zeros for the channels to skip."""
+
+    def weigh(self, saliency: Tensor) -> Tensor:
+        """The gate (N, C) that each channel has where it is active."""
+        return saliency
 
     def set_density(self, density: float) -> None:
         super().set_density(density)
         self.active = math.ceil(self.channels * density - 1e-9)  # 100 * 0.07 is 7.000000000000001
+        self._open()
+
+    def freeze(self, places: Tensor) -> None:
+        """From now on the same channels are active for every image: those of the first places.
+
+        What an active channel is weighed with still depends on the image.
+
+        Args:
+            places: int64 (C,), a permutation: 0 for the channel that is closed last.
+        """
+        self.places = places.to(self.weight.device)
+        self._open()
+
+    def _open(self) -> None:
+        if self.places is not None:
+            self.opened = (self.places < self.active).to(self.weight.dtype)
 
     def penalty(self) -> Tensor:
         """Sum over the active channels of the batch mean of |g| (FBS, section 3.4)."""
@@ -105,7 +133,8 @@ class GatedConv2d(GatedLayer):
         """
         x = self.wide(x)
         saliency = self._precise_saliency(x)
-        gate = self.select(saliency)
+        frozen = self.opened
+        gate = self.select(saliency) if frozen is None else self.weigh(saliency) * frozen
         self.handover[gate.device] = gate
         if not torch.compiler.is_exporting():
             self.record(gate, saliency)
@@ -141,9 +170,13 @@ class GatedConv2d(GatedLayer):
         u = F.conv2d(x, self.kernel, None, self.stride, self.padding, self.dilation, self.groups)
         if self.norm is not None:
             u = self.norm(u)
-        shift = gate * self.shift if self.variant == "paper" else self.shift.expand_as(gate)
+        # Products with an inactive channel's gate are zero: only its shift must be left out.
+        if self.variant == "paper":
+            shift = gate * self.shift
+        else:
+            shift = torch.where(gate != 0, self.shift, torch.zeros_like(self.shift))
         y = (gate * self.damping)[:, :, None, None] * u + shift[:, :, None, None]
-        return torch.where(gate[:, :, None, None] != 0, y, torch.zeros_like(y)).to(u.dtype)
+        return y.to(u.dtype)
 
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
@@ -157,7 +190,10 @@ class GatedConv2d(GatedLayer):
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any
     ) -> None:
         state_dict.setdefault(prefix + "damping", torch.ones_like(self.damping))
+        if self.places is None and prefix + "places" in state_dict:
+            self.places = torch.empty(self.channels, dtype=torch.int64, device=self.weight.device)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
+        self._open()
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, density={self.density:g}, variant={self.variant}"

@@ -28,12 +28,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from headgate.train.gates.base import Variant, start_level
 from headgate.train.gates.layer import Conv
 from headgate.train.gates.layer_by_layer import LayerByLayer
-from headgate.train.gates.norms import Norm, folded
+from headgate.train.gates.norms import Norm
 from headgate.train.gates.predictor import make_predictor
 from headgate.train.gates.thresholds import ThresholdedConv2d
 from headgate.train.procedure import Procedure
@@ -82,23 +82,16 @@ class DCPConv2d(ThresholdedConv2d):
         super().__init__(conv, norm, name, density, variant)
         level = start_level(conv, norm)
         self.register_buffer("factor", HEADROOM * level.max())
-        self.standard: nn.BatchNorm1d | None = None
-        if standardize:
-            standard = nn.BatchNorm1d(self.in_channels, affine=False).to(level)
-            self.standard = standard.train(conv.training)
         deviation = torch.full_like(level, predictor_std / self.in_channels**0.5)
         bias = torch.logit(level / self.factor)
-        self.predictor = make_predictor(conv, predictor_rank, bias, deviation)
+        self.predictor = make_predictor(conv, predictor_rank, bias, deviation, standardize)
         self.start_thresholds(self.predictor.bias)
 
     def saliency(self, x: Tensor) -> Tensor:
-        means = torch.mean(x, (2, 3))
-        if self.standard is None:
-            return self.predictor(means)
-        if self.training:
-            return self.predictor(self.standard(means))
-        # Folded, so that a compiled network has a linear layer and nothing else.
-        return self.predictor.of_scaled(means, *folded(self.standard))
+        return self.predictor(torch.mean(x, (2, 3)))
 
     def select(self, saliency: Tensor) -> Tensor:
-        return self.keep(saliency, self.factor * torch.sigmoid(saliency))
+        return self.keep(saliency, self.weigh(saliency))
+
+    def weigh(self, saliency: Tensor) -> Tensor:
+        return self.factor * torch.sigmoid(saliency)

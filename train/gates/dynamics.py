@@ -40,7 +40,7 @@ def dynamics(mask: Tensor, labels: Tensor | None = None) -> Dynamics:
     """Measures masks (N, C) or (N, C, H, W) of images of the classes ``labels``, int64 (N,)."""
     flat = mask.flatten(1)
     channels = flat.shape[1]
-    opened = flat.double().mean(0)
+    opened = flat.sum(0).double() / len(flat)
     moving = (opened >= RARE) & (opened <= 1 - RARE)
     return Dynamics(
         channels=channels,
@@ -56,9 +56,10 @@ def _information(states: Tensor, labels: Tensor, channels: int) -> float:
     The bias of N images is taken off each, (classes - 1) / 2N nats (Miller, 1955).
     """
     classes, sizes = labels.unique(return_counts=True)
-    given = torch.stack([states[labels == c].double().mean(0) for c in classes])
-    weights = (sizes / len(labels))[:, None]
-    bits = _entropy(states.double().mean(0)) - (weights * _entropy(given)).sum(0)
+    bits = _entropy(states.sum(0).double() / len(states))
+    for one, size in zip(classes, sizes, strict=True):
+        opened = states[labels == one].sum(0).double() / size
+        bits -= size / len(labels) * _entropy(opened)
     bias = (len(classes) - 1) / (2 * len(labels) * math.log(2))
     return float((bits - bias).clamp_min(0).sum()) / channels
 

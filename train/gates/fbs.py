@@ -13,17 +13,18 @@ channel with the saliency 0 would still give its shift; here zero always means s
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from headgate.errors import UsageError, suggest
-from headgate.train.gates.base import GatedConv2d, Variant, start_level
+from headgate.train.gates.base import Variant, start_level
 from headgate.train.gates.layer import Conv
 from headgate.train.gates.norms import Norm
-from headgate.train.gates.operators import keep_top_k
 from headgate.train.gates.predictor import make_predictor
+from headgate.train.gates.ranked import FadingNoise, RankedConv2d
+from headgate.train.procedure import Procedure
 
 Activation = Literal["relu", "identity"]
 ACTIVATIONS = ("relu", "identity")
@@ -32,7 +33,7 @@ ACTIVATIONS = ("relu", "identity")
 SMALLEST_MEAN = 1e-6
 
 
-class FBSConv2d(GatedConv2d):
+class FBSConv2d(RankedConv2d):
     """A convolution gated by FBS.
 
     ::
@@ -45,15 +46,25 @@ class FBSConv2d(GatedConv2d):
     normal of standard deviation ``predictor_std / sqrt(C_in)``: not zero, because channels of equal
     saliency are all dropped by the strict comparison.
 
+    |gamma| differs ten times more between channels than a prediction does between images, so the
+    same channels may win for all of them. ``relative`` and ``standardize`` are ours, against that.
+
     Args:
         act: activation of the predictor. "relu" as in the paper; "identity" is what the official
             code uses for convolutions that feed a sum without an activation of their own.
         normalise: scale the saliencies of each sample to a constant mean, the mean level at the
             start, against divergence.
         predictor_rank: rank of Phi, by default :func:`default_rank`.
+        relative: how much of the level stays out of the ranking, 0 to 1: g is predicted in units of
+            |gamma| ** relative, a trained factor ``scale`` behind the choice. At 1 all channels
+            start equal and only the image ranks them.
+        standardize: predict from (s - mean) / deviation, running ones over the training images.
+        straight_through: see :class:`RankedConv2d`.
 
     The other arguments, and the errors, are those of :class:`GatedConv2d`.
     """
+
+    procedure: ClassVar[type[Procedure] | None] = FadingNoise
 
     remedy = "lower the learning rate, clip the gradient, or gate with normalise=True"
 
@@ -70,16 +81,24 @@ class FBSConv2d(GatedConv2d):
         normalise: bool = False,
         predictor_std: float = 0.1,
         predictor_rank: int | None = None,
+        relative: float = 0.0,
+        standardize: bool = False,
+        straight_through: bool = False,
     ) -> None:
+        if not 0 <= relative <= 1:
+            raise UsageError(f"relative = {relative!r}, but must be a number from 0 to 1")
         if act not in ACTIVATIONS:
             raise UsageError(f"unknown predictor activation {act!r}.{suggest(act, ACTIVATIONS)}")
         if normalise and act != "relu":
             raise UsageError(f"normalise=True needs act='relu': {act!r} has no positive mean")
         super().__init__(conv, norm, name, density, variant)
         self.act, self.normalise = act, normalise
-        level = start_level(conv, norm)
+        self.relative, self.straight_through = relative, straight_through
+        whole = start_level(conv, norm)
+        self.scale = nn.Parameter(whole**relative) if relative else None
+        level = whole ** (1 - relative)
         deviation = level * predictor_std / self.in_channels**0.5
-        self.predictor = make_predictor(conv, predictor_rank, level, deviation)
+        self.predictor = make_predictor(conv, predictor_rank, level, deviation, standardize)
         if normalise:
             self.register_buffer("level", level.mean())
 
@@ -92,7 +111,13 @@ class FBSConv2d(GatedConv2d):
         return g
 
     def select(self, saliency: Tensor) -> Tensor:
-        return saliency if self.active == self.channels else keep_top_k(saliency, self.active)
+        return self.weigh(self.keep(saliency))
+
+    def weigh(self, saliency: Tensor) -> Tensor:
+        return saliency if self.scale is None else saliency * self.scale
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, act={self.act}, normalise={self.normalise}"
+        return (
+            f"{super().extra_repr()}, act={self.act}, normalise={self.normalise}, "
+            f"relative={self.relative:g}, straight_through={self.straight_through}"
+        )

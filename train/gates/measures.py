@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from headgate.errors import ModelError, UsageError, suggest
-from headgate.train.gates.layer import gates
+from headgate.train.gates.dynamics import Dynamics, dynamics
+from headgate.train.gates.layer import GatedLayer, gates
+from headgate.train.gates.thresholds import ThresholdedConv2d
 
-LossKind = Literal["own", "moe"]
+LossKind = Literal["own", "moe", "shaping"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class GateStatistics:
     def most(self) -> int:
         return int(self.active.max())
 
+    def dynamics(self, labels: Tensor | None = None) -> Dynamics:
+        """How much the mask depends on the image, and with ``labels``, int64 (N,), on its class."""
+        return dynamics(self.mask, labels)
+
 
 def _last_gates(module: nn.Module) -> dict[str, Tensor]:
     found = gates(module)
@@ -68,17 +74,20 @@ def gate_loss(module: nn.Module, kind: LossKind = "own") -> Tensor:
 
     "own" is the sum of the layers' ``penalty()``, for channel gates that of FBS's official code
     (ICLR 2019, section 3.4 with the weight 1e-8). "moe" is the load balance of FBS's code, for
-    channel gates: the sum over layers of variance / mean^2 of the channels' batch sums.
+    channel gates: the sum over layers of variance / mean^2 of the channels' batch sums. "shaping"
+    is the sum over layers of :func:`batch_shaping`, for gates with a threshold (DCP) in training.
 
     Raises:
         UsageError: an unknown kind.
-        ModelError: no gated layer, one that has not run, or pixel gates with "moe".
+        ModelError: no gated layer, one that has not run, or of gates that the kind is not for.
     """
-    if kind not in ("own", "moe"):
-        raise UsageError(f"unknown gate loss {kind!r}.{suggest(str(kind), ('own', 'moe'))}")
+    if kind not in get_args(LossKind):
+        raise UsageError(f"unknown gate loss {kind!r}.{suggest(str(kind), get_args(LossKind))}")
     last = _last_gates(module)
     if kind == "own":
         return torch.stack([layer.penalty() for layer in gates(module).values()]).sum()
+    if kind == "shaping":
+        return torch.stack([_shaped(layer) for layer in gates(module).values()]).sum()
     wide = [path for path, g in last.items() if g.ndim > 2]
     if wide:
         raise ModelError(f"gate loss 'moe' is for channel gates, {wide[0]!r} has a pixel gate")
@@ -87,6 +96,15 @@ def gate_loss(module: nn.Module, kind: LossKind = "own") -> Tensor:
     return torch.stack(
         [s.var(unbiased=False) / s.mean().square().clamp_min(smallest) for s in loads]
     ).sum()
+
+
+def _shaped(layer: GatedLayer) -> Tensor:
+    if not isinstance(layer, ThresholdedConv2d):
+        raise ModelError(
+            f"gate loss 'shaping' is for gates with a threshold, and {layer.name!r} is a "
+            f"{type(layer).__name__}: gate with method='dcp'"
+        )
+    return layer.shaping()
 
 
 def check_finite(module: nn.Module) -> None:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headgate.errors import UsageError
+from headgate.train.gates.norms import folded
 
 # Convolutions with fewer weights for each pair of channels get a predictor of low rank, with a
 # tenth of the convolution's weights.
@@ -24,11 +25,15 @@ class Predictor(nn.Linear):
     """Means (N, C_in) -> (N, C): ``bias + means @ Phi.T``.
 
     Phi (C, C_in) is ``weight``, or with a ``rank`` weight (C, rank) @ ``reduce`` (rank, C_in). It
-    starts at a truncated normal of the ``deviation`` (C,) or ().
+    starts at a truncated normal of the ``deviation`` (C,) or (). With ``standardize`` it predicts
+    from (means - mean) / deviation instead, running ones over the training images.
     """
 
-    def __init__(self, inputs: int, rank: int | None, bias: Tensor, deviation: Tensor) -> None:
+    def __init__(
+        self, inputs: int, rank: int | None, bias: Tensor, deviation: Tensor, standardize: bool
+    ) -> None:
         super().__init__(rank or inputs, len(bias), device=bias.device, dtype=bias.dtype)
+        self.standard = nn.BatchNorm1d(inputs, affine=False).to(bias) if standardize else None
         self.reduce = None if rank is None else nn.Parameter(self.weight.new_empty(rank, inputs))
         with torch.no_grad():
             self.bias.copy_(bias)
@@ -39,9 +44,14 @@ class Predictor(nn.Linear):
             self.weight.mul_(deviation.reshape(-1, 1) / (rank or 1) ** 0.5)
 
     def forward(self, means: Tensor) -> Tensor:
+        if self.standard is not None:
+            if not self.training:
+                # Folded, so that a compiled network has linear layers and nothing else.
+                return self._of_scaled(means, *folded(self.standard))
+            means = self.standard(means)
         return super().forward(means if self.reduce is None else F.linear(means, self.reduce))
 
-    def of_scaled(self, means: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    def _of_scaled(self, means: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """The prediction for ``means * scale + shift``, both (C_in,), as linear layers alone."""
         if self.reduce is None:
             return F.linear(means, self.weight * scale, self.bias + self.weight @ shift)
@@ -50,7 +60,11 @@ class Predictor(nn.Linear):
 
 
 def make_predictor(
-    conv: nn.Conv1d | nn.Conv2d, rank: int | None, bias: Tensor, deviation: Tensor
+    conv: nn.Conv1d | nn.Conv2d,
+    rank: int | None,
+    bias: Tensor,
+    deviation: Tensor,
+    standardize: bool = False,
 ) -> Predictor:
     """The predictor of a gate on ``conv``; without a rank it is :func:`default_rank`.
 
@@ -64,7 +78,7 @@ def make_predictor(
     inputs, outputs = conv.in_channels, conv.out_channels
     if rank is not None and rank * (inputs + outputs) >= inputs * outputs:
         rank = None
-    return Predictor(inputs, rank, bias, deviation).train(conv.training)
+    return Predictor(inputs, rank, bias, deviation, standardize).train(conv.training)
 
 
 def default_rank(conv: nn.Conv1d | nn.Conv2d) -> int | None:

@@ -8,6 +8,7 @@ sets it over a given set of images.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from headgate.errors import ModelError
 from headgate.train.evaluation_mode import evaluating
 from headgate.train.gates.base import GatedConv2d
 from headgate.train.gates.layer import gates
+from headgate.train.gates.shaping import batch_shaping
 
 # Weight of a training batch against those before it: quick enough to follow weights that move at
 # a high learning rate, slow enough for batches of a few hundred images.
@@ -35,6 +37,9 @@ class ThresholdedConv2d(GatedConv2d):
 
     thresholds: Tensor
     threshold: Tensor
+
+    last_logits: Tensor | None = None
+    """Of the last forward in training, to be shaped."""
 
     def start_thresholds(self, logits: Tensor) -> None:
         """Makes the buffers, as if every image had the logits (C,): a guess before any image."""
@@ -59,6 +64,7 @@ class ThresholdedConv2d(GatedConv2d):
         The comparison is a constant to the gradient, which reaches active channels only.
         """
         if self.training:
+            self.last_logits = logits
             found = find_thresholds(logits.detach())
             self.set_thresholds(self.thresholds.lerp(found.to(self.thresholds), BATCH_WEIGHT))
         if self.active == self.channels:
@@ -66,6 +72,23 @@ class ThresholdedConv2d(GatedConv2d):
         # Asked this way round, NaN shows in the loss instead of making channels inactive.
         inactive = logits <= self.threshold
         return torch.where(inactive, torch.zeros_like(weights), weights)
+
+    def shaping(self) -> Tensor:
+        """How far each channel's logits over the last batch are from opening for part of it.
+
+        See :func:`batch_shaping`. Nothing is asked of a layer that has no choice.
+
+        Raises:
+            ModelError: it has not run in training.
+        """
+        if self.active == self.channels or self.opened is not None:
+            return self.threshold.new_zeros(())
+        if self.last_logits is None:
+            raise ModelError(f"gated layer {self.name!r} has not run in training mode yet")
+        return batch_shaping(self.last_logits - self.threshold, self.active / self.channels)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "last_logits": None}
 
     def _choose(self) -> None:
         self.threshold.copy_(self.thresholds[self.active - 1])
