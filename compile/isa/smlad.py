@@ -36,18 +36,22 @@ def multiply_add(left: Expr, right: Expr, total: Expr) -> Expr:
     return intrinsic(INT32, "arm.smlad", left, right, total)
 
 
-_TWO_WORDS = "headgate_two_words"
+_TWO_WORDS, _HERE = "headgate_two_words", "headgate_here"
 _LLVM = f"""
 define i64 @{_TWO_WORDS}(ptr %at) {{
   %both = load volatile i64, ptr %at, align 4
   ret i64 %both
+}}
+define void @{_HERE}() alwaysinline {{
+  call void asm sideeffect "", ""() noduplicate
+  ret void
 }}
 """
 
 
 @contextmanager
 def pairing() -> Iterator[None]:
-    """Where :func:`two_words` may be used."""
+    """Where :func:`two_words` and :func:`rolled` may be used."""
     with T.attr(tirx.IntImm(INT32, 0), "pragma_import_llvm", _LLVM):
         yield
 
@@ -61,6 +65,18 @@ def two_words(buffer: Buffer, at: Expr) -> tuple[Expr, Expr]:
     both = T.Bind(T.call_extern("int64", _TWO_WORDS, T.address_of(buffer[at])))
     high = tirx.shift_right(both, tirx.IntImm("int64", 32))
     return T.Bind(tirx.Cast(INT32, both)), T.Bind(tirx.Cast(INT32, high))
+
+
+@contextmanager
+def rolled(extent: Expr) -> Iterator[Expr]:
+    """``for i in range(extent)`` that stays as short as it is written.
+
+    LLVM would write out four turns of it, or all, which takes a third of a kernel's code.
+    It does not repeat what may be assembly.
+    """
+    with T.serial(0, extent) as index:
+        T.evaluate(T.call_extern("void", _HERE))
+        yield index
 
 
 def halves(word: Expr, dtype: str, turned: bool) -> Expr:

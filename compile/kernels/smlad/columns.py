@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from headgate.compile.isa.smlad import rolled
 from headgate.compile.isa.vector import read_as
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.smlad.layout import PIXELS, Layout
@@ -135,12 +136,12 @@ class Columns:
                 put(pixel, pair(number(self.x, a + at), number(self.x, b + at)))
 
             if shape.stride != (1, 1):
-                with loop(quotient(count, shape.out_width)) as y, loop(shape.out_width) as u:
+                with loop(quotient(count, shape.out_width)) as y, rolled(shape.out_width) as u:
                     row = quotient(first, shape.out_width) + y
                     at = let(row * (shape.stride[0] * shape.width) + u * shape.stride[1])
                     single(let(y * shape.out_width + u), at)
             else:
-                with loop(quotient(count, CODES_PER_WORD)) as i:
+                with rolled(quotient(count, CODES_PER_WORD)) as i:
                     at = let(first + i * CODES_PER_WORD)
                     words = word(self.x, a + at), word(self.x, b + at)
                     into = let(i * (2 * PIXELS * depth) + j * PIXELS)
@@ -192,7 +193,7 @@ class Columns:
     def _copy(self, sources: list[Expr], into: Expr) -> None:
         """One row of a channel, or of two."""
         width, x = self.layout.shape.width, self.x
-        with loop(width // CODES_PER_WORD) as i:
+        with rolled(width // CODES_PER_WORD) as i:
             at = let(i * CODES_PER_WORD)
             words = [word(x, source + at) for source in sources]
             if len(sources) == 1:
@@ -212,7 +213,7 @@ class Columns:
         layout, shape = self.layout, self.layout.shape
         high, wide = shape.dilation[0] * layout.pitch, shape.dilation[1]
         terms, unrolled = layout.unit_terms, shape.taps <= MAX_UNROLLED_TAPS
-        with loop(layout.units(self.count)) as j:
+        with rolled(layout.units(self.count)) as j:
             here = [let(j * layout.plane + start) for start in starts]
             into = let(j * (terms * PIXELS))
             if layout.mode == "rows":

@@ -15,7 +15,7 @@ import numpy as np
 from tvm import tirx
 
 from headgate.compile.isa.base import DotIsa
-from headgate.compile.isa.smlad import multiply_add
+from headgate.compile.isa.smlad import multiply_add, pairing
 from headgate.compile.isa.vector import read_as
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue
@@ -112,7 +112,7 @@ class Depthwise(Kernel):
         lists = [buffers[name] for name, _ in list_parameters("out") if self.epilogue.gate]
         count, nth = visited(shape.out_channels, *lists)
         per_input = shape.out_channels // shape.in_channels
-        with loop(count) as j:
+        with pairing(), loop(count) as j:
             channel = let(nth(j))
             source = quotient(channel, per_input)
             plane = Columns(layout, buffers["x"], buffers["packed"], None, 1, lambda _: source)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from headgate.compile.isa.smlad import rolled
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.smlad.columns import MAX_UNROLLED_TAPS
 from headgate.compile.kernels.smlad.layout import BLOCK, Layout
@@ -38,6 +39,15 @@ class Blocks:
         """Of all blocks."""
         return let(self.threes * BLOCK + self.twos * 2)
 
+    def place(self, row: Expr) -> tuple[Expr, Expr]:
+        """The block of a row, and its place there."""
+        more = let(row - self.threes * BLOCK)
+        of_two = let(self.threes + quotient(more, 2)), rest(more, 2)
+        of_three = quotient(row, BLOCK), rest(row, BLOCK)
+        return tuple(
+            let(tir.tirx.Select(more < 0, *both)) for both in zip(of_three, of_two, strict=True)
+        )
+
     def each(self, body: Callable[[Expr, Expr, int], None]) -> None:
         """``body(block, first, size)``: the number of each, its first row and its rows."""
         with loop(self.threes) as b:
@@ -64,40 +74,37 @@ class Gathering:
     def gather(self, blocks: Blocks, row: Callable[[Expr], Expr]) -> None:
         """All blocks; ``row(i)`` is the row of weights of the i-th output."""
 
-        def one(i: Expr, into: Expr) -> None:
-            self._row(let(row(tir.minimum(i, blocks.outputs - 1))), into)
-
-        with loop(blocks.threes + blocks.twos) as block:
-            size = let(tir.tirx.Select(block < blocks.threes, int32(BLOCK), int32(2)))
-            more = let(tir.maximum(block - blocks.threes, 0))
-            with loop(size) as i:
-                one(let(block * BLOCK - more + i), let(block * (self.depth * BLOCK) + i))
+        # One loop, not one in another: LLVM would write out a short inner one.
+        with loop(blocks.rows) as i:
+            block, place = blocks.place(i)
+            source = let(row(tir.minimum(i, blocks.outputs - 1)))
+            self._row(source, let(block * (self.depth * BLOCK) + place))
 
     def _row(self, row: Expr, into: Expr) -> None:
         """The terms of one output."""
         if self.member is None:
             start = let(row * self.depth)
-            with loop(self.depth) as k:
+            with rolled(self.depth) as k:
                 store(self.chosen, let(into + k * BLOCK), self.weight[start + k])
             return
         taps, units = self.layout.shape.taps, self.layout.units(self.count)
         start = let(row * (self.layout.shape.group_in * taps))
-        with loop(units) as j:
+        with rolled(units) as j:
             # A last channel without partner has itself, whose weights are cleared below.
             last = tir.minimum(2 * j + 1, self.count - 1)
             a, b = (let(start + self.member(p) * taps) for p in (2 * j, last))
             self._terms(let(into + j * (taps * BLOCK)), a, b)
         end = let(units * taps)
-        with when(rest(self.count, 2) == 1), loop(taps) as k:
+        with when(rest(self.count, 2) == 1), rolled(taps) as k:
             at = let(into + (end - taps + k) * BLOCK)
             store(self.chosen, at, self.chosen[at] & int32(LOW))
-        with loop(self.depth - end) as k:
+        with rolled(self.depth - end) as k:
             store(self.chosen, let(into + (end + k) * BLOCK), int32(0))
 
     def _terms(self, into: Expr, a: Expr, b: Expr) -> None:
         taps = self.layout.shape.taps
         unrolled = taps <= MAX_UNROLLED_TAPS
-        with loop(1 if unrolled else taps) as rolled:
-            for tap in range(taps) if unrolled else (rolled,):
+        with loop(1 if unrolled else taps) as every:
+            for tap in range(taps) if unrolled else (every,):
                 value = pair(number(self.weight, a + tap), number(self.weight, b + tap))
                 store(self.chosen, into + tap * BLOCK, value)

@@ -23,6 +23,9 @@ from headgate.device.tensor_type import FLOAT32, INT8, INT32
 _FLIPS = -0x7F7F7F80
 """The word that turns four int8 into uint8, 128 more, and back."""
 
+_TURN = 8
+"""Words of one turn: if it were one, LLVM would write out the loop over channels, too."""
+
 
 @dataclass(frozen=True)
 class ChannelMean(Kernel):
@@ -72,10 +75,17 @@ class ChannelMean(Kernel):
         whole, signed = self.pixels // CODES_PER_WORD, self.dtypes[0] == INT8
         acc = tir.local(1, INT32)
         store(acc, 0, int32(-FLIP * CODES_PER_WORD * whole if signed else 0))
-        with loop(whole) as i:
+
+        def add(i: Expr) -> None:
             own: Expr = word(x, let(start + i * CODES_PER_WORD))
             own = own ^ int32(_FLIPS) if signed else own
             store(acc, 0, intrinsic(INT32, "arm.usada8", own, int32(0), acc[0]))
+
+        with loop(whole // _TURN) as turn:
+            for i in range(_TURN):
+                add(turn * _TURN + i)
+        with loop(whole % _TURN) as i:
+            add(whole // _TURN * _TURN + i)
         for i in range(whole * CODES_PER_WORD, self.pixels):
             store(acc, 0, acc[0] + number(x, start + i))
         return acc[0]
