@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from headgate.compile.isa.base import DotIsa
-from headgate.compile.isa.smlad import multiply_add, pairing, two_words
+from headgate.compile.isa.smlad import multiply_add, pairing, rolled, two_words
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue, by_channel
 from headgate.compile.kernels.kernel import Kernel, Parameter
@@ -240,7 +240,8 @@ class _Emitter(Groups):
         outputs, columns = let(row * ROW), self.buffers["columns"]
         self.finish.begin(acc, outputs, size)
         turns = quotient(depth, UNROLL)
-        with loop(turns) as turn:
+        # Blocks of two are few; writing out their loop, too, costs more code than it saves time.
+        with (loop if size == BLOCK else rolled)(turns) as turn:
             for u in range(0, UNROLL, 2):
                 own = weights.reader(turn * UNROLL + u, size)
                 for half in range(2):
