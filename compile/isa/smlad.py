@@ -37,17 +37,23 @@ def multiply_add(left: Expr, right: Expr, total: Expr) -> Expr:
 
 
 _TWO_WORDS = "headgate_two_words"
+_ROLLED = "headgate_rolled"
 _LLVM = f"""
 define i64 @{_TWO_WORDS}(ptr %at) {{
   %both = load volatile i64, ptr %at, align 4
   ret i64 %both
+}}
+
+define void @{_ROLLED}() alwaysinline {{
+  call void asm sideeffect "", ""()
+  ret void
 }}
 """
 
 
 @contextmanager
 def pairing() -> Iterator[None]:
-    """Where :func:`two_words` may be used."""
+    """Where :func:`two_words` and :func:`stay_rolled` may be used."""
     with T.attr(tirx.IntImm(INT32, 0), "pragma_import_llvm", _LLVM):
         yield
 
@@ -61,6 +67,14 @@ def two_words(buffer: Buffer, at: Expr) -> tuple[Expr, Expr]:
     both = T.Bind(T.call_extern("int64", _TWO_WORDS, T.address_of(buffer[at])))
     high = tirx.shift_right(both, tirx.IntImm("int64", 32))
     return T.Bind(tirx.Cast(INT32, both)), T.Bind(tirx.Cast(INT32, high))
+
+
+def stay_rolled() -> None:
+    """Said in a loop, of which LLVM then writes no turn twice; flash is small.
+
+    No instruction is executed for it: LLVM does not unroll loops with assembly in them.
+    """
+    T.evaluate(T.call_extern("void", _ROLLED))
 
 
 def halves(word: Expr, dtype: str, turned: bool) -> Expr:

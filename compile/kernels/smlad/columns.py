@@ -16,9 +16,10 @@ from headgate.compile.kernels.smlad.words import (
     pairs_of_row,
     quotient,
     rest,
+    rolled,
     word,
 )
-from headgate.compile.kernels.tir import Buffer, Expr, let, load, loop, store, when
+from headgate.compile.kernels.tir import Buffer, Expr, let, load, store, when
 from headgate.device.tensor_type import INT16, INT32
 
 MAX_UNROLLED_TAPS = 25
@@ -60,7 +61,7 @@ class Columns:
         layout, shape = self.layout, self.layout.shape
         points = layout.mode == "points"
         size, end = (layout.points, shape.pixels) if points else (layout.chunk, shape.out_height)
-        with loop(-(-end // size)) as index:
+        with rolled(-(-end // size)) as index:
             body(let(index * size))
 
     def fill(self, first: Expr) -> None:
@@ -76,21 +77,21 @@ class Columns:
         if layout.mode == "points":
             count = self._rest(first, layout.points, shape.pixels)
             step = PIXELS * layout.depth(self.count)
-            with loop(_half(count)) as t:
+            with rolled(_half(count)) as t:
                 p = let(first + t * PIXELS)
                 body(Tile((p, self._next(p, shape.pixels)), let(t * step)))
             return
         rows, width = self._rest(first, layout.chunk, shape.out_height), shape.out_width
         down, across = shape.stride[0] * layout.pitch, shape.stride[1]
         if width % PIXELS == 0:
-            with loop(rows) as y, loop(width // PIXELS) as u:
+            with rolled(rows) as y, rolled(width // PIXELS) as u:
                 start = let(y * down + u * (PIXELS * across))
                 p = let((first + y) * width + u * PIXELS)
                 self._gather(start, start + across)
                 body(Tile((p, p + 1), 0))
             return
         count = let(rows * width)
-        with loop(_half(count)) as t:
+        with rolled(_half(count)) as t:
             places = [let(t * PIXELS), self._next(t * PIXELS, count)]
             starts = [let(quotient(p, width) * down + rest(p, width) * across) for p in places]
             self._gather(*starts)
@@ -123,7 +124,7 @@ class Columns:
         layout, shape = self.layout, self.layout.shape
         depth = layout.depth(self.count)
         count = self._rest(first, layout.points, shape.pixels)
-        with loop(layout.units(self.count)) as j:
+        with rolled(layout.units(self.count)) as j:
             a, b = self._sources(j)
 
             def put(pixel: Expr, value: Expr, j: Expr = j) -> None:
@@ -135,12 +136,12 @@ class Columns:
                 put(pixel, pair(number(self.x, a + at), number(self.x, b + at)))
 
             if shape.stride != (1, 1):
-                with loop(quotient(count, shape.out_width)) as y, loop(shape.out_width) as u:
+                with rolled(quotient(count, shape.out_width)) as y, rolled(shape.out_width) as u:
                     row = quotient(first, shape.out_width) + y
                     at = let(row * (shape.stride[0] * shape.width) + u * shape.stride[1])
                     single(let(y * shape.out_width + u), at)
             else:
-                with loop(quotient(count, CODES_PER_WORD)) as i:
+                with rolled(quotient(count, CODES_PER_WORD)) as i:
                     at = let(first + i * CODES_PER_WORD)
                     words = word(self.x, a + at), word(self.x, b + at)
                     into = let(i * (2 * PIXELS * depth) + j * PIXELS)
@@ -161,12 +162,12 @@ class Columns:
         layout, shape = self.layout, self.layout.shape
         rows, pitch = layout.rows(layout.chunk), layout.pitch
         top = let(first * shape.stride[0] - shape.padding[0])
-        with loop(layout.units(self.count)) as j:
+        with rolled(layout.units(self.count)) as j:
             if layout.mode == "rows":
                 sources = [let(self.channel(j) * (shape.height * shape.width))]
             else:
                 sources = list(self._sources(j))
-            with loop(rows) as r:
+            with rolled(rows) as r:
                 row, into = let(top + r), let(j * layout.plane + r * pitch)
                 inside = tir.tirx.all(row >= 0, row < shape.height)
                 if not (shape.padding[0] or shape.padding[2]) and self.whole:
@@ -186,13 +187,13 @@ class Columns:
             for i in range(count):
                 store(self.packed, into + i, zero)
             return
-        with loop(count) as i:
+        with rolled(count) as i:
             store(self.packed, into + i, zero)
 
     def _copy(self, sources: list[Expr], into: Expr) -> None:
         """One row of a channel, or of two."""
         width, x = self.layout.shape.width, self.x
-        with loop(width // CODES_PER_WORD) as i:
+        with rolled(width // CODES_PER_WORD) as i:
             at = let(i * CODES_PER_WORD)
             words = [word(x, source + at) for source in sources]
             if len(sources) == 1:
@@ -212,7 +213,7 @@ class Columns:
         layout, shape = self.layout, self.layout.shape
         high, wide = shape.dilation[0] * layout.pitch, shape.dilation[1]
         terms, unrolled = layout.unit_terms, shape.taps <= MAX_UNROLLED_TAPS
-        with loop(layout.units(self.count)) as j:
+        with rolled(layout.units(self.count)) as j:
             here = [let(j * layout.plane + start) for start in starts]
             into = let(j * (terms * PIXELS))
             if layout.mode == "rows":
@@ -221,7 +222,7 @@ class Columns:
                         value = self._term(at, one, other, high)
                         store(self.columns, into + (i * PIXELS + v), value)
                 return
-            with loop(1 if unrolled else shape.kernel[0]) as r0:
+            with rolled(1 if unrolled else shape.kernel[0]) as r0:
                 for r in range(shape.kernel[0] if unrolled else 1):
                     for s in range(shape.kernel[1]):
                         tap = (r0 + r) * shape.kernel[1] + s

@@ -15,7 +15,7 @@ import numpy as np
 from tvm import tirx
 
 from headgate.compile.isa.base import DotIsa
-from headgate.compile.isa.smlad import multiply_add
+from headgate.compile.isa.smlad import multiply_add, pairing
 from headgate.compile.isa.vector import read_as
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue
@@ -107,6 +107,10 @@ class Depthwise(Kernel):
         return np.concatenate(found, axis=2).view(np.int32).reshape(outputs, -1)
 
     def _body(self, **buffers: Buffer) -> None:
+        with pairing():
+            self._channels(buffers)
+
+    def _channels(self, buffers: dict[str, Buffer]) -> None:
         shape, layout = self.shape, self.layout
         finish = Finish.of(self.epilogue, self.dtypes, buffers)
         lists = [buffers[name] for name, _ in list_parameters("out") if self.epilogue.gate]

@@ -17,8 +17,8 @@ from headgate.compile.isa.vector import read_as
 from headgate.compile.kernels.convolution import Epilogue
 from headgate.compile.kernels.i8.words import apart
 from headgate.compile.kernels.smlad.layout import PIXELS
-from headgate.compile.kernels.smlad.words import as_float, code
-from headgate.compile.kernels.tir import Buffer, Expr, let, loop, store
+from headgate.compile.kernels.smlad.words import as_float, code, rolled
+from headgate.compile.kernels.tir import Buffer, Expr, let, store
 from headgate.device.tensor_type import FLOAT32, INT32
 
 ROW = 4
@@ -126,11 +126,11 @@ class Finish:
 
         They are the ``others`` behind the first ``outputs`` of the list.
         """
-        with loop(others) as i:
+        with rolled(others) as i:
             channel = let(buffers["out_list"][outputs + i])
             start = let(channel * pixels)
             constant = let(buffers["constant"][channel]) if "constant" in buffers else None
-            with loop(pixels) as p:
+            with rolled(pixels) as p:
                 at = let(start + p)
                 value = self.added(constant, at) if self.epilogue.residual else constant
                 store(self.result, at, tirx.Cast(self.result.dtype, self.code(value)))

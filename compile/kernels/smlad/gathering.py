@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.smlad.columns import MAX_UNROLLED_TAPS
 from headgate.compile.kernels.smlad.layout import BLOCK, Layout
-from headgate.compile.kernels.smlad.words import LOW, number, pair, quotient, rest
-from headgate.compile.kernels.tir import Buffer, Expr, int32, let, loop, store, when
+from headgate.compile.kernels.smlad.words import LOW, number, pair, quotient, rest, rolled
+from headgate.compile.kernels.tir import Buffer, Expr, int32, let, store, when
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Blocks:
 
     def each(self, body: Callable[[Expr, Expr, int], None]) -> None:
         """``body(block, first, size)``: the number of each, its first row and its rows."""
-        with loop(self.threes) as b:
+        with rolled(self.threes) as b:
             body(b, let(b * BLOCK), BLOCK)
-        with loop(self.twos) as b:
+        with rolled(self.twos) as b:
             body(let(self.threes + b), let(self.threes * BLOCK + b * 2), 2)
 
 
@@ -67,37 +67,37 @@ class Gathering:
         def one(i: Expr, into: Expr) -> None:
             self._row(let(row(tir.minimum(i, blocks.outputs - 1))), into)
 
-        with loop(blocks.threes + blocks.twos) as block:
+        with rolled(blocks.threes + blocks.twos) as block:
             size = let(tir.tirx.Select(block < blocks.threes, int32(BLOCK), int32(2)))
             more = let(tir.maximum(block - blocks.threes, 0))
-            with loop(size) as i:
+            with rolled(size) as i:
                 one(let(block * BLOCK - more + i), let(block * (self.depth * BLOCK) + i))
 
     def _row(self, row: Expr, into: Expr) -> None:
         """The terms of one output."""
         if self.member is None:
             start = let(row * self.depth)
-            with loop(self.depth) as k:
+            with rolled(self.depth) as k:
                 store(self.chosen, let(into + k * BLOCK), self.weight[start + k])
             return
         taps, units = self.layout.shape.taps, self.layout.units(self.count)
         start = let(row * (self.layout.shape.group_in * taps))
-        with loop(units) as j:
+        with rolled(units) as j:
             # A last channel without partner has itself, whose weights are cleared below.
             last = tir.minimum(2 * j + 1, self.count - 1)
             a, b = (let(start + self.member(p) * taps) for p in (2 * j, last))
             self._terms(let(into + j * (taps * BLOCK)), a, b)
         end = let(units * taps)
-        with when(rest(self.count, 2) == 1), loop(taps) as k:
+        with when(rest(self.count, 2) == 1), rolled(taps) as k:
             at = let(into + (end - taps + k) * BLOCK)
             store(self.chosen, at, self.chosen[at] & int32(LOW))
-        with loop(self.depth - end) as k:
+        with rolled(self.depth - end) as k:
             store(self.chosen, let(into + (end + k) * BLOCK), int32(0))
 
     def _terms(self, into: Expr, a: Expr, b: Expr) -> None:
         taps = self.layout.shape.taps
         unrolled = taps <= MAX_UNROLLED_TAPS
-        with loop(1 if unrolled else taps) as rolled:
-            for tap in range(taps) if unrolled else (rolled,):
+        with rolled(1 if unrolled else taps) as one:
+            for tap in range(taps) if unrolled else (one,):
                 value = pair(number(self.weight, a + tap), number(self.weight, b + tap))
                 store(self.chosen, into + tap * BLOCK, value)

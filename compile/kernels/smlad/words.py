@@ -5,20 +5,32 @@ A *pair* is a word of two numbers of 16 bits, as SMLAD multiplies them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from tvm import tirx
 
-from headgate.compile.isa.smlad import halves, nearest, saturated
+from headgate.compile.isa.smlad import halves, nearest, saturated, stay_rolled
 from headgate.compile.isa.vector import read_as
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import Clamp
 from headgate.compile.kernels.i8.words import BOUNDS
-from headgate.compile.kernels.tir import Buffer, Expr, int32, let, load
+from headgate.compile.kernels.tir import Buffer, Expr, int32, let, load, loop
 from headgate.device.tensor_type import FLOAT32, INT32
 
 HIGH = -(1 << 16)
 """The bits of a pair's second number."""
 LOW = (1 << 16) - 1
 CODES_PER_WORD = 4
+
+
+@contextmanager
+def rolled(extent: Expr) -> Iterator[Expr]:
+    """A loop that is written once, for what takes a small part of a kernel's time."""
+    with loop(extent) as index:
+        if not (isinstance(extent, int) and extent == 1):
+            stay_rolled()
+        yield index
 
 
 def quotient(count: Expr, size: Expr) -> Expr:
