@@ -24,7 +24,7 @@ from headgate.profiling.comparison import Contestant, agreement, check_names, ch
 from headgate.profiling.instructions import Totals, count_instructions
 from headgate.profiling.missing import Result, derive, figure, unless_missing
 from headgate.profiling.peers.emulated import EmulatedLiteRT
-from headgate.profiling.source import open_source
+from headgate.profiling.source import open_source, refuse_board
 
 CONVENTION = (
     "Executed instructions of one inference of the first image, counted under QEMU's user mode: "
@@ -98,6 +98,7 @@ def compare_counted(
         ToolMissing: QEMU or LiteRT for arm64 is not here.
         BundleError: A bundle is for another target.
     """
+    refuse_board(machine)
     if not isinstance(find_machine(machine), (Qemu, QemuSystem)):
         raise UsageError(
             f"{machine} holds one network at a time: flash each, then headgate profile F --on "

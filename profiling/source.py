@@ -49,14 +49,19 @@ def open_source(bundle: Bundle | str | Path, machine: str = "host", threads: int
         UsageError: There is no such machine, or it is a board, which measures itself.
         ToolMissing: The machine's emulator is not installed.
     """
-    if find_machine(machine).is_board:
-        raise UsageError(
-            f"{machine} is a board, which measures itself: headgate profile F.hgb --on {machine} "
-            "-o F.json for each bundle, then headgate report with these files"
-        )
+    refuse_board(machine)
     name = None
     if not isinstance(bundle, Bundle):
         name = Path(bundle).stem
         bundle = Bundle.open(bundle)
     digest = hashlib.sha256(bundle.to_bytes()).hexdigest()
     return Source(name or bundle.name, digest, load(bundle, machine, threads))
+
+
+def refuse_board(machine: str) -> None:
+    """Raises a UsageError that says how to compare on a board, if ``machine`` is one."""
+    if find_machine(machine).is_board:
+        raise UsageError(
+            f"{machine} is a board, which measures itself: headgate profile F.hgb --on {machine} "
+            "-o F.json for each bundle, then headgate report with these files"
+        )

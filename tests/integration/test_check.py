@@ -222,7 +222,7 @@ class Steep(nn.Module):
 STEEP = torch.zeros(1, 16, 3, 3)
 
 
-def vectors(near: int, count: int = 6) -> np.ndarray:
+def vectors(near: int, count: int = 24) -> np.ndarray:
     """(count, 16, 3, 3); the numbers of the first ``near`` cancel each other."""
     random = np.random.default_rng(0)
     x = random.normal(size=(count, 144)).astype(np.float32)
@@ -232,10 +232,11 @@ def vectors(near: int, count: int = 6) -> np.ndarray:
 
 def test_a_vector_that_rounding_decides_is_left_out() -> None:
     torch.manual_seed(0)
-    bundle = compile_module(Steep().eval(), STEEP, vectors=vectors(3))
+    bundle = compile_module(Steep().eval(), STEEP, vectors=vectors(21))
     checked = bundle.manifest["checked"]
-    assert 1 <= checked["excused"] <= 3
-    assert checked["vectors"] == 6 - checked["excused"]
+    # Two CPUs may round a few of them alike.
+    assert 1 <= checked["excused"] <= 21
+    assert checked["vectors"] == 24 - checked["excused"]
     assert checked["max_error"] <= 1e-4
     inputs, outputs = bundle.vectors()
     assert len(inputs[0]) == len(outputs[0]) == checked["vectors"]
