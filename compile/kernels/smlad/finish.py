@@ -18,7 +18,7 @@ from headgate.compile.kernels.convolution import Epilogue
 from headgate.compile.kernels.i8.words import apart
 from headgate.compile.kernels.smlad.layout import PIXELS
 from headgate.compile.kernels.smlad.words import as_float, code
-from headgate.compile.kernels.tir import Buffer, Expr, let, store
+from headgate.compile.kernels.tir import Buffer, Expr, let, loop, store
 from headgate.device.tensor_type import FLOAT32, INT32
 
 ROW = 4
