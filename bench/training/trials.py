@@ -25,10 +25,10 @@ from headgate.train.twin import twin_recipe
 HERE = Path(__file__).parent
 RUNS = Path("runs/trials")
 EXPLAINED = """Each direction was trained from the same dense network with the same short recipe
-(`bench/training/trials.toml`), its frozen twin likewise, on {images} of the training images, and
-judged by {held_out} others, which neither had learnt from. It chooses between directions and says
-nothing of what a full training reaches. Hours are those of both runs. Repeat one: `python -m
-bench.training.trials DIRECTION`.
+(`bench/training/trials.toml`), and its frozen twin where there is one, on {images} of the
+training images, and judged by {held_out} others, which neither had learnt from. It chooses
+between directions and says nothing of what a full training reaches. Hours are those of all its
+runs, wall-clock. Repeat one: `python -m bench.training.trials DIRECTION`.
 """
 HEADER = (
     *("direction", "what", "source", "accuracy", "dynamic", "information", "frozen", "twin"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
 
 from headgate.errors import RecipeError, UsageError
 from headgate.train.gates import FBSConv2d, gate, gate_statistics, gates, keep_top_k
+from headgate.train.gates.ranked import GLIMMER
 from headgate.train.methods import find_procedures
 from headgate.train.problem import load_problem
 from headgate.train.procedure import Moment
@@ -77,18 +80,30 @@ def test_straight_through_teaches_the_closed_channels_too() -> None:
     assert torch.equal(through.select(saliency), plain.select(saliency))
 
 
-def test_the_gradient_of_a_closed_channel_is_what_opening_it_would_change() -> None:
+def test_gradients_pass_the_relu_behind_as_if_every_channel_were_open() -> None:
     layer = layer_of(0.5, straight_through=True)
     x = torch.randn(4, 5, 6, 6, dtype=torch.float64)
+    direction = torch.randn(4, 7, 4, 4, dtype=torch.float64)
     y = layer(x)
-    direction = torch.randn_like(y)
-    found = torch.autograd.grad((y * direction).sum(), layer.predictor.bias)[0]
-    u = layer.norm(torch.nn.functional.conv2d(x, layer.weight))
-    means = x.mean((2, 3))
-    positive = layer.predictor(means) > 0  # elsewhere ReLU lets nothing pass
-    wanted = ((u * direction).sum((2, 3)) * positive).sum(0) * layer.damping
-    assert (layer.last_gate == 0)[positive].any()
-    assert torch.allclose(found, wanted, atol=1e-10)
+    assert layer.last_gate is not None
+    closed = layer.last_gate == 0
+    assert closed.any() and y[closed].abs().max() <= GLIMMER
+    parameters = list(layer.parameters())
+    found = torch.autograd.grad((y.relu() * direction).sum(), parameters)
+    layer.set_density(1.0)
+    wanted = torch.autograd.grad((layer(x).relu() * direction).sum(), parameters)
+    for one, other in zip(found, wanted, strict=True):
+        assert torch.allclose(one, other, atol=1e-10)
+
+    plain = layer_of(0.5)
+    y = plain(x)
+    (bias,) = torch.autograd.grad((y.relu() * direction).sum(), [plain.predictor.bias])
+    always = (plain.last_gate == 0).all(0)
+    assert always.any() and (bias[always] == 0).all()
+    assert copy.deepcopy(layer) is not layer
+    layer.set_density(0.5)
+    layer.eval()
+    assert (layer(x)[layer.last_gate == 0] == 0).all()
 
 
 def test_noise_draws_channels_by_their_saliency_and_is_of_training_alone() -> None:

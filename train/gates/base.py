@@ -170,13 +170,16 @@ class GatedConv2d(GatedLayer):
         u = F.conv2d(x, self.kernel, None, self.stride, self.padding, self.dilation, self.groups)
         if self.norm is not None:
             u = self.norm(u)
+        return self._weighed(u, gate).to(u.dtype)
+
+    def _weighed(self, u: Tensor, gate: Tensor) -> Tensor:
+        """In training: the result (N, C, H, W), in full precision, for the normalised sum u."""
         # Products with an inactive channel's gate are zero: only its shift must be left out.
         if self.variant == "paper":
             shift = gate * self.shift
         else:
             shift = torch.where(gate != 0, self.shift, torch.zeros_like(self.shift))
-        y = (gate * self.damping)[:, :, None, None] * u + shift[:, :, None, None]
-        return y.to(u.dtype)
+        return (gate * self.damping)[:, :, None, None] * u + shift[:, :, None, None]
 
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool

@@ -1,8 +1,8 @@
 """Channel gates that keep the k most salient channels of each input, and how their choice trains.
 
 A strict choice teaches only its winners: a closed channel gets no gradient, so it cannot come to
-be chosen. Two ways out, both off by default. Gradients pass the choice as if it were not there
-(straight through; Bengio, Leonard, Courville, "Estimating or Propagating Gradients Through
+be chosen. Two ways out, both off by default. Gradients are those of the layer with every channel
+open (straight through; Bengio, Leonard, Courville, "Estimating or Propagating Gradients Through
 Stochastic Neurons", 2013, arXiv 1308.3432). Or noise on the ranking opens losers now and then: with
 Gumbel noise on log saliencies the k largest are k draws without replacement (Kool, van Hoof,
 Welling, "Stochastic Beams and Where to Find Them", ICML 2019, arXiv 1903.06059), and the noise
@@ -12,7 +12,7 @@ fades, as the temperature of Gumbel gates does elsewhere.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -27,21 +27,27 @@ from headgate.train.procedure import Moment
 # Keeps a uniform number off 0 and 1, whose Gumbel numbers are infinite.
 EDGE = 1e-6
 
+# Nothing beside activations, and still above zero in half precision.
+GLIMMER = 1e-7
+
 
 class RankedConv2d(GatedConv2d):
     """A gated convolution of which the ``active`` channels of largest saliency are computed.
 
     Attributes:
         noise: in training the ranking is by log saliency plus Gumbel numbers of this scale.
-        straight_through: closed channels get the gradient too that their saliency would have had
-            if they had been open.
+        straight_through: in training gradients are those with every channel open. A ReLU behind
+            the layer lets no gradient pass where its input is exactly zero, so closed channels are
+            then +-:data:`GLIMMER`, with the sign that they would have had.
     """
 
     noise = 0.0
     straight_through = False
+    _ungated: Tensor | None = None  # all saliencies, when gradients go straight through
 
     def keep(self, saliency: Tensor) -> Tensor:
         """Saliencies (N, C), none below 0 under noise, with zeros for those not kept."""
+        self._ungated = None
         if self.active == self.channels:
             return saliency
         if not self.training:
@@ -53,7 +59,33 @@ class RankedConv2d(GatedConv2d):
             ranking = saliency.detach() * (-uniform.log()).pow(-self.noise)
             chosen = keep_top_k(ranking, self.active) != 0
             kept = torch.where(chosen, saliency, torch.zeros_like(saliency))
-        return saliency + (kept - saliency).detach() if self.straight_through else kept
+        if not self.straight_through:
+            return kept
+        self._ungated = saliency
+        return saliency + (kept - saliency).detach()
+
+    def _weighed(self, u: Tensor, gate: Tensor) -> Tensor:
+        if self._ungated is None:
+            return super()._weighed(u, gate)
+        whole: Tensor = super()._weighed(u, self.weigh(self._ungated))
+        shown: Tensor = _StraightThrough.apply(whole, gate.detach() != 0)
+        return shown
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_ungated": None}
+
+
+class _StraightThrough(torch.autograd.Function):
+    """``whole`` (N, C, H, W) where ``opened`` (N, C), else a glimmer; gradients are of all."""
+
+    @staticmethod
+    def forward(ctx: Any, whole: Tensor, opened: Tensor) -> Tensor:
+        glimmer = torch.copysign(whole.new_full((), GLIMMER), whole)
+        return torch.where(opened[:, :, None, None], whole, glimmer)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
 
 
 @dataclass(frozen=True)
