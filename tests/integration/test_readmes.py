@@ -130,12 +130,14 @@ def test_linking_a_runner(folder: Path) -> None:
     shutil.copytree(runtime, folder, dirs_exist_ok=True)
     shutil.copy(fake_bundle.NETWORK, "network.c")
     (folder / "kernels.c").touch()
-    compiler = [sys.executable, "-m", "ziglang", "cc"]
+    # zig compiles the C library first.
+    here = shutil.which("cc")
+    compiler = [here] if here else [sys.executable, "-m", "ziglang", "cc"]
     subprocess.run([*compiler, "-c", "kernels.c", "-o", "kernels.o"], check=True)
     linked = [words for words in commands("device/README.md") if words[0] == "cc"]
     assert len(linked) >= 2
     for words in linked:
-        static = ["-target", "native-linux-musl"] if "-static" in words else []
+        static = ["-target", "native-linux-musl"] if "-static" in words and not here else []
         done = subprocess.run([*compiler, *static, *words[1:]], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     described = subprocess.run(["./runner", "--describe"], capture_output=True, check=True)
