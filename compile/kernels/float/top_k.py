@@ -15,7 +15,7 @@ from headgate.device.tensor_type import INT32
 
 BITS = 4
 FEWEST = 32
-"""Channels."""
+"""Channels from which on digits take fewer instructions than bits."""
 _DIGITS = 1 << BITS
 _SIGN = -(1 << 31)
 

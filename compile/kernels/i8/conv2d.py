@@ -17,6 +17,7 @@ from headgate.compile.kernels import tir
 from headgate.compile.kernels.conv_loops import Chunk, ConvLoops, Inputs, Rows
 from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue, by_channel
 from headgate.compile.kernels.i8.choosing import Choosing
+from headgate.compile.kernels.i8.epilogue import epilogue_parameters
 from headgate.compile.kernels.i8.microkernel import (
     TOGETHER_WORDS,
     Finish,
@@ -94,14 +95,9 @@ class ConvKernel(Kernel):
         return self.tiling.rows if self.isa.weight_lanes == TOGETHER_WORDS else 1
 
     def parameters(self) -> list[Parameter]:
-        x, *residual, y = self.dtypes
+        x, *_, y = self.dtypes
         found = [("x", x), ("weight", INT32), ("bias", INT32), ("factor", FLOAT32), ("y", y)]
-        if self.epilogue.gate:
-            found += [("gate", FLOAT32), ("shift", FLOAT32)]
-        if self.epilogue.residual == "separate":
-            found.append(("residual", residual[0]))
-        if self.epilogue.residual:
-            found.append(("residual_factor", FLOAT32))
+        found += epilogue_parameters(self.epilogue, self.dtypes)
         if self.epilogue.means:
             found.append(("sums", INT32))
         found += [(name, tensor.dtype) for name, tensor in self.scratch().items()]

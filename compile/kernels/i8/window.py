@@ -17,6 +17,7 @@ from headgate.compile.kernels import tir
 from headgate.compile.kernels.conv_loops import Place
 from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue
 from headgate.compile.kernels.i8.conv2d import corrected
+from headgate.compile.kernels.i8.epilogue import epilogue_parameters
 from headgate.compile.kernels.i8.microkernel import Finish, zero
 from headgate.compile.kernels.i8.words import (
     BOUNDS,
@@ -182,14 +183,9 @@ class Depthwise(Kernel):
         return cls(isa, request.shape, lanes, request.epilogue, dtypes)
 
     def parameters(self) -> list[Parameter]:
-        x, *residual, y = self.dtypes
+        x, *_, y = self.dtypes
         found = [("x", x), ("weight", INT32), ("bias", INT32), ("factor", FLOAT32), ("y", y)]
-        if self.epilogue.gate:
-            found += [("gate", FLOAT32), ("shift", FLOAT32)]
-        if self.epilogue.residual == "separate":
-            found.append(("residual", residual[0]))
-        if self.epilogue.residual:
-            found.append(("residual_factor", FLOAT32))
+        found += epilogue_parameters(self.epilogue, self.dtypes)
         lists = list_parameters("out") if self.epilogue.gate else []
         return [*found, ("scratch", x), *lists, PART]
 

@@ -28,6 +28,7 @@ from headgate.compile.isa.mve import (
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue, by_channel
 from headgate.compile.kernels.i8 import inner
+from headgate.compile.kernels.i8.epilogue import epilogue_parameters
 from headgate.compile.kernels.i8.words import FLIP
 from headgate.compile.kernels.kernel import Kernel, Parameter
 from headgate.compile.kernels.lists import list_parameters
@@ -80,14 +81,9 @@ class ConvKernel(Kernel):
         return Row(outputs, layout.run_groups, layout.run_group, layout.sums)
 
     def parameters(self) -> list[Parameter]:
-        x, *residual, y = self.dtypes
+        x, *_, y = self.dtypes
         found = [("x", x), ("weight", INT8), ("bias", INT32), ("factor", FLOAT32), ("y", y)]
-        if self.epilogue.gate:
-            found += [("gate", FLOAT32), ("shift", FLOAT32)]
-        if self.epilogue.residual == "separate":
-            found.append(("residual", residual[0]))
-        if self.epilogue.residual:
-            found.append(("residual_factor", FLOAT32))
+        found += epilogue_parameters(self.epilogue, self.dtypes)
         found += [(name, tensor.dtype) for name, tensor in self.scratch().items()]
         if self.epilogue.gate:
             found += list_parameters("out")

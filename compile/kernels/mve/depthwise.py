@@ -20,6 +20,7 @@ from headgate.compile.isa.mve import BYTES, hidden, rows_of_tiles, take
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue
 from headgate.compile.kernels.i8 import window
+from headgate.compile.kernels.i8.epilogue import epilogue_parameters
 from headgate.compile.kernels.i8.words import apart as fenced
 from headgate.compile.kernels.i8.words import wide
 from headgate.compile.kernels.kernel import Kernel, Parameter
@@ -82,14 +83,9 @@ class Depthwise(Kernel):
         return -(-self.shape.out_width // (self.vectors * LANES))
 
     def parameters(self) -> list[Parameter]:
-        x, *residual, y = self.dtypes
+        x, *_, y = self.dtypes
         found = [("x", x), ("weight", INT8), ("bias", INT32), ("factor", FLOAT32), ("y", y)]
-        if self.epilogue.gate:
-            found += [("gate", FLOAT32), ("shift", FLOAT32)]
-        if self.epilogue.residual == "separate":
-            found.append(("residual", residual[0]))
-        if self.epilogue.residual:
-            found.append(("residual_factor", FLOAT32))
+        found += epilogue_parameters(self.epilogue, self.dtypes)
         found += [(name, tensor.dtype) for name, tensor in self.scratch().items()]
         return [*found, *(list_parameters("out") if self.epilogue.gate else [])]
 

@@ -17,6 +17,7 @@ from headgate.compile.isa.base import DotIsa
 from headgate.compile.isa.smlad import multiply_add, pairing, rolled, two_words
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue, by_channel
+from headgate.compile.kernels.i8.epilogue import epilogue_parameters
 from headgate.compile.kernels.kernel import Kernel, Parameter
 from headgate.compile.kernels.lists import list_parameters
 from headgate.compile.kernels.smlad.columns import Columns, Tile
@@ -57,18 +58,13 @@ class ConvKernel(Kernel):
         return self.gated_in or self.epilogue.gate
 
     def parameters(self) -> list[Parameter]:
-        x, *residual, y = self.dtypes
+        x, *_, y = self.dtypes
         found = [("x", x), ("weight", INT8 if self.gated_in else INT32), ("y", y)]
         if self.gathers:
             found += [("bias", INT32), ("factor", FLOAT32)]
         else:
             found.append(("outputs", INT32))
-        if self.epilogue.gate:
-            found += [("gate", FLOAT32), ("shift", FLOAT32)]
-        if self.epilogue.residual == "separate":
-            found.append(("residual", residual[0]))
-        if self.epilogue.residual:
-            found.append(("residual_factor", FLOAT32))
+        found += epilogue_parameters(self.epilogue, self.dtypes)
         found += [(name, tensor.dtype) for name, tensor in self.scratch().items()]
         if self.epilogue.gate:
             found += list_parameters("out")

@@ -20,6 +20,7 @@ from headgate.compile.isa.vector import read_as
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue
 from headgate.compile.kernels.i8 import window
+from headgate.compile.kernels.i8.epilogue import epilogue_parameters
 from headgate.compile.kernels.kernel import Kernel, Parameter
 from headgate.compile.kernels.lists import list_parameters, visited
 from headgate.compile.kernels.smlad.columns import Columns
@@ -69,14 +70,9 @@ class Depthwise(Kernel):
         return -(-width // 2), width // 2 + 1 if self.shares else 0
 
     def parameters(self) -> list[Parameter]:
-        x, *residual, y = self.dtypes
+        x, *_, y = self.dtypes
         found = [("x", x), ("weight", INT32), ("bias", INT32), ("factor", FLOAT32), ("y", y)]
-        if self.epilogue.gate:
-            found += [("gate", FLOAT32), ("shift", FLOAT32)]
-        if self.epilogue.residual == "separate":
-            found.append(("residual", residual[0]))
-        if self.epilogue.residual:
-            found.append(("residual_factor", FLOAT32))
+        found += epilogue_parameters(self.epilogue, self.dtypes)
         found.append(("packed", INT16))
         return [*found, *(list_parameters("out") if self.epilogue.gate else [])]
 
