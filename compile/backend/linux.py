@@ -1,4 +1,4 @@
-"""Linux: a shared object for the Python loader, and a static program that needs only a kernel."""
+"""Linux: a shared object for the Python loader, and the runner, a program on files."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ _HERE = runtime_sources("linux")
 _SOURCES = (_HERE / "timing.c", _HERE / "team.c")
 _LIBRARY = ("-shared", "-fPIC", "-fvisibility=hidden", "-pthread")
 
-_ARTIFACTS = (
-    Artifact(SHARED_OBJECT, f"gnu.{GLIBC}", _SOURCES, _LIBRARY),
-    Artifact(RUNNER, "musl", (*_SOURCES, _HERE / "runner.c"), ("-static",)),
-)
+_RUNNER_SOURCES = (*_SOURCES, _HERE / "runner.c")
+_SHARED_OBJECT = Artifact(SHARED_OBJECT, f"gnu.{GLIBC}", _SOURCES, _LIBRARY)
+# A board's is static, and needs only a kernel. This machine has the glibc that its shared object
+# needs, and ziglang takes a minute to build the other C library.
+_STATIC_RUNNER = Artifact(RUNNER, "musl", _RUNNER_SOURCES, ("-static",))
+_HOST_RUNNER = Artifact(RUNNER, f"gnu.{GLIBC}", _RUNNER_SOURCES, ("-pthread",))
 
 
 def c_name(name: str) -> str:
@@ -33,6 +35,11 @@ def link(
     folder: Path, target: Target, name: str, generated: Generated, code: Collection[str]
 ) -> dict[str, bytes]:
     """The members of a bundle, made of ``network.c`` and ``kernels.o`` in ``folder``."""
-    linked = {one.member: one.link(folder, target) for one in _ARTIFACTS if one.member in code}
+    runner = _HOST_RUNNER if target.name == "host" else _STATIC_RUNNER
+    linked = {
+        one.member: one.link(folder, target)
+        for one in (_SHARED_OBJECT, runner)
+        if one.member in code
+    }
     header = (runtime_sources("core") / "headgate.h").read_bytes()
     return {**linked, "include/network.h": header, WEIGHTS: generated.weights}

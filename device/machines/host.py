@@ -1,4 +1,4 @@
-"""This very machine: network.so through ctypes, or the static runner where there is none."""
+"""This very machine: network.so through ctypes, or the runner where there is none."""
 
 from __future__ import annotations
 

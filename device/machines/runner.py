@@ -1,4 +1,4 @@
-"""A bundle's static runner as another process, with files in between."""
+"""A bundle's runner as another process, with files in between."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class RunnerProgram(Program):
                 f"recompile it for that target"
             )
         detail = last_words(done.returncode, done.stderr)
-        # The runner is linked with musl, whose words are always these.
+        # The runner sets no locale, so that these are always a C library's words.
         if detail.endswith("No space left on device"):
             full = OSError(errno.ENOSPC, "")
             raise storage_error("write", f"the results of {self.name!r}", full)

@@ -1,4 +1,4 @@
-/* Runs a network on raw little-endian files; linked statically with network.c, timing.c and team.c.
+/* Runs a network on raw little-endian files; linked with network.c, timing.c and team.c.
  *
  * Inputs and outputs are float32, counts int32, times uint64 nanoseconds. Samples are
  * concatenated, and read, run and written one at a time, so memory does not grow with their
