@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
+from tvm.target import Target as TvmTarget
 
 from headgate.compile.backend import baremetal, linux
 from headgate.compile.backend.c_source import generate
@@ -45,7 +46,8 @@ def build(
     program = select_kernels(graph, target, single)
     backend = baremetal if target.os == "none" else linux
     prefix = backend.c_name(name)
-    generated = generate(graph, program, name, target.name, inputs, outputs, prefix)
+    with TvmTarget(target.llvm()):
+        generated = generate(graph, program, name, target.name, inputs, outputs, prefix)
     with tempfile.TemporaryDirectory(prefix="headgate-") as folder:
         path = Path(folder)
         (path / "network.c").write_text(generated.source, encoding="utf-8")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headgate.device.microcontrollers import Microcontroller
+from headgate.device.targets import get_target
 from headgate.errors import UsageError
 
 BUILD = "build"
@@ -28,7 +29,7 @@ def check_project(name: str, board: Microcontroller, target: str) -> None:
             f"--project {name!r} has to be letters, digits, - and _, with a letter first, and none "
             f"of {', '.join(sorted(_TAKEN))}"
         )
-    if board.target != target:
+    if board.target not in (target, get_target(target).runs_on):
         raise UsageError(f"{board.name} is a {board.target}; give --target {board.target}")
 
 

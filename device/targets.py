@@ -49,6 +49,13 @@ class Target:
     """What the C compiler calls the triple; None: as LLVM, with the ABI behind it."""
     zig_cpu: str | None = None
     """What it calls the CPU; None: one of the triple's base."""
+    runs_on: str | None = None
+    """Another target, whose boards run code for this one, too."""
+
+    @property
+    def float_abi(self) -> str:
+        """``hard``: numbers are passed in registers of the FPU; ``soft``: there is none."""
+        return "hard" if self.triple.endswith("hf") else "soft"
 
     def has(self, feature: str) -> bool:
         """Whether its code may use an instruction set, by LLVM's name of it."""
@@ -62,7 +69,7 @@ class Target:
                 "mtriple": self.triple,
                 "mcpu": self.cpu,
                 "mattr": list(self.features),
-                "mfloat-abi": "hard",
+                "mfloat-abi": self.float_abi,
                 "vector-width": 128,
             }
         triple = f"{self.triple}-gnu"

@@ -56,9 +56,10 @@ def link(
         f'.global {prefix}_weights\n{prefix}_weights:\n.incbin "weights.bin"\n'
         '.section .note.GNU-stack, "", %progbits\n'
     )
-    objects = [
-        _compile(folder, target, source) for source in ("network.c", "library.c", "weights.S")
-    ]
+    sources: list[str | Path] = ["network.c", "library.c", "weights.S"]
+    if target.float_abi == "soft":
+        sources.append(_RUNTIME / "soft_float.c")
+    objects = [_compile(folder, target, source) for source in sources]
     library = folder / f"lib{prefix}.a"
     zig(folder, "ar", "rcsD", library.name, "kernels.o", *objects)
     members = {
@@ -89,6 +90,7 @@ def _facts(prefix: str, name: str, target: Target, generated: Generated) -> dict
         "macro": prefix.upper(),
         "name": re.sub(r"[^ -~]|\*/|/\*", "?", name),
         "target": target.name,
+        "float_abi": target.float_abi,
         "inputs": generated.inputs,
         "outputs": generated.outputs,
         "tensor_bytes": sum(-(-tensor.bytes // 8) * 8 for tensor in tensors),

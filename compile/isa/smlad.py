@@ -9,7 +9,7 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from headgate.compile.isa import scalar
+from headgate.compile.isa import scalar, soft_float
 from headgate.compile.isa.base import Expr
 from headgate.compile.isa.scalar import Scalar
 from headgate.compile.isa.vector import intrinsic, joined, picked, read_as
@@ -91,6 +91,8 @@ def nearest(value: Expr) -> Expr:
 
     The conversion rounds as FPSCR says, which is so from reset on.
     """
+    if soft_float.is_soft():
+        return soft_float.nearest(value)
     return read_as(INT32, 1, intrinsic("float32", "arm.vcvtr.f32", value))
 
 

@@ -77,7 +77,7 @@ def test_checkpoints(name: str) -> None:
     compare_with_host(module, images_of_cifar(8), "cortex-m4")
 
 
-@pytest.mark.parametrize("target", ["cortex-m4", "cortex-m55"])
+@pytest.mark.parametrize("target", ["cortex-m4", "cortex-m4-nofp", "cortex-m55"])
 def test_other_layers(target: str) -> None:
     torch.manual_seed(0)
     compare_with_host(Mixed().eval(), torch.randn(8, 3, 19, 23), target)

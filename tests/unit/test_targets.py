@@ -32,9 +32,9 @@ def pretend(monkeypatch: pytest.MonkeyPatch, machine: str, flags: str = "", **cp
 
 
 def test_names() -> None:
-    microcontrollers = ("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
     linux = ("rpi3", "rpi4", "rpi5", "jetson-nano", "jetson-orin")
-    assert ("host", *linux, *microcontrollers) == TARGET_NAMES
+    cortex_m = [f"cortex-m{name}" for name in ("4", "7", "33", "4-nofp", "33-nofp", "55")]
+    assert ("host", *linux, *cortex_m) == TARGET_NAMES
     assert [get_target(name).name for name in BOARDS] == BOARDS
 
 
@@ -51,13 +51,15 @@ def test_boards_are_64_bit_arm(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BARE)
-def test_microcontrollers_pass_floats_in_registers(name: str) -> None:
-    row = get_target(name)
-    assert row.cpu == name
+def test_microcontrollers_pass_floats_in_registers_if_they_have_an_fpu(name: str) -> None:
+    row, has_fpu = get_target(name), not name.endswith("-nofp")
+    assert row.cpu == name.removesuffix("-nofp")
     assert row.triple.startswith("thumb")
-    assert row.triple.endswith("-none-eabihf")
-    assert row.llvm()["mfloat-abi"] == "hard"
-    assert "+" in row.zig_cpu  # an FPU: without one zig passes floats in other registers
+    assert row.triple.endswith("-none-eabihf" if has_fpu else "-unknown-none-eabi")
+    assert row.llvm()["mfloat-abi"] == row.float_abi == ("hard" if has_fpu else "soft")
+    assert row.zig == f"thumb-freestanding-eabi{'hf' * has_fpu}"
+    assert ("+" in row.zig_cpu) == has_fpu  # without one zig passes floats in other registers
+    assert row.runs_on == (None if has_fpu else row.cpu)
     assert row.has("dsp")
     assert row.has("mve") == (name == "cortex-m55")
 
@@ -67,7 +69,7 @@ def test_qemu_is_a_board_of_each_microcontroller() -> None:
     assert list(emulated) == BARE
     for target, board in emulated.items():
         row = microcontrollers()[board]
-        assert row.target == target
+        assert row.target in (target, get_target(target).runs_on)
         assert row.uart is not None
         assert row.uart_kind is not None
         assert row.pin_kind is not None
@@ -93,7 +95,7 @@ def test_measured_peak_is_below_what_the_core_can_issue(name: str) -> None:
 def test_unknown_name_has_a_suggestion() -> None:
     with pytest.raises(UsageError, match=r"Unknown target 'rpi6'\. Did you mean 'rpi"):
         get_target("rpi6")
-    with pytest.raises(UsageError, match=r"Known: cortex-m33, cortex-m4, .*, rpi3"):
+    with pytest.raises(UsageError, match=r"Known: cortex-m33, cortex-m33-nofp, .*, rpi3"):
         get_target("toaster")
 
 

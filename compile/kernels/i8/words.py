@@ -5,6 +5,7 @@ from __future__ import annotations
 from tvm import tirx
 
 from headgate.compile.isa.base import DotIsa
+from headgate.compile.isa.soft_float import is_soft
 from headgate.compile.isa.vector import intrinsic, named
 from headgate.compile.kernels import tir
 from headgate.compile.kernels.convolution import Clamp
@@ -51,8 +52,11 @@ def wide(value: Expr, lanes: int, dtype: str) -> Expr:
 def apart(value: Expr, lanes: int) -> Expr:
     """A product that is rounded before anything is added to it, as on every core.
 
-    Without the fence LLVM makes one multiply-add of the two, which rounds once.
+    Without the fence LLVM makes one multiply-add of the two, which rounds once. It has none for
+    cores without an FPU, where it makes none of either.
     """
+    if is_soft():
+        return value
     return intrinsic(named(FLOAT32, lanes), "arithmetic.fence", value)
 
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from tvm import tirx
 
+from headgate.compile.isa import soft_float
 from headgate.compile.isa.vector import read_as
 from headgate.compile.kernels.convolution import Epilogue
 from headgate.compile.kernels.i8.words import apart
 from headgate.compile.kernels.smlad.layout import PIXELS
-from headgate.compile.kernels.smlad.words import as_float, code
+from headgate.compile.kernels.smlad.words import as_float, code, within
 from headgate.compile.kernels.tir import Buffer, Expr, let, loop, store
 from headgate.device.tensor_type import FLOAT32, INT32
 
@@ -91,10 +92,23 @@ class Finish:
 
     def result_of(self, total: Expr, scale: Expr, shift: Expr | None, at: Expr | None) -> Expr:
         """The code of a sum; ``at`` is where its residual lies."""
+        if soft_float.is_soft():
+            return self.without_fpu(total, scale, shift, at)
         value = apart(as_float(total) * scale, 1)
         if shift is not None:
             value = value + shift
         return self.code(value if at is None else self.added(value, at))
+
+    def without_fpu(self, total: Expr, scale: Expr, shift: Expr | None, at: Expr | None) -> Expr:
+        """The same code, by functions that need integers for it nearly always."""
+        shift = tirx.FloatImm(FLOAT32, 0.0) if shift is None else shift
+        if at is None:
+            value = soft_float.nearest_scaled(total, scale, shift)
+        else:
+            own = tirx.Cast(INT32, read_as(self.residual_dtype, 1, self.residual[at]))
+            factor = self.residual_factor[0]
+            value = soft_float.nearest_added(total, scale, shift, own, factor)
+        return within(value, self.epilogue.clamp, self.result.dtype)
 
     def end(self, acc: Buffer, row: Expr, size: int, pixels: tuple[Expr, Expr]) -> None:
         """Finishes and stores a tile.

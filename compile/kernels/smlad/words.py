@@ -72,7 +72,12 @@ def pairs_of_row(own: Expr, dtype: str) -> list[Expr]:
 
 def code(value: Expr, bounds: Clamp, dtype: str) -> Expr:
     """The code (int32) nearest to a float32, half to even, within ``bounds``."""
-    found = saturated(nearest(value), dtype)
+    return within(nearest(value), bounds, dtype)
+
+
+def within(value: Expr, bounds: Clamp, dtype: str) -> Expr:
+    """int32 to the nearest code of ``dtype`` within ``bounds``."""
+    found = saturated(value, dtype)
     (low, high), (least, greatest) = bounds, BOUNDS[dtype]
     if low is not None and low > least:
         found = tir.maximum(found, int32(int(low)))

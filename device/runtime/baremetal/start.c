@@ -1,9 +1,5 @@
-/* From reset to main: vectors, FPU, memory. */
+/* From reset to main: vectors, an FPU, memory. */
 #include <stdint.h>
-
-#if !defined __ARM_FP || !defined __ARM_PCS_VFP
-#error "the kernels pass floats in registers of the FPU: compile with it, and -mfloat-abi=hard"
-#endif
 
 extern uint32_t _data_from[], _data[], _data_end[], _bss[], _bss_end[], _stack_end[];
 
@@ -33,13 +29,15 @@ __attribute__((section(".vectors"), used)) static void *const vectors[16] = {
 #define CPACR (*(volatile uint32_t *)0xE000ED88)
 #define VTOR (*(volatile uint32_t *)0xE000ED08)
 
-/* Calls nothing before the FPU is on and memory is set. The loops write through volatile, or the
+/* Calls nothing before an FPU is on and memory is set. The loops write through volatile, or the
  * compiler would make calls of memcpy and memset of them. */
 void Reset_Handler(void)
 {
     VTOR = (uint32_t)vectors;
+#ifdef __ARM_FP
     CPACR |= 0xFu << 20;
     __asm volatile("dsb\n\tisb" ::: "memory");
+#endif
     volatile uint32_t *to = _data;
     for (const uint32_t *from = _data_from; to < _data_end;)
         *to++ = *from++;
