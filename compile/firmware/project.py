@@ -10,6 +10,7 @@ import hashlib
 import subprocess
 import sys
 import tempfile
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,7 @@ def _files(
         "distances": [f"{distance:.9e}f" for distance in distances],
         "digest": hashlib.sha256(vectors).hexdigest(),
         "with_math": with_math,
+        "instructions_per_cycle": Fraction(1000, board.clock_mhz),
     }
     rendered = {f"src/{file}": file for file in ("network.h", "vectors.S")}
     rendered |= {file: file for file in _BUILT_BY}

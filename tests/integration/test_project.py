@@ -45,10 +45,10 @@ def bundle(target: str) -> Bundle:
     return Bundle.open(once("project", target, make))
 
 
-def written(folder: Path, board: str) -> Path:
-    """The project in a bundle's folder."""
+def written(folder: Path, board: str, target: str | None = None) -> Path:
+    """The project in a bundle's folder, for the board's own target unless another is said."""
     found = microcontrollers()[board]
-    made = bundle(found.target)
+    made = bundle(target or found.target)
     made.save_folder(folder / "fw", make_project(made, "demo", found))
     return folder / "fw" / "demo"
 
@@ -62,9 +62,9 @@ def build(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.usefixtures("qemu_system_arm")
-@pytest.mark.parametrize("board", BOARDS.values())
-def test_a_project_runs_its_vectors_in_qemu(board: str, tmp_path: Path) -> None:
-    project = written(tmp_path, board)
+@pytest.mark.parametrize(("target", "board"), BOARDS.items())
+def test_a_project_runs_its_vectors_in_qemu(target: str, board: str, tmp_path: Path) -> None:
+    project = written(tmp_path, board, target)
     shipped = (project / "build/demo.elf").read_bytes()
     moved = (tmp_path / "fw").rename(tmp_path / "elsewhere") / "demo"
     shutil.rmtree(moved / "build")
@@ -74,8 +74,8 @@ def test_a_project_runs_its_vectors_in_qemu(board: str, tmp_path: Path) -> None:
     assert lines[0].endswith(f"on {board}") and lines[-1] == "passed"
     assert len(lines) == 2 + 4
     for i, line in enumerate(lines[1:-1]):
-        said, cycles, *rest = line.replace(":", "").replace(",", "").split()[1:]
-        assert (said, rest) == (str(i), ["cycles", "right"]) and int(cycles) > 50
+        said, count, *rest = line.replace(":", "").replace(",", "").split()[1:]
+        assert (said, rest) == (str(i), ["instructions", "right"]) and int(count) > 2000
     assert "warning" not in ran.stderr
     assert load_segments((moved / "build/demo.elf").read_bytes()) == load_segments(shipped)
 

@@ -1,4 +1,4 @@
-/* Runs the network on its test vectors, compares, and prints the cycles of each inference. */
+/* Runs the network on its test vectors, compares, and prints what each inference takes. */
 #include "clock.h"
 #include "headgate.h"
 #include "network.h"
@@ -40,8 +40,8 @@ static int run(const float *at)
     const uint64_t start = clock_cycles();
     const int32_t code = NETWORK_RUN(inputs, outputs, arena, sizeof arena, 0);
     const uint64_t cycles = clock_cycles() - start;
-    print_number(cycles);
-    print(" cycles");
+    print_number(NETWORK_COUNTED(cycles));
+    print(" " NETWORK_UNIT);
     if (code) {
         print(", error code -");
         print_number((uint32_t)-code);
