@@ -93,7 +93,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/%.stamp: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) "$(TORCH)" --editable ".[$*]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile $(PIP_ARGS) "$(TORCH)" --editable ".[$*]"
 	@touch $@
 
 # It sees the packages of $(VENV), the editable one included. Everything that the zoos need is in
@@ -102,7 +102,7 @@ $(ZOO)/zoo.stamp: bench/zoo/requirements.txt | $(VENV)/compile.stamp
 	$(BIN)/python -m venv --clear --without-pip $(ZOO)
 	echo "import site; site.addsitedir('$$($(BIN)/python -c '$(SITE)')')" > \
 	  "$$($(ZOO)/bin/python -c '$(SITE)')/headgate.pth"
-	$(BIN)/python -m pip --python $(ZOO)/bin/python install --quiet --disable-pip-version-check --no-deps --requirement $<
+	$(BIN)/python -m pip --python $(ZOO)/bin/python install --quiet --disable-pip-version-check --no-compile --no-deps --requirement $<
 	@touch $@
 
 # `make bench` needs the compiler beside the peers.

@@ -1,8 +1,8 @@
 """Every network that travels with the package, compiled, on all sample images, against PyTorch.
 
 The largest error is 1e-4 of the output's scale and the top-1 is the same; executed MACs are
-exactly those that ``count_macs`` finds in PyTorch for the same image. Emulated, that is some of
-the images: all of them take a quarter of an hour, HEADGATE_FULL=1.
+exactly those that ``count_macs`` finds in PyTorch for the same image. Emulated, that is one
+network of each method and some of the images: all take a quarter of an hour, HEADGATE_FULL=1.
 """
 
 from __future__ import annotations
@@ -31,8 +31,11 @@ from tests.session_cache import once
 TOLERANCE = 1e-4
 # Of an image whose gates rounding decides, PyTorch itself gives two answers. They are few.
 UNDECIDED = 2
-EMULATED = 200 if os.environ.get("HEADGATE_FULL") == "1" else 20
-"""Images under QEMU, which takes ten to twenty times as long."""
+FULL = os.environ.get("HEADGATE_FULL") == "1"
+EMULATED_IMAGES = 200 if FULL else 20
+"""QEMU takes ten to twenty times as long."""
+_OF_EACH_METHOD = ("cgnet-1.9x", "dcp-0.5", "fbs-0.5", "frs-1.9x")
+EMULATED = list_checkpoints() if FULL else ["resnet8", *(f"resnet8-{x}" for x in _OF_EACH_METHOD)]
 
 
 def outputs_and_choices(module: nn.Module, images: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -86,6 +89,6 @@ def test_on_the_host(name: str) -> None:
     check(name, "host", 200)
 
 
-@pytest.mark.parametrize("name", list_checkpoints())
+@pytest.mark.parametrize("name", EMULATED)
 def test_under_qemu(name: str, qemu_aarch64: str) -> None:
-    check(name, "rpi4", EMULATED)
+    check(name, "rpi4", EMULATED_IMAGES)
