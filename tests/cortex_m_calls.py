@@ -40,9 +40,8 @@ def run_on_cortex_m(
     (folder / "before.bin").write_bytes(before.tobytes())
     (folder / "calls.c").write_text(_calls(calls, names, places, before.size))
     zig(
-        *("-target", str(target.zig), f"-mcpu={target.cpu.replace('-', '_')}", "-O2"),
-        "-ffreestanding",
-        *("-fno-builtin", "-nostdlib", "-fno-sanitize=all", "-T", str(memory)),
+        *("-target", str(target.zig), f"-mcpu={target.cpu.replace('-', '_')}"),
+        *("-ffreestanding", "-fno-builtin", "-nostdlib", "-T", str(memory)),
         *(str(SOURCES / "start.c"), "calls.c", "kernels.o", "-o", "main.elf"),
         folder=folder,
     )

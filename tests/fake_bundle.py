@@ -23,29 +23,32 @@ WARNINGS = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion", "-Wshado
 NETWORK = Path(__file__).with_name("fake_network.c")
 
 
-def zig_cc(*arguments: str | Path) -> None:
-    """Compile with warnings as errors; the compiler's words are in the failure."""
-    command = [sys.executable, "-m", "ziglang", "cc", "-std=c11", "-O2", *WARNINGS]
-    command += ["-I", runtime_sources("core"), *arguments]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+def zig_cc(*arguments: str | Path, output: Path, target: str = f"{HERE}-linux-gnu.2.28") -> None:
+    """Compile with warnings as errors; the compiler's words are in the failure.
+
+    The target is the compiler's, and the folder one that ziglang is not in: else zig builds
+    another C library, which takes it half a minute.
+    """
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", target, "-std=c11", "-O2", "-s"]
+    command += [*WARNINGS, "-I", runtime_sources("core"), *arguments, "-o", output]
+    words = [str(part) for part in command]
+    done = subprocess.run(words, cwd=output.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 def link_shared_object(path: Path, *options: str) -> None:
     """network.so for this machine."""
     sources = [NETWORK, *(runtime_sources("linux") / name for name in ("timing.c", "team.c"))]
-    zig_cc("-target", f"{HERE}-linux-gnu.2.31", "-shared", "-fPIC", *options, *sources, "-o", path)
+    zig_cc("-shared", "-fPIC", *options, *sources, output=path)
 
 
 def link_runner(path: Path, arch: str = "aarch64", *options: str) -> None:
-    """The runner: this machine's, or a static one, whose libc takes zig half a minute once."""
+    """The runner: this machine's, or a static one."""
     sources = [NETWORK, *sorted(runtime_sources("linux").glob("*.c"))]
-    kind = (
-        (f"{HERE}-linux-gnu.2.31", "-pthread")
-        if arch == HERE
-        else (f"{arch}-linux-musl", "-static")
-    )
-    zig_cc("-target", *kind, "-s", *options, *sources, "-o", path)
+    if arch == HERE:
+        zig_cc("-pthread", *options, *sources, output=path)
+    else:
+        zig_cc("-static", *options, *sources, output=path, target=f"{arch}-linux-musl")
 
 
 def expected(images: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ import numpy as np
 from headgate.compile.backend.lower import write_object
 from headgate.compile.isa import Isa, isa_for
 from headgate.compile.kernels.kernel import Kernel
-from headgate.device.targets import Target, get_target
+from headgate.device.targets import Target, get_target, host_architecture
 from headgate.device.tensor_type import FLOAT32
 
 GUARD = 64
@@ -120,7 +120,8 @@ def _aligned(block: np.ndarray) -> np.ndarray:
 
 def _run_here(order: list[tuple[str, list[int]]], block: np.ndarray, folder: Path) -> None:
     library = folder / "kernels.so"
-    zig("-shared", "kernels.o", "-o", library.name, folder=folder)
+    here = f"{host_architecture()}-linux-gnu.2.28"
+    zig("-target", here, "-shared", "kernels.o", "-o", library.name, folder=folder)
     code = ctypes.CDLL(str(library))
     for name, starts in order:
         getattr(code, name)(*(ctypes.c_void_p(block.ctypes.data + start) for start in starts))
@@ -149,7 +150,7 @@ def _run_emulated(
         f"    return fwrite(block, 1, {block.size}, stdout) != {block.size};\n}}\n"
     )
     zig(
-        *("-target", f"{target.triple}-musl", "-static", "-s", "-fno-sanitize=all"),
+        *("-target", f"{target.triple}-musl", "-static"),
         *("main.c", "kernels.o", "-o", "main"),
         folder=folder,
     )
@@ -161,7 +162,9 @@ def _run_emulated(
 
 
 def zig(*arguments: str, folder: Path) -> None:
-    command = [sys.executable, "-m", "ziglang", "cc", *arguments]
+    # As the compiler's flags: for others zig would build its libraries anew.
+    flags = ("-O2", "-g0", "-s", "-fno-sanitize=all")
+    command = [sys.executable, "-m", "ziglang", "cc", *flags, *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -131,7 +131,7 @@ def build(folder: Path) -> Path:
     program = folder / "firmware"
     # Undefined behaviour is a trap.
     checks = ["-fsanitize=undefined", "-fsanitize-trap=undefined"]
-    zig_cc("-D_GNU_SOURCE", "-I", folder, "-I", runtime, *checks, *sources, "-o", program)
+    zig_cc("-D_GNU_SOURCE", "-I", folder, "-I", runtime, *checks, *sources, output=program)
     return program
 
 

@@ -36,7 +36,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     folder, runtime = tmp_path_factory.mktemp("reader"), runtime_sources("baremetal")
     (folder / "reader.c").write_text(READER)
     sources = [folder / "reader.c", runtime / "frame.c"]
-    zig_cc("-shared", "-fPIC", "-I", runtime, *sources, "-o", folder / "reader.so")
+    zig_cc("-shared", "-fPIC", "-I", runtime, *sources, output=folder / "reader.so")
     return ctypes.CDLL(str(folder / "reader.so"))
 
 
@@ -118,7 +118,7 @@ def test_a_million_spoiled_frames(tmp_path: Path) -> None:
     (tmp_path / "fuzzer.c").write_text(FUZZER)
     checks = ["-fsanitize=undefined", "-fsanitize-trap=undefined"]
     sources = [tmp_path / "fuzzer.c", runtime / "frame.c"]
-    zig_cc("-I", runtime, *checks, *sources, "-o", tmp_path / "fuzzer")
+    zig_cc("-I", runtime, *checks, *sources, output=tmp_path / "fuzzer")
     done = subprocess.run([tmp_path / "fuzzer"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0
     right, whole = map(int, done.stdout.split())

@@ -22,7 +22,7 @@ floats = st.floats(width=32) | st.integers(-(2**26), 2**26).map(lambda n: float(
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     path: Path = tmp_path_factory.mktemp("soft") / "soft.so"
-    zig_cc("-shared", "-fPIC", runtime_sources("baremetal") / "soft_float.c", "-o", path)
+    zig_cc("-shared", "-fPIC", runtime_sources("baremetal") / "soft_float.c", output=path)
     found = ctypes.CDLL(str(path))
     whole, real = ctypes.c_int32, ctypes.c_float
     found.headgate_nearest.argtypes = [real]
