@@ -27,7 +27,7 @@ def fit_either_float_abi(library: bytes) -> bytes:
 
     One that calls functions such as expf does pass them, and is given back as it is.
     """
-    if not all(name.startswith(_WITHOUT_FLOATS) for name in _outside(library)):
+    if passes_floats(library):
         return library
     changed = bytearray(library)
     for start, size in _members(library):
@@ -35,6 +35,11 @@ def fit_either_float_abi(library: bytes) -> bytes:
             for place in _vfp_args(library[start : start + size]):
                 changed[start + place] = _EITHER
     return bytes(changed)
+
+
+def passes_floats(library: bytes) -> bool:
+    """Whether the archive calls functions of C's library such as expf."""
+    return not all(name.startswith(_WITHOUT_FLOATS) for name in _outside(library))
 
 
 def _outside(library: bytes) -> set[str]:

@@ -18,6 +18,7 @@ import numpy as np
 from headgate.compile.backend.baremetal import STACK_BYTES
 from headgate.compile.backend.link import check_zig
 from headgate.compile.firmware.description import Description
+from headgate.compile.firmware.float_abi import passes_floats
 from headgate.device import Bundle, runtime_sources
 from headgate.device.elf import load_segments
 from headgate.device.microcontrollers import Microcontroller
@@ -41,12 +42,13 @@ def make_project(bundle: Bundle, name: str, board: Microcontroller) -> Project:
     about = Description.of(bundle)
     check_project(name, board, about.target.name)
     check_zig()
-    files = _files(about, name, board, with_math=False)
+    files = _files(about, name, board, with_library=False)
     try:
         program = _build(about, name, files)
     except CompileError:
-        # Functions such as expf are in zig's own library, which it makes once in half a minute.
-        files = _files(about, name, board, with_math=True)
+        # Functions such as expf, and floats without an FPU, are in zig's own library, which it
+        # makes once in half a minute.
+        files = _files(about, name, board, with_library=True)
         program = _build(about, name, files)
     return Project(name, board.name, files, program)
 
@@ -62,7 +64,7 @@ def sizes(program: bytes, board: Microcontroller) -> dict[str, int]:
 
 
 def _files(
-    about: Description, name: str, board: Microcontroller, with_math: bool
+    about: Description, name: str, board: Microcontroller, with_library: bool
 ) -> dict[str, bytes]:
     baremetal, own = runtime_sources("baremetal"), runtime_sources("project")
     sources = [baremetal / file for file in _CORE] + [own / file for file in _OWN]
@@ -84,7 +86,8 @@ def _files(
         "output_floats": sum(array[0].size for array in outputs),
         "distances": [f"{distance:.9e}f" for distance in distances],
         "digest": hashlib.sha256(vectors).hexdigest(),
-        "with_math": with_math,
+        "with_library": with_library,
+        "with_math": with_library and passes_floats(about.library),
         "instructions_per_cycle": Fraction(1000, board.clock_mhz),
     }
     rendered = {f"src/{file}": file for file in ("network.h", "vectors.S")}

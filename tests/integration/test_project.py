@@ -145,12 +145,18 @@ def test_what_does_not_fit_is_one_error(memory: str, says: str) -> None:
         make_project(bundle("cortex-m4"), "demo", board)
 
 
-@pytest.mark.parametrize("board", ["mps2-an386", "mps3-an547", "pico2", "nucleo-h7a3zi-q"])
-def test_the_same_with_gcc(board: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("board", "target"),
+    [
+        *(("mps2-an386", None), ("mps3-an547", None), ("pico2", None), ("nucleo-h7a3zi-q", None)),
+        ("mps2-an386", "cortex-m4-nofp"),
+    ],
+)
+def test_the_same_with_gcc(board: str, target: str | None, tmp_path: Path) -> None:
     for tool in ("arm-none-eabi-gcc", "cmake"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed: apt install gcc-arm-none-eabi cmake")
-    project = written(tmp_path, board)
+    project = written(tmp_path, board, target)
     shutil.rmtree(project / "build")
     for command in (
         ["cmake", "-B", "build", "-DCMAKE_TOOLCHAIN_FILE=arm-none-eabi.cmake"],
