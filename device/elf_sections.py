@@ -9,13 +9,13 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from headgate.errors import BundleError
+from headgate.device.elf import load_segments
+from headgate.errors import BundleError, InputError
 
 _MAGIC, _ARCHIVE = b"\x7fELF\x01\x01", b"!<arch>\n"
 _HEADER = struct.Struct("<16xHHIIIIIHHHHHH")
 _SECTION = struct.Struct("<IIIIII16x")
-_SEGMENT = struct.Struct("<IIIIII8x")
-_NO_BITS, _WRITE, _ALLOCATED, _LOADED = 8, 1, 2, 1
+_NO_BITS, _WRITE, _ALLOCATED = 8, 1, 2
 _MEMBER_BYTES = 60
 
 
@@ -40,11 +40,8 @@ def archive_sections(data: bytes) -> list[Section]:
 def stored_bytes(program: bytes) -> int:
     """What a program takes in flash: the bytes of its segments. A BundleError if it is none."""
     try:
-        _expect(program, _MAGIC)
-        _, _, _, _, start, _, _, _, size, count, *_ = _HEADER.unpack_from(program)
-        rows = (_SEGMENT.unpack_from(program, start + index * size) for index in range(count))
-        return sum(stored for kind, _, _, _, stored, _ in rows if kind == _LOADED)
-    except (struct.error, ValueError) as error:
+        return sum(len(segment.data) for segment in load_segments(program))
+    except InputError as error:
         raise BundleError("the firmware is damaged; recompile the bundle") from error
 
 

@@ -20,12 +20,15 @@ def elf(sections: list[tuple[str, int, int, int]], segments: list[tuple[int, int
     for at, (_, flags, kind, size) in zip(places, sections, strict=False):
         rows.append(struct.pack("<IIIIII16x", at, kind, flags, 0, 0, size))
     rows.append(struct.pack("<IIIIII16x", places[-1], 3, 0, 0, start, len(names)))
-    header = b"\x7fELF\x01\x01".ljust(16, b"\0") + struct.pack(
+    header = b"\x7fELF\x01\x01\x01".ljust(16, b"\0") + struct.pack(
         *("<HHIIIIIHHHHHH", 1, 40, 1, 0, 52, start + len(names), 0, 52, 32, len(segments)),
         *(40, len(rows), len(rows) - 1),
     )
-    loads = b"".join(struct.pack("<IIIIII8x", kind, 0, 0, 0, size, size) for kind, size in segments)
-    return header + loads + names + b"".join(rows)
+    file = header + bytes(32 * len(segments)) + names + b"".join(rows)
+    for index, (kind, size) in enumerate(segments):
+        row = struct.pack("<IIIIII8x", kind, len(file), 0, 0, size, size)
+        file = file[: 52 + 32 * index] + row + file[84 + 32 * index :] + bytes(size)
+    return file
 
 
 def archive(*members: bytes) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from headgate.compile.kernels.convolution import ConvShape
 from headgate.compile.kernels.tiling import Tiling
+from tests.full import FULL
 from tests.kernel_calls import host_targets
 
 SENTINEL = 7.5
@@ -25,10 +25,9 @@ BATCH = 6
 
 def drawn(examples: int) -> settings:
     """The same few examples every time, many and others with HEADGATE_FULL=1."""
-    full = os.environ.get("HEADGATE_FULL") == "1"
     return settings(
-        max_examples=examples * (10 if full else 1),
-        derandomize=not full,
+        max_examples=examples * (10 if FULL else 1),
+        derandomize=not FULL,
         phases=(Phase.explicit, Phase.generate),  # a failure names its kernel; no need to shrink
         suppress_health_check=list(HealthCheck),
     )

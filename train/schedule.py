@@ -25,7 +25,12 @@ def gate_penalty_weight(recipe: Recipe, epoch: float) -> float:
     """Weight of the gates' regulariser; ``epoch`` may be fractional."""
     if not recipe.gate_penalty_epochs:
         return recipe.gate_penalty
-    return recipe.gate_penalty * max(0.0, 1.0 - epoch / recipe.gate_penalty_epochs)
+    return faded(recipe.gate_penalty, recipe.gate_penalty_epochs, epoch)
+
+
+def faded(start: float, epochs: float, epoch: float) -> float:
+    """What is left at ``epoch`` of a number that falls to 0 in a straight line over ``epochs``."""
+    return start * max(0.0, 1.0 - epoch / epochs) if epochs else 0.0
 
 
 def density_stages(recipe: Recipe) -> list[list[float]]:

@@ -10,10 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.speed.without_amx import amx_is_refused
 from headgate.device.agent.absent import is_measured
 
 _WIDE = {"avx512f": "AVX-512", "avx512_vnni": "VNNI", "amx_int8": "AMX"}
 """Flags of x86 that decide how fast a convolution can be, with their usual names."""
+
+AMX_REFUSED = "AMX refused"
 
 
 def machine_name(context: Mapping[str, Any], cpuinfo: str | None = None) -> str:
@@ -25,4 +28,6 @@ def machine_name(context: Mapping[str, Any], cpuinfo: str | None = None) -> str:
     text = Path("/proc/cpuinfo").read_text(errors="replace") if cpuinfo is None else cpuinfo
     flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
     found = [title for flag, title in _WIDE.items() if flag in flags]
+    if found[-1:] == ["AMX"] and amx_is_refused():
+        found[-1] = AMX_REFUSED
     return f"{cpu} with {', '.join(found)}" if found else cpu

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.markdown import circumstances, median, table
+from bench.speed.machine import AMX_REFUSED
 from headgate.device.agent.absent import is_measured
 from headgate.profiling import units
 from headgate.profiling.peers import PEERS
@@ -168,7 +169,13 @@ def _circumstances(machines: Mapping[str, Mapping[str, Any]]) -> str:
     }
     if any("AMX" in machine for machine in machines):
         lines.append(
-            "LiteRT and ONNX Runtime use AMX, a matrix unit of servers; headgate does not."
+            "LiteRT and ONNX Runtime use AMX, a matrix unit of servers, where they get it; "
+            "headgate does not."
+        )
+    if any(AMX_REFUSED in machine for machine in machines):
+        lines.append(
+            f"{AMX_REFUSED[0].upper()}{AMX_REFUSED[1:]}: the same machine lends its matrix unit to "
+            "none of them (`python -m bench.speed.without_amx make bench ONLY=int8`)."
         )
     if missing:
         lines.append(f"Not measured, because not installed: {', '.join(sorted(missing))}.")

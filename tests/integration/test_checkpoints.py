@@ -7,7 +7,6 @@ network of each method and some of the images: all take a quarter of an hour, HE
 
 from __future__ import annotations
 
-import os
 from functools import cache
 
 import numpy as np
@@ -25,13 +24,13 @@ from headgate.device.validation import compare_outputs
 from headgate.train.checkpoints import list_checkpoints, load_checkpoint
 from headgate.train.data import PREPROCESS, sample_images
 from headgate.train.gates import gates
+from tests.full import FULL
 from tests.oracle import expected_macs, machine_of
 from tests.session_cache import once
 
 TOLERANCE = 1e-4
 # Of an image whose gates rounding decides, PyTorch itself gives two answers. They are few.
 UNDECIDED = 2
-FULL = os.environ.get("HEADGATE_FULL") == "1"
 EMULATED_IMAGES = 200 if FULL else 20
 """QEMU takes ten to twenty times as long."""
 _OF_EACH_METHOD = ("cgnet-1.9x", "dcp-0.5", "fbs-0.5", "frs-1.9x")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from functools import cache
 
@@ -28,6 +27,7 @@ from headgate.train.data import PREPROCESS, sample_images
 from headgate.train.gates import gate
 from headgate.train.models import create_model
 from tests.emulated_vnni import EVERYWHERE
+from tests.full import FULL
 from tests.networks import MixedLayers, randomise
 from tests.oracle import machine_of
 
@@ -44,7 +44,6 @@ EXPLORE = (Phase.explicit, Phase.generate)
 """Compiling takes a second: a failing example is reported as it was drawn."""
 NAMES = ("resnet8", "resnet8-fbs-0.5", "resnet8-dcp-0.5", "resnet8-cgnet-1.35x", "resnet8-frs-1.9x")
 LARGER = ("mcifarnet", "resnet20-fbs-0.5")
-FULL = os.environ.get("HEADGATE_FULL") == "1"
 # The layers of resnet20 are resnet8's, again and again.
 ELSEWHERE = NAMES[1:4] + (LARGER if FULL else LARGER[:1])
 """Networks that run on other instruction sets than this machine's."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 
@@ -13,9 +11,9 @@ from bench.cortex_m import network
 from headgate.compile import compile_module
 from headgate.device import load
 from headgate.device.machines.qemu_system import BOARDS
+from tests.full import FULL
 from tests.oracle import machine_of
 
-FULL = os.environ.get("HEADGATE_FULL") == "1"
 # M7 and M33 have the kernels of M4.
 CORES = tuple(BOARDS) if FULL else ("cortex-m4", "cortex-m55")
 NETWORKS = ("ds-cnn", "ds-cnn-fbs-0.5", "mobilenetv1-0.25-fbs-0.5")

@@ -12,8 +12,6 @@ and vgg16 at 0.5.
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
 
@@ -25,11 +23,11 @@ from headgate.device import Bundle, load, validate
 from headgate.device.agent.settings import Plan
 from headgate.device.validation import compare_outputs
 from headgate.train.macs import count_macs
+from tests.full import FULL
 from tests.networks import FOREIGN, TwoScales, compiled, network, randomise
 from tests.oracle import TOLERANCE, check_bundle, machine_of
 from tests.session_cache import lowered_as_users_do
 
-FULL = os.environ.get("HEADGATE_FULL") == "1"
 NAMES = ("branches", "resnet8", "mcifarnet", "resnet20", "vgg16", "resnet18")
 SMALL = ("branches", "resnet8")
 DENSITIES = (None, 0.25, 0.5, 0.75)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +20,7 @@ from headgate.profiling import compare, compare_counted
 from headgate.profiling.peers import LiteRT, arm64, open_tflite
 from headgate.train.data import cifar10, sample_images
 from headgate.train.models import list_models
+from tests.full import FULL
 from tests.networks import converted
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -133,7 +133,7 @@ def without_some_channels(module: nn.Module) -> nn.Module:
 # test_peers.py has some more; vgg16_imagenet takes 10 GB to convert.
 CASES = (
     list(product(sorted({*list_models()} - {"vgg16_imagenet"}), [False, True]))
-    if os.environ.get("HEADGATE_FULL")
+    if FULL
     else [("resnet20", False), ("resnet20", True), ("resnet18_cifar", True)]
 )
 

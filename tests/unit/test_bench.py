@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import copy
+import platform
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -150,6 +153,25 @@ def test_a_machine_has_the_name_of_its_cpu_and_of_what_makes_it_fast() -> None:
     assert machine_name(context, cpuinfo.replace(" avx512f avx512_vnni", "")) == "AMD EPYC"
     unknown = {**context, "cpu": {"not_measured": "not in /proc/cpuinfo"}}
     assert machine_name(unknown, "Features: asimd\n") == "x86_64"
+
+
+def test_a_machine_whose_matrix_unit_is_not_lent_is_another_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    context = {"cpu": "Xeon", "architecture": "x86_64"}
+    cpuinfo = "flags\t\t: avx512f avx512_vnni amx_int8\n"
+    for refused, name in ((False, "AMX"), (True, "AMX refused")):
+        monkeypatch.setattr("bench.speed.machine.amx_is_refused", lambda refused=refused: refused)
+        assert machine_name(context, cpuinfo) == f"Xeon with AVX-512, VNNI, {name}"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="AMX is x86's")
+def test_amx_is_refused_to_a_command_and_what_it_starts() -> None:
+    ask = "from bench.speed.without_amx import amx_is_refused; print(amx_is_refused())"
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {ask!r}], check=True)"
+    command = [sys.executable, "-m", "bench.speed.without_amx", sys.executable, "-c", child]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
 
 
 def test_readme_keeps_what_is_outside_the_markers() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from headgate.errors import RecipeError, UsageError
 from headgate.train.gates import FBSConv2d, gate, gate_statistics, gates, keep_top_k
-from headgate.train.gates.ranked import GLIMMER
+from headgate.train.gates.relaxed import GLIMMER
 from headgate.train.methods import find_procedures
 from headgate.train.problem import load_problem
 from headgate.train.procedure import Moment

@@ -17,7 +17,8 @@ Everything else is OUR READING:
   nearly the same channels for all images; ``standardize`` takes the average out;
 * T is one number per layer, the quantile of its z over channels and training images. So the
   number of active channels varies per image, down to none and up to all;
-* no gradient through the comparison, so it reaches active channels only;
+* no gradient through the comparison, so it reaches active channels only, unless
+  ``straight_through`` says otherwise;
 * the weight replaces batch norm's factor, times a constant of the layer: see :class:`DCPConv2d`;
 * a pruned channel is exactly zero, its shift too;
 * all weights of the network train along, see :mod:`headgate.train.gates.layer_by_layer`.
@@ -60,6 +61,7 @@ class DCPConv2d(ThresholdedConv2d):
     Args:
         standardize: predict from (s - mean) / deviation, running ones over the training images.
         predictor_rank: rank of Phi, by default as for :class:`FBSConv2d`.
+        straight_through: see :class:`ThresholdedConv2d`.
 
     The other arguments, and the errors, are those of :class:`GatedConv2d`.
     """
@@ -78,8 +80,10 @@ class DCPConv2d(ThresholdedConv2d):
         predictor_std: float = 0.1,
         standardize: bool = False,
         predictor_rank: int | None = None,
+        straight_through: bool = False,
     ) -> None:
         super().__init__(conv, norm, name, density, variant)
+        self.straight_through = straight_through
         level = start_level(conv, norm)
         self.register_buffer("factor", HEADROOM * level.max())
         deviation = torch.full_like(level, predictor_std / self.in_channels**0.5)

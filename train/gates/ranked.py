@@ -21,14 +21,10 @@ from headgate.device.schema import NOT_NEGATIVE
 from headgate.train.gates.base import GatedConv2d
 from headgate.train.gates.layer import gates
 from headgate.train.gates.operators import keep_top_k
+from headgate.train.gates.relaxed import EDGE, open_through
 from headgate.train.gates.stages import DensityStages
 from headgate.train.procedure import Moment
-
-# Keeps a uniform number off 0 and 1, whose Gumbel numbers are infinite.
-EDGE = 1e-6
-
-# Nothing beside activations, and still above zero in half precision.
-GLIMMER = 1e-7
+from headgate.train.schedule import faded
 
 
 class RankedConv2d(GatedConv2d):
@@ -38,7 +34,7 @@ class RankedConv2d(GatedConv2d):
         noise: in training the ranking is by log saliency plus Gumbel numbers of this scale.
         straight_through: in training gradients are those with every channel open. A ReLU behind
             the layer lets no gradient pass where its input is exactly zero, so closed channels are
-            then +-:data:`GLIMMER`, with the sign that they would have had.
+            then all but zero, with the sign that they would have had.
     """
 
     noise = 0.0
@@ -68,24 +64,10 @@ class RankedConv2d(GatedConv2d):
         if self._ungated is None:
             return super()._weighed(u, gate)
         whole: Tensor = super()._weighed(u, self.weigh(self._ungated))
-        shown: Tensor = _StraightThrough.apply(whole, gate.detach() != 0)
-        return shown
+        return open_through(whole, gate.detach() != 0)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_ungated": None}
-
-
-class _StraightThrough(torch.autograd.Function):
-    """``whole`` (N, C, H, W) where ``opened`` (N, C), else a glimmer; gradients are of all."""
-
-    @staticmethod
-    def forward(ctx: Any, whole: Tensor, opened: Tensor) -> Tensor:
-        glimmer = torch.copysign(whole.new_full((), GLIMMER), whole)
-        return torch.where(opened[:, :, None, None], whole, glimmer)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad, None
 
 
 @dataclass(frozen=True)
@@ -102,7 +84,7 @@ class FadingNoise(DensityStages):
 
     def configure(self, moment: Moment) -> None:
         super().configure(moment)
-        left = 1 - moment.epoch / self.noise_epochs if self.noise_epochs else 0.0
+        noise = faded(self.noise, self.noise_epochs, moment.epoch)
         for layer in gates(moment.module).values():
             assert isinstance(layer, RankedConv2d)
-            layer.noise = self.noise * max(0.0, left)
+            layer.noise = noise

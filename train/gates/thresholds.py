@@ -17,6 +17,7 @@ from headgate.errors import ModelError
 from headgate.train.evaluation_mode import evaluating
 from headgate.train.gates.base import GatedConv2d
 from headgate.train.gates.layer import gates
+from headgate.train.gates.relaxed import logistic_like, masked_through
 from headgate.train.gates.shaping import batch_shaping
 
 # Weight of a training batch against those before it: quick enough to follow weights that move at
@@ -33,13 +34,23 @@ class ThresholdedConv2d(GatedConv2d):
     Attributes:
         thresholds: buffer (C,); with entry k - 1 as T, k channels are active on average.
         threshold: buffer (), T: the entry for the present density.
+        noise: in training logistic numbers of this scale are added to logits that are compared,
+            and T is then their quantile over the batch.
+        straight_through: in training a logit also learns what opening its channel is worth, see
+            :func:`masked_through`. Closed channels are then all but zero instead of zero.
     """
 
     thresholds: Tensor
     threshold: Tensor
 
+    noise = 0.0
+    straight_through = False
+
     last_logits: Tensor | None = None
     """Of the last forward in training, to be shaped."""
+
+    _choice: tuple[Tensor, Tensor] | None = None
+    """When gradients go straight through: all weights, and by how much logits exceed T."""
 
     def start_thresholds(self, logits: Tensor) -> None:
         """Makes the buffers, as if every image had the logits (C,): a guess before any image."""
@@ -61,17 +72,31 @@ class ThresholdedConv2d(GatedConv2d):
     def keep(self, logits: Tensor, weights: Tensor) -> Tensor:
         """``weights`` (N, C) where the logits are above T, else 0; a training batch moves T first.
 
-        The comparison is a constant to the gradient, which reaches active channels only.
+        The comparison is a constant to the gradient, unless it goes straight through.
         """
+        self._choice = None
         if self.training:
             self.last_logits = logits
             found = find_thresholds(logits.detach())
             self.set_thresholds(self.thresholds.lerp(found.to(self.thresholds), BATCH_WEIGHT))
         if self.active == self.channels:
             return weights
+        threshold: Tensor = self.threshold
+        if self.training and self.noise:
+            logits = logits + self.noise * logistic_like(logits)
+            threshold = find_thresholds(logits.detach())[self.active - 1]
+        if self.training and self.straight_through:
+            # A copy: the next batch moves T in place, before this one's gradients are known.
+            self._choice = weights, logits - threshold.clone()
         # Asked this way round, NaN shows in the loss instead of making channels inactive.
-        inactive = logits <= self.threshold
+        inactive = logits <= threshold
         return torch.where(inactive, torch.zeros_like(weights), weights)
+
+    def _weighed(self, u: Tensor, gate: Tensor) -> Tensor:
+        if self._choice is None:
+            return super()._weighed(u, gate)
+        weights, margin = self._choice
+        return masked_through(super()._weighed(u, weights), margin)
 
     def shaping(self) -> Tensor:
         """How far each channel's logits over the last batch are from opening for part of it.
@@ -88,7 +113,7 @@ class ThresholdedConv2d(GatedConv2d):
         return batch_shaping(self.last_logits - self.threshold, self.active / self.channels)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "last_logits": None}
+        return {**super().__getstate__(), "last_logits": None, "_choice": None}
 
     def _choose(self) -> None:
         self.threshold.copy_(self.thresholds[self.active - 1])

@@ -20,6 +20,9 @@ from headgate.train.models.initialise import initialise
 Shortcut = Literal["A", "B", "conv"]
 SHORTCUTS = ("A", "B", "conv")
 
+# Channels of the first stage, in the papers.
+WIDTH = 16
+
 
 class PaddedShortcut(nn.Module):
     """Option A: every second pixel, missing channels filled with zeros. No parameters."""
@@ -72,22 +75,30 @@ class CifarResNet(nn.Module):
     """Residual network of depth ``6 * blocks + 2`` for (N, 3, 32, 32) images.
 
     Where shapes change, the ``shortcut`` "A" pads with zeros, "B" is a 1x1 convolution with batch
-    norm, "conv" one with bias.
+    norm, "conv" one with bias. The stages have ``width``, 2 and 4 times as many channels.
 
     Raises:
-        UsageError: an unknown ``shortcut``.
+        UsageError: an unknown ``shortcut``, a ``width`` that is not at least 1.
     """
 
-    def __init__(self, blocks: int = 3, num_classes: int = 10, shortcut: Shortcut = "B") -> None:
+    def __init__(
+        self,
+        blocks: int = 3,
+        num_classes: int = 10,
+        shortcut: Shortcut = "B",
+        width: int = WIDTH,
+    ) -> None:
         super().__init__()
         if shortcut not in SHORTCUTS:
             raise UsageError(f"unknown shortcut {shortcut!r}.{suggest(str(shortcut), SHORTCUTS)}")
-        self.conv = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
-        self.bn = nn.BatchNorm2d(16)
-        self.stage1 = _stage(16, 16, blocks, 1, shortcut)
-        self.stage2 = _stage(16, 32, blocks, 2, shortcut)
-        self.stage3 = _stage(32, 64, blocks, 2, shortcut)
-        self.fc = nn.Linear(64, num_classes)
+        if width < 1:
+            raise UsageError(f"width = {width!r}, but must be at least 1")
+        self.conv = nn.Conv2d(3, width, 3, 1, 1, bias=False)
+        self.bn = nn.BatchNorm2d(width)
+        self.stage1 = _stage(width, width, blocks, 1, shortcut)
+        self.stage2 = _stage(width, 2 * width, blocks, 2, shortcut)
+        self.stage3 = _stage(2 * width, 4 * width, blocks, 2, shortcut)
+        self.fc = nn.Linear(4 * width, num_classes)
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -105,26 +116,26 @@ def _stage(
     return nn.Sequential(first, *rest)
 
 
-def resnet8(num_classes: int = 10, shortcut: Shortcut = "conv") -> CifarResNet:
+def resnet8(num_classes: int = 10, shortcut: Shortcut = "conv", width: int = WIDTH) -> CifarResNet:
     """MLPerf Tiny's image classification network: 12.50 MMACs, 77.7 k parameters."""
-    return CifarResNet(1, num_classes, shortcut)
+    return CifarResNet(1, num_classes, shortcut, width)
 
 
-def resnet20(num_classes: int = 10, shortcut: Shortcut = "B") -> CifarResNet:
+def resnet20(num_classes: int = 10, shortcut: Shortcut = "B", width: int = WIDTH) -> CifarResNet:
     """ResNet-20: 40.8 MMACs with option B."""
-    return CifarResNet(3, num_classes, shortcut)
+    return CifarResNet(3, num_classes, shortcut, width)
 
 
-def resnet32(num_classes: int = 10, shortcut: Shortcut = "B") -> CifarResNet:
+def resnet32(num_classes: int = 10, shortcut: Shortcut = "B", width: int = WIDTH) -> CifarResNet:
     """ResNet-32: about 69 MMACs."""
-    return CifarResNet(5, num_classes, shortcut)
+    return CifarResNet(5, num_classes, shortcut, width)
 
 
-def resnet56(num_classes: int = 10, shortcut: Shortcut = "B") -> CifarResNet:
+def resnet56(num_classes: int = 10, shortcut: Shortcut = "B", width: int = WIDTH) -> CifarResNet:
     """ResNet-56: 125.7 MMACs with option B."""
-    return CifarResNet(9, num_classes, shortcut)
+    return CifarResNet(9, num_classes, shortcut, width)
 
 
-def resnet110(num_classes: int = 10, shortcut: Shortcut = "B") -> CifarResNet:
+def resnet110(num_classes: int = 10, shortcut: Shortcut = "B", width: int = WIDTH) -> CifarResNet:
     """ResNet-110: 253.1 MMACs with option B."""
-    return CifarResNet(18, num_classes, shortcut)
+    return CifarResNet(18, num_classes, shortcut, width)
