@@ -16,6 +16,10 @@ PACKAGES := headgate train compile device profiling
 # A process for each core; one that has run out of tests takes over some of the others'.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
+# pip leaves bytecode to the first import (--no-compile), which has to keep it: each process would
+# take seconds to make it anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test system bench comparison realised threads zoo lint format typecheck unit training integration litert-arm64 timing hardware clean
 .DELETE_ON_ERROR:

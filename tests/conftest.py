@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,11 @@ from tests.session_cache import cache_folder
 # Workers share the cores; torch, which reads this when it is imported, would take all in each.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Behind nohup, or in a script's background, interrupts are ignored, which programs that tests start
+# and interrupt would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The first example compiles, loads or traces something: a deadline would only measure the machine.
 settings.register_profile("headgate", deadline=None, print_blob=True)
