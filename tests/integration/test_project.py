@@ -92,13 +92,17 @@ def test_a_project_runs_its_vectors_in_qemu(target: str, board: str, tmp_path: P
     assert load_segments((moved / "build/demo.elf").read_bytes()) == load_segments(shipped)
 
 
+# Corstone-300 has the memories and the UART of QEMU's board with that core.
 @pytest.mark.usefixtures("qemu_system_arm")
-def test_the_program_that_answers_does_so_in_qemu(tmp_path: Path) -> None:
-    made, project = bundle("cortex-m4"), project_of("mps2-an386")
+@pytest.mark.parametrize(
+    ("target", "board"), [("cortex-m4", "mps2-an386"), ("cortex-m55", "corstone-300")]
+)
+def test_the_program_that_answers_does_so_in_qemu(target: str, board: str) -> None:
+    made, project = bundle(target), project_of(board)
     assert project.serve is not None
     facts = {key: one for key, one in made.manifest.items() if key not in ("schema", "members")}
     served = Bundle(facts, {**made.members, FIRMWARE: project.serve})
-    assert validate(served, "qemu:cortex-m4").passed
+    assert validate(served, f"qemu:{target}").passed
 
 
 @pytest.mark.usefixtures("qemu_system_arm")
@@ -170,6 +174,13 @@ def test_what_does_not_fit_is_one_error(memory: str, says: str) -> None:
     board = smaller(microcontrollers()["nucleo-l4r5zi"], **{memory: 8})
     with pytest.raises(CompileError, match=f"building the project demo failed: .*({says})"):
         make_project(bundle("cortex-m4"), "demo", board)
+
+
+def test_without_room_for_inputs_nothing_answers() -> None:
+    board = smaller(microcontrollers()["nucleo-l4r5zi"], ram=13)
+    project = make_project(bundle("cortex-m4"), "demo", board)
+    assert project.serve is None and not [name for name in project.files if "serve" in name]
+    assert b"serve" not in project.files["README.md"] + project.files["CMakeLists.txt"]
 
 
 @pytest.mark.parametrize(

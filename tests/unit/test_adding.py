@@ -103,6 +103,7 @@ pin = 0x41008000
 pin_kind = "sam"
 """
 USE_BOARD = """
+from dataclasses import replace
 from headgate.compile.backend import board
 from headgate.device.microcontrollers import get_microcontroller
 def names(paths):
@@ -117,6 +118,8 @@ assert "#define NETWORK_TENSOR_BYTES 24" in header
 assert {"chip_sam.c", "sam.h"} <= names(board.start_sources(other))
 assert board.line_source(other).name == "uart_sam.c"
 assert "BOARD_UART_TX" not in board.board_header(other, network, b"library")
+mute = replace(other, chip=None, uart=None, uart_kind=None, pin=None, pin_kind=None)
+assert "BOARD_UART" not in board.board_header(mute, network, b"library")
 """
 
 
