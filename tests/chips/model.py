@@ -1,8 +1,8 @@
 """What the models of chips share: registers, time, and what is forbidden.
 
-A model has the registers that firmware uses, as the chip's manual describes them. What the manual
-forbids is a :class:`Violation`: a clock that is used before it is stable, a byte for a UART that is
-full, a block whose clock is off. Time is the number of accesses.
+A model has the registers that firmware uses, after the sources that device/MICROCONTROLLERS.md
+names. What the chip forbids is a :class:`Violation`: a clock that is used before it is stable, a
+byte for a UART that is full, a block whose clock is off. Time is the number of accesses.
 
 Flags that firmware waits for have names. Of a ``hasty`` one the flag is set before its time has
 come, so that firmware goes on as if it did not wait: the model has to notice.
@@ -20,7 +20,7 @@ BAUD = 115200
 
 
 class Violation(Exception):
-    """Firmware did what the chip's manual forbids."""
+    """Firmware did what the chip forbids."""
 
 
 def need(condition: object, why: str) -> None:

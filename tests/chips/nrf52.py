@@ -1,4 +1,4 @@
-"""nRF52840: the crystal, GPIO and the UART without DMA, after its product specification."""
+"""nRF52840: the crystal, GPIO and the UART without DMA."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RP2350: resets, crystal, PLL, clocks, pads and a PL011, after its datasheet."""
+"""RP2350: resets, crystal, PLL, clocks, pads and a PL011."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ST's L4, L4+ and H7A3: RCC, PWR, flash, GPIO and UARTs, after RM0394, RM0432 and RM0455."""
+"""ST's L4, L4+ and H7A3: RCC, PWR, flash, GPIO and UARTs."""
 
 from __future__ import annotations
 
@@ -77,7 +77,10 @@ class Stm32(Chip):
             self.core.write(address, old, value)
         elif address == self.uart:
             need(not value & ~0xD, "CR1 with more than UE, RE and TE")
-            self.start("uart", LONG) if value == 0xD else self.stop("uart")
+            if value == 0xD:
+                self.start("uart", LONG)
+            else:
+                self.stop("uart")
         elif address in (self.uart + 0x08, self.uart + 0x0C):
             need(not self.bit(self.uart, 0), "settings of a UART that is on")
         elif address == self.uart + 0x28:

@@ -1,5 +1,5 @@
 """Firmware for real boards in an emulated core: the registers of its chip are a model, which knows
-what the chip's manual forbids. Nothing of this is silicon."""
+what the chip forbids. Nothing of this is silicon."""
 
 from __future__ import annotations
 

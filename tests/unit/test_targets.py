@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from headgate.device import runtime_sources, targets
+from headgate.device.machines.serial import BAUD
 from headgate.device.microcontrollers import Microcontroller, microcontrollers, pin_index
 from headgate.device.targets import TARGET_NAMES, emulated_microcontrollers, get_target
 from headgate.errors import CompileError, UsageError
@@ -89,6 +90,10 @@ def test_memories_of_microcontrollers_do_not_overlap(board: Microcontroller) -> 
     runtime = runtime_sources("baremetal")
     for kind, name in (("chip", board.chip), ("uart", board.uart_kind), ("pin", board.pin_kind)):
         assert name is None or (runtime / f"{kind}_{name}.c").is_file()
+
+
+def test_boards_and_hosts_have_one_speed() -> None:
+    assert f"enum {{ BAUD = {BAUD} }};" in (runtime_sources("baremetal") / "line.h").read_text()
 
 
 def test_pins_are_numbered_through() -> None:
