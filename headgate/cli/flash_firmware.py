@@ -52,6 +52,9 @@ def flash_firmware(
         if target is None:
             print_line("DRIVE is what appears when the board is plugged in with BOOTSEL held")
             next_step(f"headgate flash {source} DRIVE")
+            return
+    if not dry_run and (source / MANIFEST).is_file():
+        next_step(f"headgate validate {source} --on serial:/dev/ttyACM0")
 
 
 def _by_probe(firmware: Firmware, dry_run: bool) -> None:

@@ -204,7 +204,8 @@ def test_the_same_with_gcc(board: str, target: str | None, tmp_path: Path) -> No
         assert done.returncode == 0 and "warning" not in done.stderr, done.stderr
     program = project / "build/demo.elf"
     found = microcontrollers()[board]
-    flash_image(load_segments(program.read_bytes()), found.flash)
+    for built in (program, project / "build/demo-serve.elf"):
+        flash_image(load_segments(built.read_bytes()), found.flash)
     if found.is_emulated and shutil.which("qemu-system-arm"):
         # The command of build.py, with this program.
         script = (project / "build.py").read_text().replace("    build()\n", "")

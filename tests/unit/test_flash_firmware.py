@@ -221,6 +221,9 @@ def test_a_bundle_stands_for_what_answers_and_its_project_for_its_own_program(
         found = find_firmware(Path(folder), "pico2")
         assert (found.image, found.board.name) == (image, "pico2")
     assert main(["flash", "demo"]) == 0 and (tmp_path / "fw/demo/build/demo.uf2").is_file()
+    assert "next: headgate flash demo DRIVE" in capsys.readouterr().out
+    assert main(["flash", ".", "demo.uf2"]) == 0
+    assert "next: headgate validate . --on serial:" in capsys.readouterr().out
     assert main(["flash", "demo", "--board", "corstone-300"]) == 2
     assert "is for pico2" in capsys.readouterr().err
     del files["serve/serve.c"], programs["demo-serve.elf"]
