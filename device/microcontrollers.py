@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 
@@ -35,12 +36,26 @@ class Microcontroller:
     clock_mhz: int
     flash: Memory
     ram: Memory
+    chip: str | None = None
+    """What sets up its clocks and the UART's pins, ``runtime/baremetal/chip_KIND.c``; None: its
+    clock is right after reset."""
     uart: int | None = None
     """The UART's address."""
     uart_kind: str | None = None
     """Which driver, ``runtime/baremetal/uart_KIND.c``."""
+    uart_clock_mhz: int | None = None
+    """What the UART counts, None: the core's clock."""
+    uart_steps: int = 1
+    """The parts of that clock that its divider counts."""
+    uart_tx: str | None = None
+    """The pins that the UART is led to, as their chip calls them: ``PG7``, ``P1.03``, ``GPIO0``."""
+    uart_rx: str | None = None
+    uart_function: int | None = None
+    """The number of the UART among what these pins can be."""
     pin: int | None = None
-    """The address of the GPIO block whose pin 0 tells a meter of a measured window."""
+    """The address of the GPIO block by one of whose pins a meter is told of a measured window."""
+    pin_number: int = 0
+    """Which of that block's."""
     pin_kind: str | None = None
     """Which driver, ``runtime/baremetal/pin_KIND.c``."""
     boot: str | None = None
@@ -55,6 +70,20 @@ class Microcontroller:
     @property
     def is_emulated(self) -> bool:
         return self.name in emulated_microcontrollers().values()
+
+
+_PIN = re.compile(r"P([A-K])(1[0-5]|\d)|P([01])\.([0-2]\d|3[01])|GPIO([1-4]?\d)")
+
+
+def pin_index(name: str) -> int:
+    """A pin's number among all of its chip, after 16 or 32 for each port before its own."""
+    found = _PIN.fullmatch(name)
+    if found is None:
+        raise ValueError(f"{name!r} is no pin")
+    letter, of_16, port, of_32, number = found.groups()
+    if letter is not None:
+        return 16 * (ord(letter) - ord("A")) + int(of_16)
+    return int(number) if port is None else 32 * int(port) + int(of_32)
 
 
 @cache

@@ -12,8 +12,9 @@ from headgate.device.microcontrollers import Microcontroller
 from headgate.device.targets import get_target
 from headgate.errors import UsageError
 
-BUILD = "build"
-"""The folder of a project that its files are built into."""
+BOARD, SOURCES, SERVE, BUILD = "board", "src", "serve", "build"
+"""The folders of a project: what any program of the board begins with, the project's own program,
+the one that answers a host on the serial line, and what is built."""
 
 
 LAYOUTS = ("arduino", "zephyr")
@@ -34,23 +35,40 @@ def check_project(name: str, board: Microcontroller, target: str) -> None:
 
 
 def program_path(name: str) -> str:
-    """The program of a project, within a bundle's folder."""
+    """A project's own program, within a bundle's folder."""
     return f"{name}/{BUILD}/{name}.elf"
+
+
+def serve_path(name: str) -> str:
+    """The program that answers a host, within a bundle's folder."""
+    return f"{name}/{BUILD}/{name}-serve.elf"
 
 
 @dataclass(frozen=True)
 class Project:
-    """A project ``name`` for ``board``: its files by path, and the program that they build."""
+    """A project ``name`` for ``board``: its files by path, and the programs that they build."""
 
     name: str
     board: str
     files: Mapping[str, bytes]
-    program: bytes
+    programs: Mapping[str, bytes]
+    """By file name."""
+
+    @property
+    def program(self) -> bytes:
+        """Its own, which runs the test vectors until somebody edits it."""
+        return self.programs[f"{self.name}.elf"]
+
+    @property
+    def serve(self) -> bytes | None:
+        """What answers a host, where the board can."""
+        return self.programs.get(f"{self.name}-serve.elf")
 
     def contents(self) -> dict[str, bytes]:
         """Everything that is written, by its path in the bundle's folder."""
         files = {f"{self.name}/{path}": data for path, data in self.files.items()}
-        return {**files, program_path(self.name): self.program}
+        programs = {f"{self.name}/{BUILD}/{path}": data for path, data in self.programs.items()}
+        return files | programs
 
     def note(self) -> dict[str, Any]:
         """The manifest's ``project``, by which edited files are known."""

@@ -14,6 +14,13 @@ from typing import Any
 
 import jinja2
 
+from headgate.compile.backend.board import (
+    Served,
+    board_header,
+    line_source,
+    serve_sources,
+    start_sources,
+)
 from headgate.compile.backend.c_source import Generated
 from headgate.compile.backend.link import COMPILE, zig
 from headgate.device import runtime_sources
@@ -28,8 +35,6 @@ _OWN_BYTES = 16 << 10
 """More than firmware takes of either memory beside the network and the stack."""
 _HERE = Path(__file__).parent
 _CORE, _RUNTIME = runtime_sources("core"), runtime_sources("baremetal")
-_START = ("start.c", "memory.c", "clock.c")
-_SERVE = ("frame.c", "stack.c", "window.c", "serve.c")
 _FLAGS = (*COMPILE, "-ffreestanding", "-ffunction-sections", "-fdata-sections", "-fno-builtin")
 
 
@@ -70,21 +75,33 @@ def link(
         WEIGHTS: generated.weights,
     }
     if target.qemu_machine is not None:
-        board = microcontrollers()[target.qemu_machine]
-        if _has_room(board, members[library_member(prefix)], facts):
-            members[FIRMWARE] = _firmware(folder, target, board, library, facts)
+        board, network = microcontrollers()[target.qemu_machine], _served(prefix, generated)
+        if _has_room(board, members[library_member(prefix)], network):
+            header = board_header(board, network, members[library_member(prefix)])
+            (folder / "board.h").write_text(header)
+            members[FIRMWARE] = link_program(folder, target, board, serve_sources(board), [library])
     return members
 
 
-def _has_room(board: Microcontroller, library: bytes, facts: dict[str, Any]) -> bool:
+def _has_room(board: Microcontroller, library: bytes, network: Served) -> bool:
     """Whether firmware with a network fits a board."""
     flash = sum(section.bytes for section in archive_sections(library) if section.stored)
-    ram = facts["arena_bytes"] + facts["tensor_bytes"] + STACK_BYTES
+    ram = network.arena_bytes + network.tensor_bytes + STACK_BYTES
     return flash + _OWN_BYTES <= board.flash.bytes and ram + _OWN_BYTES <= board.ram.bytes
 
 
+def _served(prefix: str, generated: Generated) -> Served:
+    return Served(
+        prefix,
+        [tensor.bytes for tensor in generated.inputs],
+        [tensor.bytes for tensor in generated.outputs],
+        generated.layers,
+        len(generated.manifest["gates"]),
+        generated.manifest["arena_bytes"],
+    )
+
+
 def _facts(prefix: str, name: str, target: Target, generated: Generated) -> dict[str, Any]:
-    tensors = (*generated.inputs, *generated.outputs)
     return {
         "prefix": prefix,
         "macro": prefix.upper(),
@@ -93,9 +110,6 @@ def _facts(prefix: str, name: str, target: Target, generated: Generated) -> dict
         "float_abi": target.float_abi,
         "inputs": generated.inputs,
         "outputs": generated.outputs,
-        "tensor_bytes": sum(-(-tensor.bytes // 8) * 8 for tensor in tensors),
-        "layers": generated.layers,
-        "gates": len(generated.manifest["gates"]),
         "arena_bytes": generated.manifest["arena_bytes"],
     }
 
@@ -134,17 +148,6 @@ def _machine(target: Target) -> list[str]:
     return ["-target", str(target.zig), f"-mcpu={target.zig_cpu}"]
 
 
-def _firmware(
-    folder: Path, target: Target, board: Microcontroller, library: Path, facts: dict[str, Any]
-) -> bytes:
-    """A program for a board that answers a host."""
-    model = hashlib.sha256(library.read_bytes()).digest()[:8]
-    facts = facts | {"board": board, "model": "".join(f"\\x{byte:02x}" for byte in model)}
-    (folder / "board.h").write_text(_render(_HERE / "board.h.j2", facts))
-    serve = [_RUNTIME / name for name in (*_SERVE, f"pin_{board.pin_kind}.c")]
-    return link_program(folder, target, board, serve, [library])
-
-
 def link_program(
     folder: Path,
     target: Target,
@@ -152,13 +155,13 @@ def link_program(
     sources: Sequence[Path],
     libraries: Sequence[Path],
 ) -> bytes:
-    """A program for a board, of C in ``sources`` and the start-up code of the runtime.
+    """A program for a board, of C in ``sources``, its UART and the start-up code of the runtime.
 
     ``folder`` has the headers that they include, among them ``board.h``.
     """
     memories = {"board": board, "stack_bytes": STACK_BYTES}
     (folder / "firmware.ld").write_text(_render(_RUNTIME / "firmware.ld.j2", memories))
-    start = [_RUNTIME / name for name in (*_START, f"uart_{board.uart_kind}.c")]
+    start = [*start_sources(board), line_source(board)]
     objects = [_compile(folder, target, source) for source in (*start, *sources)]
     command = ["cc", *_machine(target), *_apart(folder), "-s", "-Wl,--gc-sections"]
     command += ["-Wl,-e,Reset_Handler", "-T", "firmware.ld", *objects, *map(str, libraries)]

@@ -7,12 +7,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from headgate.device.bundle import Bundle
+from headgate.device.bundle import MANIFEST, Bundle
 from headgate.device.elf import flash_image, load_segments
 from headgate.device.files import atomic_write, storage_error
 from headgate.device.flash.uf2 import read_uf2, to_uf2
 from headgate.device.microcontrollers import Microcontroller, get_microcontroller
-from headgate.device.project import program_path
+from headgate.device.project import SERVE, program_path, serve_path
 from headgate.errors import InputError, MissingFile, UsageError
 
 _INFO = "INFO_UF2.TXT"
@@ -29,21 +29,22 @@ class Firmware:
 
 
 def find_firmware(path: Path, board: str | None) -> Firmware:
-    """The program in ``path``: an ELF file, or the folder of a bundle with a project.
+    """The program in ``path``: an ELF file, or one of a project's.
+
+    The folder of a bundle stands for its project's program that answers a host, the project's
+    folder in it for the project's own.
 
     Raises:
-        UsageError: the board is unknown, or not the project's; there is no project.
+        UsageError: the board is unknown, or not the project's; there is no such program.
         MissingFile: there is no such file, or the project is not built.
         InputError: it is no program for the board.
     """
     named = None if board is None else get_microcontroller(board)
     if path.is_dir():
-        note = Bundle.open(path).facts.project
-        if note is None:
-            raise UsageError(f"{path} has no project; compile it again with --project NAME --board")
-        if named is not None and named.name != note.board:
-            raise UsageError(f"the project {note.name} in {path} is for {note.board}")
-        named, path = get_microcontroller(note.board), path / program_path(note.name)
+        found, path = _of_project(path)
+        if named is not None and named != found:
+            raise UsageError(f"{path} is for {found.name}")
+        named = found
     if named is None:
         raise UsageError(f"which board is {path} for? Give --board")
     try:
@@ -57,6 +58,34 @@ def find_firmware(path: Path, board: str | None) -> Firmware:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     return Firmware(path, named, address, image)
+
+
+def is_project(path: Path) -> bool:
+    """Whether ``path`` is the folder of a bundle's project."""
+    folder = path.resolve().parent
+    if not path.is_dir() or not (folder / MANIFEST).is_file():
+        return False
+    note = Bundle.open(folder).facts.project
+    return note is not None and note.name == path.resolve().name
+
+
+def _of_project(path: Path) -> tuple[Microcontroller, Path]:
+    """The board of a folder's project, and the program that the folder stands for."""
+    own = is_project(path)
+    folder = path.resolve().parent if own else path
+    note = Bundle.open(folder).facts.project
+    if note is None:
+        raise UsageError(f"{path} has no project; compile it again with --project NAME --board")
+    board = get_microcontroller(note.board)
+    if own:
+        return board, path / Path(program_path(note.name)).relative_to(note.name)
+    if f"{SERVE}/serve.c" not in note.files:
+        raise UsageError(
+            f"the project {note.name} has no program that answers on a serial line, for which "
+            f"{board.name} has no driver or no room; flash its own: headgate flash "
+            f"{path / note.name}"
+        )
+    return board, path / serve_path(note.name)
 
 
 def make_uf2(firmware: Firmware) -> bytes:

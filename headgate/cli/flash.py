@@ -24,7 +24,7 @@ def flash(
         typer.Argument(
             metavar="[IMAGE]",
             help="A disk image: .img, .img.xz or .img.gz; or firmware: the folder that "
-            "`headgate compile --project` wrote, or an .elf file with --board.",
+            "`headgate compile --project` wrote, the project in it, or an .elf file with --board.",
         ),
     ] = None,
     target: Annotated[

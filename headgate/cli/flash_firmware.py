@@ -6,14 +6,20 @@ from pathlib import Path
 
 from headgate.cli.output import next_step, print_json, print_line, working
 from headgate.device.bundle import MANIFEST
-from headgate.device.flash.firmware import Firmware, find_firmware, make_uf2, write_uf2
+from headgate.device.flash.firmware import (
+    Firmware,
+    find_firmware,
+    is_project,
+    make_uf2,
+    write_uf2,
+)
 from headgate.device.flash.probe import check_probe, flash_by_probe
 from headgate.errors import UsageError
 
 
 def is_firmware(source: Path) -> bool:
-    """Whether a path is of a program or of a bundle's folder, not of a disk image."""
-    return source.suffix == ".elf" or (source / MANIFEST).is_file()
+    """Whether a path is of a program, a bundle's folder or its project, not of a disk image."""
+    return source.suffix == ".elf" or (source / MANIFEST).is_file() or is_project(source)
 
 
 def flash_firmware(
@@ -46,6 +52,9 @@ def flash_firmware(
         if target is None:
             print_line("DRIVE is what appears when the board is plugged in with BOOTSEL held")
             next_step(f"headgate flash {source} DRIVE")
+            return
+    if not dry_run and (source / MANIFEST).is_file():
+        next_step(f"headgate validate {source} --on serial:/dev/ttyACM0")
 
 
 def _by_probe(firmware: Firmware, dry_run: bool) -> None:

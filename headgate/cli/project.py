@@ -49,11 +49,12 @@ def describe_project(folder: Path, project: Project) -> dict[str, Any]:
     """What the command says of a project in ``folder``."""
     from headgate.compile.firmware.project import sizes
 
-    board = get_microcontroller(project.board)
+    board, serve = get_microcontroller(project.board), project.serve
     return {
         "project": folder / project.name,
         "board": board.name,
         **sizes(project.program, board),
+        **({f"serve_{name}": size for name, size in sizes(serve, board).items()} if serve else {}),
     }
 
 
@@ -61,4 +62,4 @@ def following_project(folder: Path, project: Project) -> str:
     """The command to try next."""
     if get_microcontroller(project.board).is_emulated:
         return f"python {folder / project.name / 'build.py'} run"
-    return f"headgate flash {folder}"
+    return f"headgate flash {folder if project.serve is not None else folder / project.name}"

@@ -161,7 +161,7 @@ def test_wrong_calls_return_their_code_and_two_networks_fit_one_program(tmp_path
     numbers = ", ".join(f"{value!r}f" for value in image.reshape(-1).tolist())
     (tmp_path / "input.h").write_text(f"static const float image[] = {{ {numbers} }};\n")
     (tmp_path / "board.h").write_text(
-        f"#define BOARD_UART {board.uart}u\n#define BOARD_CLOCK_HZ {board.clock_mhz}000000u\n"
+        f"#define BOARD_UART {board.uart}u\n#define BOARD_UART_CLOCK_HZ {board.clock_mhz}000000u\n"
     )
     (tmp_path / "calls.c").write_text(CALLS)
     libraries = [tmp_path / "libsmall.a", tmp_path / "libother.a"]
@@ -252,7 +252,7 @@ def test_a_program_is_made_of_the_files_in_its_own_folder(tmp_path: Path) -> Non
         folder = tmp_path / str(number)
         folder.mkdir()
         (folder / "board.h").write_text(
-            f"#define NUMBER {number}\n#define BOARD_UART 0u\n#define BOARD_CLOCK_HZ 1\n"
+            f"#define NUMBER {number}\n#define BOARD_UART 0u\n#define BOARD_UART_CLOCK_HZ 1\n"
         )
         made = link_program(folder, get_target("cortex-m4"), board, [source], [])
         assert number.to_bytes(4, "little") in made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import struct
 import subprocess
@@ -21,7 +22,9 @@ from headgate.compile.firmware.project import make_project, sizes
 from headgate.device import Bundle, validate
 from headgate.device.elf import flash_image, load_segments
 from headgate.device.machines.qemu_system import BOARDS
+from headgate.device.manifest import FIRMWARE
 from headgate.device.microcontrollers import Memory, Microcontroller, microcontrollers
+from headgate.device.project import Project
 from headgate.errors import CompileError, StorageError
 from headgate.train.gates import gate
 from tests.integration.test_int8 import compiled
@@ -45,11 +48,20 @@ def bundle(target: str) -> Bundle:
     return Bundle.open(once("project", target, make))
 
 
+def project_of(board: str, target: str | None = None) -> Project:
+    """The project ``demo``, built once in a session."""
+    found = microcontrollers()[board]
+    make = lambda: pickle.dumps(  # noqa: E731
+        make_project(bundle(target or found.target), "demo", found)
+    )
+    made: Project = pickle.loads(once("built project", (board, target), make).read_bytes())
+    return made
+
+
 def written(folder: Path, board: str, target: str | None = None) -> Path:
     """The project in a bundle's folder, for the board's own target unless another is said."""
-    found = microcontrollers()[board]
-    made = bundle(target or found.target)
-    made.save_folder(folder / "fw", make_project(made, "demo", found))
+    made = bundle(target or microcontrollers()[board].target)
+    made.save_folder(folder / "fw", project_of(board, target))
     return folder / "fw" / "demo"
 
 
@@ -78,6 +90,19 @@ def test_a_project_runs_its_vectors_in_qemu(target: str, board: str, tmp_path: P
         assert (said, rest) == (str(i), ["instructions", "right"]) and int(count) > 2000
     assert "warning" not in ran.stderr
     assert load_segments((moved / "build/demo.elf").read_bytes()) == load_segments(shipped)
+
+
+# Corstone-300 has the memories and the UART of QEMU's board with that core.
+@pytest.mark.usefixtures("qemu_system_arm")
+@pytest.mark.parametrize(
+    ("target", "board"), [("cortex-m4", "mps2-an386"), ("cortex-m55", "corstone-300")]
+)
+def test_the_program_that_answers_does_so_in_qemu(target: str, board: str) -> None:
+    made, project = bundle(target), project_of(board)
+    assert project.serve is not None
+    facts = {key: one for key, one in made.manifest.items() if key not in ("schema", "members")}
+    served = Bundle(facts, {**made.members, FIRMWARE: project.serve})
+    assert validate(served, f"qemu:{target}").passed
 
 
 @pytest.mark.usefixtures("qemu_system_arm")
@@ -127,6 +152,12 @@ def test_real_boards_are_built_and_fit(name: str, tmp_path: Path) -> None:
     arena = bundle(board.target).manifest["arena_bytes"]
     assert arena < found["ram_bytes"] < arena + 1024
     assert (IMAGE_DEFINITION in image[:4096]) == (name == "pico2")
+    serve = (project / "build/demo-serve.elf").read_bytes()
+    address, image = flash_image(load_segments(serve), board.flash)
+    assert address == board.flash.address
+    assert (IMAGE_DEFINITION in image[:4096]) == (name == "pico2")
+    tensors = 4 * (3 * 9 * 9 + 5)
+    assert arena + tensors < sizes(serve, board)["ram_bytes"] < arena + tensors + 3072
     assert "build.py run" not in (project / "README.md").read_text()
     assert build(project, "run").returncode != 0
 
@@ -143,6 +174,13 @@ def test_what_does_not_fit_is_one_error(memory: str, says: str) -> None:
     board = smaller(microcontrollers()["nucleo-l4r5zi"], **{memory: 8})
     with pytest.raises(CompileError, match=f"building the project demo failed: .*({says})"):
         make_project(bundle("cortex-m4"), "demo", board)
+
+
+def test_without_room_for_inputs_nothing_answers() -> None:
+    board = smaller(microcontrollers()["nucleo-l4r5zi"], ram=13)
+    project = make_project(bundle("cortex-m4"), "demo", board)
+    assert project.serve is None and not [name for name in project.files if "serve" in name]
+    assert b"serve" not in project.files["README.md"] + project.files["CMakeLists.txt"]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +204,8 @@ def test_the_same_with_gcc(board: str, target: str | None, tmp_path: Path) -> No
         assert done.returncode == 0 and "warning" not in done.stderr, done.stderr
     program = project / "build/demo.elf"
     found = microcontrollers()[board]
-    flash_image(load_segments(program.read_bytes()), found.flash)
+    for built in (program, project / "build/demo-serve.elf"):
+        flash_image(load_segments(built.read_bytes()), found.flash)
     if found.is_emulated and shutil.which("qemu-system-arm"):
         # The command of build.py, with this program.
         script = (project / "build.py").read_text().replace("    build()\n", "")

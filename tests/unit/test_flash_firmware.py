@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 from headgate.cli import main
 from headgate.device.elf import flash_image, load_segments
 from headgate.device.flash import firmware as flashing
+from headgate.device.flash.firmware import find_firmware
 from headgate.device.flash.uf2 import read_uf2, to_uf2
 from headgate.device.microcontrollers import microcontrollers
+from headgate.device.project import Project
 from headgate.errors import InputError
+from tests.fake_bundle import bundle
 
 PICO = microcontrollers()["pico2"]
 FAMILY = 0xE48BFF59
@@ -201,6 +204,32 @@ def test_a_board_that_restarts_takes_its_drive_along(
 
     monkeypatch.setattr(flashing.os, "fsync", restart)
     assert main(["flash", str(program), str(drive), "--board", "pico2"]) == 0
+
+
+def test_a_bundle_stands_for_what_answers_and_its_project_for_its_own_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = elf((START, START, CODE[:8], 0))
+    programs = {"demo.elf": other, "demo-serve.elf": PROGRAM}
+    files = {"serve/serve.c": b"", "src/main.c": b""}
+    made = bundle({"code/runner": b"none"})
+    made.save_folder(tmp_path / "fw", Project("demo", "pico2", files, programs))
+    assert find_firmware(tmp_path / "fw", None).path.name == "demo-serve.elf"
+    assert find_firmware(tmp_path / "fw/demo", None).image == CODE[:8]
+    monkeypatch.chdir(tmp_path / "fw")
+    for folder, image in ((".", CODE + b"\xff" * 256 + DATA), ("demo", CODE[:8])):
+        found = find_firmware(Path(folder), "pico2")
+        assert (found.image, found.board.name) == (image, "pico2")
+    assert main(["flash", "demo"]) == 0 and (tmp_path / "fw/demo/build/demo.uf2").is_file()
+    assert "next: headgate flash demo DRIVE" in capsys.readouterr().out
+    assert main(["flash", ".", "demo.uf2"]) == 0
+    assert "next: headgate validate . --on serial:" in capsys.readouterr().out
+    assert main(["flash", "demo", "--board", "corstone-300"]) == 2
+    assert "is for pico2" in capsys.readouterr().err
+    del files["serve/serve.c"], programs["demo-serve.elf"]
+    made.save_folder(tmp_path / "without", Project("demo", "pico2", files, programs))
+    assert main(["flash", str(tmp_path / "without")]) == 2
+    assert "flash its own: headgate flash" in capsys.readouterr().err
 
 
 L4 = elf((0x08000000, 0x08000000, CODE, 0))

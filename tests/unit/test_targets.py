@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from headgate.device import targets
-from headgate.device.microcontrollers import Microcontroller, microcontrollers
+from headgate.device import runtime_sources, targets
+from headgate.device.machines.serial import BAUD
+from headgate.device.microcontrollers import Microcontroller, microcontrollers, pin_index
 from headgate.device.targets import TARGET_NAMES, emulated_microcontrollers, get_target
 from headgate.errors import CompileError, UsageError
 from tests.package_copy import copy_package, run_with
@@ -80,8 +81,27 @@ def test_memories_of_microcontrollers_do_not_overlap(board: Microcontroller) -> 
     assert board.target in BARE
     first, second = sorted((board.flash, board.ram), key=lambda memory: memory.address)
     assert first.address + first.bytes <= second.address
-    assert (board.uart is None) == (board.uart_kind is None)
-    assert (board.pin is None) == (board.pin_kind is None)
+    # What answers on the line has drivers for both, and a chip sets up their pins.
+    assert (
+        len({one is None for one in (board.uart, board.uart_kind, board.pin, board.pin_kind)}) == 1
+    )
+    assert board.uart is not None or board.chip is None
+    assert (board.uart_tx is None) == (board.uart_rx is None)
+    runtime = runtime_sources("baremetal")
+    for kind, name in (("chip", board.chip), ("uart", board.uart_kind), ("pin", board.pin_kind)):
+        assert name is None or (runtime / f"{kind}_{name}.c").is_file()
+
+
+def test_boards_and_hosts_have_one_speed() -> None:
+    assert f"enum {{ BAUD = {BAUD} }};" in (runtime_sources("baremetal") / "line.h").read_text()
+
+
+def test_pins_are_numbered_through() -> None:
+    names = ("PA0", "PG7", "PK15", "P0.00", "P1.03", "P1.31", "GPIO0", "GPIO47")
+    assert [pin_index(name) for name in names] == [0, 103, 175, 0, 35, 63, 0, 47]
+    for name in ("", "PA16", "PL1", "P1.3", "P1.32", "P2.00", "GPIO", "GPIO100", "PA0 "):
+        with pytest.raises(ValueError, match="is no pin"):
+            pin_index(name)
 
 
 @pytest.mark.parametrize("name", BOARDS)

@@ -6,16 +6,19 @@
  */
 #include "clock.h"
 
-#define REGISTER(address) (*(volatile uint32_t *)(address))
+#include "registers.h"
+
 #define DEMCR REGISTER(0xE000EDFC)
 #define DWT_CONTROL REGISTER(0xE0001000)
 #define DWT_CYCLES REGISTER(0xE0001004)
+#define DWT_LOCK REGISTER(0xE0001FB0)
 #define SYSTICK_CONTROL REGISTER(0xE000E010)
 #define SYSTICK_RELOAD REGISTER(0xE000E014)
 #define SYSTICK_VALUE REGISTER(0xE000E018)
 #define ICSR REGISTER(0xE000ED04)
 
 enum { TRACE_ON = 1 << 24, COUNT_ON = 1, PERIOD = 1 << 24, PENDING = 1 << 26, CORE_CLOCK = 7 };
+#define UNLOCK 0xC5ACCE55u
 
 static volatile uint32_t turns;
 static uint32_t last;
@@ -29,6 +32,7 @@ void SysTick_Handler(void)
 void clock_start(void)
 {
     DEMCR |= TRACE_ON;
+    DWT_LOCK = UNLOCK; /* Cortex-M7's takes no other writes before */
     DWT_CYCLES = 0;
     DWT_CONTROL |= COUNT_ON;
     for (volatile int i = 0; i < 100; i++) {

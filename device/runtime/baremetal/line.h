@@ -4,6 +4,9 @@
 
 #include <stdint.h>
 
+/* The speed of every board, as ../../machines/serial.py has it. */
+enum { BAUD = 115200 };
+
 void line_open(void);
 /* Waits for a byte. */
 uint8_t line_read(void);

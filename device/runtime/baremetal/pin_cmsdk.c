@@ -1,9 +1,9 @@
-/* Pin 0 of a GPIO block of Arm's CMSDK, which the MPS2 and MPS3 boards have. */
+/* A pin of a GPIO block of Arm's CMSDK, which the MPS2 and MPS3 boards have. */
 #include "window.h"
 
 #include "board.h"
 
-enum { PIN = 1 };
+enum { PIN = 1 << BOARD_PIN_NUMBER };
 
 typedef struct {
     volatile uint32_t data, output, reserved[2], output_on;

@@ -1,4 +1,6 @@
-/* From reset to main: vectors, an FPU, memory. */
+/* From reset to main: vectors, an FPU, the chip, memory. */
+#include "chip.h"
+
 #include <stdint.h>
 
 extern uint32_t _data_from[], _data[], _data_end[], _bss[], _bss_end[], _stack_end[];
@@ -29,8 +31,12 @@ __attribute__((section(".vectors"), used)) static void *const vectors[16] = {
 #define CPACR (*(volatile uint32_t *)0xE000ED88)
 #define VTOR (*(volatile uint32_t *)0xE000ED08)
 
-/* Calls nothing before an FPU is on and memory is set. The loops write through volatile, or the
- * compiler would make calls of memcpy and memset of them. */
+/* A board whose chip needs nothing. */
+__attribute__((weak)) void chip_open(void)
+{
+}
+
+/* The loops write through volatile, or the compiler would make calls of memcpy and memset of them. */
 void Reset_Handler(void)
 {
     VTOR = (uint32_t)vectors;
@@ -38,6 +44,7 @@ void Reset_Handler(void)
     CPACR |= 0xFu << 20;
     __asm volatile("dsb\n\tisb" ::: "memory");
 #endif
+    chip_open();
     volatile uint32_t *to = _data;
     for (const uint32_t *from = _data_from; to < _data_end;)
         *to++ = *from++;

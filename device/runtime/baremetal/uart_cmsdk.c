@@ -3,7 +3,7 @@
 
 #include "board.h"
 
-enum { TX_FULL = 1, RX_FULL = 2, TX_ON = 1, RX_ON = 2, BAUD = 115200 };
+enum { TX_FULL = 1, RX_FULL = 2, TX_ON = 1, RX_ON = 2 };
 
 typedef struct {
     volatile uint32_t data, state, control, interrupts, divider;
@@ -13,7 +13,7 @@ typedef struct {
 
 void line_open(void)
 {
-    UART->divider = BOARD_CLOCK_HZ / BAUD;
+    UART->divider = BOARD_UART_CLOCK_HZ / BAUD;
     UART->control = TX_ON | RX_ON;
 }
 
