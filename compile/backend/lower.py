@@ -11,6 +11,7 @@ import tvm
 from tvm import s_tir, tirx
 from tvm.target import Target as TvmTarget
 
+from headgate.compile.kernels.expression import DIMENSIONS
 from headgate.device.targets import Target
 
 _PASSES = (
@@ -20,7 +21,7 @@ _PASSES = (
     s_tir.transform.LowerMatchBuffer,
     s_tir.transform.LowerOpaqueBlock,
     tirx.transform.StmtSimplify,
-    tirx.transform.FlattenBuffer,
+    lambda: _flattened,
     lambda: tirx.transform.NarrowDataType(32),
     lambda: tirx.transform.VectorizeLoop(True),
     tirx.transform.StorageRewrite,
@@ -38,3 +39,14 @@ def write_object(functions: dict[str, tirx.PrimFunc], target: Target, path: Path
     for make_pass in _PASSES:
         module = make_pass()(module)
     tvm.get_global_func("target.build.llvm")(module, llvm).write_to_file(str(path))
+
+
+def _flattened(module: tvm.IRModule) -> tvm.IRModule:
+    """``module`` with buffers of one dimension each.
+
+    The pass looks at every condition again and takes as long as LLVM. Our schedules need none of
+    it: their buffers have one dimension from the start, as LLVM's back end demands.
+    """
+    several = {name: one for name, one in module.functions.items() if DIMENSIONS in one.attrs}
+    module.update(tirx.transform.FlattenBuffer()(tvm.IRModule(several)))
+    return module

@@ -14,6 +14,9 @@ from tvm.tirx.script import builder as T
 from headgate.compile.kernels.kernel import Kernel, Parameter
 from headgate.device.tensor_type import TensorType
 
+DIMENSIONS = "headgate.dimensions"
+"""Attribute of functions whose buffers have several dimensions."""
+
 
 @dataclass(frozen=True)
 class Expression(Kernel):
@@ -52,4 +55,4 @@ class Expression(Kernel):
             declared.append(tirx.DeclBuffer(parameter, data=pointer))
         body = tirx.SeqStmt([*declared, self.function.body])
         plain = PrimFunc(pointers, body, self.function.ret_type)
-        return plain.with_attrs({"global_symbol": name, "tirx.noalias": True})
+        return plain.with_attrs({"global_symbol": name, "tirx.noalias": True, DIMENSIONS: True})

@@ -18,7 +18,7 @@ def share(count: Expr, grain: int, part: Buffer) -> tuple[Expr, Expr]:
     """The part's (first, end) of ``count`` things, at multiples of ``grain``."""
 
     def at(index: Expr) -> Expr:
-        return let(tir.minimum(count, tir.T.floordiv(units * index, part[1]) * grain))
+        return let(tir.minimum(count, tir.T.truncdiv(units * index, part[1]) * grain))
 
     units = -(-count // grain) if isinstance(count, int) else let((count + (grain - 1)) // grain)
     return at(part[0]), at(part[0] + 1)
