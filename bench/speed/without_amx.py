@@ -9,12 +9,13 @@ libraries then take their AVX-512 kernels. Nothing else changes.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 import sys
 from collections.abc import Sequence
 
-from headgate.errors import UsageError
+from headgate.errors import UsageError, why
 
 _ARCH_PRCTL = 158  # number of the system call on x86-64
 _REQUEST, _TILE_DATA = 0x1023, 18
@@ -42,7 +43,13 @@ class _Program(ctypes.Structure):
 
 
 def refuse_amx() -> None:
-    """Refuses AMX to this process and all that it starts, for good. Linux on x86-64 only."""
+    """Refuses AMX to this process and all that it starts, for good.
+
+    Raises:
+        UsageError: a system other than Linux on x86-64, or one that allows no filter.
+    """
+    if sys.platform != "linux" or os.uname().machine != "x86_64":
+        raise UsageError("AMX can be refused on Linux on x86-64 only; run the command as it is")
     libc = ctypes.CDLL(None, use_errno=True)
     program = _Program(len(_RULES), b"".join(struct.pack("HBBI", *rule) for rule in _RULES))
     for call in (
@@ -54,10 +61,15 @@ def refuse_amx() -> None:
 
 
 def amx_is_refused() -> bool:
-    """Whether this process may not use the AMX that the CPU has."""
+    """Whether :func:`refuse_amx` was called, here or by what started this process.
+
+    Asks for AMX, which this process has from then on if it gets it.
+    """
     if os.uname().machine != "x86_64":
         return False
-    return ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST, _TILE_DATA) != 0
+    libc = ctypes.CDLL(None, use_errno=True)
+    refused = libc.syscall(_ARCH_PRCTL, _REQUEST, _TILE_DATA) != 0
+    return refused and ctypes.get_errno() == errno.EPERM
 
 
 def main(command: Sequence[str]) -> None:
@@ -65,8 +77,14 @@ def main(command: Sequence[str]) -> None:
     if not command:
         raise UsageError("name a command: python -m bench.speed.without_amx make bench ONLY=int8")
     refuse_amx()
-    os.execvp(command[0], list(command))
+    try:
+        os.execvp(command[0], list(command))
+    except OSError as error:
+        raise UsageError(f"{command[0]} cannot be run: {why(error)}") from error
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except UsageError as error:
+        sys.exit(f"error: {error}")

@@ -50,7 +50,13 @@ RECIPES: dict[str, dict[str, Any]] = {
     | {
         "gate": "dcp",
         "gate_layers": ["block-inner"],
-        "gate_training": {"layer_epochs": 0.3, "calibration_images": 100},
+        "gate_options": {"straight_through": True},
+        "gate_training": {
+            "layer_epochs": 0.3,
+            "calibration_images": 100,
+            "noise": 0.5,
+            "noise_epochs": 3.0,
+        },
     },
     "cgnet": {
         "gate": "cgnet",

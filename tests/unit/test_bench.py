@@ -172,6 +172,10 @@ def test_amx_is_refused_to_a_command_and_what_it_starts() -> None:
     command = [sys.executable, "-m", "bench.speed.without_amx", sys.executable, "-c", child]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
+    assert subprocess.run([sys.executable, "-c", ask], capture_output=True).stdout == b"False\n"
+    unknown = subprocess.run([*command[:3], "no-such-program"], capture_output=True, text=True)
+    assert unknown.returncode == 1
+    assert unknown.stderr == "error: no-such-program cannot be run: No such file or directory\n"
 
 
 def test_readme_keeps_what_is_outside_the_markers() -> None:

@@ -6,9 +6,10 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
-from headgate.errors import RecipeError
-from headgate.train.gates import DCPConv2d, gate, gates
+from headgate.errors import ModelError, RecipeError
+from headgate.train.gates import METHODS, DCPConv2d, gate, gates
 from headgate.train.gates.relaxed import GLIMMER, masked_through, open_through
 from headgate.train.methods import find_procedures
 from headgate.train.problem import load_problem
@@ -113,3 +114,27 @@ def test_noise_fades_while_layers_take_their_turns() -> None:
     assert len(gates(module)) == len(dcp_layers(module))
     with pytest.raises(RecipeError, match="noise"):
         find_procedures(recipe_from(table | {"gate_training": {"noise": -1.0}}))
+    with pytest.raises(RecipeError, match=r"noise = 0\.5 has no epochs"):
+        find_procedures(recipe_from(table | {"gate_training": {"noise": 0.5}}))
+
+
+@pytest.mark.parametrize("method", ["dcp", "fbs"])
+def test_a_mask_that_is_frozen_between_batches_is_the_one_shown(method: str) -> None:
+    torch.manual_seed(1)
+    layer = METHODS[method](*pair(), "layer", 0.5, predictor_std=2.0, straight_through=True)
+    layer.train()
+    layer(torch.randn(6, 5, 8, 8, dtype=torch.float64))
+    layer.freeze(torch.arange(7))
+    y = layer(torch.randn(4, 5, 8, 8, dtype=torch.float64))
+    assert ((y != 0).flatten(2).any(2) == (torch.arange(7) < 4)).all()
+
+
+@pytest.mark.parametrize("method", ["dcp", "fbs"])
+def test_a_gate_that_a_depthwise_convolution_follows_is_refused(method: str) -> None:
+    module = nn.Sequential(
+        *(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.ReLU()),
+        *(nn.Conv2d(8, 8, 3, groups=8), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1)),
+    )
+    gate(module, method=method, layers=["0", "3"])
+    with pytest.raises(ModelError, match="straight_through: '3' is depthwise"):
+        gate(module, method=method, layers=["0", "3"], straight_through=True)

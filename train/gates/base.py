@@ -57,6 +57,9 @@ class GatedConv2d(GatedLayer):
     opened: Tensor | None
     """(C,): under a frozen mask 1 where ``places`` is among the active ones, else 0."""
 
+    straight_through = False
+    """Whether closed channels learn in training. They are then all but zero, instead of zero."""
+
     def __init__(
         self,
         conv: Conv,

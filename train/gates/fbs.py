@@ -23,7 +23,7 @@ from headgate.train.gates.base import Variant, start_level
 from headgate.train.gates.layer import Conv
 from headgate.train.gates.norms import Norm
 from headgate.train.gates.predictor import make_predictor
-from headgate.train.gates.ranked import FadingNoise, RankedConv2d
+from headgate.train.gates.ranked import NoisyStages, RankedConv2d
 from headgate.train.procedure import Procedure
 
 Activation = Literal["relu", "identity"]
@@ -64,7 +64,7 @@ class FBSConv2d(RankedConv2d):
     The other arguments, and the errors, are those of :class:`GatedConv2d`.
     """
 
-    procedure: ClassVar[type[Procedure] | None] = FadingNoise
+    procedure: ClassVar[type[Procedure] | None] = NoisyStages
 
     remedy = "lower the learning rate, clip the gradient, or gate with normalise=True"
 

@@ -17,15 +17,16 @@ from torch import nn
 from headgate.device.schema import NOT_NEGATIVE, at_least
 from headgate.errors import RecipeError
 from headgate.train.gates.layer import gates
+from headgate.train.gates.noise import FadingNoise
 from headgate.train.gates.thresholds import ThresholdedConv2d, calibrate
 from headgate.train.problem import TrainingImages
-from headgate.train.procedure import Moment, Procedure
+from headgate.train.procedure import Moment
 from headgate.train.recipe import Recipe
-from headgate.train.schedule import density_stages, faded
+from headgate.train.schedule import density_stages
 
 
 @dataclass(frozen=True)
-class LayerByLayer(Procedure):
+class LayerByLayer(FadingNoise):
     """Each stage of ``recipe.density_schedule`` takes the gated layers one after another.
 
     A stage at epoch 0 is where the run starts, for all layers at once.
@@ -33,26 +34,22 @@ class LayerByLayer(Procedure):
     Args:
         layer_epochs: from one layer's turn to the next; below 1 several layers move together.
         calibration_images: how many training images thresholds are set over.
-        noise: scale of the logistic numbers on the logits in the first epoch; it falls to nothing
-            in a straight line.
-        noise_epochs: from this epoch on there is none.
+
+    The noise of :class:`FadingNoise` is on the logits.
     """
 
     layer_epochs: Annotated[float, NOT_NEGATIVE] = 1.0
     calibration_images: Annotated[int, at_least(1)] = 5000
-    noise: Annotated[float, NOT_NEGATIVE] = 0.0
-    noise_epochs: Annotated[float, NOT_NEGATIVE] = 0.0
 
     def configure(self, moment: Moment) -> None:
         """A RecipeError names layers whose turn would come after the last epoch."""
         layers = list(gates(moment.module).values())
         self._check_length(moment.recipe, len(layers))
         densities = self.densities(moment.recipe, moment.epoch, len(layers))
-        noise = faded(self.noise, self.noise_epochs, moment.epoch)
         for layer, density in zip(layers, densities, strict=True):
             assert isinstance(layer, ThresholdedConv2d)
             layer.set_density(density)
-            layer.noise = noise
+            layer.noise = self.noise_in(moment.epoch)
 
     def before_epoch(self, moment: Moment) -> None:
         layers = len(gates(moment.module))

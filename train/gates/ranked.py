@@ -12,19 +12,18 @@ fades, as the temperature of Gumbel gates does elsewhere.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from headgate.device.schema import NOT_NEGATIVE
 from headgate.train.gates.base import GatedConv2d
 from headgate.train.gates.layer import gates
+from headgate.train.gates.noise import FadingNoise
 from headgate.train.gates.operators import keep_top_k
 from headgate.train.gates.relaxed import EDGE, open_through
 from headgate.train.gates.stages import DensityStages
 from headgate.train.procedure import Moment
-from headgate.train.schedule import faded
 
 
 class RankedConv2d(GatedConv2d):
@@ -32,13 +31,11 @@ class RankedConv2d(GatedConv2d):
 
     Attributes:
         noise: in training the ranking is by log saliency plus Gumbel numbers of this scale.
-        straight_through: in training gradients are those with every channel open. A ReLU behind
-            the layer lets no gradient pass where its input is exactly zero, so closed channels are
-            then all but zero, with the sign that they would have had.
+        straight_through: in training gradients are those with every channel open, see
+            :func:`open_through`.
     """
 
     noise = 0.0
-    straight_through = False
     _ungated: Tensor | None = None  # all saliencies, when gradients go straight through
 
     def keep(self, saliency: Tensor) -> Tensor:
@@ -61,7 +58,7 @@ class RankedConv2d(GatedConv2d):
         return saliency + (kept - saliency).detach()
 
     def _weighed(self, u: Tensor, gate: Tensor) -> Tensor:
-        if self._ungated is None:
+        if self._ungated is None or self.opened is not None:
             return super()._weighed(u, gate)
         whole: Tensor = super()._weighed(u, self.weigh(self._ungated))
         return open_through(whole, gate.detach() != 0)
@@ -71,20 +68,11 @@ class RankedConv2d(GatedConv2d):
 
 
 @dataclass(frozen=True)
-class FadingNoise(DensityStages):
-    """Densities in stages, and a noise on the ranking that falls to nothing in a straight line.
-
-    Args:
-        noise: scale of the Gumbel numbers in the first epoch.
-        noise_epochs: from this epoch on there is none.
-    """
-
-    noise: Annotated[float, NOT_NEGATIVE] = 0.0
-    noise_epochs: Annotated[float, NOT_NEGATIVE] = 0.0
+class NoisyStages(DensityStages, FadingNoise):
+    """Densities in stages, and Gumbel numbers on the ranking that fade."""
 
     def configure(self, moment: Moment) -> None:
         super().configure(moment)
-        noise = faded(self.noise, self.noise_epochs, moment.epoch)
         for layer in gates(moment.module).values():
             assert isinstance(layer, RankedConv2d)
-            layer.noise = noise
+            layer.noise = self.noise_in(moment.epoch)

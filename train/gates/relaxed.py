@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Nothing beside activations, and still above zero in half precision. A ReLU behind the layer lets
-# no gradient pass where its input is exactly zero.
+# Nothing beside activations, and still above zero in half precision.
 GLIMMER = 1e-7
 
 # Keeps a uniform number off 0 and 1, where its logit is infinite.
@@ -28,7 +27,11 @@ def logistic_like(logits: Tensor) -> Tensor:
 
 
 def open_through(whole: Tensor, opened: Tensor) -> Tensor:
-    """``whole`` (N, C, H, W) where ``opened`` (N, C), else a glimmer; gradients are of all."""
+    """``whole`` (N, C, H, W) where ``opened`` (N, C), else a glimmer; gradients are of all.
+
+    A glimmer is all but zero and has the sign of what is hidden: a ReLU behind the layer would let
+    no gradient pass where its input is exactly zero.
+    """
     shown: Tensor = _OpenThrough.apply(whole, opened)
     return shown
 
@@ -57,16 +60,21 @@ class _MaskedThrough(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, whole: Tensor, margin: Tensor) -> Tensor:
         ctx.save_for_backward(whole, margin)
-        return _glimmering(whole, margin > 0)
+        return _glimmering(whole, _is_open(margin))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         whole, margin = ctx.saved_tensors
-        opened = (margin > 0).to(grad.dtype)
+        opened = _is_open(margin).to(grad.dtype)
         share = torch.sigmoid(margin)
         slope = share * (1 - share)
         worth = (grad * whole).sum((2, 3)).to(margin.dtype)
         return grad * opened[:, :, None, None], worth * slope
+
+
+def _is_open(margin: Tensor) -> Tensor:
+    # Asked this way round, NaN shows in the loss instead of making channels inactive.
+    return ~(margin <= 0)
 
 
 def _glimmering(whole: Tensor, opened: Tensor) -> Tensor:

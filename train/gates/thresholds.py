@@ -37,14 +37,13 @@ class ThresholdedConv2d(GatedConv2d):
         noise: in training logistic numbers of this scale are added to logits that are compared,
             and T is then their quantile over the batch.
         straight_through: in training a logit also learns what opening its channel is worth, see
-            :func:`masked_through`. Closed channels are then all but zero instead of zero.
+            :func:`masked_through`.
     """
 
     thresholds: Tensor
     threshold: Tensor
 
     noise = 0.0
-    straight_through = False
 
     last_logits: Tensor | None = None
     """Of the last forward in training, to be shaped."""
@@ -86,14 +85,13 @@ class ThresholdedConv2d(GatedConv2d):
             logits = logits + self.noise * logistic_like(logits)
             threshold = find_thresholds(logits.detach())[self.active - 1]
         if self.training and self.straight_through:
-            # A copy: the next batch moves T in place, before this one's gradients are known.
-            self._choice = weights, logits - threshold.clone()
+            self._choice = weights, logits - threshold
         # Asked this way round, NaN shows in the loss instead of making channels inactive.
         inactive = logits <= threshold
         return torch.where(inactive, torch.zeros_like(weights), weights)
 
     def _weighed(self, u: Tensor, gate: Tensor) -> Tensor:
-        if self._choice is None:
+        if self._choice is None or self.opened is not None:
             return super()._weighed(u, gate)
         weights, margin = self._choice
         return masked_through(super()._weighed(u, weights), margin)
