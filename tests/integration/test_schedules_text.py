@@ -158,7 +158,7 @@ def test_products_of_a_pixel_gated_convolution(kernel: int) -> None:
     assert over == f"range({vectors}):"
     (end, first) = re.findall(r"range\((\w+) - (\w+)\)", units)[0]
     for name, index in ((first, r"part\[0\]"), (end, r"\(part\[0\] \+ 1\)")):
-        assert re.search(rf"\b{name}: .* = T\.min\(2, .*{index}.* // part\[1\]\)", before)
+        assert re.search(rf"\b{name}: .* = T\.min\(2, T\.Div\(.*{index}.*, part\[1\]\)\)", before)
     # How many are listed is counted while they are.
     needed, order = re.findall(r"(\w+): .* = (buffer_\w+)\[0\]$", before, re.MULTILINE)[-1]
     assert f"vectors[{order}[0]] = " in before

@@ -123,8 +123,8 @@ def _replace(
         if leader.straight_through:
             raise ModelError(
                 f"straight_through: {path!r} is depthwise and follows the gate of "
-                f"{convolution.follows!r}, so no gradient comes back from what is closed; leave the "
-                "option out, or name layers that none follows"
+                f"{convolution.follows!r}, so no gradient comes back from what is closed; leave "
+                "the option out, or name layers that none follows"
             )
         new = FollowingConv2d(conv, norm, path, convolution.follows, leader.handover)
     replace_module(gated, old, new)

@@ -1,4 +1,4 @@
-"""Noise on a gate's choice that fades: in training losers are opened now and then, ever less often."""
+"""Noise on a gate's choice that fades: in training it opens losers, ever less often."""
 
 from __future__ import annotations
 
