@@ -18,8 +18,8 @@ def share(count: Expr, grain: int, part: Buffer) -> tuple[Expr, Expr]:
     """The part's (first, end) of ``count`` things, at multiples of ``grain``."""
 
     def at(index: Expr) -> Expr:
-        # Of numbers that are not negative the quotient is the same rounded down or towards zero. The
-        # former is written out with conditions on signs, which TVM weighs in all that is inside.
+        # Rounded down or towards zero the quotient is the same, as none of it is negative. Down is
+        # written out with conditions on signs, which TVM then weighs in all that is inside.
         return let(tir.minimum(count, tir.T.truncdiv(units * index, part[1]) * grain))
 
     units = -(-count // grain) if isinstance(count, int) else let((count + (grain - 1)) // grain)
