@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -226,10 +227,30 @@ def test_a_bundle_stands_for_what_answers_and_its_project_for_its_own_program(
     assert "next: headgate validate . --on serial:" in capsys.readouterr().out
     assert main(["flash", "demo", "--board", "corstone-300"]) == 2
     assert "is for pico2" in capsys.readouterr().err
-    del files["serve/serve.c"], programs["demo-serve.elf"]
-    made.save_folder(tmp_path / "without", Project("demo", "pico2", files, programs))
-    assert main(["flash", str(tmp_path / "without")]) == 2
-    assert "flash its own: headgate flash" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("driver", "says"),
+    [
+        (True, "compiled by an older headgate or without room for it; compile it again, or flash"),
+        (False, "for which pico2 has no driver; flash"),
+    ],
+)
+def test_a_project_without_what_answers_says_why(
+    driver: bool,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if not driver:
+        mute = replace(PICO, uart=None, uart_kind=None)
+        monkeypatch.setattr(flashing, "get_microcontroller", lambda name: mute)
+    project = Project("demo", "pico2", {"src/main.c": b""}, {"demo.elf": PROGRAM})
+    folder = tmp_path / "fw"
+    bundle({"code/runner": b"none"}).save_folder(folder, project)
+    assert main(["flash", str(folder)]) == 2
+    assert f"{says} its own: headgate flash {folder / 'demo'}" in capsys.readouterr().err
 
 
 L4 = elf((0x08000000, 0x08000000, CODE, 0))
