@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from headgate.device.microcontrollers import Microcontroller, microcontrollers, 
 from headgate.device.targets import TARGET_NAMES, emulated_microcontrollers, get_target
 from headgate.errors import CompileError, UsageError
 from tests.package_copy import copy_package, run_with
+from tests.readmes import ROOT
 
 BOARDS = [name for name in TARGET_NAMES if name != "host"]
 LINUX = [name for name in BOARDS if get_target(name).os == "linux"]
+GUIDE = ROOT / "device/MICROCONTROLLERS.md"
 BARE = [name for name in BOARDS if get_target(name).os == "none"]
 
 
@@ -94,6 +97,9 @@ def test_memories_of_microcontrollers_do_not_overlap(board: Microcontroller) -> 
 
 def test_boards_and_hosts_have_one_speed() -> None:
     assert f"enum {{ BAUD = {BAUD} }};" in (runtime_sources("baremetal") / "line.h").read_text()
+    text = GUIDE.read_text()
+    assert {int(speed) for speed in re.findall(r"serial:[\w/]+,(\d+)", text)} <= {BAUD}
+    assert {int(speed) for speed in re.findall(r"(\d+) baud", text)} == {BAUD}
 
 
 def test_pins_are_numbered_through() -> None:
