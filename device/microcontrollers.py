@@ -50,6 +50,9 @@ class Microcontroller:
     uart_tx: str | None = None
     """The pins that the UART is led to, as their chip calls them: ``PG7``, ``P1.03``, ``GPIO0``."""
     uart_rx: str | None = None
+    uart_usb: bool = False
+    """Whether its debug probe shows the UART to computers as a serial port; else these pins are for
+    an adapter."""
     uart_function: int | None = None
     """The number of the UART among what these pins can be."""
     pin: int | None = None
@@ -70,6 +73,23 @@ class Microcontroller:
     @property
     def is_emulated(self) -> bool:
         return self.name in emulated_microcontrollers().values()
+
+    @property
+    def is_flashed(self) -> bool:
+        """Whether headgate writes programs to it; others are for tools of their own."""
+        return self.pyocd is not None or self.uf2_family is not None
+
+    @property
+    def port(self) -> str:
+        """What ``--on`` takes to talk to it; ``PORT`` is for the user to fill in."""
+        return "serial:/dev/ttyACM0" if self.uart_usb else "serial:PORT"
+
+    @property
+    def uart_place(self) -> str:
+        """Where its serial line is."""
+        if self.uart_tx is None:
+            return "its UART"
+        return f"the pins {self.uart_tx} (out) and {self.uart_rx} (in)"
 
 
 _PIN = re.compile(r"P([A-K])(1[0-5]|\d)|P([01])\.([0-2]\d|3[01])|GPIO([1-4]?\d)")

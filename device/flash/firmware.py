@@ -80,10 +80,15 @@ def _of_project(path: Path) -> tuple[Microcontroller, Path]:
     if own:
         return board, path / Path(program_path(note.name)).relative_to(note.name)
     if f"{SERVE}/serve.c" not in note.files:
+        # What a bundle notes does not say whether room was short or serve/ not yet known.
+        reason, again = (
+            (f"for which {board.name} has no driver", "")
+            if board.uart is None
+            else ("compiled by an older headgate or without room for it", "compile it again, or ")
+        )
         raise UsageError(
-            f"the project {note.name} has no program that answers on a serial line, for which "
-            f"{board.name} has no driver or no room; flash its own: headgate flash "
-            f"{path / note.name}"
+            f"the project {note.name} has no program that answers on a serial line, {reason}; "
+            f"{again}flash its own: headgate flash {path / note.name}"
         )
     return board, path / serve_path(note.name)
 

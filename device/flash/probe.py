@@ -18,7 +18,10 @@ def check_probe(firmware: Firmware) -> None:
     """A UsageError for a board that no probe reaches, a ToolMissing if pyOCD is not installed."""
     board = firmware.board
     if board.pyocd is None:
-        raise UsageError(f"{board.name} ({board.model}) is not flashed by headgate")
+        raise UsageError(
+            f"{board.name} ({board.model}) is not flashed by headgate; load {firmware.path} with "
+            "its own tools"
+        )
     if missing := not_installed(["pyocd"], f"flash {board.name}", "pyocd"):
         raise ToolMissing(missing)
 

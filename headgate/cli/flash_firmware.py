@@ -54,7 +54,9 @@ def flash_firmware(
             next_step(f"headgate flash {source} DRIVE")
             return
     if not dry_run and (source / MANIFEST).is_file():
-        next_step(f"headgate validate {source} --on serial:/dev/ttyACM0")
+        if not firmware.board.uart_usb:
+            print_line(f"PORT is that of an adapter at {firmware.board.uart_place}")
+        next_step(f"headgate validate {source} --on {firmware.board.port}")
 
 
 def _by_probe(firmware: Firmware, dry_run: bool) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from headgate.device.microcontrollers import Microcontroller, get_microcontroller
-from headgate.device.project import LAYOUTS, Project, check_project
+from headgate.device.project import LAYOUTS, Project, check_project, program_path, serve_path
 from headgate.device.targets import TARGET_NAMES, get_target
 from headgate.errors import UsageError, suggest
 
@@ -59,7 +59,12 @@ def describe_project(folder: Path, project: Project) -> dict[str, Any]:
 
 
 def following_project(folder: Path, project: Project) -> str:
-    """The command to try next."""
-    if get_microcontroller(project.board).is_emulated:
+    """The command to try next, behind what headgate cannot do itself."""
+    board, serves = get_microcontroller(project.board), project.serve is not None
+    if board.is_emulated:
         return f"python {folder / project.name / 'build.py'} run"
-    return f"headgate flash {folder if project.serve is not None else folder / project.name}"
+    if board.is_flashed:
+        return f"headgate flash {folder if serves else folder / project.name}"
+    path = folder / (serve_path if serves else program_path)(project.name)
+    load = f"load {path} with the board's own tools"
+    return f"{load}, then headgate validate {folder} --on {board.port}" if serves else load

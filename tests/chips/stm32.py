@@ -185,8 +185,8 @@ class L4Plus(L4):
 class H7A3(Stm32):
     """The step-down converter, HSI and PLL1."""
 
-    gpio, enable_ports = 0x58020000, 0x580244E0
-    enable_uart, uart = (0x580244E8, 18), 0x40004800
+    gpio, enable_ports = 0x58020000, 0x58024540
+    enable_uart, uart = (0x58024548, 18), 0x40004800
     waits = ("supply", "voltage", "pll", "flash", "switch", *Stm32.waits)
     locked = True  # a Cortex-M7's DWT
 

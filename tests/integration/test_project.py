@@ -158,7 +158,12 @@ def test_real_boards_are_built_and_fit(name: str, tmp_path: Path) -> None:
     assert (IMAGE_DEFINITION in image[:4096]) == (name == "pico2")
     tensors = 4 * (3 * 9 * 9 + 5)
     assert arena + tensors < sizes(serve, board)["ram_bytes"] < arena + tensors + 3072
-    assert "build.py run" not in (project / "README.md").read_text()
+    text = (project / "README.md").read_text()
+    assert "build.py run" not in text
+    assert f"at {board.clock_mhz} MHz" in text and f"{board.uart_place}, at 115200 baud" in text
+    assert f"headgate validate . --on {board.port}`" in text
+    assert ("`headgate flash " in text) == board.is_flashed
+    assert ("load `build/demo-serve.elf`" in text) != board.is_flashed
     assert build(project, "run").returncode != 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.cli import main
+from headgate.cli.project import following_project
 from headgate.device.elf import flash_image, load_segments
 from headgate.device.flash import firmware as flashing
 from headgate.device.flash.firmware import find_firmware
@@ -223,13 +225,56 @@ def test_a_bundle_stands_for_what_answers_and_its_project_for_its_own_program(
     assert main(["flash", "demo"]) == 0 and (tmp_path / "fw/demo/build/demo.uf2").is_file()
     assert "next: headgate flash demo DRIVE" in capsys.readouterr().out
     assert main(["flash", ".", "demo.uf2"]) == 0
-    assert "next: headgate validate . --on serial:" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "PORT is that of an adapter at the pins GPIO0 (out) and GPIO1 (in)\n" in said
+    assert "next: headgate validate . --on serial:PORT\n" in said
     assert main(["flash", "demo", "--board", "corstone-300"]) == 2
     assert "is for pico2" in capsys.readouterr().err
-    del files["serve/serve.c"], programs["demo-serve.elf"]
-    made.save_folder(tmp_path / "without", Project("demo", "pico2", files, programs))
-    assert main(["flash", str(tmp_path / "without")]) == 2
-    assert "flash its own: headgate flash" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("driver", "says"),
+    [
+        (True, "compiled by an older headgate or without room for it; compile it again, or flash"),
+        (False, "for which pico2 has no driver; flash"),
+    ],
+)
+def test_a_project_without_what_answers_says_why(
+    driver: bool,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if not driver:
+        mute = replace(PICO, uart=None, uart_kind=None)
+        monkeypatch.setattr(flashing, "get_microcontroller", lambda name: mute)
+    project = Project("demo", "pico2", {"src/main.c": b""}, {"demo.elf": PROGRAM})
+    folder = tmp_path / "fw"
+    bundle({"code/runner": b"none"}).save_folder(folder, project)
+    assert main(["flash", str(folder)]) == 2
+    assert f"{says} its own: headgate flash {folder / 'demo'}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("board", "serves", "says"),
+    [
+        ("mps3-an547", True, "python fw/demo/build.py run"),
+        ("pico2", True, "headgate flash fw"),
+        ("nucleo-l433rc-p", True, "headgate flash fw"),
+        ("nano33-ble-sense", False, "headgate flash fw/demo"),
+        (
+            "corstone-300",
+            True,
+            "load fw/demo/build/demo-serve.elf with the board's own tools, then headgate validate "
+            "fw --on serial:PORT",
+        ),
+        ("corstone-300", False, "load fw/demo/build/demo.elf with the board's own tools"),
+    ],
+)
+def test_what_follows_a_project(board: str, serves: bool, says: str) -> None:
+    programs = {"demo.elf": PROGRAM} | ({"demo-serve.elf": PROGRAM} if serves else {})
+    assert following_project(Path("fw"), Project("demo", board, {}, programs)) == says
 
 
 L4 = elf((0x08000000, 0x08000000, CODE, 0))
@@ -251,6 +296,20 @@ def pyocd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Pa
         return said
 
     return make
+
+
+def test_a_probe_that_shows_the_line_is_the_port(
+    tmp_path: Path, pyocd: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pyocd("")
+    files = {"serve/serve.c": b""}
+    project = Project("demo", "nucleo-l4r5zi", files, {"demo.elf": L4, "demo-serve.elf": L4})
+    folder = tmp_path / "fw"
+    bundle({"code/runner": b"none"}).save_folder(folder, project)
+    assert main(["flash", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert "adapter" not in said
+    assert f"next: headgate validate {folder} --on serial:/dev/ttyACM0\n" in said
 
 
 def flash_l4(tmp_path: Path, *options: str) -> int:
@@ -318,7 +377,7 @@ def test_refusals(
         ([str(program), "--board", "pico3"], "Did you mean 'pico2'"),
         ([gone, "--board", "pico2"], "no program"),
         ([str(program), "--board", "nucleo-l4r5zi"], "is it of another board"),
-        ([str(corstone), "--board", "corstone-300"], "is not flashed by headgate"),
+        ([str(corstone), "--board", "corstone-300"], f"load {corstone} with its own tools"),
         ([str(corstone), "--board", "mps3-an547"], "is QEMU's"),
         ([str(tmp_path), "--board", "pico2"], "not a headgate bundle"),
     ]:

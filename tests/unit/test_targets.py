@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from headgate.device.microcontrollers import Microcontroller, microcontrollers, 
 from headgate.device.targets import TARGET_NAMES, emulated_microcontrollers, get_target
 from headgate.errors import CompileError, UsageError
 from tests.package_copy import copy_package, run_with
+from tests.readmes import ROOT
 
 BOARDS = [name for name in TARGET_NAMES if name != "host"]
 LINUX = [name for name in BOARDS if get_target(name).os == "linux"]
+GUIDE = ROOT / "device/MICROCONTROLLERS.md"
 BARE = [name for name in BOARDS if get_target(name).os == "none"]
 
 
@@ -87,6 +90,7 @@ def test_memories_of_microcontrollers_do_not_overlap(board: Microcontroller) -> 
     )
     assert board.uart is not None or board.chip is None
     assert (board.uart_tx is None) == (board.uart_rx is None)
+    assert not board.uart_usb or (board.uart_tx is not None and board.is_flashed)
     runtime = runtime_sources("baremetal")
     for kind, name in (("chip", board.chip), ("uart", board.uart_kind), ("pin", board.pin_kind)):
         assert name is None or (runtime / f"{kind}_{name}.c").is_file()
@@ -94,6 +98,24 @@ def test_memories_of_microcontrollers_do_not_overlap(board: Microcontroller) -> 
 
 def test_boards_and_hosts_have_one_speed() -> None:
     assert f"enum {{ BAUD = {BAUD} }};" in (runtime_sources("baremetal") / "line.h").read_text()
+    text = GUIDE.read_text()
+    assert {int(speed) for speed in re.findall(r"serial:[\w/]+,(\d+)", text)} <= {BAUD}
+    assert {int(speed) for speed in re.findall(r"(\d+) baud", text)} == {BAUD}
+
+
+@pytest.mark.parametrize(
+    "name", [row.name for row in microcontrollers().values() if not row.is_emulated]
+)
+def test_the_guide_says_what_a_board_is_flashed_by_and_where_its_line_is(name: str) -> None:
+    lines = GUIDE.read_text().splitlines()
+    cells = next(line for line in lines if line.startswith(f"| `{name}` | ")).split(" | ")
+    line, flashed = cells[2], cells[4]
+    board = microcontrollers()[name]
+    assert ("serial port" in line) == board.uart_usb
+    assert ("pyOCD" in flashed) == (board.pyocd is not None)
+    assert ("UF2" in flashed) == (board.uf2_family is not None)
+    for pin in (board.uart_tx, board.uart_rx):
+        assert pin is None or pin in line
 
 
 def test_pins_are_numbered_through() -> None:

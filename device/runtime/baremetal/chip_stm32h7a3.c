@@ -20,7 +20,7 @@ enum { RCC_CR = 0x00, PLL1_ON = 1 << 24, PLL1_READY = 1 << 25 };
 enum { RCC_CFGR = 0x10, SYSTEM = 7, BY_PLL1 = 3, SYSTEM_IS = 7 << 3, IS_PLL1 = 3 << 3 };
 enum { RCC_CDCFGR1 = 0x18, RCC_CDCFGR2 = 0x1C, RCC_SRDCFGR = 0x20, APB = 7, HALF = 4 };
 enum { RCC_PLLCKSELR = 0x28, RCC_PLLCFGR = 0x2C, RCC_PLL1DIVR = 0x30 };
-enum { RCC_AHB4ENR = 0xE0, RCC_APB1LENR = 0xE8 };
+enum { RCC_AHB4ENR = 0x140, RCC_APB1LENR = 0x148 };
 enum { FROM_2_TO_4_MHZ = 1 << 2, PLL1_INPUT = 15, P_ON = 1 << 16 };
 enum { INSTRUCTION_CACHE = 1 << 17, DATA_CACHE = 1 << 16 };
 
