@@ -64,14 +64,14 @@ def test_layers_take_turns(
     schedule: list[list[float]], layer_epochs: float, expected: dict[int, str]
 ) -> None:
     recipe = Recipe(gate="dcp", density=0.5, density_schedule=schedule)
-    procedure = LayerByLayer(layer_epochs)
+    procedure = LayerByLayer(layer_epochs=layer_epochs)
     for epoch, densities in expected.items():
         assert procedure.densities(recipe, epoch, 3) == [float(d) for d in densities.split()]
 
 
 def test_ten_turns_of_a_tenth_are_an_epoch() -> None:
     recipe = Recipe(gate="dcp", density=0.5, density_schedule=[[1, 0.5]])
-    assert LayerByLayer(0.1).densities(recipe, 2, 11) == [0.5] * 11
+    assert LayerByLayer(layer_epochs=0.1).densities(recipe, 2, 11) == [0.5] * 11
 
 
 @pytest.mark.parametrize(
