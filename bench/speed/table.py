@@ -174,7 +174,7 @@ def _circumstances(machines: Mapping[str, Mapping[str, Any]]) -> str:
         )
     if any(AMX_REFUSED in machine for machine in machines):
         lines.append(
-            f"{AMX_REFUSED[0].upper()}{AMX_REFUSED[1:]}: the same machine lends its matrix unit to "
+            f"{AMX_REFUSED}: the same machine lends its matrix unit to "
             "none of them (`python -m bench.speed.without_amx make bench ONLY=int8`)."
         )
     if missing:

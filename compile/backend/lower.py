@@ -44,8 +44,8 @@ def write_object(functions: dict[str, tirx.PrimFunc], target: Target, path: Path
 def _flattened(module: tvm.IRModule) -> tvm.IRModule:
     """``module`` with buffers of one dimension each.
 
-    The pass looks at every condition again and takes as long as LLVM. Our schedules need none of
-    it: their buffers have one dimension from the start, as LLVM's back end demands.
+    The pass looks at every condition again, and of some kernels takes as long as LLVM. Our
+    schedules do without it: their buffers have one dimension from the start.
     """
     several = {name: one for name, one in module.functions.items() if DIMENSIONS in one.attrs}
     module.update(tirx.transform.FlattenBuffer()(tvm.IRModule(several)))

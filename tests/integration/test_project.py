@@ -51,9 +51,10 @@ def bundle(target: str) -> Bundle:
 def project_of(board: str, target: str | None = None) -> Project:
     """The project ``demo``, built once in a session."""
     found = microcontrollers()[board]
-    make = lambda: pickle.dumps(  # noqa: E731
-        make_project(bundle(target or found.target), "demo", found)
-    )
+
+    def make() -> bytes:
+        return pickle.dumps(make_project(bundle(target or found.target), "demo", found))
+
     made: Project = pickle.loads(once("built project", (board, target), make).read_bytes())
     return made
 
