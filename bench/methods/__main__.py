@@ -19,6 +19,7 @@ from bench.methods import table
 from bench.methods.measure import Findings, measure
 from bench.methods.networks import PLAN, find_checkpoints, prepare, read_plan
 from bench.publish import publish, with_earlier, without_runs
+from bench.speed.machine import machine_name
 from headgate.device.agent.absent import to_json
 from headgate.profiling.data import Page
 from headgate.profiling.effort import Effort
@@ -26,6 +27,7 @@ from headgate.profiling.report import build_report, write_report
 
 BUILD = Path("build/methods")
 MODULE = "bench.methods"
+NETWORKS = ("resnet20", "resnet8")
 
 
 def run(networks: Sequence[str], rounds: int | None, as_json: bool) -> None:
@@ -59,13 +61,14 @@ def _report(network: str, findings: Findings) -> Page:
 
 def _results(findings: Findings, missing: dict[str, str]) -> dict[str, Any]:
     comparison = without_runs(findings.comparison.to_json())
+    context = comparison["context"]
     return {
         "rows": [to_json(row) for row in findings.rows],
         "work_per_image": [_without_pictures(one) for one in findings.efforts],
         "counted_images": findings.counted_images,
         "timed_images": comparison["images"],
         "rounds": comparison["rounds"],
-        "context": comparison["context"],
+        "context": {**context, "cpu": machine_name(context)},
         "warnings": findings.warnings,
         "missing": missing,
     }
@@ -77,7 +80,7 @@ def _without_pictures(effort: Effort) -> dict[str, Any]:
 
 
 def _check(options: Namespace) -> Sequence[str]:
-    names: Sequence[str] = options.networks or ["resnet8"]
+    names: Sequence[str] = options.networks or NETWORKS
     if not options.measure:  # where looking for checkpoints would import torch
         for name in names:
             find_checkpoints(name)
