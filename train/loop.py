@@ -24,7 +24,7 @@ from headgate.train.checkpoints import describe, load_checkpoint, save_checkpoin
 from headgate.train.evaluate import count_correct
 from headgate.train.history import History
 from headgate.train.methods import find_procedures
-from headgate.train.objective import gate_penalty, objective
+from headgate.train.objective import gate_penalty, hardness_of, objective
 from headgate.train.outcome import describe_result
 from headgate.train.problem import load_problem
 from headgate.train.procedure import Moment
@@ -214,7 +214,9 @@ class Run:
         if self.teacher is not None:
             with torch.no_grad(), self.accelerator.autocast():
                 teacher_logits = self.teacher(images)
-        penalty = gate_penalty(recipe, self.module, time_epochs)
+        rated = logits if teacher_logits is None else teacher_logits
+        hardness = hardness_of(rated, labels)
+        penalty = gate_penalty(recipe, self.module, time_epochs, hardness)
         loss = objective(recipe, logits, labels, teacher_logits, penalty)
         self.stepper.zero_grad()
         self.accelerator.backward(loss)

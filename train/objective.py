@@ -39,11 +39,20 @@ def objective(
     return loss
 
 
-def gate_penalty(recipe: Recipe, module: nn.Module, epoch: float) -> Tensor | None:
+def gate_penalty(
+    recipe: Recipe, module: nn.Module, epoch: float, hardness: Tensor | None = None
+) -> Tensor | None:
     """The regulariser on the gates of the last forward with its weight; None without gates.
 
-    At weight 0 too, so that a gate that is no longer finite shows.
+    At weight 0 too, so that a gate that is no longer finite shows. ``hardness`` (N,) of the images
+    is what the regulariser of that name asks for.
     """
     if not recipe.gate:
         return None
-    return gate_penalty_weight(recipe, epoch) * gate_loss(module, recipe.gate_loss)
+    loss = gate_loss(module, recipe.gate_loss, hardness)
+    return gate_penalty_weight(recipe, epoch) * loss
+
+
+def hardness_of(logits: Tensor, labels: Tensor) -> Tensor:
+    """How hard each image is: the cross entropy (N,) of ``logits`` (N, classes), a constant."""
+    return functional.cross_entropy(logits.detach().float(), labels, reduction="none")

@@ -58,8 +58,8 @@ class Recipe:
         default_factory=dict
     )
     gate_loss: Annotated[
-        Literal["own", "moe", "shaping"],
-        "the gates' regulariser: the method's, FBS's load balance, or batch shaping",
+        Literal["own", "moe", "shaping", "hardness"],
+        "the gates' regulariser: the method's, FBS's load balance, batch shaping, or hardness",
     ] = "own"
     gate_penalty: Annotated[float, "weight of the gates' regulariser"] = 1e-8
     gate_penalty_epochs: Annotated[

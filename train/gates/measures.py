@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from headgate.errors import ModelError, UsageError, suggest
 from headgate.train.gates.dynamics import Dynamics, dynamics
-from headgate.train.gates.layer import GatedLayer, gates
+from headgate.train.gates.layer import gates
 from headgate.train.gates.thresholds import ThresholdedConv2d
 
-LossKind = Literal["own", "moe", "shaping"]
+LossKind = Literal["own", "moe", "shaping", "hardness"]
 
 
 @dataclass(frozen=True)
@@ -69,16 +69,17 @@ def gate_statistics(module: nn.Module) -> dict[str, GateStatistics]:
     return {path: GateStatistics(mask, mask.float().mean().item()) for path, mask in masks.items()}
 
 
-def gate_loss(module: nn.Module, kind: LossKind = "own") -> Tensor:
+def gate_loss(module: nn.Module, kind: LossKind = "own", hardness: Tensor | None = None) -> Tensor:
     """A regulariser on the gates of the last forward, a scalar to be weighted and added.
 
     "own" is the sum of the layers' ``penalty()``, for channel gates that of FBS's official code
     (ICLR 2019, section 3.4 with the weight 1e-8). "moe" is the load balance of FBS's code, for
     channel gates: the sum over layers of variance / mean^2 of the channels' batch sums. "shaping"
-    is the sum over layers of :func:`batch_shaping`, for gates with a threshold (DCP) in training.
+    is the sum over layers of :func:`batch_shaping`, and "hardness" that of :func:`effort_distance`
+    for images of ``hardness`` (N,), both for gates with a threshold (DCP) in training.
 
     Raises:
-        UsageError: an unknown kind.
+        UsageError: an unknown kind, or "hardness" without that of the images.
         ModelError: no gated layer, one that has not run, or of gates that the kind is not for.
     """
     if kind not in get_args(LossKind):
@@ -86,8 +87,13 @@ def gate_loss(module: nn.Module, kind: LossKind = "own") -> Tensor:
     last = _last_gates(module)
     if kind == "own":
         return torch.stack([layer.penalty() for layer in gates(module).values()]).sum()
+    if kind == "hardness":
+        if hardness is None:
+            raise UsageError("gate loss 'hardness' needs how hard each image is")
+        layers = _thresholded(module, kind)
+        return torch.stack([layer.effort(hardness) for layer in layers]).sum()
     if kind == "shaping":
-        return torch.stack([_shaped(layer) for layer in gates(module).values()]).sum()
+        return torch.stack([layer.shaping() for layer in _thresholded(module, kind)]).sum()
     wide = [path for path, g in last.items() if g.ndim > 2]
     if wide:
         raise ModelError(f"gate loss 'moe' is for channel gates, {wide[0]!r} has a pixel gate")
@@ -98,13 +104,16 @@ def gate_loss(module: nn.Module, kind: LossKind = "own") -> Tensor:
     ).sum()
 
 
-def _shaped(layer: GatedLayer) -> Tensor:
-    if not isinstance(layer, ThresholdedConv2d):
-        raise ModelError(
-            f"gate loss 'shaping' is for gates with a threshold, and {layer.name!r} is a "
-            f"{type(layer).__name__}: gate with method='dcp'"
-        )
-    return layer.shaping()
+def _thresholded(module: nn.Module, kind: LossKind) -> list[ThresholdedConv2d]:
+    found = []
+    for layer in gates(module).values():
+        if not isinstance(layer, ThresholdedConv2d):
+            raise ModelError(
+                f"gate loss {kind!r} is for gates with a threshold, and {layer.name!r} is a "
+                f"{type(layer).__name__}: gate with method='dcp'"
+            )
+        found.append(layer)
+    return found
 
 
 def check_finite(module: nn.Module) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from headgate.errors import ModelError
 from headgate.train.evaluation_mode import evaluating
 from headgate.train.gates.base import GatedConv2d
+from headgate.train.gates.hardness import effort_distance
 from headgate.train.gates.layer import gates
 from headgate.train.gates.relaxed import logistic_like, masked_through
 from headgate.train.gates.shaping import batch_shaping
@@ -104,11 +105,31 @@ class ThresholdedConv2d(GatedConv2d):
         Raises:
             ModelError: it has not run in training.
         """
-        if self.active == self.channels or self.opened is not None:
+        margins = self._margins()
+        if margins is None:
             return self.threshold.new_zeros(())
+        return batch_shaping(margins, self.active / self.channels)
+
+    def effort(self, hardness: Tensor) -> Tensor:
+        """How far the last batch's shares are from what ``hardness`` (N,) asks for.
+
+        See :func:`effort_distance`. Nothing is asked of a layer that has no choice.
+
+        Raises:
+            ModelError: it has not run in training.
+        """
+        margins = self._margins()
+        if margins is None:
+            return self.threshold.new_zeros(())
+        return effort_distance(margins, hardness, self.active / self.channels)
+
+    def _margins(self) -> Tensor | None:
+        """By how much the last batch's logits exceed T; None where the layer has no choice."""
+        if self.active == self.channels or self.opened is not None:
+            return None
         if self.last_logits is None:
             raise ModelError(f"gated layer {self.name!r} has not run in training mode yet")
-        return batch_shaping(self.last_logits - self.threshold, self.active / self.channels)
+        return self.last_logits - self.threshold
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "last_logits": None, "_choice": None}
