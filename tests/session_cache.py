@@ -85,6 +85,8 @@ def write_object(functions: dict[str, PrimFunc], target: Target, path: Path) -> 
 
 
 def _lowered(function: PrimFunc, target: Target) -> bytes:
+    from tvm_ffi import structural_hash
+
     from headgate.compile.backend import lower
 
     function = function.with_attr("global_symbol", _PLACEHOLDER)
@@ -95,7 +97,8 @@ def _lowered(function: PrimFunc, target: Target) -> bytes:
             lower.write_object({_PLACEHOLDER: function}, target, path)
             return path.read_bytes()
 
-    return once("kernel", (function.script(), target.llvm()), make).read_bytes()
+    key = structural_hash(function, map_free_vars=True)
+    return once("kernel", (key, target.llvm()), make).read_bytes()
 
 
 def _renamed(code: bytes, name: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Convolutions and means as kernels of Cortex-M get them, with what the reference makes of them."""
+"""Convolutions, linear layers and means as kernels of Cortex-M get them, and what is right."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from headgate.compile.isa import isa_for
 from headgate.compile.kernels.convolution import ConvRequest, ConvShape, Epilogue
 from headgate.compile.kernels.registry import find_kernel
 from headgate.device.targets import get_target
-from headgate.device.tensor_type import INT8, UINT8, Quantization, TensorType
+from headgate.device.tensor_type import FLOAT32, INT8, UINT8, Quantization, TensorType
 from tests.cortex_m_calls import run_on_cortex_m
 from tests.kernel_calls import Call
 from tests.kernel_cases import active_list, one
@@ -196,3 +196,51 @@ def check_means(kernel_class: Any, folder: Path, target: str) -> None:
     found, _ = run_on_cortex_m(calls, folder, target)
     for want, arrays in zip(expected, found, strict=True):
         np.testing.assert_array_equal(arrays["y"], want)
+
+
+def check_linear(folder: Path, target: str) -> None:
+    """Fails where fully connected layers of any size differ from the reference."""
+    random = np.random.default_rng(0)
+    calls, expected = zip(*(linear_case(random, target) for _ in range(24)), strict=True)
+    found, _ = run_on_cortex_m(list(calls), folder, target)
+    for call, want, arrays in zip(calls, expected, found, strict=True):
+        np.testing.assert_array_equal(arrays["y"], want, err_msg=str(call.kernel))
+
+
+def linear_case(random: np.random.Generator, target: str) -> tuple[Call, np.ndarray]:
+    """A fully connected layer, its input gated or not, and its results."""
+    x_dtype, dtype = random.choice([UINT8, INT8]), random.choice([UINT8, INT8, FLOAT32])
+    outputs, gated = int(random.integers(1, 14)), bool(random.random() < 0.5)
+    run = int(random.choice([4, 8, 16, 48])) if gated else 1
+    channels = int(random.integers(1, 9)) if gated else int(random.integers(1, 90))
+    clamp = BOUNDS.get(dtype, (-0.5, 0.9))
+    isa = isa_for(get_target(target), INT8)
+    kernel = find_kernel("linear", isa, gated=gated).of(
+        isa,
+        inputs=channels * run,
+        outputs=outputs,
+        dtypes=(str(x_dtype), str(dtype)),
+        clamp=clamp,
+        gated=gated,
+        run=run,
+    )
+    x = random.integers(*CODES[x_dtype], (1, channels * run)).astype(x_dtype)
+    seen, arrays = x.copy(), {"x": x, "y": np.zeros(outputs, dtype)}
+    if gated:
+        active = int(random.choice([0, 1, channels // 2, channels]))
+        order = active_list(random, channels, active)
+        arrays |= {"in_list": order, "in_count": one(active)}
+        seen.reshape(channels, run)[order[active:]] = 0
+    scale = 1.0 if dtype == FLOAT32 else 100.0
+    attributes = {
+        "weight": random.integers(-127, 128, (outputs, channels * run)).astype(INT8),
+        "bias": random.integers(-3000, 3000, outputs).astype(np.int32),
+        "factor": (random.uniform(0.5, 1.5, outputs) * scale / 1e5).astype(np.float32),
+        "clamp": clamp,
+    }
+    quantization = None if dtype == FLOAT32 else Quantization((1,))
+    result = TensorType((1, outputs), str(dtype), quantization)
+    node = Node("linear", [Value("x", TensorType.of(x))], Value("y", result), "", attributes)
+    expected = OPERATORS["linear"](node, [seen]).reshape(-1).astype(dtype)
+    arrays |= kernel.constants(attributes)
+    return Call(kernel, arrays, {"y"}), expected

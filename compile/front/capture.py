@@ -5,6 +5,7 @@ PyTorch decomposes compound operators and evaluates what depends on no input.
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 import warnings
@@ -131,7 +132,7 @@ def _export(module: nn.Module, example: tuple[Tensor, ...]) -> torch.export.Expo
         with _quiet(), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             program = torch.export.export(module, example)
-            return program.run_decompositions(_decompositions())
+            return program.run_decompositions(_decompositions(_registered()))
     except Exception as error:  # torch.export raises its own and Python's exceptions alike
         reason = first_line(error)
         hint = " Choose with torch.where, not with Python's if." if "dependent" in reason else ""
@@ -140,12 +141,20 @@ def _export(module: nn.Module, example: tuple[Tensor, ...]) -> torch.export.Expo
         ) from error
 
 
-def _decompositions() -> dict[Any, Any]:
+def _registered() -> int:
+    """How many operators PyTorch knows; a library that registers its own adds to them."""
+    return len(torch._C._dispatch_get_all_op_names())
+
+
+@functools.cache
+def _decompositions(registered: int) -> dict[Any, Any]:
     """PyTorch's decomposition of every operator that has one, no handler, and a tensor to read.
 
     ``torch.export``'s own table keeps the core operators, many of which can be taken apart further.
+    It takes a tenth of a second to make, so there is one for as many operators as are
+    ``registered``.
     """
-    table = torch.export.default_decompositions()
+    table = dict(torch.export.default_decompositions().materialize())
     for operator, function in decomposition_table.items():
         if isinstance(operator, torch._ops.OpOverload) and operator not in table:
             table[operator] = function

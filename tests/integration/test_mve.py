@@ -12,7 +12,7 @@ pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[c
 from headgate.compile.kernels.convolution import ConvShape
 from headgate.compile.kernels.mve import ChannelMean, layout
 from tests.cortex_m_calls import run_on_cortex_m
-from tests.smlad_cases import Asked, case, check_means, drawn
+from tests.smlad_cases import Asked, case, check_linear, check_means, drawn
 
 pytestmark = pytest.mark.usefixtures("qemu_system_arm")
 TARGET = "cortex-m55"
@@ -68,6 +68,10 @@ def test_depthwise_convolutions_take_few_instructions(tmp_path: Path) -> None:
 
 def test_means_of_channels(tmp_path: Path) -> None:
     check_means(ChannelMean, tmp_path, TARGET)
+
+
+def test_linear_layers(tmp_path: Path) -> None:
+    check_linear(tmp_path, TARGET)
 
 
 def same(inputs: int, outputs: int, size: int) -> ConvShape:

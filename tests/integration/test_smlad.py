@@ -12,7 +12,7 @@ pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[c
 from headgate.compile.kernels.convolution import ConvShape
 from headgate.compile.kernels.smlad import ChannelMean, layout
 from tests.cortex_m_calls import run_on_cortex_m
-from tests.smlad_cases import Asked, case, check_means, drawn
+from tests.smlad_cases import Asked, case, check_linear, check_means, drawn
 
 pytestmark = pytest.mark.usefixtures("qemu_system_arm")
 
@@ -35,6 +35,10 @@ def test_convolutions_of_any_shape(
 
 def test_means_of_channels(tmp_path: Path) -> None:
     check_means(ChannelMean, tmp_path, "cortex-m4")
+
+
+def test_linear_layers(tmp_path: Path) -> None:
+    check_linear(tmp_path, "cortex-m4")
 
 
 def same(inputs: int, outputs: int, size: int) -> ConvShape:

@@ -8,8 +8,9 @@ channel is inactive.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -54,6 +55,11 @@ class Linear(Kernel):
     gated: bool = False
     run: int = 1
 
+    word: ClassVar[int] = CODES_PER_WORD
+    """Inputs that are multiplied together."""
+    packed: ClassVar[str] = INT32
+    """As what packed weights are read."""
+
     @classmethod
     def of(cls, isa: DotIsa, *_: Any, **asked: Any) -> Linear:
         return cls(isa, **asked)
@@ -78,11 +84,11 @@ class Linear(Kernel):
     @property
     def words(self) -> int:
         """Words of inputs."""
-        return -(-self.inputs // CODES_PER_WORD)
+        return -(-self.inputs // self.word)
 
     def parameters(self) -> list[Parameter]:
         x, y = self.dtypes
-        found = [("x", x), ("weight", INT32), ("bias", INT32), ("factor", FLOAT32), ("y", y)]
+        found = [("x", x), ("weight", self.packed), ("bias", INT32), ("factor", FLOAT32), ("y", y)]
         if self.gated:
             found += [("corrections", INT32), *list_parameters("in")]
         return [*found, PART]
@@ -90,16 +96,17 @@ class Linear(Kernel):
     def constants(self, attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The kernel's constant arguments from those of its node."""
         weight, bias = attributes["weight"], attributes["bias"]
-        undone = correction(self.isa, self.dtypes[0])
+        undone = self._undone()
         channels = self.inputs // self.run
         # Per channel, what flipping its inputs adds to each output.
         per_run = undone * weight.reshape(-1, channels, self.run).sum(axis=2, dtype=np.int64)
         bias = bias if self.gated else bias + per_run.sum(axis=1)
         surplus = self.blocks * self.block - self.outputs
-        padded = np.pad(weight, ((0, surplus), (0, -self.inputs % CODES_PER_WORD)))
-        blocks = padded.reshape(self.blocks, self.block, self.words, CODES_PER_WORD)
+        padded = np.pad(weight, ((0, surplus), (0, -self.inputs % self.word)))
+        blocks = padded.reshape(self.blocks, self.block, self.words, self.word)
+        in_order = np.ascontiguousarray(blocks.transpose(0, 2, 1, 3), np.int8)
         found = {
-            "weight": np.ascontiguousarray(blocks.transpose(0, 2, 1, 3)).view(np.int32).reshape(-1),
+            "weight": in_order.view(self.packed).reshape(-1),
             "bias": np.pad(bias, (0, surplus)).astype(np.int32),
             "factor": np.pad(attributes["factor"], (0, surplus)),
         }
@@ -109,11 +116,9 @@ class Linear(Kernel):
         return found
 
     def _body(self, **buffers: Buffer) -> None:
-        lanes, isa, dtype = self.lanes, self.isa, self.dtypes[0]
-        part, weight = buffers["part"], buffers["weight"]
+        lanes, isa, part = self.lanes, self.isa, buffers["part"]
         cell = lanes * isa.partials
-        flip = flip_word(isa, dtype)
-        per_run = self.run // CODES_PER_WORD if self.gated else self.words
+        per_run = self.run // self.word if self.gated else self.words
         first, end = share(self.blocks, 1, part) if self.blocks > 1 else (0, 1)
         with loop(end - first) as index:
             block = first + index
@@ -122,18 +127,10 @@ class Linear(Kernel):
 
             def run(start: Expr, block: Expr = block, acc: Buffer = acc) -> None:
                 """One run of words from ``start`` on."""
-                with loop(per_run) as k:
+                with self._turns(per_run) as k:
                     at = let(start + k)
-                    own = self._word(buffers["x"], at)
-                    if flip:
-                        own = own ^ tir.int32(flip)
-                    pixels = let(splat(own, lanes, INT32))
                     row = let((block * self.words + at) * self.block)
-                    for v in range(self.vectors):
-                        pair = (pixels, load(weight, row + v * lanes, lanes))
-                        before = load(acc, v * cell, cell)
-                        total = isa.dot(before, [pair], lanes, isa.operand(dtype))
-                        store(acc, v * cell, total, cell)
+                    self._multiply(buffers["x"], at, buffers["weight"], row, acc)
 
             if self.gated:
                 with loop(let(buffers["in_count"][0])) as j:
@@ -149,9 +146,29 @@ class Linear(Kernel):
                 total = isa.sums(load(acc, v * cell, cell), lanes) + load(extra, v * lanes, lanes)
                 self._finish(buffers, total, block, v)
 
-    def _word(self, x: Buffer, at: Expr) -> Expr:
-        """The four inputs of a word; the last may lie behind the end, where weights are zero."""
-        return read_as(INT32, 1, load(x, at * CODES_PER_WORD, CODES_PER_WORD))
+    def _undone(self) -> int:
+        """What the sum of an output's weights is multiplied with, to undo flips of inputs."""
+        return correction(self.isa, self.dtypes[0])
+
+    def _turns(self, count: Expr) -> AbstractContextManager[Expr]:
+        """The loop over the words of a run."""
+        return loop(count)
+
+    def _multiply(self, x: Buffer, at: Expr, weight: Buffer, row: Expr, acc: Buffer) -> None:
+        """Adds the products of one word, whose weights for a block begin at ``row``.
+
+        The last inputs of a word may lie behind the end, where weights are zero.
+        """
+        lanes, isa, dtype = self.lanes, self.isa, self.dtypes[0]
+        cell = lanes * isa.partials
+        own, flip = read_as(INT32, 1, load(x, at * self.word, self.word)), flip_word(isa, dtype)
+        if flip:
+            own = own ^ tir.int32(flip)
+        pixels = let(splat(own, lanes, INT32))
+        for v in range(self.vectors):
+            pair = (pixels, load(weight, row + v * lanes, lanes))
+            before = load(acc, v * cell, cell)
+            store(acc, v * cell, isa.dot(before, [pair], lanes, isa.operand(dtype)), cell)
 
     def _finish(self, buffers: dict[str, Buffer], total: Expr, block: Expr, v: int) -> None:
         """Stores one vector of results."""

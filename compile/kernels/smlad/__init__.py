@@ -3,5 +3,6 @@
 from headgate.compile.kernels.smlad.conv2d import ConvKernel
 from headgate.compile.kernels.smlad.depthwise import Depthwise
 from headgate.compile.kernels.smlad.gating import ChannelMean
+from headgate.compile.kernels.smlad.linear import Linear
 
-__all__ = ["ChannelMean", "ConvKernel", "Depthwise"]
+__all__ = ["ChannelMean", "ConvKernel", "Depthwise", "Linear"]
