@@ -35,7 +35,9 @@ def column_chart(
     """
     across = svg.Axis(edges[0], edges[-1], LEFT, WIDTH - RIGHT)
     tallest = (max(values) - floor) * 1.05
-    up = svg.Axis(floor, floor + (tallest if tallest > 0 else 1.0), HEIGHT - BOTTOM, TOP)
+    whole = all(isinstance(value, int) for value in values)
+    top = floor + (tallest if tallest > 0 else 1.0)
+    up = svg.Axis(floor, top, HEIGHT - BOTTOM, TOP, whole)
     parts = [svg.grid(across, up, name_edge, name_value, axis_title, value_title)]
     for index, value in enumerate(values):
         left, right, y = across(edges[index]), across(edges[index + 1]), up(max(value, floor))

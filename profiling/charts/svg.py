@@ -19,6 +19,8 @@ class Axis:
     high: float
     start: float
     end: float
+    whole: bool = False
+    """Whether values are whole numbers, and so are ticks."""
 
     def __call__(self, value: float) -> float:
         share = (value - self.low) / (self.high - self.low)
@@ -28,7 +30,10 @@ class Axis:
         """At most about ``count`` multiples of 1, 2, 2.5 or 5 times a power of ten."""
         rough = (self.high - self.low) / count
         power = 10.0 ** math.floor(math.log10(rough))
-        step = next(power * one for one in (1, 2, 2.5, 5, 10) if power * one >= rough * (1 - 1e-9))
+        steps = (power * one for one in (1, 2, 2.5, 5, 10))
+        step = next(one for one in steps if one >= rough * (1 - 1e-9))
+        if self.whole:
+            step = math.ceil(step - 1e-9)
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return [index * step for index in range(first, last + 1)]

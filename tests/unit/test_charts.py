@@ -53,6 +53,13 @@ def test_axis_maps_its_ends() -> None:
     assert axis.ticks(5) == [10, 12, 14, 16, 18, 20]
 
 
+@pytest.mark.parametrize(
+    "high, ticks", [(1.05, [0, 1]), (3.15, [0, 1, 2, 3]), (10.5, [0, 3, 6, 9])]
+)
+def test_ticks_of_whole_numbers_are_whole(high: float, ticks: list[int]) -> None:
+    assert Axis(0, high, 0, 100, whole=True).ticks(5) == ticks
+
+
 @given(st.lists(st.floats(0, 1e9), min_size=1))
 def test_axis_has_room_around_its_values(values: list[float]) -> None:
     axis = axis_around(values, 0.0, 100.0)
