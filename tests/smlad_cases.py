@@ -198,49 +198,80 @@ def check_means(kernel_class: Any, folder: Path, target: str) -> None:
         np.testing.assert_array_equal(arrays["y"], want)
 
 
-def check_linear(folder: Path, target: str) -> None:
-    """Fails where fully connected layers of any size differ from the reference."""
+@dataclass
+class Layer:
+    """A fully connected layer of ``channels`` x ``run`` inputs.
+
+    ``active`` of the channels are, None: all, without a gate.
+    """
+
+    channels: int
+    outputs: int
+    dtypes: tuple[str, str]
+    run: int = 1
+    active: int | None = None
+    clamp: tuple[float, float] | None = None
+
+
+def layers_of_any_size() -> list[Layer]:
+    """What counts for a kernel: whole words and not, odd outputs, gates at their limits."""
+    whole = [Layer(n, 5, (x, FLOAT32)) for n in (1, 16, 37, 64) for x in (UINT8, INT8)]
+    gated = [
+        Layer(6, 13, (x, INT8 if active % 2 else UINT8), run, active)
+        for x in (UINT8, INT8)
+        for run in (4, 16, 48)
+        for active in (0, 1, 3, 6)
+    ]
+    narrow = [Layer(20, outputs, (UINT8, INT8), clamp=(3.0, 100.0)) for outputs in (1, 3, 4)]
+    return [*whole, *gated, *narrow]
+
+
+def check_linear(kernel_class: Any, folder: Path, target: str) -> None:
+    """Fails where fully connected layers differ from the reference, or ``kernel_class`` has none.
+
+    A layer may be left to the kernel of any instructions only where runs are no whole words of it.
+    """
     random = np.random.default_rng(0)
-    calls, expected = zip(*(linear_case(random, target) for _ in range(24)), strict=True)
+    layers = layers_of_any_size()
+    calls, expected = zip(*(linear_case(random, one, target) for one in layers), strict=True)
+    for call, layer in zip(calls, layers, strict=True):
+        whole = layer.active is None or layer.run % kernel_class.word == 0
+        assert (type(call.kernel) is kernel_class) == whole, call.kernel
     found, _ = run_on_cortex_m(list(calls), folder, target)
     for call, want, arrays in zip(calls, expected, found, strict=True):
         np.testing.assert_array_equal(arrays["y"], want, err_msg=str(call.kernel))
 
 
-def linear_case(random: np.random.Generator, target: str) -> tuple[Call, np.ndarray]:
-    """A fully connected layer, its input gated or not, and its results."""
-    x_dtype, dtype = random.choice([UINT8, INT8]), random.choice([UINT8, INT8, FLOAT32])
-    outputs, gated = int(random.integers(1, 14)), bool(random.random() < 0.5)
-    run = int(random.choice([4, 8, 16, 48])) if gated else 1
-    channels = int(random.integers(1, 9)) if gated else int(random.integers(1, 90))
-    clamp = BOUNDS.get(dtype, (-0.5, 0.9))
+def linear_case(random: np.random.Generator, layer: Layer, target: str) -> tuple[Call, np.ndarray]:
+    """A layer with random numbers, and its results."""
+    (x_dtype, dtype), outputs, gated = layer.dtypes, layer.outputs, layer.active is not None
+    inputs = layer.channels * layer.run
+    clamp = layer.clamp or BOUNDS.get(dtype, (-0.5, 0.9))
     isa = isa_for(get_target(target), INT8)
     kernel = find_kernel("linear", isa, gated=gated).of(
         isa,
-        inputs=channels * run,
+        inputs=inputs,
         outputs=outputs,
-        dtypes=(str(x_dtype), str(dtype)),
+        dtypes=layer.dtypes,
         clamp=clamp,
         gated=gated,
-        run=run,
+        run=layer.run,
     )
-    x = random.integers(*CODES[x_dtype], (1, channels * run)).astype(x_dtype)
+    x = random.integers(*CODES[x_dtype], (1, inputs)).astype(x_dtype)
     seen, arrays = x.copy(), {"x": x, "y": np.zeros(outputs, dtype)}
-    if gated:
-        active = int(random.choice([0, 1, channels // 2, channels]))
-        order = active_list(random, channels, active)
-        arrays |= {"in_list": order, "in_count": one(active)}
-        seen.reshape(channels, run)[order[active:]] = 0
+    if layer.active is not None:
+        order = active_list(random, layer.channels, layer.active)
+        arrays |= {"in_list": order, "in_count": one(layer.active)}
+        seen.reshape(layer.channels, layer.run)[order[layer.active :]] = 0
     scale = 1.0 if dtype == FLOAT32 else 100.0
-    attributes = {
-        "weight": random.integers(-127, 128, (outputs, channels * run)).astype(INT8),
+    attributes: dict[str, Any] = {
+        "weight": random.integers(-127, 128, (outputs, inputs)).astype(INT8),
         "bias": random.integers(-3000, 3000, outputs).astype(np.int32),
         "factor": (random.uniform(0.5, 1.5, outputs) * scale / 1e5).astype(np.float32),
         "clamp": clamp,
     }
     quantization = None if dtype == FLOAT32 else Quantization((1,))
-    result = TensorType((1, outputs), str(dtype), quantization)
+    result = TensorType((1, outputs), dtype, quantization)
     node = Node("linear", [Value("x", TensorType.of(x))], Value("y", result), "", attributes)
     expected = OPERATORS["linear"](node, [seen]).reshape(-1).astype(dtype)
-    arrays |= kernel.constants(attributes)
-    return Call(kernel, arrays, {"y"}), expected
+    return Call(kernel, arrays | kernel.constants(attributes), {"y"}), expected

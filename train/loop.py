@@ -215,7 +215,7 @@ class Run:
             with torch.no_grad(), self.accelerator.autocast():
                 teacher_logits = self.teacher(images)
         rated = logits if teacher_logits is None else teacher_logits
-        hardness = hardness_of(rated, labels)
+        hardness = hardness_of(rated, labels) if recipe.gate_loss == "hardness" else None
         penalty = gate_penalty(recipe, self.module, time_epochs, hardness)
         loss = objective(recipe, logits, labels, teacher_logits, penalty)
         self.stepper.zero_grad()

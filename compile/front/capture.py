@@ -132,7 +132,7 @@ def _export(module: nn.Module, example: tuple[Tensor, ...]) -> torch.export.Expo
         with _quiet(), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             program = torch.export.export(module, example)
-            return program.run_decompositions(_decompositions(_registered()))
+            return program.run_decompositions(dict(_decompositions(_registered())))
     except Exception as error:  # torch.export raises its own and Python's exceptions alike
         reason = first_line(error)
         hint = " Choose with torch.where, not with Python's if." if "dependent" in reason else ""
@@ -151,8 +151,8 @@ def _decompositions(registered: int) -> dict[Any, Any]:
     """PyTorch's decomposition of every operator that has one, no handler, and a tensor to read.
 
     ``torch.export``'s own table keeps the core operators, many of which can be taken apart further.
-    It takes a tenth of a second to make, so there is one for as many operators as are
-    ``registered``.
+    Making it takes a tenth of a second, so it is kept until PyTorch knows another number of
+    operators.
     """
     table = dict(torch.export.default_decompositions().materialize())
     for operator, function in decomposition_table.items():

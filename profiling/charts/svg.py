@@ -27,13 +27,15 @@ class Axis:
         return round(self.start + share * (self.end - self.start), 2)
 
     def ticks(self, count: int = 6) -> list[float]:
-        """At most about ``count`` multiples of 1, 2, 2.5 or 5 times a power of ten."""
+        """At most about ``count`` multiples of 1, 2, 2.5 or 5 times a power of ten.
+
+        Those of whole numbers are multiples of 1, 2 or 5 times one.
+        """
         rough = (self.high - self.low) / count
         power = 10.0 ** math.floor(math.log10(rough))
-        steps = (power * one for one in (1, 2, 2.5, 5, 10))
-        step = next(one for one in steps if one >= rough * (1 - 1e-9))
-        if self.whole:
-            step = math.ceil(step - 1e-9)
+        least = max(rough * (1 - 1e-9), 1.0 if self.whole else 0.0)
+        factors = (1, 2, 5, 10, 20, 50, 100) if self.whole else (1, 2, 2.5, 5, 10)
+        step = next(power * one for one in factors if power * one >= least)
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return [index * step for index in range(first, last + 1)]

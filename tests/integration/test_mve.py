@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
 from headgate.compile.kernels.convolution import ConvShape
-from headgate.compile.kernels.mve import ChannelMean, layout
+from headgate.compile.kernels.mve import ChannelMean, Linear, layout
 from tests.cortex_m_calls import run_on_cortex_m
 from tests.smlad_cases import Asked, case, check_linear, check_means, drawn
 
@@ -71,7 +71,7 @@ def test_means_of_channels(tmp_path: Path) -> None:
 
 
 def test_linear_layers(tmp_path: Path) -> None:
-    check_linear(tmp_path, TARGET)
+    check_linear(Linear, tmp_path, TARGET)
 
 
 def same(inputs: int, outputs: int, size: int) -> ConvShape:

@@ -57,6 +57,8 @@ RECIPES: dict[str, dict[str, Any]] = {
             "noise": 0.5,
             "noise_epochs": 3.0,
         },
+        "gate_loss": "hardness",
+        "gate_penalty": 0.5,
     },
     "cgnet": {
         "gate": "cgnet",

@@ -18,7 +18,7 @@ from headgate.train.evaluate import accuracy
 from headgate.train.gates import gate_loss, gates
 from headgate.train.history import read_csv
 from headgate.train.network import make, make_optimizer
-from headgate.train.objective import gate_penalty, objective
+from headgate.train.objective import gate_penalty, hardness_of, objective
 from headgate.train.problem import load_problem
 from headgate.train.recipe import Recipe, load_recipe, recipe_from
 from tests.killed_training import train_until_killed
@@ -191,6 +191,13 @@ def test_objective_is_cross_entropy_plus_softened_divergence_plus_penalty() -> N
     expected = 0.75 * functional.cross_entropy(logits, labels) + 0.25 * 4 * divergence + 1.5
     measured = objective(recipe, logits, labels, teacher, torch.tensor(1.5))
     torch.testing.assert_close(measured, expected)
+
+
+def test_how_hard_an_image_is_for_a_network() -> None:
+    logits = torch.tensor([[2.0, 0.0], [0.0, 0.0], [0.0, 2.0]], requires_grad=True)
+    found = hardness_of(logits, torch.tensor([0, 0, 0]))
+    assert found.tolist() == pytest.approx([0.126928, 0.693147, 2.126928], abs=1e-6)
+    assert not found.requires_grad
 
 
 def test_a_gate_that_is_not_finite_shows_even_without_weight() -> None:

@@ -53,9 +53,7 @@ def test_axis_maps_its_ends() -> None:
     assert axis.ticks(5) == [10, 12, 14, 16, 18, 20]
 
 
-@pytest.mark.parametrize(
-    "high, ticks", [(1.05, [0, 1]), (3.15, [0, 1, 2, 3]), (10.5, [0, 3, 6, 9])]
-)
+@pytest.mark.parametrize("high, ticks", [(1.05, [0, 1]), (3.15, [0, 1, 2, 3]), (10.5, [0, 5, 10])])
 def test_ticks_of_whole_numbers_are_whole(high: float, ticks: list[int]) -> None:
     assert Axis(0, high, 0, 100, whole=True).ticks(5) == ticks
 

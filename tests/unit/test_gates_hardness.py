@@ -22,6 +22,19 @@ def test_distance_is_nothing_where_shares_follow_the_order_of_hardness() -> None
     assert effort_distance(opened, order, 0.25).item() == pytest.approx((1 / 16 + 1 / 4) / 3)
 
 
+def test_equals_and_single_images_have_the_middle_of_their_ranks() -> None:
+    half = torch.tensor([[1.0, -1.0]])
+    assert effort_distance(half, torch.tensor([3.0]), 0.5).item() == 0
+    three = torch.tensor([[1.0, -1, -1, -1], [1, -1, -1, -1], [1, 1, 1, 1]])
+    assert effort_distance(three, torch.tensor([0.0, 0.0, 1.0]), 0.5).item() == 0
+
+
+@pytest.mark.parametrize("hardness", [[1.0], [1.0, float("nan")], [[1.0, 2.0]]])
+def test_hardness_is_a_number_for_each_image(hardness: list[float]) -> None:
+    with pytest.raises(UsageError, match="one finite number for each of 2 images"):
+        effort_distance(torch.zeros(2, 3), torch.tensor(hardness), 0.5)
+
+
 def test_gradient_opens_for_hard_images_and_closes_for_easy_ones() -> None:
     margins = torch.zeros(3, 4, requires_grad=True)
     effort_distance(margins, torch.tensor([5.0, 0.1, 1.0]), 0.5).backward()

@@ -3,14 +3,16 @@
 Ours. An image's hardness is its loss in the teacher, or without one in the network itself. The
 share of a layer's channels that an image opens is regressed on the rank of its hardness within the
 batch: the easiest image is drawn to few channels, the hardest to many, so a gate comes to predict
-from the channel means how hard the image will be. It cannot know for sure, and the mean of its
-guesses lies between, so the shares spread less than the ranks do.
+from the channel means how hard the image will be. It cannot be sure, so it predicts something in
+the middle, and shares spread less than ranks.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from headgate.errors import UsageError
 
 
 def effort_distance(margins: Tensor, hardness: Tensor, density: float) -> Tensor:
@@ -22,11 +24,20 @@ def effort_distance(margins: Tensor, hardness: Tensor, density: float) -> Tensor
 
     Args:
         margins: (N, C), above 0 where the image opens the channel.
-        hardness: (N,), of which only the order matters.
+        hardness: (N,), of which only the order matters; equals have the same rank.
         density: share of the channels that are open on average.
+
+    Raises:
+        UsageError: hardness of another number of images, or that is not finite.
     """
-    ranks = hardness.argsort().argsort().to(margins) / max(len(hardness) - 1, 1)
-    wanted = density + (2 * ranks - 1) * min(density, 1 - density)
+    if hardness.shape != margins.shape[:1] or not bool(hardness.isfinite().all()):
+        raise UsageError(
+            f"hardness is one finite number for each of {len(margins)} images, "
+            f"but got {tuple(hardness.shape)} of {hardness.min():g} to {hardness.max():g}"
+        )
+    # How many images are easier, less how many are harder: -(N - 1) to N - 1.
+    lead = torch.sign(hardness[:, None] - hardness).sum(1).to(margins)
+    wanted = density + lead / max(len(hardness) - 1, 1) * min(density, 1 - density)
     soft = torch.sigmoid(margins)
     opened = (margins > 0).to(soft)
     share = (opened + soft - soft.detach()).mean(1)

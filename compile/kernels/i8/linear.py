@@ -86,12 +86,17 @@ class Linear(Kernel):
         """Words of inputs."""
         return -(-self.inputs // self.word)
 
+    @property
+    def corrects(self) -> bool:
+        """Whether flips are undone channel by channel, as only active ones are flipped."""
+        return self.gated and self._undone() != 0
+
     def parameters(self) -> list[Parameter]:
         x, y = self.dtypes
         found = [("x", x), ("weight", self.packed), ("bias", INT32), ("factor", FLOAT32), ("y", y)]
-        if self.gated:
-            found += [("corrections", INT32), *list_parameters("in")]
-        return [*found, PART]
+        if self.corrects:
+            found.append(("corrections", INT32))
+        return [*found, *(list_parameters("in") if self.gated else []), PART]
 
     def constants(self, attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The kernel's constant arguments from those of its node."""
@@ -110,7 +115,7 @@ class Linear(Kernel):
             "bias": np.pad(bias, (0, surplus)).astype(np.int32),
             "factor": np.pad(attributes["factor"], (0, surplus)),
         }
-        if self.gated:
+        if self.corrects:
             by_block = np.pad(per_run, ((0, surplus), (0, 0))).reshape(self.blocks, self.block, -1)
             found["corrections"] = by_block.transpose(0, 2, 1).astype(np.int32).reshape(-1)
         return found
@@ -123,7 +128,7 @@ class Linear(Kernel):
         with loop(end - first) as index:
             block = first + index
             acc = cleared(self.vectors * cell, cell)
-            extra = cleared(self.vectors * lanes, lanes)
+            extra = cleared(self.vectors * lanes, lanes) if self.corrects else None
 
             def run(start: Expr, block: Expr = block, acc: Buffer = acc) -> None:
                 """One run of words from ``start`` on."""
@@ -136,14 +141,17 @@ class Linear(Kernel):
                 with loop(let(buffers["in_count"][0])) as j:
                     channel = let(buffers["in_list"][j])
                     run(let(channel * per_run))
-                    row = let((block * (self.inputs // self.run) + channel) * self.block)
-                    for v in range(self.vectors):
-                        more = load(buffers["corrections"], row + v * lanes, lanes)
-                        store(extra, v * lanes, load(extra, v * lanes, lanes) + more, lanes)
+                    if extra is not None:
+                        row = let((block * (self.inputs // self.run) + channel) * self.block)
+                        for v in range(self.vectors):
+                            more = load(buffers["corrections"], row + v * lanes, lanes)
+                            store(extra, v * lanes, load(extra, v * lanes, lanes) + more, lanes)
             else:
                 run(0)
             for v in range(self.vectors):
-                total = isa.sums(load(acc, v * cell, cell), lanes) + load(extra, v * lanes, lanes)
+                total = isa.sums(load(acc, v * cell, cell), lanes)
+                if extra is not None:
+                    total = total + load(extra, v * lanes, lanes)
                 self._finish(buffers, total, block, v)
 
     def _undone(self) -> int:
