@@ -7,6 +7,7 @@ from typing import Any
 
 from bench import markdown
 from bench.methods.networks import HEADGATE, HEADGATE_INT8
+from bench.speed.machine import AMX_REFUSED
 from headgate.device.agent.absent import is_measured
 from headgate.profiling import units
 from headgate.profiling.method_row import counts_differ
@@ -81,6 +82,8 @@ def _notes(networks: Mapping[str, Any]) -> str:
         f"{_numbers(timed)} images in turn, one thread.",
         markdown.circumstances(contexts),
     ]
+    if any(AMX_REFUSED in one["cpu"] for one in contexts):
+        lines.append("Made by `python -m bench.speed.without_amx make comparison`.")
     if any("by pixel" in _macs(row) for one in networks.values() for row in one["rows"]):
         lines.insert(1, "By pixel: as papers count, where kernels compute whole tiles.")
     few = sorted(
