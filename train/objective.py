@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -54,5 +55,9 @@ def gate_penalty(
 
 
 def hardness_of(logits: Tensor, labels: Tensor) -> Tensor:
-    """How hard each image is: the cross entropy (N,) of ``logits`` (N, classes), a constant."""
-    return functional.cross_entropy(logits.detach().float(), labels, reduction="none")
+    """How hard each image is: the cross entropy (N,) of ``logits`` (N, classes), a constant.
+
+    Always finite: logits that are not make the loss itself so, which says where they come from.
+    """
+    found = functional.cross_entropy(logits.detach().float(), labels, reduction="none")
+    return torch.nan_to_num(found)

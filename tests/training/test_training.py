@@ -198,6 +198,8 @@ def test_how_hard_an_image_is_for_a_network() -> None:
     found = hardness_of(logits, torch.tensor([0, 0, 0]))
     assert found.tolist() == pytest.approx([0.126928, 0.693147, 2.126928], abs=1e-6)
     assert not found.requires_grad
+    broken = torch.tensor([[float("nan"), 0.0], [float("inf"), 0.0]])
+    assert hardness_of(broken, torch.tensor([0, 1])).isfinite().all()
 
 
 def test_a_gate_that_is_not_finite_shows_even_without_weight() -> None:
