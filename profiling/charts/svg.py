@@ -29,13 +29,14 @@ class Axis:
     def ticks(self, count: int = 6) -> list[float]:
         """At most about ``count`` multiples of 1, 2, 2.5 or 5 times a power of ten.
 
-        Those of whole numbers are multiples of 1, 2 or 5 times one.
+        Where values are whole numbers, of 1, 2 or 5 times one that is whole.
         """
         rough = (self.high - self.low) / count
         power = 10.0 ** math.floor(math.log10(rough))
-        least = max(rough * (1 - 1e-9), 1.0 if self.whole else 0.0)
-        factors = (1, 2, 5, 10, 20, 50, 100) if self.whole else (1, 2, 2.5, 5, 10)
-        step = next(power * one for one in factors if power * one >= least)
+        factors = [1.0, 2.0, 2.5, 5.0, 10.0]
+        if self.whole:
+            power, factors = max(power, 1.0), [1.0, 2.0, 5.0, 10.0]
+        step = next(power * one for one in factors if power * one >= rough * (1 - 1e-9))
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return [index * step for index in range(first, last + 1)]
