@@ -18,11 +18,15 @@ Command = Callable[..., Any]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def kernels_lowered_once() -> Iterator[None]:
-    """What this process compiles takes its kernels from the session's cache."""
-    with pytest.MonkeyPatch.context() as patched:
-        if importlib.util.find_spec("tvm"):
-            patched.setattr("headgate.compile.build.write_object", session_cache.write_object)
+def compiled_once() -> Iterator[None]:
+    """What this process compiles takes kernels from the session's cache, programs from its own."""
+    if not importlib.util.find_spec("tvm"):
+        yield
+        return
+    from tests.captured import exported_once
+
+    with pytest.MonkeyPatch.context() as patched, exported_once():
+        patched.setattr("headgate.compile.build.write_object", session_cache.write_object)
         yield
 
 

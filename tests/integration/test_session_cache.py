@@ -1,4 +1,4 @@
-"""Kernels that tests share compute what a user's do, and each is lowered once."""
+"""Kernels and programs that tests share are what a user's are, and each is made once."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 pytest.importorskip("ziglang", reason="ziglang is not installed: pip install 'headgate[compile]'")
 
 from headgate.compile import compile_module
 from headgate.compile.backend import lower
+from headgate.compile.front import capture
 from headgate.device import Bundle, load
-from tests import session_cache
+from tests import captured, session_cache
 from tests.networks import network
 
 
@@ -48,3 +50,51 @@ def test_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {k: v for k, v in own.members.items() if not k.startswith("code/")} == {
         k: v for k, v in shared.members.items() if not k.startswith("code/")
     }
+
+
+class Own(nn.Module):
+    """Multiplies by what ``attribute`` says."""
+
+    def __init__(self, attribute: Any) -> None:
+        super().__init__()
+        self.attribute = attribute
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (self.attribute(2.0) if callable(self.attribute) else self.attribute)
+
+
+def test_only_a_network_of_the_same_content_is_known_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    exported: list[nn.Module] = []
+
+    def export(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[Any, ...]:
+        exported.append(module)
+        return module, example
+
+    class Other(Own):
+        """Of the same content, and another class."""
+
+    monkeypatch.setattr(capture, "_export", export)
+    x = torch.zeros(1, 3, 8, 8)
+    new = lambda: network("inverted", 0.5)[0]  # noqa: E731
+    changed = new()
+    with torch.no_grad():
+        next(changed.parameters()).view(-1)[-1] += 1e-6
+    functions = [Own(lambda number: number), Own(lambda number: -number)]
+    known = [(new(), x), (new(), x), (Own(2.0), x), (Own(torch.ones(3, 1, 1)), x)]
+    others = [
+        *((changed, x), (Own(2), x), (Own(-2.0), x), (Other(2.0), x), (Own((2.0,)), x)),
+        *((Own(torch.ones(3, 1)), x), (Own(2.0), x[:, :, 1:]), (Own(2.0), x.mT)),
+        *((function, x) for function in functions),
+    ]
+    with captured.exported_once():
+        for module, example in known:
+            capture._export(module, (example,))
+        assert len(exported) == len(known) - 1
+        for module, example in others:
+            assert capture._export(module, (example,))[0] is module
+        assert len(exported) == len(known) - 1 + len(others)
+        for module, example in known:
+            assert capture._export(module, (example,))[0] is not functions[0]
+        for function in functions:
+            assert capture._export(function, (x,))[0] is function
+        assert len(exported) == len(known) - 1 + len(others) + len(functions)
