@@ -1,4 +1,4 @@
-"""Convolutions, linear layers and means as kernels of Cortex-M get them, and what is right."""
+"""Layers of all kinds as kernels of Cortex-M get them, and what is right."""
 
 from __future__ import annotations
 
@@ -275,3 +275,91 @@ def linear_case(random: np.random.Generator, layer: Layer, target: str) -> tuple
     node = Node("linear", [Value("x", TensorType.of(x))], Value("y", result), "", attributes)
     expected = OPERATORS["linear"](node, [seen]).reshape(-1).astype(dtype)
     return Call(kernel, arrays | kernel.constants(attributes), {"y"}), expected
+
+
+@dataclass
+class Pooling:
+    """Pooling of five channels, of which ``active`` are; None: all, without a gate."""
+
+    size: tuple[int, int]
+    kernel: tuple[int, int] = (2, 2)
+    stride: tuple[int, int] = (2, 2)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dtypes: tuple[str, str] = (UINT8, UINT8)
+    active: int | None = None
+    clamp: tuple[float, float] | None = None
+    kind: str = "max"
+    rest: bool = False
+    """Whether it is left to the kernel of any instructions."""
+
+
+def poolings() -> list[Pooling]:
+    """What counts for a kernel: rows of whole vectors and not, borders, shared columns, gates."""
+    signed, all_around = (INT8, INT8), (1, 1, 1, 1)
+    return [
+        *(
+            Pooling((8, width), dtypes=dtypes)
+            for width in (32, 35, 48)
+            for dtypes in (signed, (UINT8,) * 2)
+        ),
+        *(
+            Pooling((7, 38), (3, 3), (2, 2), all_around, dtypes)
+            for dtypes in (signed, (UINT8,) * 2)
+        ),
+        *(Pooling((6, 33), (3, 3), (1, 1), all_around, active=active) for active in (0, 1, 3, 5)),
+        *(Pooling((6, 32), active=active, dtypes=signed) for active in (0, 2, 5)),
+        Pooling((9, 41), (2, 3), (3, 2), (1, 0, 0, 2), signed, clamp=(-20.0, 90.0)),
+        Pooling((9, 37), (4, 2), (1, 1), (2, 1, 3, 0), clamp=(40.0, 255.0)),
+        Pooling((6, 33), (2, 2), (2, 2), (0, 0, 0, 1), signed, clamp=(-128.0, 60.0)),
+        Pooling((5, 36), (1, 2), (2, 2), clamp=(0.0, 60.0)),
+        Pooling((8, 33), (3, 3), (3, 3), rest=True),
+        Pooling((8, 32), kind="avg", rest=True),
+        Pooling((8, 3), dtypes=signed, rest=True),
+    ]
+
+
+def check_pooling(kernel_class: Any, folder: Path, target: str) -> None:
+    """Fails where pooling differs from the reference, or the kernel is not ``kernel_class``."""
+    random = np.random.default_rng(0)
+    asked = poolings()
+    calls, expected = zip(*(pooling_case(random, each, target) for each in asked), strict=True)
+    for call, pooling in zip(calls, asked, strict=True):
+        assert (type(call.kernel) is kernel_class) != pooling.rest, call.kernel
+    found, _ = run_on_cortex_m(list(calls), folder, target)
+    for call, want, arrays in zip(calls, expected, found, strict=True):
+        np.testing.assert_array_equal(arrays["y"], want, err_msg=str(call.kernel))
+
+
+def pooling_case(
+    random: np.random.Generator, asked: Pooling, target: str
+) -> tuple[Call, np.ndarray]:
+    """A pooling of random codes, and its results; what is not active stays as it was."""
+    (height, width), gated, channels = asked.size, asked.active is not None, 5
+    shape = ConvShape(
+        *(channels, channels, height, width, asked.kernel, asked.stride, asked.padding),
+        *((1, 1), channels),
+    )
+    dtype, clamp = asked.dtypes[1], asked.clamp or BOUNDS[asked.dtypes[1]]
+    isa = isa_for(get_target(target), INT8)
+    kernel = find_kernel("pool2d", isa, gated=gated).of(
+        isa, shape=shape, kind=asked.kind, dtypes=asked.dtypes, clamp=clamp, gated=gated
+    )
+    x = random.integers(*CODES[asked.dtypes[0]], (1, channels, height, width)).astype(
+        asked.dtypes[0]
+    )
+    y = np.full((1, channels, shape.out_height, shape.out_width), 77, dtype)
+    arrays = {"x": x, "y": y}
+    factor = np.float32(1 / shape.taps)
+    attributes: dict[str, Any] = {
+        **{"kernel": asked.kernel, "stride": asked.stride, "padding": asked.padding},
+        **{"dilation": (1, 1), "clamp": clamp, "factor": factor},
+    }
+    node = Node(f"{asked.kind}_pool2d", [], Value("y", TensorType.of(y)), "", attributes)
+    node.inputs.append(Value("x", TensorType.of(x)))
+    expected = OPERATORS[node.kind](node, [x]).astype(dtype)
+    if asked.active is not None:
+        order = active_list(random, channels, asked.active)
+        arrays |= {"in_list": order, "in_count": one(asked.active)}
+        expected[:, order[asked.active :]] = 77
+    constants = kernel.constants(attributes)
+    return Call(kernel, arrays | constants, {"y"}), expected

@@ -86,6 +86,24 @@ def halves(word: Expr, dtype: str, turned: bool) -> Expr:
     return intrinsic(INT32, "arm.uxtb16" if dtype == UINT8 else "arm.sxtb16", word)
 
 
+def larger(left: Expr, right: Expr, dtype: str) -> Expr:
+    """A word of the larger one of each two codes of ``dtype``, which are bytes of two words."""
+    return _of_differences(left, right, left, right, dtype)
+
+
+def smaller(left: Expr, right: Expr, dtype: str) -> Expr:
+    """As :func:`larger`, the smaller ones."""
+    return _of_differences(left, right, right, left, dtype)
+
+
+def _of_differences(left: Expr, right: Expr, positive: Expr, negative: Expr, dtype: str) -> Expr:
+    """Bytes of ``positive`` where one of ``left`` is not below that of ``right``, else others."""
+    subtract = "llvm.arm.usub8" if dtype == UINT8 else "llvm.arm.ssub8"
+    # Flags carry what is found from one instruction to the next, so neither is pure.
+    T.Bind(T.call_llvm_intrin(INT32, subtract, left, right))
+    return T.Bind(T.call_llvm_intrin(INT32, "llvm.arm.sel", positive, negative))
+
+
 def nearest(value: Expr) -> Expr:
     """float32 to the nearest int32, ties to even; what does not fit becomes the nearest that does.
 

@@ -10,9 +10,9 @@ import pytest
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'headgate[compile]'")
 
 from headgate.compile.kernels.convolution import ConvShape
-from headgate.compile.kernels.mve import ChannelMean, Linear, layout
+from headgate.compile.kernels.mve import ChannelMean, Linear, MaxPool, layout
 from tests.cortex_m_calls import run_on_cortex_m
-from tests.smlad_cases import Asked, case, check_linear, check_means, drawn
+from tests.smlad_cases import Asked, case, check_linear, check_means, check_pooling, drawn
 
 pytestmark = pytest.mark.usefixtures("qemu_system_arm")
 TARGET = "cortex-m55"
@@ -72,6 +72,10 @@ def test_means_of_channels(tmp_path: Path) -> None:
 
 def test_linear_layers(tmp_path: Path) -> None:
     check_linear(Linear, tmp_path, TARGET)
+
+
+def test_pooling(tmp_path: Path) -> None:
+    check_pooling(MaxPool, tmp_path, TARGET)
 
 
 def same(inputs: int, outputs: int, size: int) -> ConvShape:

@@ -4,5 +4,6 @@ from headgate.compile.kernels.smlad.conv2d import ConvKernel
 from headgate.compile.kernels.smlad.depthwise import Depthwise
 from headgate.compile.kernels.smlad.gating import ChannelMean
 from headgate.compile.kernels.smlad.linear import Linear
+from headgate.compile.kernels.smlad.pool import MaxPool
 
-__all__ = ["ChannelMean", "ConvKernel", "Depthwise", "Linear"]
+__all__ = ["ChannelMean", "ConvKernel", "Depthwise", "Linear", "MaxPool"]
