@@ -84,6 +84,8 @@ def test_same_numbers_as_pytorch(name: str, density: float | None) -> None:
         (lambda x: torch.clamp(x, -1.0, 2.0), ["clamp"]),
         (lambda x: F.max_pool2d(x, 2), ["max_pool2d"]),
         (lambda x: F.avg_pool2d(x, 3, 2, 1), ["avg_pool2d"]),
+        (lambda x: F.avg_pool2d(x, x.shape[2:]), ["channel_mean"]),
+        (lambda x: F.avg_pool2d(x, x.shape[2:], 1, 1), ["avg_pool2d"]),
         (lambda x: F.adaptive_avg_pool2d(x, 2), ["avg_pool2d"]),
         (lambda x: F.adaptive_avg_pool2d(x, 1), ["channel_mean"]),
         (lambda x: x.mean((2, 3)), ["channel_mean"]),

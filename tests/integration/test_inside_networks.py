@@ -244,6 +244,8 @@ def test_arguments(tmp_path: Path) -> None:
         "hardswish": F.hardswish,
         "rrelu": lambda x: F.rrelu(x, 0.1, 0.4),
         "glu": lambda x: F.glu(x, 1),
+        "average of the whole": nn.AvgPool2d(SHAPE[2:]),
+        "average of the whole and a border": nn.AvgPool2d(SHAPE[2:], padding=2),
         "average of no border": nn.AvgPool2d(3, 2, 1, count_include_pad=False),
         "average rounded up": nn.AvgPool2d(3, 2, 1, ceil_mode=True),
         "average with a divisor": nn.AvgPool2d(3, 2, divisor_override=4),

@@ -88,6 +88,12 @@ class _Sliding(_Windows):
         """Whether there is a kernel for it."""
 
     @property
+    def one(self) -> bool:
+        """Whether the only window is the plane of a channel of an image."""
+        whole = tuple(self.kernel) == tuple(self.sizes) and not any(self.padding)
+        return whole and self.rank == 2 and len(self.x.shape) == 4
+
+    @property
     def after(self) -> tuple[int, ...]:
         """Padding behind the image, as much as the last window needs."""
         spans = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True)]
@@ -166,7 +172,7 @@ def _avg_pool(rank: int, call: Call) -> Value:
         return windows.scaled_sum(counts)
     taps = int(np.prod(windows.kernel))
     if np.all(counts == taps):
-        return windows.node("avg_pool2d")
+        return mean(call, windows.x, (2, 3), True) if windows.one else windows.node("avg_pool2d")
     return _scaled(call, windows.node("avg_pool2d", ".mean"), taps / counts)
 
 
