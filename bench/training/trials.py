@@ -2,7 +2,8 @@
 
 Every direction of trials.toml is trained with the same short recipe, its frozen twin too, and
 judged by training images that were held out. A run that was interrupted goes on. The row of each,
-whether it helped or not, goes into trials.json, from which RESULTS.md's table is made.
+whether it helped or not, goes into trials.json, from which RESULTS.md's tables are made, one for
+each network.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from headgate.train.recipe import recipe_from
 from headgate.train.twin import twin_recipe
 
 HERE = Path(__file__).parent
+NETWORK = "resnet8"
+_KEY = ("network", "direction", "seed")
 RUNS = Path("runs/trials")
 EXPLAINED = """Each direction was trained from the same dense network with the same short recipe
 (`bench/training/trials.toml`), and its frozen twin where there is one, on {images} of the
 training images, and judged by {held_out} others, which neither had learnt from. It chooses
 between directions and says nothing of what a full training reaches. Hours are those of all its
-runs, wall-clock. Repeat one: `python -m bench.training.trials DIRECTION`.
+runs, wall-clock. Repeat one: `python -m bench.training.trials DIRECTION --network NETWORK`.
 """
 HEADER = (
     *("direction", "what", "source", "accuracy", "dynamic", "information", "frozen", "twin"),
@@ -48,14 +51,25 @@ def rows() -> list[Row]:
     path = HERE / "trials.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     order = list(plan()["direction"])
-    return sorted(found, key=lambda row: (order.index(row["direction"]), row["seed"]))
+    return sorted(
+        found, key=lambda row: (row["network"], order.index(row["direction"]), row["seed"])
+    )
 
 
-def run(direction: str, seed: int, with_twin: bool = True, runs: Path = RUNS) -> Row:
+def run(
+    direction: str,
+    seed: int,
+    with_twin: bool = True,
+    network: str = NETWORK,
+    runs: Path = RUNS,
+) -> Row:
     """Trains a direction and, if wanted, its twin, unless they are there; returns its row."""
-    planned = plan()
-    dense = _trained(planned["dense"] | {"seed": seed, "name": "dense"}, runs / f"dense-{seed}")
-    common = planned["trial"] | {"seed": seed, "start_from": str(dense), "teacher": str(dense)}
+    planned, runs = plan(), runs / network
+    changed = planned["network"][network]
+    recipe = planned["dense"] | changed.get("dense", {}) | {"seed": seed, "name": "dense"}
+    dense = _trained(recipe, runs / f"dense-{seed}")
+    common = planned["trial"] | changed.get("trial", {})
+    common |= {"seed": seed, "start_from": str(dense), "teacher": str(dense)}
     options = planned["direction"][direction].get("options", {})
     folder = runs / f"{direction}-{seed}"
     trial = describe(_trained(common | {"name": direction} | options, folder))
@@ -63,7 +77,8 @@ def run(direction: str, seed: int, with_twin: bool = True, runs: Path = RUNS) ->
     there = (twin_folder / "model.json").exists()
     if with_twin and not there:
         train(twin_recipe(folder), twin_folder, resume=True)
-    return row_of(direction, trial, describe(twin_folder) if with_twin or there else None)
+    twin = describe(twin_folder) if with_twin or there else None
+    return row_of(network, direction, trial, twin)
 
 
 def _trained(recipe: dict[str, Any], folder: Path) -> Path:
@@ -73,10 +88,11 @@ def _trained(recipe: dict[str, Any], folder: Path) -> Path:
     return folder
 
 
-def row_of(direction: str, trial: Row, twin: Row | None) -> Row:
+def row_of(network: str, direction: str, trial: Row, twin: Row | None) -> Row:
     """What trials.json keeps of a finished trial, from the descriptions of its networks."""
     measured = trial["dynamics"]
     return {
+        "network": network,
         "direction": direction,
         "seed": trial["seed"],
         "accuracy": trial["test_accuracy"],
@@ -92,9 +108,8 @@ def row_of(direction: str, trial: Row, twin: Row | None) -> Row:
 
 
 def keep(row: Row) -> None:
-    """Writes a row into trials.json, in place of an earlier one of the same direction and seed."""
-    key = row["direction"], row["seed"]
-    others = [one for one in rows() if (one["direction"], one["seed"]) != key]
+    """Writes a row into trials.json, in place of an earlier one of the same trial."""
+    others = [one for one in rows() if any(one[key] != row[key] for key in _KEY)]
     with atomic_write(HERE / "trials.json") as file:
         file.write((json.dumps([*others, row], indent=1, sort_keys=True) + "\n").encode())
 
@@ -109,8 +124,15 @@ def trials_section(found: Sequence[Row]) -> list[str]:
     explained = EXPLAINED.format(
         images=f"{found[0]['images']:,}", held_out=f"{found[0]['held_out']:,}"
     )
-    cells = [_cells(row, directions[row["direction"]]) for row in found]
-    return [explained, table(HEADER, cells, texts=len(HEADER)), "", *lines]
+    tables = []
+    for network in dict.fromkeys(row["network"] for row in found):
+        cells = [_cells(row, directions[row["direction"]]) for row in _of(network, found)]
+        tables += [f"{network}:", "", table(HEADER, cells, texts=len(HEADER)), ""]
+    return [explained, *tables, *lines]
+
+
+def _of(network: str, found: Sequence[Row]) -> list[Row]:
+    return [row for row in found if row["network"] == network]
 
 
 def _cells(row: Row, direction: dict[str, Any]) -> list[str]:
@@ -135,6 +157,7 @@ def main() -> None:
     """Runs the directions that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m bench.training.trials")
     parser.add_argument("directions", nargs="+", metavar="DIRECTION", help="of trials.toml")
+    parser.add_argument("--network", choices=plan()["network"], default=NETWORK)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-twin", action="store_true", help="leave the frozen twins out")
     arguments = parser.parse_args()
@@ -143,7 +166,7 @@ def main() -> None:
         if direction not in known:
             raise UsageError(f"unknown direction {direction!r}.{suggest(direction, known)}")
     for direction in arguments.directions:
-        keep(run(direction, arguments.seed, not arguments.no_twin))
+        keep(run(direction, arguments.seed, not arguments.no_twin, arguments.network))
 
 
 if __name__ == "__main__":

@@ -46,6 +46,10 @@ def test_every_direction_is_a_recipe_judged_by_images_that_were_held_out() -> No
         find_procedures(recipe)
     assert {recipe.epochs for recipe in recipes.values()} == {planned["trial"]["epochs"]}
     assert {recipe.density for recipe in recipes.values()} == {0.5}
+    assert trials.NETWORK in planned["network"]
+    for changed in planned["network"].values():
+        recipe_from(planned["dense"] | changed.get("dense", {}))
+        recipe_from(planned["trial"] | changed.get("trial", {}))
 
 
 def test_a_trial_trains_a_network_and_its_twin_and_keeps_their_row(
@@ -62,7 +66,7 @@ def test_a_trial_trains_a_network_and_its_twin_and_keeps_their_row(
         128,
     )
     assert 0 < row["dynamic"] <= row["channels"] == 112
-    names = {path.parent.name for path in (tmp_path / "runs").glob("*/model.json")}
+    names = {path.parent.name for path in (tmp_path / "runs").glob("resnet8/*/model.json")}
     assert names == {"dense-3", "relative-3", "relative-3-twin"}
     # What is there is not trained again.
     monkeypatch.setattr(trials, "train", None)
@@ -70,12 +74,14 @@ def test_a_trial_trains_a_network_and_its_twin_and_keeps_their_row(
 
     trials.keep(row | {"accuracy": 0.25})
     trials.keep(row | {"direction": "fbs"})
+    trials.keep(row | {"network": "resnet8-wide"})
     trials.keep(row)
-    assert trials.rows() == [row | {"direction": "fbs"}, row]
-    assert len(json.loads((tmp_path / "trials.json").read_text())) == 2
+    assert trials.rows() == [row | {"direction": "fbs"}, row, row | {"network": "resnet8-wide"}]
+    assert len(json.loads((tmp_path / "trials.json").read_text())) == 3
 
 
 ROW: dict[str, Any] = {
+    "network": "resnet8",
     "direction": "straight-through",
     "seed": 1,
     "accuracy": 0.80,
@@ -94,7 +100,10 @@ ROW: dict[str, Any] = {
 
 def test_the_table_has_what_did_not_help_too_and_says_what_waits() -> None:
     alone = ROW | {"direction": "noise", "twin_accuracy": None}
-    text = "\n".join(trials.trials_section([ROW, alone]))
+    wide = ROW | {"network": "resnet8-wide", "accuracy": 0.9}
+    text = "\n".join(trials.trials_section([ROW, alone, wide]))
+    assert text.index("resnet8:\n") < text.index("| 80.00% |") < text.index("resnet8-wide:\n")
+    assert text.index("resnet8-wide:\n") < text.index("| 90.00% |")
     assert "| 75.00% | not trained |  | 6.61 M |" in text
     assert "on 20,000 of the training images" in text.replace("\n", " ")
     assert "gradients as if every channel were open | Bengio et al., 2013 | 80.00% |" in text
