@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from headgate.compile.backend.link import find_zig
 from headgate.compile.backend.lower import write_object
 from headgate.compile.isa import Isa, isa_for
 from headgate.compile.kernels.kernel import Kernel
@@ -164,7 +164,7 @@ def _run_emulated(
 def zig(*arguments: str, folder: Path) -> None:
     # As the compiler's flags: for others zig would build its libraries anew.
     flags = ("-O2", "-g0", "-s", "-fno-sanitize=all")
-    command = [sys.executable, "-m", "ziglang", "cc", *flags, *arguments]
+    command = [str(find_zig()), "cc", *flags, *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

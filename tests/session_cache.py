@@ -10,7 +10,6 @@ import fcntl
 import hashlib
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,13 +73,15 @@ def write_object(functions: dict[str, PrimFunc], target: Target, path: Path) -> 
     that picks channels. The object file holds the functions that the compiler's has, lowered one
     by one and put together by the linker.
     """
+    from headgate.compile.backend.link import find_zig
+
     with tempfile.TemporaryDirectory() as made:
         objects = []
         for name, function in functions.items():
             file = Path(made) / f"{name}.o"
             file.write_bytes(_renamed(_lowered(function, target), name))
             objects.append(str(file))
-        command = [sys.executable, "-m", "ziglang", "ld.lld", "-r", *objects, "-o", str(path)]
+        command = [str(find_zig()), "ld.lld", "-r", *objects, "-o", str(path)]
         subprocess.run(command, check=True)
 
 

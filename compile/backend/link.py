@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,18 +24,19 @@ def zig(folder: Path, *command: str) -> None:
         ToolMissing: ziglang is not installed.
         CompileError: the tool fails; says for which file, which the command ends with.
     """
-    check_zig()
-    words = [sys.executable, "-m", "ziglang", *command]
+    words = [str(find_zig()), *command]
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=folder)
     if done.returncode:
         reason = next((x for x in done.stderr.splitlines() if "error" in x), done.stderr[-300:])
         raise CompileError(f"Making {Path(command[-1]).name} failed: {reason.strip()}")
 
 
-def check_zig() -> None:
-    """A ToolMissing if ziglang is not installed."""
-    if importlib.util.find_spec("ziglang") is None:
+def find_zig() -> Path:
+    """The program of ziglang, which ``python -m ziglang`` only starts; else a ToolMissing."""
+    package = importlib.util.find_spec("ziglang")
+    if package is None or not package.submodule_search_locations:
         raise ToolMissing("The C compiler is missing; run: pip install 'headgate[compile]'")
+    return Path(package.submodule_search_locations[0]) / "zig"
 
 
 @dataclass(frozen=True)

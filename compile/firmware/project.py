@@ -27,7 +27,7 @@ from headgate.compile.backend.board import (
     start_sources,
     with_headers,
 )
-from headgate.compile.backend.link import check_zig
+from headgate.compile.backend.link import find_zig
 from headgate.compile.firmware.description import Description
 from headgate.compile.firmware.float_abi import passes_floats
 from headgate.device import Bundle, runtime_sources
@@ -56,13 +56,15 @@ def make_project(bundle: Bundle, name: str, board: Microcontroller) -> Project:
     """
     about = Description.of(bundle)
     check_project(name, board, about.target.name)
-    check_zig()
+    find_zig()
     files = _files(about, name, board, with_library=False)
     try:
         programs = _build(about, name, files)
-    except CompileError:
+    except CompileError as error:
         # Functions such as expf, and floats without an FPU, are in zig's own library, which it
         # makes once in half a minute.
+        if "undefined symbol" not in str(error):
+            raise
         files = _files(about, name, board, with_library=True)
         programs = _build(about, name, files)
     return Project(name, board.name, files, programs)

@@ -295,15 +295,15 @@ def test_evaluation_is_the_reference_for_any_shape(
     assert torch.equal(layer.last_gate, d != 0)
 
 
-@pytest.mark.parametrize("block", [[1, 1], [4, 16]])
-def test_operator_is_well_formed(block: list[int]) -> None:
+def test_operator_is_well_formed() -> None:
     x = torch.randn(2, 8, 7, 9, requires_grad=True)
     weight = torch.randn(16, 8, 3, 3)
     vectors = [torch.randn(16) for _ in range(6)]
-    args = (x, weight, *vectors, [1, 2], [1, 0], [1, 1], 4, True, True, block)
-    torch.library.opcheck(torch.ops.headgate.pixel_gated_conv2d.default, args)
+    args = (x, weight, *vectors, [1, 2], [1, 0], [1, 1], 4, True, True)
+    torch.library.opcheck(torch.ops.headgate.pixel_gated_conv2d.default, (*args, [4, 16]))
     last = x.detach().contiguous(memory_format=torch.channels_last)
-    assert pixel_gated_conv2d(last, *args[1:]).is_contiguous()
+    for block in ([1, 1], [4, 16]):
+        assert pixel_gated_conv2d(last, *args[1:], block).is_contiguous()
 
 
 @pytest.mark.parametrize("options", [{}, {"separate_norms": True, "block": (8, 16)}])
