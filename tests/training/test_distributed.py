@@ -17,17 +17,18 @@ from headgate.train.recipe import recipe_from, to_toml
 def test_two_processes_share_a_run_and_resume_it(tmp_path: Path) -> None:
     table = {"dataset": "synthetic", "batch_size": 64, "warmup_epochs": 0.5, "epochs": 2}
     (tmp_path / "r.toml").write_text(to_toml(recipe_from(table)))
+    # The second time every epoch is done: it only writes the result again.
     program = (
-        "from headgate.train.loop import train; from headgate.train.recipe import load_recipe; "
-        f"train(load_recipe({str(tmp_path / 'r.toml')!r}), {str(tmp_path / 'run')!r}, resume=True)"
+        "from headgate.train.loop import train; from headgate.train.recipe import load_recipe\n"
+        "for _ in range(2):\n"
+        f"    recipe, run = load_recipe({str(tmp_path / 'r.toml')!r}), {str(tmp_path / 'run')!r}\n"
+        "    train(recipe, run, resume=True)\n"
     )
     (tmp_path / "main.py").write_text(program)
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    for _ in range(2):  # The second time every epoch is done: it only writes the result again.
-        subprocess.run(
-            [*launch, str(tmp_path / "main.py")], env=environment, check=True, timeout=900
-        )
+    command = [*launch, str(tmp_path / "main.py")]
+    subprocess.run(command, env=environment, check=True, timeout=900)
     described = describe(tmp_path / "run")
     assert "2 process(es)" in described["hardware"]
     assert [row["epoch"] for row in read_csv(tmp_path / "run" / "log.csv")] == [1, 2]
