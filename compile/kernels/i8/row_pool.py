@@ -34,6 +34,8 @@ class MaxPool(Kernel):
 
     codes: ClassVar[int]
     """Of a vector."""
+    narrow: ClassVar[bool] = False
+    """Whether a vector may be read that ends behind its row, and its first results stored."""
 
     shape: ConvShape
     dtype: str
@@ -63,7 +65,8 @@ class MaxPool(Kernel):
         # A row outside of the plane has one inside in its window, and in its place.
         near = shape.dilation == (1, 1) and self._least_row > -shape.kernel[0]
         near = near and self._greatest_row < shape.height - 1 + shape.kernel[0]
-        return small and near and shape.width >= self.codes and shape.out_width >= self.results
+        long = shape.width >= self.codes and shape.out_width >= self.results
+        return small and near and (long or (self.narrow and self.apart))
 
     @property
     def results(self) -> int:
@@ -128,7 +131,7 @@ class MaxPool(Kernel):
             return self._largest([self._load(x, start + at) for start in rows])
 
         def put(first: Expr, value: Expr) -> None:
-            self._store(y, let(into + first), self._clamped(value), across)
+            self._store(y, let(into + first), self._clamped(value), across, shape.out_width)
 
         if self.apart:
 
@@ -136,11 +139,11 @@ class MaxPool(Kernel):
                 found = column(let(first * across))
                 put(first, self._largest([found, self._moved(found)]))
 
-            return self._each(self.results, shape.out_width, two)
+            return self._each(min(self.results, shape.out_width), shape.out_width, two)
         self._each(
             self.codes,
             shape.width,
-            lambda at: self._store(maxima, let(at + left), column(at), 1),
+            lambda at: self._store(maxima, let(at + left), column(at), 1, self.codes),
         )
 
         def side_by_side(first: Expr) -> None:
@@ -208,5 +211,5 @@ class MaxPool(Kernel):
         """A vector with its codes of odd places in the places before them."""
 
     @abstractmethod
-    def _store(self, buffer: Buffer, at: Expr, value: Expr, every: int) -> None:
-        """Stores all codes of a vector, or every second one, side by side."""
+    def _store(self, buffer: Buffer, at: Expr, value: Expr, every: int, most: int) -> None:
+        """Stores all codes of a vector, or every second one, side by side; the first ``most``."""

@@ -20,6 +20,7 @@ class MaxPool(row_pool.MaxPool):
     """As the kernel of any instructions."""
 
     codes: ClassVar[int] = BYTES
+    narrow: ClassVar[bool] = True  # the arena keeps more than a vector free around its buffers
 
     def _instructions(self) -> AbstractContextManager[None]:
         return rows_of_tiles(())
@@ -43,10 +44,11 @@ class MaxPool(row_pool.MaxPool):
         pairs = read_as("uint16", _PAIRS, value) >> splat(8, _PAIRS, "uint16")
         return let(read_as(self.dtype, BYTES, pairs))
 
-    def _store(self, buffer: Buffer, at: Expr, value: Expr, every: int) -> None:
+    def _store(self, buffer: Buffer, at: Expr, value: Expr, every: int, most: int) -> None:
         if every == 2:
             # Of 16 bits the low eight are stored: an instruction of its own.
             pairs = read_as("uint16", _PAIRS, value)
-            store(buffer, at, tirx.Cast(f"{self.dtype}x{_PAIRS}", pairs), _PAIRS)
+            codes = tirx.Cast(f"{self.dtype}x{_PAIRS}", pairs)
+            tir.store_part(buffer, at, codes, _PAIRS, min(most, _PAIRS))
         else:
             store(buffer, at, value, BYTES)

@@ -42,7 +42,7 @@ class MaxPool(row_pool.MaxPool):
     def _moved(self, value: Expr) -> Expr:
         return let(value >> int32(8))
 
-    def _store(self, buffer: Buffer, at: Expr, value: Expr, every: int) -> None:
+    def _store(self, buffer: Buffer, at: Expr, value: Expr, every: int, most: int) -> None:
         if every == 2:
             pairs = let(halves(value, UINT8, False))
             both = tirx.Cast(INT16, pairs | (pairs >> int32(8)))
