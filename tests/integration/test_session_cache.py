@@ -79,10 +79,13 @@ def test_only_a_network_of_the_same_content_is_known_again(monkeypatch: pytest.M
     changed = new()
     with torch.no_grad():
         next(changed.parameters()).view(-1)[-1] += 1e-6
+    hollow = Own(2.0)
+    hollow.register_module("down", None)
     functions = [Own(lambda number: number), Own(lambda number: -number)]
     known = [(new(), x), (new(), x), (Own(2.0), x), (Own(torch.ones(3, 1, 1)), x)]
     others = [
         *((changed, x), (Own(2), x), (Own(-2.0), x), (Other(2.0), x), (Own((2.0,)), x)),
+        *((Own([2.0]), x), (Own([[0, 1], 51]), x), (Own([0, [1, 51]]), x), (hollow, x)),
         *((Own(torch.ones(3, 1)), x), (Own(2.0), x[:, :, 1:]), (Own(2.0), x.mT)),
         *((function, x) for function in functions),
     ]
@@ -91,10 +94,19 @@ def test_only_a_network_of_the_same_content_is_known_again(monkeypatch: pytest.M
             capture._export(module, (example,))
         assert len(exported) == len(known) - 1
         for module, example in others:
-            assert capture._export(module, (example,))[0] is module
+            before = len(exported)
+            capture._export(module, (example,))
+            assert len(exported) == before + 1, module
         assert len(exported) == len(known) - 1 + len(others)
-        for module, example in known:
-            assert capture._export(module, (example,))[0] is not functions[0]
-        for function in functions:
-            assert capture._export(function, (x,))[0] is function
+        for module, example in [*known, *others]:
+            capture._export(module, (example,))
         assert len(exported) == len(known) - 1 + len(others) + len(functions)
+        # A class that has changed, and a network that changed after it was traced.
+        monkeypatch.setattr(Own, "forward", lambda self, x: x)
+        assert capture._export(Own(2.0), (x,))[0] is exported[-1]
+        layer = nn.Conv2d(3, 2, 1)
+        kept = capture._export(layer, (x,))[0]
+        weight = layer.weight.clone()
+        with torch.no_grad():
+            layer.weight.mul_(3)
+        assert torch.equal(kept.weight, weight)
