@@ -36,7 +36,7 @@ Block = tuple[Instruction, ...]
 @dataclass(frozen=True)
 class Core:
     """How many cycles a core takes: ``scalar`` for each that a Cortex-M4 would take, and 2 for a
-    vector, which is two beats of its unit.
+    vector, which has four beats, two a cycle.
 
     That the beats of unlike vectors overlap is left out.
     """

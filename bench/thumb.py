@@ -90,15 +90,16 @@ def _long(first: int, second: int) -> tuple[Kind, int]:
 
 
 def _coprocessor(first: int, second: int) -> tuple[Kind, int]:
-    """Of floats, which say 10 or 11 here; what does not is Helium."""
+    """Of floats, which say 9 for 16 bits, 10 for 32 and 11 for 64; nearly all others are Helium."""
     top, number = first >> 8, second >> 8 & 15
-    if number not in (10, 11) or top in (0xEF, 0xFF):
+    copies = first & 0xFF90 == 0xEE80 and second & 0x0F5F == 0x0B10  # one number to all lanes
+    if number not in (9, 10, 11) or top in (0xEF, 0xFF) or copies:
         return Kind.VECTOR, 0
     if first & 0xFF20 == 0xED00:
         return _single(bool(first & 0x0010))
     if first & 0xFE00 == 0xEC00 and first & 0xFFE0 != 0xEC40:
-        return Kind.MULTIPLE, (second & 0xFF) // (number - 9)
-    divides = first & 0xFFB0 == 0xEE80 and second & 0x0E50 == 0x0A00
-    if divides or (first & 0xFFBF == 0xEEB1 and second & 0x0ED0 == 0x0AC0):
+        return Kind.MULTIPLE, (second & 0xFF) // (2 if number == 11 else 1)
+    divides = first & 0xFFB0 == 0xEE80 and second & 0x0050 == 0
+    if divides or (first & 0xFFBF == 0xEEB1 and second & 0x00D0 == 0x00C0):
         return Kind.DIVIDE_FLOAT, 0
     return Kind.OTHER, 0

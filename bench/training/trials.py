@@ -27,8 +27,8 @@ HERE = Path(__file__).parent
 NETWORK = "resnet8"
 _KEY = ("network", "direction", "seed")
 RUNS = Path("runs/trials")
-EXPLAINED = """Each direction was trained from the same dense network with the same short recipe
-(`bench/training/trials.toml`), and its frozen twin where there is one, on {images} of the
+EXPLAINED = """Each direction was trained from the dense network of its kind by the same short
+recipe (`bench/training/trials.toml`), and its frozen twin where there is one, on {images} of the
 training images, and judged by {held_out} others, which neither had learnt from. It chooses
 between directions and says nothing of what a full training reaches. Hours are those of all its
 runs, wall-clock. Repeat one: `python -m bench.training.trials DIRECTION --network NETWORK`.
@@ -50,9 +50,14 @@ def rows() -> list[Row]:
     """trials.json: what was tried, in the order of trials.toml."""
     path = HERE / "trials.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    order = list(plan()["direction"])
+    networks, order = list(plan()["network"]), list(plan()["direction"])
     return sorted(
-        found, key=lambda row: (row["network"], order.index(row["direction"]), row["seed"])
+        found,
+        key=lambda row: (
+            networks.index(row["network"]),
+            order.index(row["direction"]),
+            row["seed"],
+        ),
     )
 
 
@@ -117,22 +122,20 @@ def keep(row: Row) -> None:
 def trials_section(found: Sequence[Row]) -> list[str]:
     """Lines of Markdown: every direction that was tried, and those that wait."""
     directions = plan()["direction"]
-    waiting = [name for name in directions if name not in {row["direction"] for row in found}]
-    lines = [f"Not tried yet: {', '.join(waiting)}."] if waiting else []
     if not found:
-        return lines
+        return [f"Not tried yet: {', '.join(directions)}."]
     explained = EXPLAINED.format(
         images=f"{found[0]['images']:,}", held_out=f"{found[0]['held_out']:,}"
     )
     tables = []
     for network in dict.fromkeys(row["network"] for row in found):
-        cells = [_cells(row, directions[row["direction"]]) for row in _of(network, found)]
+        own = [row for row in found if row["network"] == network]
+        cells = [_cells(row, directions[row["direction"]]) for row in own]
         tables += [f"{network}:", "", table(HEADER, cells, texts=len(HEADER)), ""]
-    return [explained, *tables, *lines]
-
-
-def _of(network: str, found: Sequence[Row]) -> list[Row]:
-    return [row for row in found if row["network"] == network]
+        tried = {row["direction"] for row in own}
+        if waiting := [name for name in directions if name not in tried]:
+            tables += [f"Not tried yet: {', '.join(waiting)}.", ""]
+    return [explained, *tables[:-1]]
 
 
 def _cells(row: Row, direction: dict[str, Any]) -> list[str]:

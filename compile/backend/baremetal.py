@@ -22,7 +22,7 @@ from headgate.compile.backend.board import (
     start_sources,
 )
 from headgate.compile.backend.c_source import Generated
-from headgate.compile.backend.link import COMPILE, zig
+from headgate.compile.backend.link import COMPILE, lacks_a_symbol, zig
 from headgate.device import runtime_sources
 from headgate.device.elf_sections import archive_sections
 from headgate.device.manifest import FIRMWARE, library_member
@@ -167,7 +167,9 @@ def link_program(
     command += ["-Wl,-e,Reset_Handler", "-T", "firmware.ld", *objects, *map(str, libraries)]
     try:
         zig(folder, *command, "-nostdlib", "-o", "firmware.elf")
-    except CompileError:
+    except CompileError as error:
         # Functions such as expf are in zig's own library, which it makes once in half a minute.
+        if not lacks_a_symbol(error):
+            raise
         zig(folder, *command, "-o", "firmware.elf")
     return (folder / "firmware.elf").read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +35,15 @@ def zig(folder: Path, *command: str) -> None:
 def find_zig() -> Path:
     """The program of ziglang, which ``python -m ziglang`` only starts; else a ToolMissing."""
     package = importlib.util.find_spec("ziglang")
-    if package is None or not package.submodule_search_locations:
-        raise ToolMissing("The C compiler is missing; run: pip install 'headgate[compile]'")
-    return Path(package.submodule_search_locations[0]) / "zig"
+    for folder in package.submodule_search_locations or () if package else ():
+        if (program := Path(folder) / "zig").is_file():
+            return program
+    raise ToolMissing("The C compiler is missing; run: pip install 'headgate[compile]'")
+
+
+def lacks_a_symbol(error: CompileError) -> bool:
+    """Whether linking failed for want of a function, which a library may have."""
+    return re.search(r"undefined (\w+ )?symbol", str(error)) is not None
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from headgate.compile.backend.board import (
     start_sources,
     with_headers,
 )
-from headgate.compile.backend.link import find_zig
+from headgate.compile.backend.link import find_zig, lacks_a_symbol
 from headgate.compile.firmware.description import Description
 from headgate.compile.firmware.float_abi import passes_floats
 from headgate.device import Bundle, runtime_sources
@@ -63,7 +63,7 @@ def make_project(bundle: Bundle, name: str, board: Microcontroller) -> Project:
     except CompileError as error:
         # Functions such as expf, and floats without an FPU, are in zig's own library, which it
         # makes once in half a minute.
-        if "undefined symbol" not in str(error):
+        if not lacks_a_symbol(error):
             raise
         files = _files(about, name, board, with_library=True)
         programs = _build(about, name, files)

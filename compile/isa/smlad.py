@@ -97,7 +97,7 @@ def smaller(left: Expr, right: Expr, dtype: str) -> Expr:
 
 
 def _of_differences(left: Expr, right: Expr, positive: Expr, negative: Expr, dtype: str) -> Expr:
-    """Bytes of ``positive`` where one of ``left`` is not below that of ``right``, else others."""
+    """Bytes of ``positive`` where ``left``'s is at least ``right``'s, else of ``negative``."""
     subtract = "llvm.arm.usub8" if dtype == UINT8 else "llvm.arm.ssub8"
     # Flags carry what is found from one instruction to the next, so neither is pure.
     T.Bind(T.call_llvm_intrin(INT32, subtract, left, right))

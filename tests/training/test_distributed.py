@@ -14,7 +14,7 @@ from headgate.train.history import read_csv
 from headgate.train.recipe import recipe_from, to_toml
 
 
-def test_two_processes_share_a_run_and_resume_it(tmp_path: Path) -> None:
+def test_two_processes_share_a_run_and_find_it_done(tmp_path: Path) -> None:
     table = {"dataset": "synthetic", "batch_size": 64, "warmup_epochs": 0.5, "epochs": 2}
     (tmp_path / "r.toml").write_text(to_toml(recipe_from(table)))
     # The second time every epoch is done: it only writes the result again.

@@ -56,7 +56,7 @@ def test_the_models_cycles(codes: list[tuple[int, ...]], expected: int) -> None:
     assert CORES["cortex-m4"].cycles(block(*codes), taken=1) == expected + 2
 
 
-def test_vectors_are_two_beats_and_their_loops_end_for_nothing() -> None:
+def test_vectors_take_two_cycles_and_their_loops_end_for_nothing() -> None:
     core = CORES["cortex-m55"]
     assert core.cycles(block(VMLADAVA, LE), taken=1) == 2
     assert core.cycles(block(VMLADAVA, LDR), taken=1) == pytest.approx(2 + 4 * 3.4 / 4.2)

@@ -1,7 +1,7 @@
 """Max pooling by vectors of a row: first the rows of a window meet, then what is left side by side.
 
-No plane is copied. A row that lies outside of it is the nearest inside, which the window has as
-well; the maxima of a row's columns are kept with the border left and right of them.
+No plane is copied. The nearest row inside stands for a row outside the plane: every window that
+has the one has the other. The maxima of a row's columns are kept, with the border on both sides.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ class MaxPool(Kernel):
     """
 
     codes: ClassVar[int]
-    """Of a vector."""
+    """How many codes a vector has."""
     narrow: ClassVar[bool] = False
-    """Whether a vector may be read that ends behind its row, and its first results stored."""
+    """Whether the kernel serves rows that are shorter than a vector: it reads a vector that ends
+    behind its row, and stores the first results of it."""
 
     shape: ConvShape
     dtype: str
@@ -62,7 +63,7 @@ class MaxPool(Kernel):
     def _fits(self) -> bool:
         shape = self.shape
         small = max(shape.kernel) <= LARGEST and shape.stride[1] <= 2
-        # A row outside of the plane has one inside in its window, and in its place.
+        # A window that has a row outside the plane has the nearest one inside, too.
         near = shape.dilation == (1, 1) and self._least_row > -shape.kernel[0]
         near = near and self._greatest_row < shape.height - 1 + shape.kernel[0]
         long = shape.width >= self.codes and shape.out_width >= self.results
@@ -70,7 +71,7 @@ class MaxPool(Kernel):
 
     @property
     def results(self) -> int:
-        """Of a vector of maxima, of which a stride leaves every second."""
+        """How many results a vector of maxima has: all, or with a stride every second."""
         return self.codes // self.shape.stride[1]
 
     @property
@@ -84,7 +85,7 @@ class MaxPool(Kernel):
 
     @property
     def apart(self) -> bool:
-        """Whether no two windows of a row share a column, and none has one of the border."""
+        """Whether windows are pairs of columns, side by side and inside the row."""
         shape = self.shape
         inside = shape.padding[1] == 0 and 2 * shape.out_width <= shape.width
         return shape.stride[1] == shape.kernel[1] == 2 and inside
@@ -212,4 +213,7 @@ class MaxPool(Kernel):
 
     @abstractmethod
     def _store(self, buffer: Buffer, at: Expr, value: Expr, every: int, most: int) -> None:
-        """Stores all codes of a vector, or every second one, side by side; the first ``most``."""
+        """Stores all codes of a vector, or every second one, side by side.
+
+        Where ``most`` is less than that, which is so for :attr:`narrow` kernels only: the first.
+        """

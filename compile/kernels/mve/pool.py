@@ -17,7 +17,7 @@ _PAIRS = BYTES // 2
 
 
 class MaxPool(row_pool.MaxPool):
-    """As the kernel of any instructions."""
+    """By vectors of sixteen codes."""
 
     codes: ClassVar[int] = BYTES
     narrow: ClassVar[bool] = True  # the arena keeps more than a vector free around its buffers

@@ -16,7 +16,7 @@ from headgate.device.tensor_type import INT16, UINT8
 
 
 class MaxPool(row_pool.MaxPool):
-    """As the kernel of any instructions; a vector is a word."""
+    """By words of four codes."""
 
     codes: ClassVar[int] = CODES_PER_WORD
 
