@@ -49,6 +49,8 @@ class Target:
     """What the C compiler calls the triple; None: as LLVM, with the ABI behind it."""
     zig_cpu: str | None = None
     """What it calls the CPU; None: one of the triple's base."""
+    zig_library_cpu: str | None = None
+    """What it calls the CPU whose library is linked where code needs one."""
     runs_on: str | None = None
     """Another target, whose boards run code for this one, too."""
 
@@ -87,6 +89,9 @@ def _target(name: str, row: Mapping[str, Any]) -> Target:
 
 _TARGETS = {name: _target(name, row) for name, row in TABLE["target"].items()}
 TARGET_NAMES = ("host", *_TARGETS)
+
+GLIBC = "2.28"
+"""The oldest glibc that what is compiled runs with: Debian 10, JetPack 5 and later."""
 
 
 _ARCHITECTURES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}

@@ -24,6 +24,7 @@ from headgate.device.bundle import Bundle
 from headgate.device.machines.qemu_system import QemuSystem
 from headgate.device.machines.qemu_user import Qemu
 from headgate.device.protocol import RUNNER, WEIGHTS, Request
+from headgate.device.targets import GLIBC, host_architecture
 from headgate.errors import BundleError, DeviceError, ToolMissing
 from headgate.profiling.cache import cache_folder
 
@@ -149,7 +150,10 @@ def build_plugin() -> Path:
     with tempfile.TemporaryDirectory(dir=cache) as name:
         (Path(name) / "count.c").write_bytes(source)
         built = Path(name) / "count.so"
-        command = [sys.executable, "-m", "ziglang", "cc", "-O2", "-shared", "-fPIC"]
+        # As the compiler's: for another target or other flags zig would make its library anew.
+        target = f"{host_architecture()}-linux-gnu.{GLIBC}"
+        command = [sys.executable, "-m", "ziglang", "cc", "-target", target]
+        command += ["-O2", "-g0", "-s", "-fno-sanitize=all", "-shared", "-fPIC"]
         command += ["-o", str(built), str(Path(name) / "count.c")]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if "No module named ziglang" in done.stderr:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from headgate.device import Bundle, runtime_sources
-from headgate.device.targets import host_architecture
+from headgate.device.targets import GLIBC, host_architecture
 
 HERE = host_architecture()
 WEIGHTS = np.array([1.0, -2.0, 3.0, 0.5], np.float32)
@@ -23,7 +23,7 @@ WARNINGS = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion", "-Wshado
 NETWORK = Path(__file__).with_name("fake_network.c")
 
 
-def zig_cc(*arguments: str | Path, output: Path, target: str = f"{HERE}-linux-gnu.2.28") -> None:
+def zig_cc(*arguments: str | Path, output: Path, target: str = f"{HERE}-linux-gnu.{GLIBC}") -> None:
     """Compile with warnings as errors; the compiler's words are in the failure.
 
     The target is the compiler's, and the folder one that ziglang is not in: else zig builds

@@ -19,7 +19,7 @@ from headgate.compile.backend.link import find_zig
 from headgate.compile.backend.lower import write_object
 from headgate.compile.isa import Isa, isa_for
 from headgate.compile.kernels.kernel import Kernel
-from headgate.device.targets import Target, get_target, host_architecture
+from headgate.device.targets import GLIBC, Target, get_target, host_architecture
 from headgate.device.tensor_type import FLOAT32
 
 GUARD = 64
@@ -120,7 +120,7 @@ def _aligned(block: np.ndarray) -> np.ndarray:
 
 def _run_here(order: list[tuple[str, list[int]]], block: np.ndarray, folder: Path) -> None:
     library = folder / "kernels.so"
-    here = f"{host_architecture()}-linux-gnu.2.28"
+    here = f"{host_architecture()}-linux-gnu.{GLIBC}"
     zig("-target", here, "-shared", "kernels.o", "-o", library.name, folder=folder)
     code = ctypes.CDLL(str(library))
     for name, starts in order:

@@ -163,13 +163,14 @@ def link_program(
     (folder / "firmware.ld").write_text(_render(_RUNTIME / "firmware.ld.j2", memories))
     start = [*start_sources(board), line_source(board)]
     objects = [_compile(folder, target, source) for source in (*start, *sources)]
-    command = ["cc", *_machine(target), *_apart(folder), "-s", "-Wl,--gc-sections"]
-    command += ["-Wl,-e,Reset_Handler", "-T", "firmware.ld", *objects, *map(str, libraries)]
+    linked = [*_apart(folder), "-s", "-Wl,--gc-sections", "-Wl,-e,Reset_Handler"]
+    linked += ["-T", "firmware.ld", *objects, *map(str, libraries), "-o", "firmware.elf"]
     try:
-        zig(folder, *command, "-nostdlib", "-o", "firmware.elf")
+        zig(folder, "cc", *_machine(target), "-nostdlib", *linked)
     except CompileError as error:
         # Functions such as expf are in zig's own library, which it makes once in half a minute.
         if not lacks_a_symbol(error):
             raise
-        zig(folder, *command, "-o", "firmware.elf")
+        library = [f"-mcpu={target.zig_library_cpu}", "-O2", "-fno-sanitize=all"]
+        zig(folder, "cc", "-target", str(target.zig), *library, *linked)
     return (folder / "firmware.elf").read_bytes()

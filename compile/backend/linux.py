@@ -10,10 +10,8 @@ from headgate.compile.backend.link import Artifact
 from headgate.device import runtime_sources
 from headgate.device.manifest import SHARED_OBJECT
 from headgate.device.protocol import RUNNER, WEIGHTS
-from headgate.device.targets import Target
+from headgate.device.targets import GLIBC, Target
 
-GLIBC = "2.28"
-"""The oldest glibc that the shared object runs with: Debian 10, JetPack 5 and later."""
 _HERE = runtime_sources("linux")
 _SOURCES = (_HERE / "timing.c", _HERE / "team.c")
 _LIBRARY = ("-shared", "-fPIC", "-fvisibility=hidden", "-pthread")
