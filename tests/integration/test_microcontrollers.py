@@ -24,6 +24,7 @@ from headgate.device.microcontrollers import microcontrollers
 from headgate.device.targets import get_target
 from headgate.errors import BundleError, DeviceError, StorageError, UsageError
 from headgate.train.checkpoints import load_checkpoint
+from tests.full import FULL
 from tests.integration.conftest import Command
 from tests.integration.test_int8 import Mixed, compiled, images_of_cifar
 from tests.oracle import machine_of
@@ -75,6 +76,21 @@ def test_the_command_writes_a_folder_that_commands_read(
 def test_checkpoints(name: str) -> None:
     module = load_checkpoint(name).module.eval()
     compare_with_host(module, images_of_cifar(8), "cortex-m4")
+
+
+@pytest.mark.skipif(not FULL, reason="a minute in QEMU each: HEADGATE_FULL=1")
+@pytest.mark.parametrize(
+    "name", ["resnet8", "resnet8-fbs-0.5", "resnet8-dcp-0.5", "resnet8-frs-1.9x"]
+)
+def test_every_shipped_image(name: str) -> None:
+    module, images = load_checkpoint(name).module.eval(), images_of_cifar(200)
+    found = []
+    for target in ("host", "cortex-m4"):
+        with load(compiled(module, images, target, 8), machine_of(target)) as program:
+            found.append((program.outputs([images.numpy()])[0], program.executed_macs()))
+    (here, executed_here), (there, executed_there) = found
+    assert len(here) == 200 and here.tobytes() == there.tobytes()
+    np.testing.assert_array_equal(executed_here, executed_there)
 
 
 @pytest.mark.parametrize("target", ["cortex-m4", "cortex-m4-nofp", "cortex-m55"])
