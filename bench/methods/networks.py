@@ -69,7 +69,8 @@ def find_checkpoints(network: str) -> dict[str, Mapping[str, Any]]:
             f"no dense {network} comes with the package to compare with; there is "
             f"{', '.join(trained)}"
         )
-    return {name: found[name] for name in order}
+    options = found[order[0]]["model_options"]  # of another width there is no dense one
+    return {name: found[name] for name in order if found[name]["model_options"] == options}
 
 
 def _place(described: Mapping[str, Any]) -> tuple[int, float]:

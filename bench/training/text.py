@@ -58,9 +58,9 @@ def results_text(described: Mapping[str, Described], tried: Sequence[Row] = ()) 
     twins = [row for row in everything if row.get("twin_of")]
     rows = [row for row in everything if not row.get("twin_of")]
     lines = [INTRODUCTION]
-    for (architecture, dataset), group in groupby(rows, key=_network):
+    for title, group in groupby(rows, key=_title):
         members = list(group)
-        lines += [f"## {architecture} on {TITLES.get(dataset, dataset)}", ""]
+        lines += [f"## {title}", ""]
         lines += [*_reached(members, described), "", *_published(members, described), ""]
     lines += ["## Gates that follow the image", "", *dynamics_section(rows, twins), ""]
     lines += ["## Directions tried", "", *trials_section(tried), ""]
@@ -70,6 +70,12 @@ def results_text(described: Mapping[str, Described], tried: Sequence[Row] = ()) 
     lines += [f"* {key}: {text}." for key, text in sources().items()]
     lines += ["", "## What is counted", "", CONVENTION]
     return "\n".join(lines) + "\n"
+
+
+def _title(row: Described) -> str:
+    architecture, dataset = _network(row)
+    options = (f", {name} = {value}," for name, value in sorted(row["model_options"].items()))
+    return f"{architecture}{''.join(options)} on {TITLES.get(dataset, dataset)}"
 
 
 def _network(row: Described) -> tuple[str, str]:

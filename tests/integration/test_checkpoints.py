@@ -2,8 +2,8 @@
 
 The largest error is 1e-4 of the output's scale and the top-1 is the same; executed MACs are
 exactly those that ``count_macs`` finds in PyTorch for the same image. Of networks that differ in
-their density alone one is compiled, and emulated one of each method with some of the images: all
-take a quarter of an hour, HEADGATE_FULL=1.
+their density or width alone one is compiled, and emulated one of each method with some of the
+images: all take a quarter of an hour, HEADGATE_FULL=1.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ UNDECIDED = 2
 EMULATED_IMAGES = 200 if FULL else 20
 """QEMU takes ten to twenty times as long."""
 _ANOTHER_DENSITY = {f"resnet8-{x}" for x in ("cgnet-1.35x", "dcp-0.7", "fbs-0.7", "frs-1.35x")}
-COMPILED = [name for name in list_checkpoints() if FULL or name not in _ANOTHER_DENSITY]
+_ANOTHER_WIDTH = {"resnet8-wide-fbs", "mcifarnet"}
+COMPILED = [
+    name for name in list_checkpoints() if FULL or name not in _ANOTHER_DENSITY | _ANOTHER_WIDTH
+]
 _OF_EACH_METHOD = ("cgnet-1.9x", "dcp-0.5", "fbs-0.5", "frs-1.9x")
 EMULATED = list_checkpoints() if FULL else ["resnet8", *(f"resnet8-{x}" for x in _OF_EACH_METHOD)]
 

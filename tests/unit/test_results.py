@@ -108,6 +108,15 @@ def test_the_text_states_losses_savings_and_gaps() -> None:
     assert "## resnet20 on CIFAR-10" in text
 
 
+def test_another_width_has_a_section_of_its_own() -> None:
+    wide = gated("wide", 0.88, 40, "", model="resnet20") | {"model_options": {"width": 48}}
+    text = results_text.results_text(FAMILY | {"wide": wide})
+    assert text.index("## resnet20 on CIFAR-10") < text.index(
+        "## resnet20, width = 48, on CIFAR-10"
+    )
+    assert "| not known |" in line_with(text, "| wide | FBS")
+
+
 def test_the_spread_is_shown_where_images_differ() -> None:
     macs = FAMILY["second"]["macs"]
     spread = {"executed_min": 30e6, "executed_p5": 35e6, "executed_p95": 60e6}

@@ -45,7 +45,8 @@ def test_every_direction_is_a_recipe_judged_by_images_that_were_held_out() -> No
         assert recipe.hold_out == 5000
         find_procedures(recipe)
     assert {recipe.epochs for recipe in recipes.values()} == {planned["trial"]["epochs"]}
-    assert {recipe.density for recipe in recipes.values()} == {0.5}
+    by_share = [recipe for recipe in recipes.values() if recipe.gate != "cgnet"]
+    assert {recipe.density for recipe in by_share} == {0.5}
     assert trials.NETWORK in planned["network"]
     for changed in planned["network"].values():
         recipe_from(planned["dense"] | changed.get("dense", {}))
