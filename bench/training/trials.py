@@ -79,6 +79,7 @@ def run(
     folder = runs / f"{direction}-{seed}"
     trial = describe(_trained(common | {"name": direction} | options, folder))
     twin_folder = runs / f"{direction}-{seed}-twin"
+    with_twin &= trial["dynamics"].get("frozen_test_accuracy") is not None  # pixel gates have none
     there = (twin_folder / "model.json").exists()
     if with_twin and not there:
         train(twin_recipe(folder), twin_folder, resume=True)
@@ -104,7 +105,7 @@ def row_of(network: str, direction: str, trial: Row, twin: Row | None) -> Row:
         "held_out": trial["test_images"],
         "images": trial["recipe"]["limit_train"],
         **{key: measured[key] for key in ("channels", "dynamic", "information")},
-        "frozen_accuracy": measured["frozen_test_accuracy"],
+        "frozen_accuracy": measured.get("frozen_test_accuracy"),
         "twin_accuracy": twin and twin["test_accuracy"],
         "executed_macs": trial["macs"]["executed"],
         "hours": round(trial["hours"] + (twin["hours"] if twin else 0.0), 3),
@@ -147,7 +148,7 @@ def _cells(row: Row, direction: dict[str, Any]) -> list[str]:
         f"{row['accuracy']:.2%}",
         f"{row['dynamic']} of {row['channels']}",
         f"{row['information']:.4f}",
-        f"{row['frozen_accuracy']:.2%}",
+        "pixels" if row["frozen_accuracy"] is None else f"{row['frozen_accuracy']:.2%}",
         "not trained" if twin is None else f"{twin:.2%}",
         "" if twin is None else f"{100 * (row['accuracy'] - twin):+.2f}",
         f"{row['executed_macs'] / 1e6:.2f} M",

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from headgate.device.agent.report import Report
@@ -97,8 +98,8 @@ class QemuSystem(Machine):
 
 def _stay_on_one_cpu() -> None:
     """QEMU's two threads hand a lock over at each byte of the line, which takes twice as long
-    between two CPUs as on one."""
-    if hasattr(os, "sched_setaffinity"):
+    between two CPUs as on one. Where that is forbidden it only takes longer."""
+    with suppress(AttributeError, OSError):
         os.sched_setaffinity(0, {random.choice(sorted(os.sched_getaffinity(0)))})
 
 
